@@ -1,0 +1,1 @@
+"""The runner: it plans, searches, trains, tests, records and tabulates."""

@@ -1,0 +1,151 @@
+"""Names in, exit code out: the only place that parses options and prints errors.
+
+Nothing heavy is imported here, so that ``--help`` answers at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from difflib import get_close_matches
+from importlib import import_module
+from pathlib import Path
+from typing import NoReturn
+
+from protocols.errors import BenchmarkError, InvalidInputError
+
+DONE, BAD_INPUT, FAILED_JOBS, INTERRUPTED = 0, 2, 3, 130
+KINDS = ("methods", "datasets", "trunks", "recipes", "protocols")
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser whose complaints are one line, with the nearest names."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raise InvalidInputError in place of printing the usage and leaving."""
+        raise InvalidInputError(f"{message}. See: {self.prog} --help")
+
+    def parse_args(self, args=None, namespace=None):  # type: ignore[no-untyped-def, override]
+        """Parse, and suggest the nearest option for one that does not exist."""
+        parsed, unknown = self.parse_known_args(args, namespace)
+        if unknown:
+            command = getattr(parsed, "parser", self)
+            known = [o for action in command._actions for o in action.option_strings]
+            near = get_close_matches(unknown[0], known, n=1, cutoff=0.5)
+            hint = f" Did you mean {near[0]!r}?" if near else ""
+            raise InvalidInputError(
+                f"unknown argument {unknown[0]!r}.{hint} See: {command.prog} --help"
+            )
+        return parsed
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code."""
+    try:
+        args = make_parser().parse_args(argv)  # type: ignore[no-untyped-call]
+        if not hasattr(args, "command"):
+            make_parser().print_help()
+            return DONE
+        module, function = args.command
+        command: Callable[[argparse.Namespace], int] = getattr(import_module(module), function)
+        return command(args)
+    except BenchmarkError as error:
+        print(f"benchmark: {error}", file=sys.stderr)
+        return BAD_INPUT
+    except KeyboardInterrupt:
+        print("benchmark: interrupted; run the same command again to go on", file=sys.stderr)
+        return INTERRUPTED
+
+
+def make_parser() -> Parser:
+    """Return the parser of all commands."""
+    parser = Parser(
+        prog="python -m benchmark",
+        description="Benchmark deep metric learning methods: same trunk, same budget, sealed "
+        "test classes, intervals on every number.",
+        epilog="Start with: python -m benchmark run --methods triplet,ms,group",
+    )
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND")
+    _add_run(commands, "run", "search, retrain, test and tabulate; run it again to continue")
+    _add_run(commands, "plan", "the grid, each cell's state, jobs left and expected time")
+    _add_list(commands)
+    tables = _add(commands, "tables", "rebuild the tables from the records", "commands", "tables")
+    _add_out(tables)
+    tables.add_argument(
+        "--format", default="csv", choices=("csv", "md", "latex", "parquet"), help="default: csv"
+    )
+    report = _add(commands, "report", "write the self-contained HTML report", "commands", "report")
+    _add_out(report)
+    sync = _add(commands, "sync", "rebuild the MLflow mirror from the records", "commands", "sync")
+    _add_out(sync)
+    ui = _add(commands, "ui", "open the MLflow mirror in a browser", "commands", "ui")
+    _add_out(ui)
+    ui.add_argument("--host", default="127.0.0.1", help="address to listen on (default: loopback)")
+    ui.add_argument("--port", type=int, default=5000, help="default: 5000")
+    check = _add(commands, "check", "does a method keep the contract?", "commands", "check")
+    check.add_argument("method", metavar="NAME_OR_FILE", help="a method's name, or its file")
+    new = _add(commands, "new-method", "a working plugin and its test", "commands", "new_method")
+    new.add_argument("name", help="short, lower case: becomes the file's and the row's name")
+    new.add_argument("--folder", type=Path, default=Path(), help="where (default: here)")
+    return parser
+
+
+def _add_run(commands: argparse._SubParsersAction[Parser], name: str, summary: str) -> None:
+    parser = _add(commands, name, summary, "study_run", name)
+    parser.add_argument("--protocol", default="quick", metavar="NAME", help="default: quick")
+    for axis in ("methods", "datasets", "trunks", "recipes"):
+        default = "the protocol's" if axis != "methods" else "the protocol's baseline"
+        parser.add_argument(
+            f"--{axis}", type=_names, metavar="A,B", help=f"comma-separated; default: {default}"
+        )
+    parser.add_argument("--seeds", type=_positive, metavar="N", help="final runs of each cell")
+    parser.add_argument("--trials", type=_positive, metavar="N", help="trials of each search")
+    parser.add_argument(
+        "--jobs", type=_positive, metavar="N", help="jobs at once (default: one a core or device)"
+    )
+    parser.add_argument("--engine", default="local", choices=("local",), help="default: local")
+    _add_out(parser)
+    parser.add_argument(
+        "--plugin", type=Path, action="append", default=[], metavar="FILE", help="a method's file"
+    )
+    parser.add_argument("--root", type=Path, metavar="DIR", help="where prepared datasets lie")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
+    parser.add_argument("--dry-run", action="store_true", help="print the plan and stop")
+
+
+def _add_list(commands: argparse._SubParsersAction[Parser]) -> None:
+    parser = _add(commands, "list", "known names with one line each", "commands", "list_names")
+    parser.add_argument("kind", nargs="?", choices=KINDS, help="default: all kinds")
+    parser.add_argument("--plugin", type=Path, action="append", default=[], metavar="FILE")
+
+
+def _add(
+    commands: argparse._SubParsersAction[Parser],
+    name: str,
+    summary: str,
+    module: str,
+    function: str,
+) -> Parser:
+    parser = commands.add_parser(name, help=summary, description=summary.capitalize() + ".")
+    parser.set_defaults(command=(f"benchmark.{module}", function), parser=parser)
+    return parser
+
+
+def _add_out(parser: Parser) -> None:
+    parser.add_argument(
+        "--out", type=Path, default=Path("runs"), metavar="DIR", help="output folder (runs/)"
+    )
+
+
+def _names(text: str) -> tuple[str, ...]:
+    names = tuple(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
+    if not names:
+        raise argparse.ArgumentTypeError(f"{text!r}: expected names with commas between")
+    return names
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r}: expected a whole number of at least 1")
+    return int(text)

@@ -1,0 +1,129 @@
+"""Where jobs run: spawned processes on this machine, one job at a time in each.
+
+The surface is that of :mod:`concurrent.futures`: ``submit`` gives a future. A process that dies
+takes one job with it, and the next job gets a fresh one.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+T = TypeVar("T")
+
+
+class Engine(Protocol):
+    """What the scheduler needs of a place to run jobs.
+
+    Attributes:
+        capacity: how many jobs run at once.
+        lost: what a future raises when its worker died or was killed.
+    """
+
+    capacity: int
+    lost: type[Exception]
+
+    def submit(self, function: Callable[[Any], T], argument: Any) -> Future[T]:
+        """Start ``function(argument)`` on a free worker."""
+        ...
+
+    def cancel(self, future: Future[Any]) -> None:
+        """Kill the worker of a future that takes too long; the future fails."""
+        ...
+
+    def close(self) -> None:
+        """Stop all workers, busy ones included."""
+        ...
+
+
+class LocalEngine:
+    """Processes on this machine.
+
+    Args:
+        capacity: how many jobs run at once.
+        threads: CPU threads of each.
+        log: file that takes what workers print.
+    """
+
+    lost: type[Exception] = BrokenProcessPool
+
+    def __init__(self, capacity: int, threads: int, log: Path) -> None:
+        self.capacity = capacity
+        self._start = (os.getpid(), threads, str(log))
+        self._slots: list[ProcessPoolExecutor | None] = [None] * capacity
+        self._running: dict[Future[Any], int] = {}
+
+    def submit(self, function: Callable[[Any], T], argument: Any) -> Future[T]:
+        """Start ``function(argument)`` in a free process."""
+        number = next(n for n in range(self.capacity) if n not in self._running.values())
+        pool = self._slots[number] or self._fresh(number)
+        try:
+            future = pool.submit(function, argument)
+        except BrokenProcessPool:  # died while idle
+            future = self._fresh(number).submit(function, argument)
+        self._running[future] = number
+        future.add_done_callback(self._finished)
+        return future
+
+    def cancel(self, future: Future[Any]) -> None:
+        """Kill the process of ``future``, which then fails with BrokenProcessPool."""
+        number = self._running.get(future)
+        pool = None if number is None else self._slots[number]
+        if pool is not None:
+            _kill(pool)
+
+    def close(self) -> None:
+        """Kill all processes and wait until they are gone."""
+        for pool in self._slots:
+            if pool is not None:
+                _kill(pool)
+                pool.shutdown(wait=True, cancel_futures=True)
+        self._slots = [None] * self.capacity
+
+    def _fresh(self, number: int) -> ProcessPoolExecutor:
+        # spawn: a fork is unsafe once CUDA has started. One executor a process, so that a
+        # process that dies breaks no other's work.
+        context = multiprocessing.get_context("spawn")
+        pool = ProcessPoolExecutor(1, context, initializer=_start_worker, initargs=self._start)
+        self._slots[number] = pool
+        return pool
+
+    def _finished(self, future: Future[Any]) -> None:
+        number = self._running.pop(future)
+        if not future.cancelled() and isinstance(future.exception(), BrokenProcessPool):
+            self._slots[number] = None
+
+
+def _kill(pool: ProcessPoolExecutor) -> None:
+    """Kill a pool's process, started or starting."""
+    for process in list((pool._processes or {}).values()):  # no public way before Python 3.14
+        process.kill()
+
+
+def _start_worker(parent: int, threads: int, log: str) -> None:
+    """Set up a worker: its threads, where its output goes, and that it dies with its parent."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the coordinator, which decides
+    os.environ["OMP_NUM_THREADS"] = str(threads)
+    output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    os.dup2(output, 1)
+    os.dup2(output, 2)
+    threading.Thread(target=_die_with, args=(parent,), daemon=True).start()
+    import torch  # here: the coordinator starts workers without waiting for torch itself
+
+    torch.set_num_threads(threads)
+    torch.use_deterministic_algorithms(mode=True, warn_only=True)
+
+
+def _die_with(parent: int) -> None:
+    """End this process soon after its parent is gone, killed ones included."""
+    while os.getppid() == parent:
+        time.sleep(0.5)
+    os._exit(1)

@@ -1,0 +1,71 @@
+"""Embed a split and score it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from benchmark.data import Split
+from protocols import metrics
+from protocols.images import crop, eval_boxes
+from protocols.method import Features
+from protocols.network import Network
+from protocols.protocol import Protocol
+
+Forward = Callable[[Tensor], Tensor]
+
+
+def embed(network: Network, split: Split, protocol: Protocol) -> NDArray[np.float32]:
+    """Return (n, D) embeddings in the split's order, in eval mode, not normalised."""
+    return _extract(network, split, protocol, lambda pixels: network(pixels)["embedding"])
+
+
+def extract(
+    network: Network, split: Split, protocol: Protocol, view: str
+) -> NDArray[np.float32]:
+    """Return (n, d) rows of a view, or of the trunk's pooled feature for ``"vector"``."""
+
+    def forward(pixels: Tensor) -> Tensor:
+        if view == "vector":
+            features: Features = network.trunk(network.trunk.scale(pixels))
+            return features.vector
+        views: dict[str, Tensor] = network(pixels)
+        return views[view]
+
+    return _extract(network, split, protocol, forward)
+
+
+def score(
+    network: Network, split: Split, protocol: Protocol
+) -> tuple[metrics.PerQuery, NDArray[np.float32]]:
+    """Return the per-query metrics of a split searched against itself, and its embeddings."""
+    embeddings = embed(network, split, protocol)
+    normalize = network.method.normalize_embeddings
+    return metrics.per_query(embeddings, split.labels, normalize=normalize), embeddings
+
+
+def autocast(protocol: Protocol, device: torch.device) -> torch.autocast:
+    """Return the protocol's precision as a context; fp32 leaves everything as it is."""
+    enabled = protocol.precision == "bf16"
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=enabled)
+
+
+def _extract(
+    network: Network, split: Split, protocol: Protocol, forward: Forward
+) -> NDArray[np.float32]:
+    device = next(iter(network.parameters())).device
+    mode = network.training
+    network.eval()
+    rows = []
+    with torch.inference_mode(), autocast(protocol, device):
+        for start in range(0, len(split), protocol.eval_batch):
+            pixels, sizes = split.store.batch(split.index[start : start + protocol.eval_batch])
+            boxes = eval_boxes(protocol.image, sizes)
+            images = crop(torch.from_numpy(pixels).to(device), boxes, protocol.image.crop_px)
+            rows.append(forward(images).float().cpu())
+    network.train(mode)
+    return torch.cat(rows).numpy()

@@ -1,0 +1,96 @@
+"""This machine: devices, cores, disk, and who holds an output folder."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from protocols.errors import InvalidInputError, StoreError
+from protocols.protocol import Protocol
+
+MIN_FREE_BYTES = 256 << 20
+
+
+def pick_device(asked: str) -> str:
+    """Return the device that jobs use.
+
+    Raises:
+        InvalidInputError: a device that is not there.
+    """
+    if asked == "cpu":
+        return asked
+    import torch  # here: a plan on the CPU needs no torch
+
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if asked == "auto":
+        return "cuda" if count else "cpu"
+    name, _, number = asked.partition(":")
+    if name != "cuda" or (number and not number.isdecimal()):
+        raise InvalidInputError(f"device {asked!r}: expected auto, cpu, cuda or cuda:N")
+    if int(number or 0) >= count:
+        raise InvalidInputError(
+            f"device {asked!r} is not there: this machine shows {count} CUDA device(s). "
+            "Use --device cpu or --device auto"
+        )
+    return asked
+
+
+def default_workers(device: str, protocol: Protocol) -> int:
+    """Return how many jobs run at once: the cores over a job's threads, or one per device."""
+    if device != "cpu":
+        return 1
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return max(1, (cores or 1) // protocol.threads_per_job)
+
+
+def check_disk(out: Path) -> None:
+    """Raise StoreError unless ``out`` can be written and has room for a study's records."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        probe = out / ".writable"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise StoreError(f"cannot write to {out}: {error.strerror}. Choose another --out") from None
+    free = shutil.disk_usage(out).free
+    if free < MIN_FREE_BYTES:
+        raise StoreError(
+            f"{out} has {free >> 20} MB free, a study needs {MIN_FREE_BYTES >> 20} MB. "
+            "Make room or choose another --out"
+        )
+
+
+@contextmanager
+def lock(out: Path) -> Iterator[None]:
+    """Hold the folder: a second coordinator is refused, a dead one's lock is gone with it."""
+    with (out / ".lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise StoreError(
+                f"another run is at work in {out}. Wait for it, stop it, or choose another --out"
+            ) from None
+        yield
+
+
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """Treat SIGTERM like Ctrl-C while work is under way."""
+
+    def interrupt(number: int, frame: object) -> None:
+        raise KeyboardInterrupt
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -1,0 +1,184 @@
+"""From names to cells, and what is left to do in each of them."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from benchmark import records
+from benchmark.records import CellRecord
+from benchmark.study import CellKey, Study
+from protocols.discovery import Registry
+from protocols.protocol import Protocol, digest
+
+_RECORD = re.compile(r"(trial|seed)-\d+(\.fold-\d+)?\.json")
+
+
+@dataclass(frozen=True)
+class Grid:
+    """The axes of a study, as asked for."""
+
+    methods: tuple[str, ...]
+    datasets: tuple[str, ...]
+    trunks: tuple[str, ...]
+    recipes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class CellPlan:
+    """How far a cell has come.
+
+    ``jobs_left`` counts trainings, the folds of unfinished trials and runs included.
+    """
+
+    cell: CellKey
+    trials: int
+    trials_done: int
+    runs: int
+    runs_done: int
+    jobs_left: int
+
+    @property
+    def state(self) -> str:
+        """Return ``done``, ``partial`` or ``todo``."""
+        if self.runs_done == self.runs:
+            return "done"
+        return "partial" if self.trials_done or self.runs_done else "todo"
+
+
+def make_cells(
+    grid: Grid, protocol: Protocol, registry: Registry, root: Path | None
+) -> list[CellRecord]:
+    """Return a record for every cell of the grid, the protocol's reference row included.
+
+    Code is digested from its source, so nothing here imports a method or torch.
+
+    Raises:
+        UnknownNameError: a name that does not exist.
+        DataError: a dataset that is missing.
+        PluginError: a method whose source does not parse.
+    """
+    methods = list(dict.fromkeys((*grid.methods, protocol.reference)))
+    for kind, names in _axes(grid, methods).items():
+        for name in names:
+            registry.check(kind, name)
+    found = []
+    for dataset in grid.datasets:
+        data_digest = registry.load("dataset", dataset).digest(root)
+        for trunk in grid.trunks:
+            for recipe in grid.recipes:
+                place = {
+                    "rules": protocol.rules(),
+                    "dataset": dataset,
+                    "dataset_digest": data_digest,
+                    "trunk": trunk,
+                    "trunk_code": registry.code_digest("trunk", trunk),
+                    "recipe": asdict(registry.load("recipe", recipe)),
+                }
+                found += [_cell(place, protocol, registry, method) for method in methods]
+    return found
+
+
+def key_of(cell: CellRecord, registry: Registry, known: Study | None) -> CellKey:
+    """Return the cell's key; its method is imported only if ``known`` does not hold the cell."""
+    for old in known.cells if known else ():
+        if old.id == cell.id:
+            return old
+    method = registry.load("method", cell.method)
+    return CellKey(
+        id=cell.id,
+        dataset=cell.dataset,
+        trunk=cell.trunk,
+        recipe=cell.recipe,
+        method=cell.method,
+        row=cell.row,
+        trains=method.trains,
+        searched=method.trains and bool(method.space(cell.dataset)),
+    )
+
+
+def progress_of(study: Study, cells: Iterable[CellKey]) -> list[CellPlan]:
+    """Return how far each cell has come, from the names of its record files alone."""
+    return [_progress(study, cell) for cell in cells]
+
+
+def stale_records(study: Study) -> int:
+    """Return how many record folders belong to no cell: earlier versions of a method's code."""
+    current = {study.folder(cell) for cell in study.cells}
+    kept = {path.parent for path in (study.out / "records").glob("*/*/*/*/cell.json")}
+    return len(kept - current)
+
+
+def save_cells(study: Study, cells: Sequence[tuple[CellKey, CellRecord]]) -> None:
+    """Write ``cell.json`` of new cells."""
+    for key, record in cells:
+        path = study.folder(key) / "cell.json"
+        if records.read(path, CellRecord) is None:
+            records.write(path, record)
+
+
+def _axes(grid: Grid, methods: Sequence[str]) -> dict[str, Sequence[str]]:
+    return {
+        "method": methods,
+        "dataset": grid.datasets,
+        "trunk": grid.trunks,
+        "recipe": grid.recipes,
+    }
+
+
+def _cell(
+    place: dict[str, Any], protocol: Protocol, registry: Registry, method: str
+) -> CellRecord:
+    code = registry.code_digest("method", method)
+    identity = {**place, "method": method, "method_code": code}
+    return CellRecord(
+        id=_digest_with_rules(protocol.rules_hash(), identity),
+        protocol=protocol.name,
+        protocol_version=protocol.version,
+        dataset=place["dataset"],
+        trunk=place["trunk"],
+        recipe=place["recipe"]["name"],
+        method=method,
+        row=method,
+        identity=identity,
+    )
+
+
+def _digest_with_rules(rules_hash: str, identity: dict[str, Any]) -> str:
+    """Return the cell's id; the rules enter by their own hash."""
+    return digest({**identity, "rules": rules_hash}, 16)
+
+
+def _progress(study: Study, cell: CellKey) -> CellPlan:
+    protocol, names = study.protocol, _names(study.folder(cell))
+    count = Counter(name.split("-")[0] for name in names if ".fold-" not in name)
+    trials = protocol.search.trials if cell.searched else 0
+    searched = trials == 0 or "choice.json" in names
+    trials_left = 0 if searched else max(0, trials - count["trial"])
+    wanted = {f"seed-{seed}" for seed in range(protocol.seeds)}
+    runs_left = wanted - {name.removesuffix(".json") for name in names}
+    partial = {f"trial-{count['trial']:03d}"} if trials_left else set()
+    folds_done = sum(
+        name.split(".")[0] in runs_left | partial for name in names if ".fold-" in name
+    )
+    return CellPlan(
+        cell=cell,
+        trials=trials,
+        trials_done=count["trial"],
+        runs=protocol.seeds,
+        runs_done=protocol.seeds - len(runs_left),
+        jobs_left=(trials_left + len(runs_left)) * protocol.folds - folds_done,
+    )
+
+
+def _names(folder: Path) -> list[str]:
+    try:
+        found = os.listdir(folder)
+    except FileNotFoundError:
+        return []
+    return [name for name in found if _RECORD.fullmatch(name) or name == "choice.json"]

@@ -1,0 +1,111 @@
+"""The next hyperparameter setting of a cell: the only file that imports optuna.
+
+A suggestion is a pure function of the cell, the trial's number and the finished trials, in
+order. So it does not depend on how many workers there were, nor on a restart in between.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+)
+from optuna.samplers import BaseSampler, GPSampler, QMCSampler, RandomSampler, TPESampler
+from optuna.trial import FrozenTrial, TrialState, create_trial
+
+from benchmark.records import TrialRecord
+from benchmark.seeds import seed
+from protocols.protocol import SearchRule
+from protocols.space import Choice, Hyperparameter, Integer, Real, Settings, Space, defaults
+
+optuna.logging.set_verbosity(optuna.logging.WARNING)
+_ATTEMPTS = 10
+
+
+def suggest(
+    cell: str, rule: SearchRule, space: Space, trials: Sequence[TrialRecord]
+) -> Settings:
+    """Return the setting of trial ``len(trials)``; trial 0 is the authors' defaults.
+
+    A setting that was tried before is drawn again a few times, then accepted: a small space
+    may have no other.
+    """
+    if not trials:
+        return defaults(space)
+    tried = [trial.settings for trial in trials]
+    found: Settings = {}
+    for attempt in range(_ATTEMPTS):
+        found = _ask(seed(cell, "search", len(trials), attempt), rule, space, trials)
+        if found not in tried:
+            break
+    return found
+
+
+def export(path: Path, name: str, space: Space, trials: Sequence[TrialRecord]) -> None:
+    """Write a cell's finished trials to an Optuna database, for its dashboard and plots.
+
+    The database is a copy: a study that does not hold exactly these trials is written anew.
+    """
+    storage = f"sqlite:///{path}"
+    names = optuna.get_all_study_names(storage=storage)
+    if name in names:
+        known = optuna.load_study(study_name=name, storage=storage).get_trials(deepcopy=False)
+        if [t.user_attrs.get("record") for t in known] == [t.id for t in trials]:
+            return
+        optuna.delete_study(study_name=name, storage=storage)
+    study = optuna.create_study(study_name=name, storage=storage, direction="maximize")
+    study.add_trials([_frozen(space, trial) for trial in trials])
+
+
+def _ask(number: int, rule: SearchRule, space: Space, trials: Sequence[TrialRecord]) -> Settings:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        sampler = _sampler(rule, len(trials), number)
+        study = optuna.create_study(direction="maximize", sampler=sampler)
+        study.add_trials([_frozen(space, trial) for trial in trials])
+        asked = study.ask(_distributions(space)).params
+    return {name: parameter.accept(asked[name]) for name, parameter in space.items()}
+
+
+def _sampler(rule: SearchRule, done: int, number: int) -> BaseSampler:
+    """Return a sampler seeded for one trial only; it is never used for a second one."""
+    number %= 2**32
+    if rule.sampler == "random":
+        return RandomSampler(seed=number)
+    if rule.sampler == "tpe":
+        return TPESampler(seed=number, n_startup_trials=rule.startup_trials, multivariate=True)
+    if done < rule.startup_trials:
+        return QMCSampler(seed=number)
+    return GPSampler(seed=number, n_startup_trials=0, deterministic_objective=False)
+
+
+def _frozen(space: Space, trial: TrialRecord) -> FrozenTrial:
+    return create_trial(
+        params=dict(trial.settings),
+        distributions=_distributions(space),
+        value=trial.value,
+        state=TrialState.COMPLETE,
+        user_attrs={"record": trial.id, "status": trial.status, "reason": trial.reason},
+    )
+
+
+def _distributions(space: Space) -> dict[str, BaseDistribution]:
+    return {name: _distribution(parameter) for name, parameter in space.items()}
+
+
+def _distribution(parameter: Hyperparameter[Any]) -> BaseDistribution:
+    if isinstance(parameter, Real):
+        return FloatDistribution(parameter.low, parameter.high, log=parameter.log)
+    if isinstance(parameter, Integer):
+        return IntDistribution(parameter.low, parameter.high, log=parameter.log)
+    if isinstance(parameter, Choice):
+        return CategoricalDistribution(parameter.options)
+    raise TypeError(f"{type(parameter).__name__}: use Real, Integer or Choice")

@@ -1,0 +1,109 @@
+"""Decoded pixels: every image once, shorter side resized, in one memory-mapped file."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from protocols.dataset import Images, Sizes
+from protocols.errors import StoreError
+
+
+@dataclass(frozen=True)
+class PixelStore:
+    """Images of any size, one after the other in a flat array of bytes.
+
+    Attributes:
+        flat: all pixels, (total,) uint8, usually memory-mapped.
+        sizes: (N, 2) height and width.
+        starts: (N,) where each image begins.
+    """
+
+    flat: NDArray[np.uint8]
+    sizes: Sizes
+    starts: NDArray[np.int64]
+
+    def batch(self, index: NDArray[np.int64]) -> tuple[NDArray[np.uint8], Sizes]:
+        """Return images (B, H, W, 3), padded at bottom and right, and their sizes (B, 2)."""
+        sizes = self.sizes[index]
+        height, width = sizes.max(axis=0)
+        if (sizes == sizes[0]).all():  # one shape: a single gather
+            length = height * width * 3
+            rows = self.starts[index, None] + np.arange(length)
+            return self.flat[rows].reshape(len(index), height, width, 3), sizes
+        pixels = np.zeros((len(index), height, width, 3), np.uint8)
+        for row, (h, w) in enumerate(sizes):
+            start = self.starts[index[row]]
+            pixels[row, :h, :w] = self.flat[start : start + h * w * 3].reshape(h, w, 3)
+        return pixels, sizes
+
+
+def open_store(
+    key: str, resize_px: int, folder: Path, images: Callable[[], Images]
+) -> PixelStore:
+    """Return the decoded images of one dataset, decoding them first if need be.
+
+    Args:
+        key: what identifies the images: the dataset's name and digest.
+        resize_px: shorter side of the stored images; smaller images are enlarged.
+        folder: where stores are kept; safe for several processes.
+        images: gives the images, called only when they must be decoded.
+
+    Raises:
+        DataError: an image cannot be read.
+        StoreError: the store cannot be written.
+    """
+    path = folder / f"{key}-{resize_px}px.u8"
+    if not path.exists():
+        _build(path, images(), resize_px)
+    sizes = np.load(_sizes_path(path))
+    lengths = sizes.prod(axis=1) * 3
+    starts = np.concatenate([[0], np.cumsum(lengths)[:-1]])
+    flat = np.memmap(path, dtype=np.uint8, mode="r", shape=(int(lengths.sum()),))
+    return PixelStore(flat, sizes, starts)
+
+
+def resize(pixels: NDArray[np.uint8], shorter: int) -> NDArray[np.uint8]:
+    """Return an (H, W, 3) image whose shorter side is ``shorter``, antialiased bilinear."""
+    height, width, _ = pixels.shape
+    if min(height, width) == shorter:
+        return pixels
+    # Like torchvision's Resize: the longer side is cut to a whole number, not rounded.
+    ratio = max(height, width) / min(height, width)
+    long = int(shorter * ratio)
+    size = (shorter, long) if width <= height else (long, shorter)
+    return np.asarray(Image.fromarray(pixels).resize(size, Image.Resampling.BILINEAR))
+
+
+def _build(path: Path, images: Images, resize_px: int) -> None:
+    """Write pixels and sizes; the pixel file appears last, complete, under its name."""
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    sizes = np.empty((len(images), 2), np.int64)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with part.open("wb") as file:
+            for index in range(len(images)):
+                pixels = resize(images.read(index), resize_px)
+                sizes[index] = pixels.shape[:2]
+                file.write(pixels.tobytes())
+        sizes_part = part.with_suffix(".npy")
+        np.save(sizes_part, sizes)
+        sizes_part.replace(_sizes_path(path))
+        part.replace(path)
+    except OSError as error:
+        raise StoreError(
+            f"cannot write the decoded images to {path}: {error.strerror}. Make room or write "
+            "access and run the same command again"
+        ) from error
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _sizes_path(path: Path) -> Path:
+    return path.with_suffix(".sizes.npy")

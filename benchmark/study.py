@@ -1,0 +1,160 @@
+"""An output folder: which protocol it holds, which cells, and where each record lies."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from benchmark import records
+from benchmark.records import ChoiceRecord, JobRecord, R, RunRecord, TrialRecord
+from protocols.errors import StoreError
+from protocols.protocol import ImagePipeline, Pace, Protocol, SearchRule
+
+FILE = "study.json"
+
+
+@dataclass(frozen=True)
+class CellKey:
+    """A cell's place in the grid and its id.
+
+    ``row`` is the name its table row carries (``pretrained`` for the untouched trunk where it
+    has weights); ``trains`` is False for such a reference row, ``searched`` for a method
+    without hyperparameters.
+    """
+
+    id: str
+    dataset: str
+    trunk: str
+    recipe: str
+    method: str
+    row: str
+    trains: bool = True
+    searched: bool = True
+
+    @property
+    def path(self) -> str:
+        """Return the cell's folder below ``records/``; an edited method gets a new one."""
+        return f"{self.dataset}/{self.trunk}/{self.recipe}/{self.method}-{self.id[:8]}"
+
+    @property
+    def axes(self) -> tuple[str, str, str, str]:
+        """Return (dataset, trunk, recipe, method)."""
+        return (self.dataset, self.trunk, self.recipe, self.method)
+
+
+@dataclass(frozen=True)
+class Study:
+    """What an output folder holds."""
+
+    out: Path
+    protocol: Protocol
+    cells: tuple[CellKey, ...] = ()
+
+    def extend(self, cells: Sequence[CellKey], seeds: int) -> Study:
+        """Return the study with more cells and at least ``seeds`` seeds.
+
+        A cell at the same place in the grid, of an earlier version of its method's code, is
+        replaced: its records stay on disk and leave the tables.
+        """
+        merged = {cell.axes: cell for cell in (*self.cells, *cells)}
+        protocol = replace(self.protocol, seeds=max(self.protocol.seeds, seeds))
+        return replace(self, protocol=protocol, cells=tuple(merged[k] for k in sorted(merged)))
+
+    def save(self) -> None:
+        """Write ``study.json``."""
+        body = {
+            "protocol": asdict(self.protocol),
+            "protocol_hash": self.protocol.hash(),
+            "rules_hash": self.protocol.rules_hash(),
+            "cells": [asdict(cell) for cell in self.cells],
+        }
+        text = json.dumps(body, indent=1, sort_keys=True) + "\n"
+        path = self.out / FILE
+        if not path.exists() or path.read_text(encoding="utf-8") != text:
+            records.write_bytes(path, text.encode())
+
+    def folder(self, cell: CellKey) -> Path:
+        """Return where the cell's records lie."""
+        return self.out / "records" / cell.path
+
+    def job_path(self, cell: CellKey, stage: str, number: int, fold: int) -> Path:
+        """Return the file of one job: ``trial-003.fold-0.json`` or ``seed-0.fold-0.json``."""
+        return self.folder(cell) / f"{_stem(stage, number)}.fold-{fold}.json"
+
+    def jobs(self, cell: CellKey, stage: str, number: int) -> list[JobRecord | None]:
+        """Return a trial's or run's fold jobs, None where one is not finished."""
+        paths = [self.job_path(cell, stage, number, k) for k in range(self.protocol.folds)]
+        return [records.read(path, JobRecord) for path in paths]
+
+    def trials(self, cell: CellKey) -> list[TrialRecord]:
+        """Return the finished trials, in order, up to the first that is missing."""
+        found: list[TrialRecord] = []
+        while trial := self._read(cell, _stem("search", len(found)), TrialRecord):
+            found.append(trial)
+        return found
+
+    def choice(self, cell: CellKey) -> ChoiceRecord | None:
+        """Return the chosen setting, None before the search has ended."""
+        return self._read(cell, "choice", ChoiceRecord)
+
+    def run(self, cell: CellKey, seed: int) -> RunRecord | None:
+        """Return the run of ``seed``, None if it is not finished."""
+        return self._read(cell, _stem("final", seed), RunRecord)
+
+    def runs(self, cell: CellKey) -> list[RunRecord]:
+        """Return the finished runs among the protocol's seeds, by seed."""
+        found = (self.run(cell, seed) for seed in range(self.protocol.seeds))
+        return [run for run in found if run]
+
+    def record_path(self, cell: CellKey, record: records.Record) -> Path:
+        """Return where ``record`` of ``cell`` belongs."""
+        if isinstance(record, JobRecord):
+            return self.job_path(cell, record.stage, record.number, record.fold)
+        if isinstance(record, TrialRecord):
+            return self.folder(cell) / f"{_stem('search', record.number)}.json"
+        if isinstance(record, RunRecord):
+            return self.folder(cell) / f"{_stem('final', record.seed)}.json"
+        return self.folder(cell) / f"{record.kind}.json"
+
+    def _read(self, cell: CellKey, stem: str, kind: type[R]) -> R | None:
+        return records.read(self.folder(cell) / f"{stem}.json", kind)
+
+
+def load(out: Path) -> Study | None:
+    """Return the study in ``out``, None if the folder holds none.
+
+    Raises:
+        StoreError: ``study.json`` is damaged; the records beside it are untouched.
+    """
+    path = out / FILE
+    try:
+        body = json.loads(path.read_text(encoding="utf-8"))
+        protocol = _protocol(body["protocol"])
+        cells = tuple(CellKey(**cell) for cell in body["cells"])
+    except FileNotFoundError:
+        return None
+    except (ValueError, KeyError, TypeError) as error:
+        raise StoreError(
+            f"{path} is damaged ({error}). Delete that one file and run the command again: "
+            "the records beside it are kept and used"
+        ) from error
+    return Study(out, protocol, cells)
+
+
+def _protocol(body: dict[str, Any]) -> Protocol:
+    image = {**body["image"], "area": tuple(body["image"]["area"])}
+    image["aspect"] = tuple(image["aspect"])
+    parts = {
+        "image": ImagePipeline(**image),
+        "pace": Pace(**body["pace"]),
+        "search": SearchRule(**body["search"]),
+        "datasets": tuple(body["datasets"]),
+    }
+    return Protocol(**{**body, **parts})
+
+
+def _stem(stage: str, number: int) -> str:
+    return f"trial-{number:03d}" if stage == "search" else f"seed-{number}"

@@ -1,0 +1,227 @@
+"""The main job as a list of steps: names -> plan -> checks -> work -> tables."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.table import Table
+
+from benchmark import plan as planning
+from benchmark.cli import DONE, FAILED_JOBS
+from benchmark.machine import check_disk, interruptible, lock
+from benchmark.plan import CellPlan
+from benchmark.progress import Progress, duration
+from benchmark.request import Setup, set_up
+from benchmark.study import CellKey, Study
+from protocols.protocol import protocol_line
+from protocols.space import Settings, Space
+
+if TYPE_CHECKING:
+    from benchmark.engine import Engine
+    from benchmark.run import JobMaker
+    from benchmark.tracking import Tracker
+
+MIRROR_TIMEOUT_S = 60.0
+
+
+def run(args: argparse.Namespace) -> int:
+    """Plan, do what is missing, tabulate; return the exit code."""
+    console, setup = Console(), set_up(args)
+    plans = planning.progress_of(setup.study, setup.asked)
+    if args.dry_run:
+        return plan(args)
+    check_disk(setup.study.out)
+    with lock(setup.study.out), interruptible():
+        tracker = open_tracker(console, setup.study, plans)
+        if any(item.state != "done" for item in plans):
+            work(console, setup, plans, tracker)
+        else:
+            console.print(f"nothing left to do in {setup.study.out}", highlight=False)
+            setup.study.save()
+        artifacts = write_outputs(setup.study)
+        tracker.finish(artifacts, MIRROR_TIMEOUT_S)
+    return show_results(console, setup)
+
+
+def plan(args: argparse.Namespace) -> int:
+    """Print the grid, each cell's state, jobs left and the expected time."""
+    console, setup = Console(), set_up(args)
+    plans = planning.progress_of(setup.study, setup.asked)
+    seconds: dict[str, float] = {}
+    if any(item.jobs_left for item in plans):
+        with engine_for(setup, workers=1) as engine:
+            seconds = expected_seconds(setup, plans, engine)
+    show_plan(console, setup, plans, seconds)
+    return DONE
+
+
+def work(console: Console, setup: Setup, plans: list[CellPlan], tracker: Tracker) -> None:
+    """Do all missing jobs of the plan."""
+    from benchmark import schedule  # here: a finished folder needs neither torch nor workers
+    from benchmark.run import Coordinator
+
+    study = setup.study
+    with engine_for(setup, setup.workers) as engine:
+        seconds = expected_seconds(setup, plans, engine)
+        show_plan(console, setup, plans, seconds)
+        study.save()
+        planning.save_cells(study, setup.cells)
+        jobs = sum(item.jobs_left for item in plans)
+        job_s = total_seconds(plans, seconds) / jobs if jobs else 0.0
+        with Progress(console, plans, study.out / "log.txt", setup.workers, job_s) as progress:
+            coordinator = Coordinator(study, job_maker(setup), space_of(setup), tracker, progress)
+            schedule.run(coordinator.flows(setup.asked), engine)
+
+
+def open_tracker(console: Console, study: Study, plans: list[CellPlan]) -> Tracker:
+    """Return the MLflow mirror, or nothing where all is done and mirrored."""
+    from benchmark.tracking import Mirror, NoTracker, needs_sync
+
+    if all(item.state == "done" for item in plans) and not needs_sync(study):
+        return NoTracker()
+    return Mirror(study, lambda text: console.print(text, highlight=False, markup=False))
+
+
+@contextmanager
+def engine_for(setup: Setup, workers: int) -> Iterator[Engine]:
+    """Yield workers, with the datasets decoded for them; kill them at the end."""
+    from benchmark import data
+    from benchmark.engine import LocalEngine
+
+    setup.study.out.mkdir(parents=True, exist_ok=True)
+    for source in setup.sources.values():
+        data.prepare(source, setup.study.protocol)
+    log = setup.study.out / "workers.txt"
+    engine = LocalEngine(workers, setup.study.protocol.threads_per_job, log)
+    try:
+        yield engine
+    finally:
+        engine.close()
+
+
+def job_maker(setup: Setup) -> JobMaker:
+    """Return what builds this study's jobs."""
+    from benchmark.job import Job
+
+    def make(cell: CellKey, stage: str, number: int, fold: int, settings: Settings) -> Job:
+        return Job(
+            cell=cell,
+            protocol=setup.study.protocol,
+            recipe=setup.recipes[cell.recipe],
+            stage=stage,
+            number=number,
+            fold=fold,
+            settings=settings,
+            source=setup.sources[cell.dataset],
+            device=setup.device,
+            plugins=tuple(setup.registry.plugins.values()),
+        )
+
+    return make
+
+
+def space_of(setup: Setup) -> Callable[[CellKey], Space]:
+    """Return what looks up a cell's search space."""
+
+    def look_up(cell: CellKey) -> Space:
+        space: Space = setup.registry.load("method", cell.method).space(cell.dataset)
+        return space
+
+    return look_up
+
+
+def expected_seconds(setup: Setup, plans: list[CellPlan], engine: Engine) -> dict[str, float]:
+    """Return the seconds of a job by cell id, measured once per kind of network.
+
+    Cells whose job cannot be measured are missing; running them says why.
+    """
+    from benchmark.calibrate import job_seconds
+
+    make, measured, found = job_maker(setup), {}, {}
+    for item in plans:
+        cell = item.cell
+        kind = (cell.dataset, cell.trunk, cell.recipe, cell.trains)
+        if not item.jobs_left:
+            continue
+        if kind not in measured:
+            future = engine.submit(job_seconds, make(cell, "search", 0, 0, {}))
+            measured[kind] = None if future.exception() else future.result()
+        if (seconds := measured[kind]) is not None:
+            found[cell.id] = seconds
+    return found
+
+
+def show_plan(
+    console: Console, setup: Setup, plans: list[CellPlan], seconds: dict[str, float]
+) -> None:
+    """Print the protocol, the cells, and how long it takes at most."""
+    study = setup.study
+    table = Table(title=protocol_line(study.protocol), title_justify="left", title_style="bold")
+    for column in ("Method", "Dataset", "Trunk", "Recipe", "State"):
+        table.add_column(column)
+    for column in ("Trials", "Runs", "Jobs left"):
+        table.add_column(column, justify="right")
+    for item in plans:
+        cell = item.cell
+        trials = f"{item.trials_done}/{item.trials}" if item.trials else "–"
+        runs = f"{item.runs_done}/{item.runs}"
+        place = (cell.row, cell.dataset, cell.trunk, cell.recipe)
+        table.add_row(*place, item.state, trials, runs, str(item.jobs_left))
+    console.print(table)
+    for name, value in study.protocol.overrides.items():
+        console.print(f"changed from protocol {study.protocol.name}: {name} = {value}")
+    stale = planning.stale_records(study)
+    if stale:
+        console.print(f"{stale} folder(s) hold records of earlier code; they are left aside")
+    jobs = sum(item.jobs_left for item in plans)
+    unknown = [i.cell.row for i in plans if i.jobs_left and i.cell.id not in seconds]
+    wall = total_seconds(plans, seconds) / setup.workers
+    how = f"{setup.workers} at once on {setup.device}"
+    expected = f"at most {duration(wall)}" if not unknown else f"time of {unknown[0]} unknown"
+    console.print(f"{jobs} jobs left, {how}: {expected}", highlight=False)
+
+
+def total_seconds(plans: list[CellPlan], seconds: dict[str, float]) -> float:
+    """Return the seconds of all jobs left, one after the other."""
+    return sum(item.jobs_left * seconds.get(item.cell.id, 0.0) for item in plans)
+
+
+def write_outputs(study: Study) -> list[Path]:
+    """Write tables and report; return their files."""
+    from benchmark import report, tables
+
+    frames = tables.frames(study)
+    return [*tables.write(frames, study.out / "tables"), report.write(study, frames)]
+
+
+def show_results(console: Console, setup: Setup) -> int:
+    """Print the tables, where things are and what to try next; return the exit code."""
+    from benchmark import tables
+
+    study = setup.study
+    for part in tables.render(tables.frames(study), study):
+        console.print(part)
+    failed = [
+        run for cell in setup.asked for run in study.runs(cell) if run.status == "failed"
+    ]
+    for run in failed:
+        console.print(f"seed {run.seed} failed: {run.reason}: {run.detail}", markup=False)
+    console.print(f"tables   {study.out / 'tables'}", highlight=False)
+    console.print(f"report   {study.out / 'report' / 'index.html'}", highlight=False)
+    console.print(f"next     {next_command(setup)}", highlight=False, markup=False)
+    return FAILED_JOBS if failed else DONE
+
+
+def next_command(setup: Setup) -> str:
+    """Return a command that leads on from here."""
+    used = {cell.method for cell in setup.study.cells}
+    other = next((m for m in setup.registry.names("method") if m not in used), None)
+    if other:
+        return f"python -m benchmark run --methods {other} --out {setup.study.out}"
+    seeds = setup.study.protocol.seeds + 2
+    return f"python -m benchmark run --seeds {seeds} --out {setup.study.out}"

@@ -1,0 +1,195 @@
+"""The one training loop."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from benchmark.data import Split
+from benchmark.evaluate import autocast, extract
+from benchmark.records import Metrics
+from benchmark.selection import improves
+from protocols import batches
+from protocols.errors import BenchmarkError, InvalidInputError
+from protocols.images import crop, training_boxes
+from protocols.method import Batch, Draw
+from protocols.network import Network
+from protocols.optimizer import make_optimizer, rate_factor
+from protocols.protocol import Protocol
+from protocols.recipe import Recipe
+
+
+class NonFiniteError(BenchmarkError):
+    """A loss term became NaN or infinite."""
+
+
+@dataclass(frozen=True)
+class Streams:
+    """Random sources of one training; the same for every method, so runs pair up."""
+
+    batches: np.random.Generator
+    augment: np.random.Generator
+    plan: np.random.Generator
+
+
+@dataclass
+class Fitted:
+    """What a training leaves behind; the network itself then holds the best weights."""
+
+    steps: int = 0
+    best_step: int = 0
+    validation: Metrics = field(default_factory=dict)
+    history: list[Metrics] = field(default_factory=list)
+    images_trained: int = 0
+
+
+def fit(
+    network: Network,
+    train: Split,
+    validate: Callable[[], Metrics],
+    protocol: Protocol,
+    recipe: Recipe,
+    streams: Streams,
+) -> Fitted:
+    """Train ``network`` and leave it with the weights that validated best.
+
+    The untrained network at step 0 is a candidate. Training stops after ``max_steps``, or when
+    more than ``patience`` validations in a row bring no improvement.
+
+    Args:
+        network: on its device; changed in place.
+        train: the fold's training images.
+        validate: returns the network's metrics on the validation classes.
+        protocol: budget, batches, image pipeline, precision.
+        recipe: optimiser and schedule.
+        streams: random sources.
+
+    Raises:
+        NonFiniteError: a term became NaN or infinite; the message names it.
+    """
+    pace, fitted = protocol.pace, Fitted()
+    optimizer = make_optimizer(recipe, network.groups())
+    base_rates = [group["lr"] for group in optimizer.param_groups]
+    labels = contiguous(train.labels)
+    best: dict[str, Tensor] = {}
+    draws = draw_batches(network, train, labels, protocol, streams)
+    sums: dict[str, Tensor] = {}
+
+    for step in range(pace.max_steps + 1):
+        if step % pace.validate_every == 0 or step == pace.max_steps:
+            fitted.history.append(_validated(step, sums, step - fitted.steps, validate))
+            fitted.steps = step
+            sums = {}
+            if improves(fitted.history, protocol.selection_metric):
+                fitted.best_step, fitted.validation = step, _metrics_of(fitted.history[-1])
+                best = {k: v.detach().clone() for k, v in network.state_dict().items()}
+            waited = (step - fitted.best_step) / pace.validate_every
+            if waited > pace.patience or step == pace.max_steps:
+                break
+
+        for group, rate in zip(optimizer.param_groups, base_rates, strict=True):
+            group["lr"] = rate * rate_factor(recipe, step)
+        draw = next(draws)
+        losses = train_step(network, train, labels, draw, step, protocol, streams)
+        optimizer.zero_grad(set_to_none=True)
+        torch.stack(list(losses.values())).sum().backward()  # type: ignore[no-untyped-call]
+        if recipe.clip is not None:
+            torch.nn.utils.clip_grad_norm_(network.parameters(), recipe.clip)
+        optimizer.step()
+        for name, value in losses.items():  # summed on the device: no waiting for it
+            sums[name] = sums.get(name, value.new_zeros(())) + value.detach()
+        fitted.images_trained += len(draw.index)
+
+    network.load_state_dict(best)
+    return fitted
+
+
+def train_step(
+    network: Network,
+    train: Split,
+    labels: np.ndarray[tuple[int], np.dtype[np.int64]],
+    draw: Draw,
+    step: int,
+    protocol: Protocol,
+    streams: Streams,
+) -> dict[str, Tensor]:
+    """Return the loss terms of one batch; views in the protocol's precision, losses in fp32."""
+    device = next(network.parameters()).device
+    index = np.asarray(draw.index)
+    pixels, sizes = train.store.batch(train.index[index])
+    boxes, flips = training_boxes(protocol.image, sizes, streams.augment)
+    images = crop(torch.from_numpy(pixels).to(device), boxes, protocol.image.crop_px, flips)
+    with autocast(protocol, device):
+        views = network(images.contiguous(memory_format=torch.channels_last))
+    batch = Batch(
+        labels=torch.from_numpy(labels[index]).to(device),
+        index=torch.from_numpy(index).to(device),
+        group=draw.group,
+        step=step,
+        epoch=step // protocol.pace.steps_per_epoch,
+    )
+    return network.method.losses(views, batch)
+
+
+def draw_batches(
+    network: Network,
+    train: Split,
+    labels: np.ndarray[tuple[int], np.dtype[np.int64]],
+    protocol: Protocol,
+    streams: Streams,
+) -> Iterator[Draw]:
+    """Yield batches without end: the method's plan, epoch by epoch, or the protocol's sampler."""
+    per_class = protocol.images_per_class(network.method.draws)
+    sampler = batches.balanced(labels, protocol.batch_size, per_class, streams.batches)
+    for epoch in itertools.count():
+        plan = network.method.plan(
+            epoch, lambda view: extract(network, train, protocol, view), streams.plan
+        )
+        if plan is None:
+            yield from (Draw(index) for index in sampler)
+        else:
+            yield from _planned(plan, epoch, len(train), protocol.pace.steps_per_epoch)
+
+
+def contiguous(
+    labels: np.ndarray[tuple[int], np.dtype[np.int64]],
+) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+    """Return labels renumbered 0..C-1 in the order of the class ids (proxy losses need it)."""
+    return np.unique(labels, return_inverse=True)[1].astype(np.int64)
+
+
+def _planned(plan: object, epoch: int, images: int, steps: int) -> Iterator[Draw]:
+    """Yield ``steps`` checked draws of one epoch's plan."""
+    given = 0
+    for draw in itertools.islice(plan, steps):  # type: ignore[call-overload]
+        index = np.asarray(draw.index)
+        if not index.size or index.min() < 0 or index.max() >= images:
+            raise InvalidInputError(
+                f"plan of epoch {epoch}: a batch of {index.size} positions, expected some in "
+                f"0..{images - 1}"
+            )
+        given += 1
+        yield draw
+    if given < steps:
+        raise InvalidInputError(f"plan of epoch {epoch}: {given} batches, expected {steps}")
+
+
+def _validated(
+    step: int, sums: dict[str, Tensor], since: int, validate: Callable[[], Metrics]
+) -> Metrics:
+    """Return one history row: step, mean losses since the last validation, metrics."""
+    losses = {f"loss/{name}": float(total) / since for name, total in sums.items()}
+    for name, value in losses.items():
+        if not math.isfinite(value):
+            raise NonFiniteError(f"{name} is {value} between steps {step - since} and {step}")
+    return {"step": step, **losses, **validate()}
+
+
+def _metrics_of(row: Metrics) -> Metrics:
+    return {k: v for k, v in row.items() if k != "step" and not k.startswith("loss/")}

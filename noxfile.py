@@ -1,0 +1,68 @@
+"""The front door: ``nox -s benchmark -- --methods a,b`` runs a study, plain ``nox`` the gate.
+
+All sessions share one environment below ``.nox/``, because torch alone is gigabytes. It is made
+at first use and updated when the dependencies in setup.cfg change.
+"""
+
+import hashlib
+import os
+import sys
+from pathlib import Path
+
+import nox
+
+nox.options.default_venv_backend = "none"
+nox.options.sessions = ["lint", "types", "tests"]
+
+ROOT = Path(__file__).parent
+SHARED = ROOT / ".nox" / "shared"
+BIN = SHARED / ("Scripts" if os.name == "nt" else "bin")
+TOOLS = ("ruff==0.17.*", "mypy==2.4.*", "pandas-stubs", "scipy-stubs")
+
+
+def environment(session: nox.Session) -> str:
+    """Return the shared environment's Python, installed first where something changed."""
+    python, stamp = str(BIN / "python"), SHARED / "installed"
+    needed = (ROOT / "setup.cfg").read_bytes() + repr((TOOLS, sys.version_info)).encode()
+    wanted = hashlib.sha256(needed).hexdigest()
+    if not stamp.exists() or stamp.read_text() != wanted:
+        session.run(sys.executable, "-m", "venv", str(SHARED), external=True)
+        pip = (python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check")
+        session.log("installing torch and the rest: minutes and gigabytes, only this once")
+        session.run(*pip, "-e", ".[test]", *TOOLS, external=True)
+        stamp.write_text(wanted)
+    return python
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Check style and layout."""
+    python = environment(session)
+    session.run(python, "-m", "ruff", "check", ".", external=True)
+    session.run(python, "-m", "ruff", "format", "--check", ".", external=True)
+
+
+@nox.session
+def types(session: nox.Session) -> None:
+    """Check types, strictly."""
+    session.run(environment(session), "-m", "mypy", external=True)
+
+
+@nox.session
+def tests(session: nox.Session) -> None:
+    """Run the tests: ``nox -s tests -- -k metrics``."""
+    session.run(environment(session), "-m", "pytest", *session.posargs, external=True)
+
+
+@nox.session(default=False)
+def benchmark(session: nox.Session) -> None:
+    """Run a study: ``nox -s benchmark -- --methods triplet,ms,group``."""
+    session.run(
+        environment(session), "-m", "benchmark", "run", *session.posargs, external=True
+    )
+
+
+@nox.session(default=False)
+def ui(session: nox.Session) -> None:
+    """Open the MLflow mirror of a study: ``nox -s ui -- --out runs``."""
+    session.run(environment(session), "-m", "benchmark", "ui", *session.posargs, external=True)

@@ -1,0 +1,54 @@
+"""Class-balanced batches of image positions, endless, from one generator."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from protocols.errors import InvalidInputError
+
+
+def balanced(
+    labels: NDArray[np.int64], batch_size: int, per_class: int, rng: np.random.Generator
+) -> Iterator[NDArray[np.int64]]:
+    """Yield (batch_size,) positions: batch_size / per_class distinct classes, per_class of each.
+
+    One pass shuffles all classes and cuts them into batches; classes that do not fill a batch
+    wait for the next pass, so within a pass no class comes twice. A class with fewer than
+    ``per_class`` images shows each of them equally often, up to one.
+
+    Args:
+        labels: (N,) class of each position.
+        batch_size: a multiple of ``per_class``.
+        per_class: images of each class in a batch.
+        rng: the only source of randomness.
+
+    Raises:
+        InvalidInputError: sizes that do not divide, or fewer classes than a batch needs.
+
+    Source: Hermans, Beyer and Leibe 2017 (PK sampling), tail rule as in their code.
+    """
+    members = [np.flatnonzero(labels == c) for c in np.unique(labels)]
+    wide, rest = divmod(batch_size, per_class)
+    if rest or wide < 1:
+        raise InvalidInputError(f"batch of {batch_size} with {per_class} images a class: no fit")
+    if len(members) < wide:
+        raise InvalidInputError(
+            f"{len(members)} classes: a batch of {batch_size} with {per_class} images a class "
+            f"needs {wide}"
+        )
+    while True:
+        order = rng.permutation(len(members))
+        for start in range(0, len(order) - wide + 1, wide):
+            chosen = order[start : start + wide]
+            yield np.concatenate([_draw(members[c], per_class, rng) for c in chosen])
+
+
+def _draw(
+    members: NDArray[np.int64], count: int, rng: np.random.Generator
+) -> NDArray[np.int64]:
+    """Return ``count`` of ``members``, without repeats where there are enough."""
+    copies = -(-count // len(members))
+    return rng.permutation(np.tile(members, copies) if copies > 1 else members)[:count]

@@ -1,0 +1,349 @@
+"""What every method must keep, as plain checks and as a pytest class.
+
+``python -m benchmark check NAME_OR_FILE`` runs the checks and prints one line each. A plugin's
+own test file subclasses :class:`MethodConformance`::
+
+    class TestMine(MethodConformance):
+        method = Mine
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import random
+from collections.abc import Callable
+from copy import deepcopy
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from protocols.errors import BenchmarkError
+from protocols.method import Batch, Features, Method, TrainSpec
+from protocols.metrics import retrieval
+from protocols.space import Settings, declared, defaults
+
+CLASSES, PER_CLASS, CHANNELS, SIDE, EMBEDDING = 8, 4, 16, 4, 12
+ROWS = CLASSES * PER_CLASS
+SPEC = TrainSpec(
+    labels=np.repeat(np.arange(CLASSES), PER_CLASS),
+    classes=CLASSES,
+    channels=CHANNELS,
+    embedding_size=EMBEDDING,
+    batch_size=ROWS,
+    steps=100,
+    steps_per_epoch=10,
+)
+Check = Callable[[type[Method]], None]
+_MAX_CORNERS = 64
+
+
+def check_declares_itself(method: type[Method]) -> None:
+    """It has a docstring, a known way to draw batches and defaults inside its space."""
+    assert method.__doc__, "the class needs a docstring: its first line is shown in lists"
+    assert method.draws in ("pairs", "classes"), f"draws={method.draws!r}: 'pairs' or 'classes'"
+    for name, parameter in declared(method).items():
+        assert parameter.accept(parameter.default) == parameter.default, f"default of {name}"
+
+
+def check_refuses_unknown_settings(method: type[Method]) -> None:
+    """An unknown hyperparameter is refused by name."""
+    refusal = ""
+    try:
+        method(SPEC, no_such_hyperparameter=1.0)
+    except BenchmarkError as error:
+        refusal = str(error)
+    assert refusal, "an unknown hyperparameter was accepted in silence"
+    assert "no_such_hyperparameter" in refusal, f"the refusal must name it, met: {refusal}"
+
+
+def check_learns_through_every_parameter(method: type[Method]) -> None:
+    """The loss is a finite scalar with a gradient to the features and every own parameter."""
+    if not method.trains:
+        return
+    built, batch = build(method), toy_batch()
+    features = toy_features().requires_grad_()
+    total = loss_of(built, features, batch)
+    assert total.shape == (), f"losses must be () tensors, met {tuple(total.shape)}"
+    assert math.isfinite(total.item()), f"loss is {total.item()} on an ordinary batch"
+    total.backward()  # type: ignore[no-untyped-call]
+    assert features.grad is not None, "the loss is detached from the features"
+    assert features.grad.abs().sum() > 0, "the loss sends no gradient to the features"
+    for name, parameter in built.named_parameters():
+        if parameter.requires_grad:
+            got = parameter.grad
+            assert got is not None, f"parameter {name} never learns: it gets no gradient"
+            assert got.isfinite().all(), f"parameter {name} gets a non-finite gradient"
+            assert got.abs().sum() > 0, f"parameter {name} never learns: its gradient is 0"
+
+
+def check_groups_cover_parameters_once(method: type[Method]) -> None:
+    """Every trainable parameter is in exactly one group; frozen ones are in none."""
+    built = build(method)
+    grouped = [id(p) for group in built.groups() for p in group.parameters]
+    trainable = {id(p): name for name, p in built.named_parameters() if p.requires_grad}
+    missing = [name for key, name in trainable.items() if key not in grouped]
+    assert not missing, f"no optimiser group holds {', '.join(missing)}"
+    assert len(grouped) == len(set(grouped)), "a parameter is in two optimiser groups"
+    assert set(grouped) <= set(trainable), "an optimiser group holds a frozen parameter"
+
+
+def check_degenerate_batches(method: type[Method]) -> None:
+    """One class only, and all classes different: finite loss and gradient."""
+    if not method.trains:
+        return
+    for labels in (torch.zeros(8, dtype=torch.int64), torch.arange(8)):
+        _finite(build(method), toy_features()[:8], labels, f"labels {labels.tolist()}")
+
+
+def check_finite_at_every_corner(method: type[Method]) -> None:
+    """Finite at all extremes of the space, on ordinary, collapsed, zero and huge features."""
+    if not method.trains:
+        return
+    ordinary = toy_features()
+    inputs = {
+        "ordinary": ordinary,
+        "collapsed": ordinary[:1].expand_as(ordinary).clone(),
+        "zero": torch.zeros_like(ordinary),
+        "huge": ordinary * 1e4,
+    }
+    for settings in corners(method):
+        for name, features in inputs.items():
+            _finite(build(method, settings), features, toy_labels(), f"{name} at {settings}")
+
+
+def check_repeats_under_a_seed(method: type[Method]) -> None:
+    """The same torch seed gives the same loss; no other random source is used."""
+    if not method.trains:
+        return
+    values = []
+    for other_seed in (1, 2):
+        np.random.seed(other_seed)  # a method that reads it must be caught
+        random.seed(other_seed)
+        built = build(method)
+        torch.manual_seed(3)
+        values.append(loss_of(built, toy_features(), toy_batch()).item())
+    assert values[0] == values[1], f"the same torch seed gave {values[0]} and {values[1]}"
+
+
+def check_leaves_inputs_alone(method: type[Method]) -> None:
+    """Features and labels are not changed in place."""
+    if not method.trains:
+        return
+    features, batch = toy_features(), toy_batch()
+    kept, labels = features.clone(), batch.labels.clone()
+    loss_of(build(method), features, batch)
+    assert torch.equal(features, kept), "the method changed its input features in place"
+    assert torch.equal(batch.labels, labels), "the method changed the labels in place"
+
+
+def check_every_setting_matters(method: type[Method]) -> None:
+    """Each hyperparameter changes the loss, a learning rate or the views somewhere."""
+    space = declared(method)
+    bases = [defaults(space), *corners(method)]
+    for name, parameter in space.items():
+        alive = any(
+            _fingerprint(method, {**base, name: value})
+            != _fingerprint(method, {**base, name: parameter.default})
+            for base in bases
+            for value in parameter.corners()
+            if value != parameter.default
+        )
+        assert alive, f"hyperparameter {name} changes nothing: remove it or use it"
+
+
+def check_eval_is_deterministic(method: type[Method]) -> None:
+    """Eval gives ``embedding`` (B, D), the same twice, and independent of batch mates."""
+    built, features = build(method).eval(), toy_features()
+    with torch.no_grad():
+        whole = built(as_features(features))
+        again = built(as_features(features))["embedding"]
+        alone = torch.cat([built(as_features(row[None]))["embedding"] for row in features])
+    assert "embedding" in whole, f"eval views are {sorted(whole)}: 'embedding' is missing"
+    embedding = whole["embedding"]
+    assert embedding.ndim == 2, f"the embedding must be (B, D), met {tuple(embedding.shape)}"
+    assert torch.equal(embedding, again), "two eval passes differ"
+    assert torch.allclose(embedding, alone, atol=1e-4), "an embedding depends on its batch mates"
+
+
+def check_deploys_without_terms(method: type[Method]) -> None:
+    """Without its terms (what only training needs) the embedding is the same, bit for bit."""
+    built = build(method).eval()
+    bare = deepcopy(built)
+    bare.terms = torch.nn.ModuleList()
+    with torch.no_grad():
+        full = built(as_features(toy_features()))["embedding"]
+        kept = bare(as_features(toy_features()))["embedding"]
+    assert torch.equal(full, kept), "the embedding changes when the loss terms are removed"
+
+
+def check_plan_stays_inside(method: type[Method]) -> None:
+    """A plan gives enough batches, of training positions only, with two classes or more."""
+    built = build(method)
+
+    def probe(view: str) -> np.ndarray[Any, np.dtype[np.float32]]:
+        features = as_features(toy_features())
+        views = {"vector": features.vector, **built.eval()(features)}
+        return np.asarray(views[view].detach().numpy(), dtype=np.float32)
+
+    for epoch in range(2):
+        plan = built.plan(epoch, probe, np.random.default_rng(0))
+        if plan is None:
+            return
+        draws = list(itertools.islice(plan, SPEC.steps_per_epoch))
+        assert len(draws) == SPEC.steps_per_epoch, f"epoch {epoch}: only {len(draws)} batches"
+        for draw in draws:
+            index = np.asarray(draw.index)
+            assert index.size, f"epoch {epoch}: an empty batch"
+            assert index.min() >= 0, f"epoch {epoch}: a negative position"
+            assert index.max() < ROWS, f"epoch {epoch}: a position outside the training images"
+            assert len(np.unique(SPEC.labels[index])) > 1, f"epoch {epoch}: a one-class batch"
+
+
+def check_state_survives(method: type[Method]) -> None:
+    """State saved after a few steps and loaded into a fresh instance gives the same loss."""
+    if not method.trains:
+        return
+    first = build(method)
+    _train(first, steps=3)
+    second = build(method, seed=99)
+    second.load_state_dict(first.state_dict())
+    values = []
+    for built in (first, second):
+        torch.manual_seed(5)
+        values.append(loss_of(built, toy_features(), toy_batch()).item())
+    assert values[0] == values[1], f"loss {values[0]} became {values[1]} after loading the state"
+
+
+def check_pulls_classes_apart(method: type[Method]) -> None:
+    """A hundred steps raise MAP@R on toy classes that overlap at the start."""
+    if not method.trains:
+        return
+    built = build(method)
+    before = _toy_map_at_r(built)
+    _train(built, steps=SPEC.steps)
+    after = _toy_map_at_r(built)
+    assert after > before + 0.05, f"MAP@R went from {before:.3f} to {after:.3f} in 100 steps"
+
+
+CHECKS: tuple[Check, ...] = (
+    check_declares_itself,
+    check_refuses_unknown_settings,
+    check_learns_through_every_parameter,
+    check_groups_cover_parameters_once,
+    check_degenerate_batches,
+    check_finite_at_every_corner,
+    check_repeats_under_a_seed,
+    check_leaves_inputs_alone,
+    check_every_setting_matters,
+    check_eval_is_deterministic,
+    check_deploys_without_terms,
+    check_plan_stays_inside,
+    check_state_survives,
+    check_pulls_classes_apart,
+)
+
+
+class MethodConformance:
+    """Subclass with ``method = YourMethod``; pytest then runs every check on it."""
+
+    method: type[Method]
+
+
+def _as_test(check: Check) -> Callable[[MethodConformance], None]:
+    def test(self: MethodConformance) -> None:
+        check(self.method)
+
+    test.__doc__ = check.__doc__
+    return test
+
+
+for _check in CHECKS:
+    setattr(MethodConformance, _check.__name__.replace("check_", "test_"), _as_test(_check))
+
+
+def build(method: type[Method], settings: Settings | None = None, seed: int = 0) -> Method:
+    """Return the method on the toy task, in training mode, from a fixed torch seed."""
+    torch.manual_seed(seed)
+    return method(SPEC, **(settings or {})).train()
+
+
+def corners(method: type[Method]) -> list[Settings]:
+    """Return the space's corners; beyond 64 of them, each axis' ends with defaults elsewhere."""
+    space = declared(method)
+    axes = [parameter.corners() for parameter in space.values()]
+    if math.prod(len(axis) for axis in axes) <= _MAX_CORNERS:
+        return [dict(zip(space, values, strict=True)) for values in itertools.product(*axes)]
+    base = defaults(space)
+    return [{**base, name: v} for name, p in space.items() for v in p.corners()]
+
+
+def toy_labels() -> Tensor:
+    """Return (32,) labels: 8 classes, 4 rows each."""
+    return torch.from_numpy(SPEC.labels).long()
+
+
+def toy_features() -> Tensor:
+    """Return non-negative (32, 16, 4, 4) maps: weak class signal under strong noise."""
+    generator = torch.Generator().manual_seed(11)
+    centres = torch.rand(CLASSES, CHANNELS, 1, 1, generator=generator)
+    noise = torch.rand(ROWS, CHANNELS, 1, 1, generator=generator)
+    texture = 0.2 * torch.rand(ROWS, CHANNELS, SIDE, SIDE, generator=generator)
+    return centres.repeat_interleave(PER_CLASS, 0) + 1.5 * noise + texture
+
+
+def toy_batch(labels: Tensor | None = None) -> Batch:
+    """Return the step information of one toy batch."""
+    labels = toy_labels() if labels is None else labels
+    return Batch(labels, torch.arange(len(labels)), group=0, step=0, epoch=0)
+
+
+def as_features(feature_map: Tensor) -> Features:
+    """Return trunk features with an average-pooled vector."""
+    return Features(feature_map, feature_map.mean(dim=(2, 3)))
+
+
+def loss_of(built: Method, feature_map: Tensor, batch: Batch) -> Tensor:
+    """Return the sum of the method's terms."""
+    values = built.losses(built(as_features(feature_map)), batch)
+    return torch.stack(list(values.values())).sum()
+
+
+def _finite(built: Method, feature_map: Tensor, labels: Tensor, where: str) -> None:
+    features = feature_map.clone().requires_grad_()
+    total = loss_of(built, features, toy_batch(labels))
+    assert math.isfinite(total.item()), f"loss is {total.item()} for {where}"
+    total.backward()  # type: ignore[no-untyped-call]
+    grads = [features.grad, *(p.grad for p in built.parameters())]
+    assert all(g is None or g.isfinite().all() for g in grads), f"NaN gradient for {where}"
+
+
+def _fingerprint(method: type[Method], settings: Settings) -> tuple[object, ...]:
+    """Return loss, learning rates and comparison rule under ``settings``."""
+    built = build(method, settings)
+    rates = [(g.name, g.lr, g.lr_factor, g.decay) for g in built.groups()]
+    views = built(as_features(toy_features()))
+    batches = [toy_batch(), replace(toy_batch(), step=SPEC.steps - 1, epoch=9)]
+    losses = [v.item() for b in batches for v in built.losses(views, b).values()]
+    plan = built.plan(0, lambda view: np.zeros((ROWS, 2), np.float32), np.random.default_rng(0))
+    drawn = plan and [np.asarray(d.index).tolist() for d in itertools.islice(plan, 3)]
+    return (str(rates), str(losses), str(drawn), built.normalize_embeddings)
+
+
+def _train(built: Method, steps: int) -> None:
+    optimizer = torch.optim.Adam([p for p in built.parameters() if p.requires_grad], lr=1e-2)
+    for _ in range(steps):
+        optimizer.zero_grad()
+        loss_of(built, toy_features(), toy_batch()).backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+
+
+def _toy_map_at_r(built: Method) -> float:
+    with torch.no_grad():
+        embedding = built.eval()(as_features(toy_features()))["embedding"]
+    built.train()
+    normalize = built.normalize_embeddings
+    return retrieval(embedding.numpy(), SPEC.labels, normalize=normalize)["map_at_r"]

@@ -1,0 +1,67 @@
+"""What a dataset is: images, labels and the published partition of its classes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol as Interface
+
+import numpy as np
+from numpy.typing import NDArray
+
+Sizes = NDArray[np.int64]  # (B, 2): height, width of images
+
+
+class Images(Interface):
+    """A numbered collection of RGB images, read one at a time."""
+
+    def __len__(self) -> int:
+        """Return how many images there are."""
+        ...
+
+    def read(self, index: int) -> NDArray[np.uint8]:
+        """Return image ``index`` as (H, W, 3) uint8, upright RGB.
+
+        Raises:
+            DataError: the image cannot be read; the message names the file.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class ArrayImages:
+    """Images of one size that are already decoded."""
+
+    pixels: NDArray[np.uint8]  # (N, H, W, 3)
+
+    def __len__(self) -> int:
+        return len(self.pixels)
+
+    def read(self, index: int) -> NDArray[np.uint8]:
+        """Return image ``index`` as (H, W, 3) uint8."""
+        image: NDArray[np.uint8] = self.pixels[index]
+        return image
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Images with labels, as a dataset file in ``protocols/datasets/`` returns them.
+
+    Attributes:
+        name: the name on the command line.
+        images: the pictures, in the order of ``labels``.
+        labels: (N,) int64, 0-based and contiguous; class ids follow the order in which
+            the split rules see the classes.
+        class_names: one name per label.
+        digest: sha256 (hex) over pixels' source and labels: two datasets with the same
+            digest hold the same pictures under the same labels.
+        parts: (N,) the official part of each image (``train``, ``test``, ``query``,
+            ``gallery``), or None where the publisher names none.
+    """
+
+    name: str
+    images: Images
+    labels: NDArray[np.int64]
+    class_names: Sequence[str]
+    digest: str
+    parts: NDArray[np.str_] | None = None

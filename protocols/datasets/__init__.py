@@ -1,0 +1,1 @@
+"""One module per dataset; each has ``digest(root)`` and ``load(root) -> Dataset``."""

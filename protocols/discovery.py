@@ -1,0 +1,186 @@
+"""Names to objects: a folder of modules, entry points of other packages, and single files.
+
+A name is the file's name. Folders are listed without importing; only the module asked for is
+imported, so a broken plugin breaks only itself.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import importlib
+import importlib.util
+import inspect
+import sys
+from collections.abc import Callable
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from protocols.errors import PluginError, unknown_name
+
+KINDS = {
+    "method": "methods",
+    "dataset": "datasets",
+    "trunk": "trunks",
+    "recipe": "recipes",
+    "protocol": "specs",
+}
+_ROOT = Path(__file__).parent
+
+
+class Registry:
+    """The names that are known: shipped ones, installed plugins, and files given by path.
+
+    Args:
+        plugins: plugin files; the stem of each is its method's name.
+    """
+
+    def __init__(self, plugins: tuple[Path, ...] = ()) -> None:
+        self.plugins: dict[str, Path] = {}
+        for path in plugins:
+            if not path.is_file():
+                raise PluginError(f"plugin {str(path)!r}: no such file")
+            if path.stem in self.plugins or path.stem in self._shipped("method"):
+                raise PluginError(
+                    f"plugin {str(path)!r}: a method {path.stem!r} exists already; rename the file"
+                )
+            self.plugins[path.stem] = path.resolve()
+
+    def names(self, kind: str) -> list[str]:
+        """Return the known names of ``kind``, sorted."""
+        own = set(self.plugins) if kind == "method" else set()
+        return sorted({*self._shipped(kind), *self._installed(kind), *own})
+
+    def check(self, kind: str, name: str) -> None:
+        """Raise UnknownNameError with the nearest names unless ``name`` is known."""
+        known = self.names(kind)
+        if name not in known:
+            raise unknown_name(kind, name, known)
+
+    def module(self, kind: str, name: str) -> ModuleType:
+        """Import and return the module of ``name``.
+
+        Raises:
+            UnknownNameError: no such name.
+            PluginError: the module cannot be imported.
+        """
+        self.check(kind, name)
+        try:
+            if kind == "method" and name in self.plugins:
+                return _import_file(self.plugins[name])
+            if name in self._shipped(kind):
+                return importlib.import_module(f"protocols.{KINDS[kind]}.{name}")
+            return importlib.import_module(self._installed(kind)[name].module)
+        except Exception as error:
+            if self._is_shipped_fault(kind, name):
+                raise
+            where = self.source(kind, name)
+            reason = f"{type(error).__name__}: {error}"
+            raise PluginError(f"{kind} {name!r} ({where}) does not import: {reason}") from error
+
+    def source(self, kind: str, name: str) -> Path:
+        """Return the file that holds ``name``, found without running it."""
+        self.check(kind, name)
+        if kind == "method" and name in self.plugins:
+            return self.plugins[name]
+        module = (
+            f"protocols.{KINDS[kind]}.{name}"
+            if name in self._shipped(kind)
+            else self._installed(kind)[name].module
+        )
+        spec = importlib.util.find_spec(module)
+        if spec is None or spec.origin is None:
+            raise PluginError(f"{kind} {name!r}: module {module!r} has no source file")
+        return Path(spec.origin)
+
+    def code_digest(self, kind: str, name: str) -> str:
+        """Return 12 hex digits over the file's code: comments, layout and docstrings aside."""
+        source = self.source(kind, name)
+        try:
+            tree = ast.parse(source.read_text(encoding="utf-8"))
+        except (SyntaxError, ValueError) as error:
+            raise PluginError(f"{kind} {name!r} ({source}) does not parse: {error}") from error
+        for node in ast.walk(tree):
+            body = getattr(node, "body", None)
+            if isinstance(body, list) and body and _is_text(body[0]):
+                body.pop(0)
+        return hashlib.sha256(ast.dump(tree).encode()).hexdigest()[:12]
+
+    def load(self, kind: str, name: str) -> Any:
+        """Return the object: a Method class, a Recipe, a Protocol, or a trunk/dataset module."""
+        return _PICK[kind](self.module(kind, name), name)
+
+    def summary(self, kind: str, name: str) -> str:
+        """Return one line about ``name``, read from the source without running it."""
+        tree = ast.parse(self.source(kind, name).read_text(encoding="utf-8"))
+        return (ast.get_docstring(tree) or "").split("\n")[0]
+
+    def _shipped(self, kind: str) -> set[str]:
+        folder = _ROOT / KINDS[kind]
+        files = {p.stem for p in folder.glob("*.py") if not p.stem.startswith("_")}
+        return files | {p.parent.name for p in folder.glob("*/__init__.py")}
+
+    def _installed(self, kind: str) -> dict[str, EntryPoint]:
+        return {point.name: point for point in entry_points(group=f"dml_benchmark.{kind}s")}
+
+    def _is_shipped_fault(self, kind: str, name: str) -> bool:
+        return name in self._shipped(kind) and name not in self.plugins
+
+
+def load(kind: str, name: str) -> Any:
+    """Return the object called ``name`` among what ships and what is installed."""
+    return Registry().load(kind, name)
+
+
+def _import_file(path: Path) -> ModuleType:
+    """Import a plugin file under a name of its own, so that it can be pickled and reloaded."""
+    module_name = f"dml_plugin_{path.stem}"
+    spec = importlib.util.spec_from_file_location(module_name, path)
+    if spec is None or spec.loader is None:
+        raise PluginError(f"plugin {str(path)!r}: not a Python file")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[module_name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def _method_class(module: ModuleType, name: str) -> type:
+    """Return the one Method subclass that ``module`` defines."""
+    from protocols.method import Method  # here: listing names must not import torch
+
+    found = [
+        value
+        for value in vars(module).values()
+        if inspect.isclass(value)
+        and issubclass(value, Method)
+        and value.__module__ == module.__name__
+        and not value.__name__.startswith("_")
+    ]
+    if len(found) != 1:
+        names = ", ".join(cls.__name__ for cls in found) or "none"
+        raise PluginError(f"method {name!r}: expected one Method subclass in its file, met {names}")
+    return found[0]
+
+
+def _attribute(attribute: str) -> Callable[[ModuleType, str], Any]:
+    def pick(module: ModuleType, name: str) -> Any:
+        if not hasattr(module, attribute):
+            raise PluginError(f"{name!r} ({module.__file__}): expected it to define {attribute}")
+        return getattr(module, attribute)
+
+    return pick
+
+
+_PICK: dict[str, Callable[[ModuleType, str], Any]] = {
+    "method": _method_class,
+    "recipe": _attribute("RECIPE"),
+    "protocol": _attribute("PROTOCOL"),
+    "trunk": lambda module, name: module,
+    "dataset": lambda module, name: module,
+}
+
+
+def _is_text(node: object) -> bool:
+    return isinstance(node, ast.Expr) and isinstance(getattr(node.value, "value", None), str)

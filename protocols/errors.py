@@ -1,0 +1,38 @@
+"""The one error tree. The command line turns any of these into one line and exit code 2."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class BenchmarkError(Exception):
+    """Something the user can put right; the message says what was met, expected and to do."""
+
+
+class UnknownNameError(BenchmarkError):
+    """A name that no method, dataset, trunk, recipe or protocol answers to."""
+
+
+class InvalidInputError(BenchmarkError):
+    """A value outside what a function, a file or an option accepts."""
+
+
+class DataError(BenchmarkError):
+    """A dataset that is missing, damaged or not the one expected."""
+
+
+class PluginError(BenchmarkError):
+    """A plugin that cannot be imported or does not keep the contract."""
+
+
+class StoreError(BenchmarkError):
+    """An output folder that cannot be used as asked."""
+
+
+def unknown_name(kind: str, name: str, known: Iterable[str]) -> UnknownNameError:
+    """Return an error that names the nearest known names first, then all of them."""
+    names = sorted(known)
+    near = get_close_matches(name, names, n=3, cutoff=0.5)
+    hint = f" Did you mean {' or '.join(repr(n) for n in near)}?" if near else ""
+    return UnknownNameError(f"no {kind} {name!r}.{hint} Known: {', '.join(names)}.")

@@ -1,0 +1,216 @@
+"""The method contract: trunk features -> named views -> weighted terms -> next epoch's batches.
+
+A method is one file in ``protocols/methods/`` (or a plugin) with one :class:`Method` subclass.
+Most methods only override :meth:`Method.make_terms`. A method never sees the optimiser, the
+schedule, the validation classes or the test classes: those belong to the runner.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import ClassVar, Literal, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from protocols.errors import InvalidInputError
+from protocols.space import Settings, Space, declared, resolve
+
+
+class Features(NamedTuple):
+    """What a trunk gives for a batch of images."""
+
+    map: Tensor  # (B, C, H, W) last feature map
+    vector: Tensor  # (B, C) the trunk's own pooled descriptor
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What one training step hands to the method, next to the views."""
+
+    labels: Tensor  # (B,) int64, 0-based among the fold's training classes
+    index: Tensor  # (B,) int64, positions in the fold's training images
+    group: int | None  # learner id that the plan gave this batch
+    step: int  # 0-based training step
+    epoch: int  # 0-based; an epoch is the protocol's steps_per_epoch
+
+
+@dataclass(frozen=True)
+class Draw:
+    """One batch of a plan: positions in the fold's training images, and a learner id."""
+
+    index: Sequence[int] | NDArray[np.int64]
+    group: int | None = None
+
+
+@dataclass(frozen=True)
+class TrainSpec:
+    """All a method may know of the data and the budget: the fold's training part only."""
+
+    labels: NDArray[np.int64]  # (N,) 0-based among the fold's training classes
+    classes: int
+    channels: int  # of the trunk's features
+    embedding_size: int
+    batch_size: int
+    steps: int  # the longest a training may last
+    steps_per_epoch: int
+
+
+@dataclass(frozen=True)
+class Wants:
+    """Trunk properties a method needs; the runner provides them or refuses by name."""
+
+    last_stride: int | None = None  # stride of the trunk's last stage
+    map: bool = False  # a spatial map larger than 1 x 1
+    nonnegative: bool = False  # a map that ends in a ReLU
+
+
+@dataclass(frozen=True)
+class Group:
+    """Parameters that share a learning rate.
+
+    ``lr`` is absolute (a searched rate); without it the recipe's rate times ``lr_factor``.
+    """
+
+    name: str
+    parameters: list[nn.Parameter] = field(repr=False)
+    lr: float | None = None
+    lr_factor: float = 1.0
+    decay: bool = True
+
+
+Probe = Callable[[str], NDArray[np.float32]]
+"""``probe(view)`` -> (N, d): the fold's training images in index order, seen in eval mode with
+the eval pipeline; ``"vector"`` is the trunk's pooled feature, other names are eval views."""
+
+Loss = Callable[..., Tensor]
+
+
+class Term(nn.Module):
+    """One weighted loss on named views.
+
+    Args:
+        loss: called as ``loss(*views, labels)``, or ``loss(*views, labels, mined)`` with a
+            miner, where ``mined = miner(views[0], labels)``. Its parameters, if any, form a
+            group of their own.
+        on: the view or views the loss looks at.
+        name: how logs and errors call the term.
+        weight: factor in the sum.
+        miner: selects pairs or triplets, without gradient.
+        lr: learning rate of the loss's own parameters; None takes the recipe's times
+            ``lr_factor``.
+        lr_factor: see ``lr``.
+        decay: False keeps weight decay away from the loss's own parameters.
+    """
+
+    def __init__(
+        self,
+        loss: Loss,
+        on: str | tuple[str, ...] = "embedding",
+        *,
+        name: str = "loss",
+        weight: float = 1.0,
+        miner: Callable[[Tensor, Tensor], object] | None = None,
+        lr: float | None = None,
+        lr_factor: float = 1.0,
+        decay: bool = True,
+    ) -> None:
+        super().__init__()
+        self.loss, self.miner = loss, miner
+        self.on = (on,) if isinstance(on, str) else on
+        self.name, self.weight = name, weight
+        self.lr, self.lr_factor, self.decay = lr, lr_factor, decay
+
+    def forward(self, views: dict[str, Tensor], labels: Tensor) -> Tensor:
+        """Return weight * loss, a () tensor; losses are computed in float32."""
+        missing = [name for name in self.on if name not in views]
+        if missing:
+            raise InvalidInputError(
+                f"term {self.name!r} needs view {missing[0]!r}; there are: {', '.join(views)}"
+            )
+        inputs = [views[name].float() for name in self.on]
+        if self.miner is None:
+            return self.weight * self.loss(*inputs, labels)
+        with torch.no_grad():
+            mined = self.miner(inputs[0].detach(), labels)
+        return self.weight * self.loss(*inputs, labels, mined)
+
+    def group(self) -> Group | None:
+        """Return the group of the loss's own trainable parameters, None if it has none."""
+        own = [p for p in self.parameters() if p.requires_grad]
+        return Group(self.name, own, self.lr, self.lr_factor, self.decay) if own else None
+
+
+class Method(nn.Module):
+    """Head, loss terms, batch plan and search space: the thing a benchmark compares.
+
+    Class attributes:
+        paper: where the method was published.
+        version: raise it when a fix moves the method's numbers.
+        draws: ``pairs`` (several images of each class in a batch) or ``classes`` (as many
+            classes as fit); the protocol says how many images of a class that means.
+        trains: False for a reference row that is evaluated as it is.
+        normalize_embeddings: embeddings are compared by angle (True) or by the Euclidean
+            distance of the raw vectors (False); an instance may set it from a setting.
+    """
+
+    paper: ClassVar[str] = ""
+    version: ClassVar[int] = 1
+    draws: ClassVar[Literal["pairs", "classes"]] = "pairs"
+    trains: ClassVar[bool] = True
+    wants: ClassVar[Wants] = Wants()
+    normalize_embeddings: bool = True
+
+    def __init__(self, spec: TrainSpec, **settings: object) -> None:
+        super().__init__()
+        self.settings: Settings = resolve(declared(type(self)), settings)
+        self.spec = spec
+        self.head = self.make_head(spec)
+        self.terms = nn.ModuleList(self.make_terms(spec))
+
+    @classmethod
+    def space(cls, dataset: str) -> Space:
+        """Return what the search may vary on ``dataset``; by default all that is declared."""
+        del dataset
+        return declared(cls)
+
+    def make_head(self, spec: TrainSpec) -> nn.Module:
+        """Return the head; the default is one linear embedding layer with bias."""
+        return nn.Linear(spec.channels, spec.embedding_size)
+
+    def make_terms(self, spec: TrainSpec) -> Sequence[Term]:
+        """Return the weighted losses whose sum is minimised."""
+        raise NotImplementedError(f"{type(self).__name__} must say its terms in make_terms()")
+
+    def forward(self, features: Features) -> dict[str, Tensor]:
+        """Return named views; ``embedding`` (B, D), not normalised, is always among them.
+
+        In eval mode, views that only training needs are absent.
+        """
+        return {"embedding": self.head(features.vector)}
+
+    def losses(self, views: dict[str, Tensor], batch: Batch) -> dict[str, Tensor]:
+        """Return each term's () value by name; the runner minimises their sum."""
+        return {term.name: term(views, batch.labels) for term in self._terms()}
+
+    def groups(self) -> list[Group]:
+        """Return every trainable parameter of the method in exactly one group."""
+        head = [p for p in self.head.parameters() if p.requires_grad]
+        found = [Group("head", head)] if head else []
+        return found + [group for term in self._terms() if (group := term.group())]
+
+    def plan(
+        self, epoch: int, probe: Probe, rng: np.random.Generator
+    ) -> Iterator[Draw] | Iterable[Draw] | None:
+        """Return the batches of ``epoch``, at least steps_per_epoch of them.
+
+        None, the default, leaves the batches to the protocol's sampler.
+        """
+        del epoch, probe, rng
+        return None
+
+    def _terms(self) -> list[Term]:
+        return [term for term in self.terms if isinstance(term, Term)]

@@ -1,0 +1,51 @@
+"""Trunk and method as one module that owns its BatchNorm policy."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from protocols.method import Group, Method
+from protocols.recipe import BatchNormPolicy
+from protocols.trunk import Trunk
+
+
+class Network(nn.Module):
+    """Pixels in, views out.
+
+    Args:
+        trunk: the network up to its feature map.
+        method: what turns features into views.
+        batch_norm: for the trunk's BatchNorm layers only. ``live`` trains them;
+            ``frozen_stats`` keeps and uses the running statistics while scale and shift
+            still train (what the Reality Check's code does); ``frozen_all`` also fixes
+            scale and shift. A method's own BatchNorm layers are always live.
+    """
+
+    def __init__(self, trunk: Trunk, method: Method, batch_norm: BatchNormPolicy) -> None:
+        super().__init__()
+        self.trunk, self.method, self.batch_norm = trunk, method, batch_norm
+        if batch_norm == "frozen_all":
+            for layer in self._trunk_norms():
+                layer.requires_grad_(False)
+
+    def forward(self, pixels: Tensor) -> dict[str, Tensor]:
+        """Return the method's views of (B, 3, H, W) float RGB pixels in 0..255."""
+        views: dict[str, Tensor] = self.method(self.trunk(self.trunk.scale(pixels)))
+        return views
+
+    def train(self, mode: bool = True) -> Network:
+        """Switch mode; frozen statistics stay in eval mode however often this is called."""
+        super().train(mode)
+        if self.batch_norm != "live":
+            for layer in self._trunk_norms():
+                layer.eval()
+        return self
+
+    def groups(self) -> list[Group]:
+        """Return every trainable parameter in exactly one group, the trunk's first."""
+        trunk = [p for p in self.trunk.parameters() if p.requires_grad]
+        return [Group("trunk", trunk), *self.method.groups()]
+
+    def _trunk_norms(self) -> list[_BatchNorm]:
+        return [m for m in self.trunk.modules() if isinstance(m, _BatchNorm)]

@@ -1,0 +1,184 @@
+"""A protocol: the frozen rules of a comparison. Every number that moves a result is a field."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, Literal
+
+
+@dataclass(frozen=True)
+class ImagePipeline:
+    """Every number between a file and a trunk.
+
+    Attributes:
+        resize_px: shorter side of the stored image.
+        crop_px: side of the square a trunk sees.
+        area: smallest and largest share of the area that a training crop covers.
+        aspect: smallest and largest width / height of a training crop.
+        flip: probability of a horizontal flip in training.
+    """
+
+    resize_px: int
+    crop_px: int
+    area: tuple[float, float] = (0.16, 1.0)
+    aspect: tuple[float, float] = (0.75, 1.3333333333333333)
+    flip: float = 0.5
+
+
+
+@dataclass(frozen=True)
+class Pace:
+    """How long a training lasts.
+
+    Attributes:
+        max_steps: most optimiser steps.
+        steps_per_epoch: steps of what plans and schedules call an epoch.
+        validate_every: steps between validations; step 0 is validated too.
+        patience: validations without improvement that are tolerated before stopping.
+    """
+
+    max_steps: int
+    steps_per_epoch: int
+    validate_every: int
+    patience: int
+
+
+@dataclass(frozen=True)
+class SearchRule:
+    """How a method's hyperparameters are searched, the same for every method.
+
+    Attributes:
+        trials: completed trials of each cell; the first is the authors' defaults.
+        sampler: ``tpe``, ``gp`` or ``random`` (Optuna's).
+        startup_trials: trials before the sampler starts to model, quasi-random under gp.
+        failed_score: score of a trial that diverged or failed; it counts as completed.
+        max_failures_in_a_row: a cell stops searching after so many.
+    """
+
+    trials: int
+    sampler: Literal["tpe", "gp", "random"] = "tpe"
+    startup_trials: int = 5
+    failed_score: float = 0.0
+    max_failures_in_a_row: int = 3
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """Rules of a comparison.
+
+    Attributes:
+        name, version: raise the version whenever a number can move.
+        summary: one line for lists; not hashed.
+        label: a caveat printed with every table; not hashed.
+        datasets, trunk, recipe: defaults of the grid.
+        reference: method of the untouched trunk, a row of every table.
+        baseline: method the others are compared with.
+        fold_rule, folds: see :mod:`protocols.splits`.
+        image: the image pipeline.
+        batch_size: images in a training batch.
+        pair_images_per_class: images of a class in a batch, for methods that draw pairs.
+        class_images_per_class: the same for methods that draw classes.
+        embedding_size: width of a fold model's embedding.
+        pace: budget of a training.
+        search: the search rule.
+        seeds: final runs of each cell.
+        selection_metric: decides epochs and trials, on validation classes.
+        precision: ``fp32``, or ``bf16`` autocast with losses in fp32.
+        threads_per_job: CPU threads of one training (sums depend on them).
+        eval_batch: images in an evaluation batch (sums depend on it).
+        retries: further attempts at a job that crashed or ran out of memory or time.
+        timeout_s: seconds after which a job counts as hung.
+    """
+
+    name: str
+    version: int
+    summary: str
+    datasets: tuple[str, ...]
+    trunk: str
+    recipe: str
+    reference: str
+    baseline: str
+    folds: int
+    image: ImagePipeline
+    pace: Pace
+    search: SearchRule
+    seeds: int
+    fold_rule: str = "mlrc"
+    batch_size: int = 32
+    pair_images_per_class: int = 4
+    class_images_per_class: int = 1
+    embedding_size: int = 128
+    selection_metric: str = "map_at_r"
+    precision: Literal["fp32", "bf16"] = "fp32"
+    threads_per_job: int = 1
+    eval_batch: int = 256
+    retries: int = 1
+    timeout_s: float = 86400.0
+    label: str = ""
+    overrides: Mapping[str, int | str] = field(default_factory=dict)
+
+    def rules(self) -> dict[str, Any]:
+        """Return all that moves a run's number, as plain data.
+
+        Left out are words for people, and what only adds rows or repeats: the grid's axes and
+        the number of seeds. Two folders with equal rules can be continued from one another.
+        """
+        wordless = ("summary", "label", "overrides", "datasets", "trunk", "recipe", "seeds")
+        return {k: v for k, v in asdict(self).items() if k not in wordless}
+
+    def hash(self) -> str:
+        """Return 12 hex digits over the rules, the default grid and the number of seeds."""
+        grid = {"datasets": self.datasets, "trunk": self.trunk, "recipe": self.recipe}
+        return digest({**self.rules(), **grid, "seeds": self.seeds})
+
+    def rules_hash(self) -> str:
+        """Return 12 hex digits over the rules alone."""
+        return digest(self.rules())
+
+    def images_per_class(self, draws: str) -> int:
+        """Return how many images of a class stand in a batch of a ``pairs|classes`` method."""
+        return self.pair_images_per_class if draws == "pairs" else self.class_images_per_class
+
+    def derive(self, **changes: int | str | None) -> Protocol:
+        """Return this protocol with ``trials``, ``seeds``, ``trunk`` or ``recipe`` replaced.
+
+        What differs from the named protocol is kept in ``overrides`` for people to see; None
+        and values that change nothing are left out.
+        """
+        current: dict[str, int | str] = {
+            "trials": self.search.trials,
+            "seeds": self.seeds,
+            "trunk": self.trunk,
+            "recipe": self.recipe,
+        }
+        new = {k: v for k, v in changes.items() if v is not None and v != current[k]}
+        if not new:
+            return self
+        direct: dict[str, Any] = {k: v for k, v in new.items() if k != "trials"}
+        if "trials" in new:
+            direct["search"] = replace(self.search, trials=int(new["trials"]))
+        return replace(self, **direct, overrides={**self.overrides, **new})
+
+
+def digest(value: object, length: int = 12) -> str:
+    """Return the first hex digits of sha256 over ``value`` as canonical JSON."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:length]
+
+
+def protocol_line(protocol: Protocol) -> str:
+    """Return what a reader must know under a table, in one line."""
+    parts = [
+        f"{protocol.name} v{protocol.version} ({protocol.hash()})",
+        f"trunk {protocol.trunk}",
+        f"recipe {protocol.recipe}",
+        f"{protocol.image.crop_px} px",
+        f"{protocol.folds} folds",
+        f"{protocol.search.trials} trials",
+        f"{protocol.seeds} seeds",
+        f"selected by {protocol.selection_metric} on validation classes",
+    ]
+    return " · ".join([*parts, protocol.label] if protocol.label else parts)

@@ -1,0 +1,164 @@
+"""Hyperparameters as descriptors: one line is attribute, default, bounds, scale and search axis."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, Generic, TypeVar, overload
+
+from protocols.errors import InvalidInputError, unknown_name
+
+T = TypeVar("T", bound="float | int | str | bool")
+Setting = float | int | str | bool
+Settings = dict[str, Setting]
+
+
+class Hyperparameter(Generic[T]):
+    """One searched value of a method. On an instance it reads as the chosen value.
+
+    The class it stands in needs an attribute ``settings``: a mapping from hyperparameter
+    name to value, complete after construction.
+    """
+
+    default: T
+    name: str = ""
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self.name = name
+
+    @overload
+    def __get__(self, instance: None, owner: type) -> Hyperparameter[T]: ...
+    @overload
+    def __get__(self, instance: object, owner: type) -> T: ...
+    def __get__(self, instance: Any, owner: type) -> Any:
+        return self if instance is None else instance.settings[self.name]
+
+    def __set__(self, instance: object, value: object) -> None:
+        raise AttributeError(f"{self.name} is a hyperparameter: pass it when building the method")
+
+    def accept(self, value: object) -> T:
+        """Return ``value`` in this hyperparameter's type, or raise InvalidInputError."""
+        raise TypeError("use Real, Integer or Choice")
+
+    def corners(self) -> Sequence[T]:
+        """Return the extreme values, which a conformance test tries."""
+        raise TypeError("use Real, Integer or Choice")
+
+    def describe(self) -> str:
+        """Return bounds and scale in a few characters, for people."""
+        raise TypeError("use Real, Integer or Choice")
+
+
+class Real(Hyperparameter[float]):
+    """A real number in [low, high], searched on a linear or logarithmic scale."""
+
+    def __init__(self, low: float, high: float, *, default: float, log: bool = False) -> None:
+        self.low, self.high, self.log = float(low), float(high), log
+        self.default = float(default)
+        _check_range(self.low, self.high, self.default, log)
+
+    def accept(self, value: object) -> float:
+        """Return ``value`` as a float inside the bounds."""
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
+            raise InvalidInputError(f"{self.name}={value!r}: expected a number")
+        number = float(value)
+        if not self.low <= number <= self.high:
+            raise InvalidInputError(f"{self.name}={number!r}: expected {self.describe()}")
+        return number
+
+    def corners(self) -> Sequence[float]:
+        """Return both ends of the range."""
+        return (self.low, self.high)
+
+    def describe(self) -> str:
+        """Return for example ``[0.1, 10] log``."""
+        return f"[{self.low:g}, {self.high:g}]{' log' if self.log else ''}"
+
+
+class Integer(Hyperparameter[int]):
+    """A whole number in [low, high]."""
+
+    def __init__(self, low: int, high: int, *, default: int, log: bool = False) -> None:
+        self.low, self.high, self.default, self.log = low, high, default, log
+        _check_range(low, high, default, log)
+
+    def accept(self, value: object) -> int:
+        """Return ``value`` as an int inside the bounds."""
+        if isinstance(value, bool) or not isinstance(value, int):
+            raise InvalidInputError(f"{self.name}={value!r}: expected a whole number")
+        if not self.low <= value <= self.high:
+            raise InvalidInputError(f"{self.name}={value!r}: expected {self.describe()}")
+        return value
+
+    def corners(self) -> Sequence[int]:
+        """Return both ends of the range."""
+        return (self.low, self.high)
+
+    def describe(self) -> str:
+        """Return for example ``{1..3}``."""
+        return f"{{{self.low}..{self.high}}}{' log' if self.log else ''}"
+
+
+class Choice(Hyperparameter[T]):
+    """One of a few named options."""
+
+    def __init__(self, options: Sequence[T], *, default: T) -> None:
+        self.options, self.default = tuple(options), default
+        if default not in self.options or len(set(self.options)) != len(self.options):
+            raise InvalidInputError(f"options {self.options}: expected distinct, with {default!r}")
+
+    def accept(self, value: object) -> T:
+        """Return the option equal to ``value`` and of its type."""
+        for option in self.options:
+            if option == value and type(option) is type(value):
+                return option
+        raise InvalidInputError(f"{self.name}={value!r}: expected {self.describe()}")
+
+    def corners(self) -> Sequence[T]:
+        """Return every option."""
+        return self.options
+
+    def describe(self) -> str:
+        """Return for example ``hinge | soft``."""
+        return " | ".join(str(option) for option in self.options)
+
+
+Space = dict[str, Hyperparameter[Any]]
+
+
+def declared(owner: type) -> Space:
+    """Return the hyperparameters a class declares, base classes first, in source order."""
+    found: Space = {}
+    for cls in reversed(owner.__mro__):
+        found.update({k: v for k, v in vars(cls).items() if isinstance(v, Hyperparameter)})
+    return found
+
+
+def defaults(space: Space) -> Settings:
+    """Return the authors' defaults."""
+    return {name: parameter.default for name, parameter in space.items()}
+
+
+def resolve(space: Space, given: Mapping[str, object]) -> Settings:
+    """Return a full setting: the given values, checked, and defaults for the rest.
+
+    Raises:
+        UnknownNameError: a name outside the space.
+        InvalidInputError: a value outside its bounds.
+    """
+    for name in given:
+        if name not in space:
+            raise unknown_name("hyperparameter", name, space)
+    settings = defaults(space)
+    settings.update({name: space[name].accept(value) for name, value in given.items()})
+    return settings
+
+
+def _check_range(low: float, high: float, default: float, log: bool) -> None:
+    """Raise InvalidInputError unless low <= default <= high, and low > 0 on a log scale."""
+    if not (math.isfinite(low) and math.isfinite(high) and low < high):
+        raise InvalidInputError(f"bounds [{low}, {high}]: expected low < high, both finite")
+    if not low <= default <= high:
+        raise InvalidInputError(f"default {default} lies outside its bounds [{low}, {high}]")
+    if log and low <= 0:
+        raise InvalidInputError(f"bounds [{low}, {high}]: a log scale needs low > 0")

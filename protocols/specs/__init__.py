@@ -1,0 +1,1 @@
+"""One file per protocol that ships; each holds ``PROTOCOL``."""

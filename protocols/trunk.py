@@ -1,0 +1,79 @@
+"""What a trunk is: the network up to its feature map, and how its input is scaled."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from protocols.errors import InvalidInputError
+from protocols.method import Features, Wants
+
+
+@dataclass(frozen=True)
+class InputScale:
+    """How pixels in 0..255 RGB become a trunk's input: ``(pixels * factor - mean) / std``.
+
+    ``mean`` and ``std`` are in the order of the trunk's channels (BGR when ``bgr``).
+    """
+
+    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
+    std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+    factor: float = 1 / 255
+    bgr: bool = False
+
+    def __call__(self, pixels: Tensor) -> Tensor:
+        """Return the trunk's input for (B, 3, H, W) float RGB pixels in 0..255."""
+        if self.bgr:
+            pixels = pixels.flip(1)
+        mean = torch.tensor(self.mean, device=pixels.device).view(1, 3, 1, 1)
+        std = torch.tensor(self.std, device=pixels.device).view(1, 3, 1, 1)
+        return (pixels * self.factor - mean) / std
+
+
+class Trunk(nn.Module):
+    """Base of all trunks: images in, feature map and pooled vector out.
+
+    Attributes:
+        channels: C of the map and the vector.
+        pretrained: weights were loaded, so the untouched trunk is a pretrained reference.
+        nonnegative: the map ends in a ReLU.
+        scale: how its input is scaled.
+    """
+
+    channels: int
+    pretrained: bool = False
+    nonnegative: ClassVar[bool] = True
+    scale: ClassVar[InputScale] = InputScale()
+
+    def map(self, images: Tensor) -> Tensor:
+        """Return the last feature map (B, C, H, W) of scaled images (B, 3, H, W)."""
+        raise NotImplementedError(f"{type(self).__name__} must compute its map")
+
+    def pool(self, feature_map: Tensor) -> Tensor:
+        """Return the pooled descriptor (B, C); global average pooling by default."""
+        return feature_map.mean(dim=(2, 3))
+
+    def forward(self, images: Tensor) -> Features:
+        """Return map and pooled vector of scaled images (B, 3, H, W)."""
+        feature_map = self.map(images)
+        return Features(feature_map, self.pool(feature_map))
+
+    def set_last_stride(self, stride: int) -> None:
+        """Change the stride of the last stage, weights untouched, or refuse."""
+        raise InvalidInputError(
+            f"trunk {type(self).__name__} cannot set its last stride to {stride}"
+        )
+
+    def honour(self, wants: Wants, method: str) -> None:
+        """Make the edits ``method`` wants, or raise InvalidInputError that names both."""
+        trunk = type(self).__name__
+        if wants.nonnegative and not self.nonnegative:
+            raise InvalidInputError(
+                f"method {method!r} needs a non-negative feature map; trunk {trunk} ends "
+                "without a ReLU. Choose a convolutional trunk that ends in one."
+            )
+        if wants.last_stride is not None:
+            self.set_last_stride(wants.last_stride)

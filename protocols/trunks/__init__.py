@@ -1,0 +1,1 @@
+"""One file per trunk; each has ``VERSION`` and ``build(weights) -> Trunk``."""
