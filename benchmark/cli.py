@@ -26,7 +26,7 @@ class Parser(argparse.ArgumentParser):
         """Raise InvalidInputError in place of printing the usage and leaving."""
         raise InvalidInputError(f"{message}. See: {self.prog} --help")
 
-    def parse_args(self, args=None, namespace=None):  # type: ignore[no-untyped-def, override]
+    def parse_args(self, args=None, namespace=None):  # type: ignore[no-untyped-def]
         """Parse, and suggest the nearest option for one that does not exist."""
         parsed, unknown = self.parse_known_args(args, namespace)
         if unknown:

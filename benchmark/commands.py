@@ -38,18 +38,16 @@ def list_names(args: argparse.Namespace) -> int:
 
 
 def tables(args: argparse.Namespace) -> int:
-    """Rebuild the tables from the records; print them in the format asked for."""
+    """Rebuild the tables from the records, and print where they are."""
     from benchmark import tables as tabling
+    from benchmark.records import write_bytes
+    from benchmark.render import to_format
 
     study = open_study(args.out)
-    frames = tabling.frames(study)
-    written = tabling.write(frames, args.out / "tables")
-    if args.format == "csv":
-        print("\n".join(str(path) for path in written))
-    elif args.format == "parquet":
-        print("\n".join(str(path) for path in tabling.write_parquet(frames, args.out / "tables")))
-    else:
-        print(tabling.to_format(frames, study, args.format))
+    for name, content in to_format(tabling.frames(study), args.format).items():
+        path = args.out / "tables" / name
+        write_bytes(path, content)
+        print(path)
     return DONE
 
 
@@ -80,6 +78,9 @@ def ui(args: argparse.Namespace) -> int:
 
     study = open_study(args.out)
     uri = tracking.uri_of(study)
+    if uri.startswith("http"):  # a server has a page of its own
+        print(f"this study is mirrored to a server: open {uri}")
+        return DONE
     print(f"MLflow at http://{args.host}:{args.port} ({uri}); Ctrl-C ends it")
     command = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", uri]
     return subprocess.run([*command, "--host", args.host, "--port", str(args.port)]).returncode

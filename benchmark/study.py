@@ -136,6 +136,8 @@ def load(out: Path) -> Study | None:
         cells = tuple(CellKey(**cell) for cell in body["cells"])
     except FileNotFoundError:
         return None
+    except OSError as error:
+        raise StoreError(f"cannot read {path}: {error.strerror}. Choose another --out") from error
     except (ValueError, KeyError, TypeError) as error:
         raise StoreError(
             f"{path} is damaged ({error}). Delete that one file and run the command again: "

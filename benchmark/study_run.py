@@ -195,16 +195,17 @@ def write_outputs(study: Study) -> list[Path]:
     """Write tables and report; return their files."""
     from benchmark import report, tables
 
-    frames = tables.frames(study)
-    return [*tables.write(frames, study.out / "tables"), report.write(study, frames)]
+    frames, folder = tables.frames(study), study.out / "tables"
+    tables.write(frames, folder)
+    return [*(folder / f"{name}.csv" for name in tables.NAMES), report.write(study, frames)]
 
 
 def show_results(console: Console, setup: Setup) -> int:
     """Print the tables, where things are and what to try next; return the exit code."""
-    from benchmark import tables
+    from benchmark import render, tables
 
     study = setup.study
-    for part in tables.render(tables.frames(study), study):
+    for part in render.render(tables.frames(study), study):
         console.print(part)
     failed = [
         run for cell in setup.asked for run in study.runs(cell) if run.status == "failed"

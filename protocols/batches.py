@@ -46,9 +46,7 @@ def balanced(
             yield np.concatenate([_draw(members[c], per_class, rng) for c in chosen])
 
 
-def _draw(
-    members: NDArray[np.int64], count: int, rng: np.random.Generator
-) -> NDArray[np.int64]:
+def _draw(members: NDArray[np.int64], count: int, rng: np.random.Generator) -> NDArray[np.int64]:
     """Return ``count`` of ``members``, without repeats where there are enough."""
     copies = -(-count // len(members))
-    return rng.permutation(np.tile(members, copies) if copies > 1 else members)[:count]
+    return np.concatenate([rng.permutation(members) for _ in range(copies)])[:count]

@@ -9,6 +9,7 @@ own test file subclasses :class:`MethodConformance`::
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 import random
@@ -41,6 +42,23 @@ Check = Callable[[type[Method]], None]
 _MAX_CORNERS = 64
 
 
+def _keeps_random_state(check: Check) -> Check:
+    """Return ``check`` so that the global generators it seeds are as before it afterwards."""
+
+    @functools.wraps(check)
+    def kept(method: type[Method]) -> None:
+        python, numpy = random.getstate(), np.random.get_state()
+        try:
+            with torch.random.fork_rng(devices=[]):
+                check(method)
+        finally:
+            random.setstate(python)
+            np.random.set_state(numpy)
+
+    return kept
+
+
+@_keeps_random_state
 def check_declares_itself(method: type[Method]) -> None:
     """It has a docstring, a known way to draw batches and defaults inside its space."""
     assert method.__doc__, "the class needs a docstring: its first line is shown in lists"
@@ -49,6 +67,7 @@ def check_declares_itself(method: type[Method]) -> None:
         assert parameter.accept(parameter.default) == parameter.default, f"default of {name}"
 
 
+@_keeps_random_state
 def check_refuses_unknown_settings(method: type[Method]) -> None:
     """An unknown hyperparameter is refused by name."""
     refusal = ""
@@ -60,6 +79,7 @@ def check_refuses_unknown_settings(method: type[Method]) -> None:
     assert "no_such_hyperparameter" in refusal, f"the refusal must name it, met: {refusal}"
 
 
+@_keeps_random_state
 def check_learns_through_every_parameter(method: type[Method]) -> None:
     """The loss is a finite scalar with a gradient to the features and every own parameter."""
     if not method.trains:
@@ -80,6 +100,7 @@ def check_learns_through_every_parameter(method: type[Method]) -> None:
             assert got.abs().sum() > 0, f"parameter {name} never learns: its gradient is 0"
 
 
+@_keeps_random_state
 def check_groups_cover_parameters_once(method: type[Method]) -> None:
     """Every trainable parameter is in exactly one group; frozen ones are in none."""
     built = build(method)
@@ -91,6 +112,7 @@ def check_groups_cover_parameters_once(method: type[Method]) -> None:
     assert set(grouped) <= set(trainable), "an optimiser group holds a frozen parameter"
 
 
+@_keeps_random_state
 def check_degenerate_batches(method: type[Method]) -> None:
     """One class only, and all classes different: finite loss and gradient."""
     if not method.trains:
@@ -99,6 +121,7 @@ def check_degenerate_batches(method: type[Method]) -> None:
         _finite(build(method), toy_features()[:8], labels, f"labels {labels.tolist()}")
 
 
+@_keeps_random_state
 def check_finite_at_every_corner(method: type[Method]) -> None:
     """Finite at all extremes of the space, on ordinary, collapsed, zero and huge features."""
     if not method.trains:
@@ -115,6 +138,7 @@ def check_finite_at_every_corner(method: type[Method]) -> None:
             _finite(build(method, settings), features, toy_labels(), f"{name} at {settings}")
 
 
+@_keeps_random_state
 def check_repeats_under_a_seed(method: type[Method]) -> None:
     """The same torch seed gives the same loss; no other random source is used."""
     if not method.trains:
@@ -124,11 +148,12 @@ def check_repeats_under_a_seed(method: type[Method]) -> None:
         np.random.seed(other_seed)  # a method that reads it must be caught
         random.seed(other_seed)
         built = build(method)
-        torch.manual_seed(3)
+        torch.default_generator.manual_seed(3)
         values.append(loss_of(built, toy_features(), toy_batch()).item())
     assert values[0] == values[1], f"the same torch seed gave {values[0]} and {values[1]}"
 
 
+@_keeps_random_state
 def check_leaves_inputs_alone(method: type[Method]) -> None:
     """Features and labels are not changed in place."""
     if not method.trains:
@@ -140,6 +165,7 @@ def check_leaves_inputs_alone(method: type[Method]) -> None:
     assert torch.equal(batch.labels, labels), "the method changed the labels in place"
 
 
+@_keeps_random_state
 def check_every_setting_matters(method: type[Method]) -> None:
     """Each hyperparameter changes the loss, a learning rate or the views somewhere."""
     space = declared(method)
@@ -155,20 +181,22 @@ def check_every_setting_matters(method: type[Method]) -> None:
         assert alive, f"hyperparameter {name} changes nothing: remove it or use it"
 
 
+@_keeps_random_state
 def check_eval_is_deterministic(method: type[Method]) -> None:
     """Eval gives ``embedding`` (B, D), the same twice, and independent of batch mates."""
     built, features = build(method).eval(), toy_features()
     with torch.no_grad():
         whole = built(as_features(features))
+        assert "embedding" in whole, f"eval views are {sorted(whole)}: 'embedding' is missing"
         again = built(as_features(features))["embedding"]
         alone = torch.cat([built(as_features(row[None]))["embedding"] for row in features])
-    assert "embedding" in whole, f"eval views are {sorted(whole)}: 'embedding' is missing"
     embedding = whole["embedding"]
     assert embedding.ndim == 2, f"the embedding must be (B, D), met {tuple(embedding.shape)}"
     assert torch.equal(embedding, again), "two eval passes differ"
     assert torch.allclose(embedding, alone, atol=1e-4), "an embedding depends on its batch mates"
 
 
+@_keeps_random_state
 def check_deploys_without_terms(method: type[Method]) -> None:
     """Without its terms (what only training needs) the embedding is the same, bit for bit."""
     built = build(method).eval()
@@ -180,6 +208,7 @@ def check_deploys_without_terms(method: type[Method]) -> None:
     assert torch.equal(full, kept), "the embedding changes when the loss terms are removed"
 
 
+@_keeps_random_state
 def check_plan_stays_inside(method: type[Method]) -> None:
     """A plan gives enough batches, of training positions only, with two classes or more."""
     built = build(method)
@@ -203,6 +232,7 @@ def check_plan_stays_inside(method: type[Method]) -> None:
             assert len(np.unique(SPEC.labels[index])) > 1, f"epoch {epoch}: a one-class batch"
 
 
+@_keeps_random_state
 def check_state_survives(method: type[Method]) -> None:
     """State saved after a few steps and loaded into a fresh instance gives the same loss."""
     if not method.trains:
@@ -213,11 +243,12 @@ def check_state_survives(method: type[Method]) -> None:
     second.load_state_dict(first.state_dict())
     values = []
     for built in (first, second):
-        torch.manual_seed(5)
+        torch.default_generator.manual_seed(5)
         values.append(loss_of(built, toy_features(), toy_batch()).item())
     assert values[0] == values[1], f"loss {values[0]} became {values[1]} after loading the state"
 
 
+@_keeps_random_state
 def check_pulls_classes_apart(method: type[Method]) -> None:
     """A hundred steps raise MAP@R on toy classes that overlap at the start."""
     if not method.trains:
@@ -267,7 +298,7 @@ for _check in CHECKS:
 
 def build(method: type[Method], settings: Settings | None = None, seed: int = 0) -> Method:
     """Return the method on the toy task, in training mode, from a fixed torch seed."""
-    torch.manual_seed(seed)
+    torch.default_generator.manual_seed(seed)
     return method(SPEC, **(settings or {})).train()
 
 
@@ -283,7 +314,7 @@ def corners(method: type[Method]) -> list[Settings]:
 
 def toy_labels() -> Tensor:
     """Return (32,) labels: 8 classes, 4 rows each."""
-    return torch.from_numpy(SPEC.labels).long()
+    return torch.tensor(SPEC.labels)  # a copy: a method may be faulty and write to it
 
 
 def toy_features() -> Tensor:
@@ -309,7 +340,7 @@ def as_features(feature_map: Tensor) -> Features:
 def loss_of(built: Method, feature_map: Tensor, batch: Batch) -> Tensor:
     """Return the sum of the method's terms."""
     values = built.losses(built(as_features(feature_map)), batch)
-    return torch.stack(list(values.values())).sum()
+    return torch.stack(list(values.values())).sum(0)
 
 
 def _finite(built: Method, feature_map: Tensor, labels: Tensor, where: str) -> None:

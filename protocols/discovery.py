@@ -2,6 +2,10 @@
 
 A name is the file's name. Folders are listed without importing; only the module asked for is
 imported, so a broken plugin breaks only itself.
+
+A trunk or dataset file that stands for many defines ``ARGUMENT``, the word for what must follow
+its name: with ``ARGUMENT = "NAME"``, ``timm.py`` answers to ``timm:resnet18``, and its functions
+that have a parameter ``argument`` get ``"resnet18"`` there.
 """
 
 from __future__ import annotations
@@ -12,13 +16,14 @@ import importlib
 import importlib.util
 import inspect
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import partial
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
-from protocols.errors import PluginError, unknown_name
+from protocols.errors import InvalidInputError, PluginError, unknown_name
 
 KINDS = {
     "method": "methods",
@@ -27,7 +32,14 @@ KINDS = {
     "recipe": "recipes",
     "protocol": "specs",
 }
+WITH_ARGUMENT = ("dataset", "trunk")
 _ROOT = Path(__file__).parent
+
+
+def split_name(name: str) -> tuple[str, str | None]:
+    """Return the file's name and what follows its first colon, None without one."""
+    stem, colon, argument = name.partition(":")
+    return stem, argument if colon else None
 
 
 class Registry:
@@ -49,24 +61,44 @@ class Registry:
             self.plugins[path.stem] = path.resolve()
 
     def names(self, kind: str) -> list[str]:
-        """Return the known names of ``kind``, sorted."""
+        """Return the known names of ``kind``, sorted, without arguments; see :meth:`usage`."""
         own = set(self.plugins) if kind == "method" else set()
         return sorted({*self._shipped(kind), *self._installed(kind), *own})
 
+    def usage(self, kind: str, name: str) -> str:
+        """Return how ``name`` is asked for: ``timm:NAME`` where a file takes an argument."""
+        stem = self._known(kind, name)
+        word = self._argument(kind, stem)
+        return f"{stem}:{word}" if word else stem
+
     def check(self, kind: str, name: str) -> None:
-        """Raise UnknownNameError with the nearest names unless ``name`` is known."""
-        known = self.names(kind)
-        if name not in known:
-            raise unknown_name(kind, name, known)
+        """Raise unless ``name`` can be loaded, as far as that is seen without importing.
+
+        Raises:
+            UnknownNameError: no such name; the message gives the nearest ones.
+            InvalidInputError: an argument too many, or none where one is needed.
+        """
+        stem = self._known(kind, name)
+        word, argument = self._argument(kind, stem), split_name(name)[1]
+        if word and not argument:
+            raise InvalidInputError(
+                f"{kind} {name!r} needs to know which: {stem}:{word}. {self.summary(kind, stem)}"
+            )
+        if argument is not None and not word:
+            raise InvalidInputError(
+                f"{kind} {stem!r} takes no argument, met {name!r}; use {stem!r}"
+            )
 
     def module(self, kind: str, name: str) -> ModuleType:
         """Import and return the module of ``name``.
 
         Raises:
             UnknownNameError: no such name.
+            InvalidInputError: an argument too many, or none where one is needed.
             PluginError: the module cannot be imported.
         """
         self.check(kind, name)
+        name = self._known(kind, name)
         try:
             if kind == "method" and name in self.plugins:
                 return _import_file(self.plugins[name])
@@ -82,7 +114,7 @@ class Registry:
 
     def source(self, kind: str, name: str) -> Path:
         """Return the file that holds ``name``, found without running it."""
-        self.check(kind, name)
+        name = self._known(kind, name)
         if kind == "method" and name in self.plugins:
             return self.plugins[name]
         module = (
@@ -90,32 +122,75 @@ class Registry:
             if name in self._shipped(kind)
             else self._installed(kind)[name].module
         )
-        spec = importlib.util.find_spec(module)
+        try:
+            spec = importlib.util.find_spec(module)
+        except ImportError as error:  # of the package around it
+            raise PluginError(f"{kind} {name!r}: no module {module!r}: {error}") from error
         if spec is None or spec.origin is None:
             raise PluginError(f"{kind} {name!r}: module {module!r} has no source file")
         return Path(spec.origin)
 
     def code_digest(self, kind: str, name: str) -> str:
-        """Return 12 hex digits over the file's code: comments, layout and docstrings aside."""
-        source = self.source(kind, name)
-        try:
-            tree = ast.parse(source.read_text(encoding="utf-8"))
-        except (SyntaxError, ValueError) as error:
-            raise PluginError(f"{kind} {name!r} ({source}) does not parse: {error}") from error
-        for node in ast.walk(tree):
+        """Return 12 hex digits over the file's code: comments, layout and docstrings aside.
+
+        What it shares with its neighbours counts too: files ``_name.py`` beside it that it
+        imports, and that those import.
+        """
+        trees = [self._parse(kind, name)]
+        if self._known(kind, name) in self._shipped(kind):
+            trees += _shared(KINDS[kind], trees[0])
+        for node in (node for tree in trees for node in ast.walk(tree)):
             body = getattr(node, "body", None)
             if isinstance(body, list) and body and _is_text(body[0]):
                 body.pop(0)
-        return hashlib.sha256(ast.dump(tree).encode()).hexdigest()[:12]
+        return hashlib.sha256("".join(map(ast.dump, trees)).encode()).hexdigest()[:12]
 
     def load(self, kind: str, name: str) -> Any:
-        """Return the object: a Method class, a Recipe, a Protocol, or a trunk/dataset module."""
-        return _PICK[kind](self.module(kind, name), name)
+        """Return the object: a Method class, a Recipe, a Protocol, or a trunk/dataset module.
+
+        A name's argument is already in the functions that take it.
+        """
+        found = _PICK[kind](self.module(kind, name), name)
+        argument = split_name(name)[1]
+        return found if argument is None else _bind(found, argument)
 
     def summary(self, kind: str, name: str) -> str:
-        """Return one line about ``name``, read from the source without running it."""
-        tree = ast.parse(self.source(kind, name).read_text(encoding="utf-8"))
+        """Return one line about ``name``, read from the source without running it.
+
+        Of a file that cannot be read it says why: one broken plugin must not end a list.
+        """
+        try:
+            tree = self._parse(kind, name)
+        except PluginError as error:
+            return str(error)
         return (ast.get_docstring(tree) or "").split("\n")[0]
+
+    def _known(self, kind: str, name: str) -> str:
+        """Return the file's part of ``name``, or raise UnknownNameError with the nearest ones."""
+        stem = split_name(name)[0] if kind in WITH_ARGUMENT else name
+        known = self.names(kind)
+        if stem not in known:
+            raise unknown_name(kind, stem, known)
+        return stem
+
+    def _argument(self, kind: str, stem: str) -> str | None:
+        """Return the file's ARGUMENT, read without running it; None if it defines none."""
+        try:
+            body = self._parse(kind, stem).body if kind in WITH_ARGUMENT else []
+        except PluginError:  # importing it will say more
+            return None
+        for node in body:
+            match node:
+                case ast.Assign([ast.Name("ARGUMENT")], ast.Constant(str(word))):
+                    return word
+        return None
+
+    def _parse(self, kind: str, name: str) -> ast.Module:
+        source = self.source(kind, name)
+        try:
+            return ast.parse(source.read_text(encoding="utf-8"))
+        except (SyntaxError, ValueError) as error:
+            raise PluginError(f"{kind} {name!r} ({source}) does not parse: {error}") from error
 
     def _shipped(self, kind: str) -> set[str]:
         folder = _ROOT / KINDS[kind]
@@ -180,6 +255,30 @@ _PICK: dict[str, Callable[[ModuleType, str], Any]] = {
     "trunk": lambda module, name: module,
     "dataset": lambda module, name: module,
 }
+
+
+def _bind(module: ModuleType, argument: str) -> SimpleNamespace:
+    """Return what ``module`` defines, with ``argument`` in the functions that take it."""
+
+    def bound(value: Any) -> Any:
+        takes = inspect.isfunction(value) and "argument" in inspect.signature(value).parameters
+        return partial(value, argument=argument) if takes else value
+
+    return SimpleNamespace(**{name: bound(value) for name, value in vars(module).items()})
+
+
+def _shared(folder: str, tree: ast.Module) -> Iterator[ast.Module]:
+    """Yield the code of private files in ``folder`` that ``tree`` imports, each once."""
+    seen, waiting = set(), [tree]
+    while waiting:
+        for node in ast.walk(waiting.pop()):
+            module = (node.module or "") if isinstance(node, ast.ImportFrom) else ""
+            package, _, name = module.rpartition(".")
+            if package != f"protocols.{folder}" or not name.startswith("_") or name in seen:
+                continue
+            seen.add(name)
+            waiting.append(ast.parse((_ROOT / folder / f"{name}.py").read_text("utf-8")))
+            yield waiting[-1]
 
 
 def _is_text(node: object) -> bool:

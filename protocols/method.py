@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from protocols.errors import InvalidInputError
+from protocols.errors import InvalidInputError, PluginError
 from protocols.space import Settings, Space, declared, resolve
 
 
@@ -170,6 +170,9 @@ class Method(nn.Module):
         self.spec = spec
         self.head = self.make_head(spec)
         self.terms = nn.ModuleList(self.make_terms(spec))
+        names = [term.name for term in self._terms()]
+        if len(set(names)) < len(names):  # losses() answers by name: one would hide the other
+            raise PluginError(f"{type(self).__name__}: terms named {names}, expected distinct")
 
     @classmethod
     def space(cls, dataset: str) -> Space:

@@ -24,7 +24,7 @@ from numpy.typing import ArrayLike, NDArray
 from protocols.errors import InvalidInputError
 
 METRICS = ("precision_at_1", "r_precision", "map_at_r")
-_BLOCK_VALUES = 1 << 25  # similarities held at once: 128 MB in float32
+_BLOCK_VALUES = 1 << 24  # similarities held at once: 128 MB in float64
 
 
 @dataclass(frozen=True)
@@ -95,21 +95,24 @@ def per_query(
     """
     queries, query_labels = _checked(embeddings, labels, normalize)
     own = gallery is None
-    items, item_labels = (queries, query_labels) if gallery is None else _checked(
-        *gallery, normalize
+    items, item_labels = (
+        (queries, query_labels) if gallery is None else _checked(*gallery, normalize)
     )
     classes, codes = np.unique(item_labels, return_inverse=True)
     relevant = _class_counts(classes, codes, query_labels) - own
     width = min(max(int(relevant.max(initial=1)), neighbours, 1), len(items) - own)
     if width < 1:
         raise InvalidInputError(f"{len(items)} embeddings: retrieval needs at least 2")
+    # Sums in float64, ranks in float32: BLAS adds in an order that depends on the position, and
+    # float32 sums of exact duplicates would differ in the last bit, which breaks the tie rule.
+    left, right = queries.astype(np.float64), items.astype(np.float64)
     # Euclidean order without a square root: 2 q.x - |x|^2 falls as the distance grows.
-    offset = np.zeros(len(items), np.float32) if normalize else (items**2).sum(1) / 2
+    offset = np.zeros(len(items)) if normalize else (right**2).sum(1) / 2
     block = max(1, _BLOCK_VALUES // len(items))
     parts = []
     for start in range(0, len(queries), block):
         rows = slice(start, start + block)
-        similarity = queries[rows] @ items.T - offset  # (b, N)
+        similarity = (left[rows] @ right.T - offset).astype(np.float32)  # (b, N)
         if own:
             index = np.arange(start, start + len(similarity))
             similarity[np.arange(len(similarity)), index] = -np.inf
@@ -135,7 +138,8 @@ def concatenate(parts: list[NDArray[np.float32]], *, normalize: bool = True) -> 
 def unit(embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
     """Return rows scaled to unit Euclidean length; a zero row stays zero."""
     norms = np.linalg.norm(embeddings.astype(np.float64), axis=1, keepdims=True)
-    return (embeddings / np.maximum(norms, 1e-12)).astype(np.float32)
+    scaled: NDArray[np.float32] = (embeddings / np.maximum(norms, 1e-12)).astype(np.float32)
+    return scaled
 
 
 def _checked(

@@ -169,16 +169,17 @@ def digest(value: object, length: int = 12) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:length]
 
 
-def protocol_line(protocol: Protocol) -> str:
-    """Return what a reader must know under a table, in one line."""
-    parts = [
-        f"{protocol.name} v{protocol.version} ({protocol.hash()})",
-        f"trunk {protocol.trunk}",
-        f"recipe {protocol.recipe}",
+def protocol_line(protocol: Protocol, trunk: str | None = None) -> str:
+    """Return what a reader must know under a table, in one line; ``trunk`` if not its own."""
+    counts = {"fold": protocol.folds, "trial": protocol.search.trials, "seed": protocol.seeds}
+    changed = ", ".join(f"{k} {v}" for k, v in sorted(protocol.overrides.items()))
+    parts = (
+        f"{protocol.name} v{protocol.version} {protocol.hash()}",
+        protocol.label,
+        f"changed: {changed}" if changed else "",
+        f"trunk {trunk or protocol.trunk}",
         f"{protocol.image.crop_px} px",
-        f"{protocol.folds} folds",
-        f"{protocol.search.trials} trials",
-        f"{protocol.seeds} seeds",
+        *(f"{number} {noun}{'s' * (number != 1)}" for noun, number in counts.items()),
         f"selected by {protocol.selection_metric} on validation classes",
-    ]
-    return " · ".join([*parts, protocol.label] if protocol.label else parts)
+    )
+    return " · ".join(part for part in parts if part)

@@ -76,4 +76,7 @@ class Trunk(nn.Module):
                 "without a ReLU. Choose a convolutional trunk that ends in one."
             )
         if wants.last_stride is not None:
-            self.set_last_stride(wants.last_stride)
+            try:
+                self.set_last_stride(wants.last_stride)
+            except InvalidInputError as error:
+                raise InvalidInputError(f"method {method!r}: {error}") from error

@@ -18,8 +18,9 @@ LAYERS = [
     {"seeds", "environment", "store", "records"},
     {"study", "data", "selection", "machine"},
     {"plan", "evaluate", "statistics", "search", "tracking"},
-    {"train", "tables", "progress", "render", "figures", "gallery"},
-    {"job", "report"},
+    {"train", "tables", "progress", "figures", "gallery"},
+    {"job", "render"},
+    {"report"},
     {"engine", "calibrate"},
     {"schedule", "request"},
     {"run"},
@@ -29,7 +30,9 @@ LAYERS = [
 ROW = {name: number for number, names in enumerate(LAYERS) for name in names}
 # The one upward glance: two commands share what the main job writes at its end.
 SAME_ROW = {("commands", "study_run")}
-MODULES = [p for package in ("protocols", "benchmark") for p in sorted((ROOT / package).rglob("*.py"))]
+MODULES = [
+    p for package in ("protocols", "benchmark") for p in sorted((ROOT / package).rglob("*.py"))
+]
 
 
 def row_name(module: str) -> str:

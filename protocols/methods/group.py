@@ -18,7 +18,7 @@ class Group(Method):
     anchors = Integer(1, 3, default=2)  # labelled samples of each class in a batch
     iterations = Integer(1, 3, default=1)
     ce_weight = Choice((1.0, 0.0), default=1.0)
-    classifier_lr = Real(1e-6, 1.0, default=1e-3, log=True)
+    classifier_lr = Real(1e-6, 1.0, default=1e-2, log=True)
 
     def make_terms(self, spec: TrainSpec) -> Sequence[Term]:
         """Return the one term, which owns the classifier."""

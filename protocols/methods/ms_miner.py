@@ -6,6 +6,7 @@ from pytorch_metric_learning.distances import CosineSimilarity
 from pytorch_metric_learning.losses import MultiSimilarityLoss
 from pytorch_metric_learning.miners import MultiSimilarityMiner
 from pytorch_metric_learning.reducers import MeanReducer
+from torch import Tensor
 
 from protocols.method import Method, Term, TrainSpec
 from protocols.space import Real
@@ -23,7 +24,7 @@ class MultiSimilarityMined(Method):
     def make_terms(self, spec: TrainSpec) -> Sequence[Term]:
         """Return the one term; loss and miner measure by the same cosine."""
         cosine = CosineSimilarity()
-        loss = MultiSimilarityLoss(
+        loss = OnMinedPairs(
             alpha=self.alpha,
             beta=self.beta,
             base=self.base,
@@ -31,3 +32,18 @@ class MultiSimilarityMined(Method):
             reducer=MeanReducer(),
         )
         return [Term(loss, miner=MultiSimilarityMiner(epsilon=self.epsilon, distance=cosine))]
+
+
+class OnMinedPairs(MultiSimilarityLoss):  # type: ignore[misc]
+    """The library's loss, without its return of 0 when one pair of each kind is mined."""
+
+    def compute_loss(
+        self,
+        embeddings: Tensor,
+        labels: Tensor,
+        mined: tuple[Tensor, ...],
+        reference: Tensor,
+        reference_labels: Tensor,
+    ) -> object:
+        """Return the loss of every anchor; one without mined pairs counts as 0."""
+        return self.mat_based_loss(self.distance(embeddings, reference), mined)

@@ -1,0 +1,295 @@
+"""Intervals, paired tests and verdicts over the final runs of cells.
+
+The unit of replication is a run: one seed, trained and tested once. Metrics are fractions, so
+means, differences and intervals are fractions too. Everything here is pure; sums are exact
+(:func:`math.fsum`), so no result depends on the order of the runs or on a BLAS.
+
+Source: Student, "The Probable Error of a Mean", 1908; Fisher, "The Design of Experiments", 1935
+(sign flips); Holm, "A Simple Sequentially Rejective Multiple Test Procedure", 1979.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import stdtrit
+
+from protocols.errors import InvalidInputError
+
+Verdict = Literal["better", "worse", "equivalent", "inconclusive"]
+Signs = NDArray[np.float64]
+
+ALPHA = 0.05
+ROPE = 0.005  # half a point: differences that small are of no consequence
+MIN_RUNS = 3  # a t-interval of two runs is 12.7 standard errors wide: it says nothing
+MIN_PAIRS = 6  # the smallest two-sided sign-flip p is 2 / 2^n: 0.0625 at n = 5
+EXACT_PAIRS = 20  # up to 2^20 sign flips are all counted, beyond that they are drawn
+DRAWN_FLIPS = 9_999  # standard error 0.002 at p = 0.05
+
+# Metrics are counts over queries, so different flips often have the same sum, but for rounding.
+_TIE = 1e-9
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A mean and how well it is known; None where there is no such number.
+
+    Attributes:
+        n: how many values.
+        mean: their mean.
+        sd: their standard deviation, n - 1 in the denominator; None below n = 2.
+        low, high: ends of the interval; None below n = 3.
+        kind: ``t 95%`` or ``none (n < 3)``.
+    """
+
+    n: int
+    mean: float | None
+    sd: float | None
+    low: float | None
+    high: float | None
+    kind: str
+
+
+@dataclass(frozen=True)
+class Paired:
+    """How two methods compare over the seeds that both have run.
+
+    Attributes:
+        difference: of a - b, with its t-interval.
+        p: two-sided sign-flip p; None below 6 pairs, where none could reach 0.05.
+        p_note: why there is no p, or how it was drawn; empty for an exact p.
+        probability: P(a > b) over the pairs, ties half; None without a pair.
+        effect: mean difference in standard deviations of the differences; None if that is 0
+            or only rounding.
+    """
+
+    difference: Interval
+    p: float | None
+    p_note: str
+    probability: float | None
+    effect: float | None
+
+    @property
+    def n(self) -> int:
+        """Return the number of pairs."""
+        return self.difference.n
+
+
+def t_interval(values: Sequence[float], level: float = 0.95) -> Interval:
+    """Return the mean of ``values`` (n,) with its Student t-interval.
+
+    Equal values give a degenerate interval, low == high == mean.
+
+    Raises:
+        InvalidInputError: a value that is not finite, or a level outside (0, 1).
+    """
+    values = [float(v) for v in values]
+    n, quantile = len(values), _t_quantile(len(values), level)
+    if not all(map(math.isfinite, values)):
+        raise InvalidInputError(f"{values}: expected finite values; leave out failed runs")
+    if n == 0:
+        return Interval(0, None, None, None, None, f"none (n < {MIN_RUNS})")
+    # Measured from the lowest value, so that equal values have exactly their mean and sd 0.
+    origin = min(values)
+    mean = origin + math.fsum([v - origin for v in values]) / n
+    sd = math.sqrt(math.fsum([(v - mean) ** 2 for v in values]) / (n - 1)) if n > 1 else None
+    if sd is None or n < MIN_RUNS:
+        return Interval(n, mean, sd, None, None, f"none (n < {MIN_RUNS})")
+    half = quantile * sd / math.sqrt(n)
+    return Interval(n, mean, sd, mean - half, mean + half, f"t {100 * level:g}%")
+
+
+def paired(
+    a: Sequence[float],
+    b: Sequence[float],
+    *,
+    level: float = 0.95,
+    rng: np.random.Generator | None = None,
+) -> Paired:
+    """Return how ``a`` (n,) compares with ``b`` (n,), entry i of both from the same seed.
+
+    Args:
+        a: values of one method.
+        b: values of the other at the same seeds.
+        level: of the interval.
+        rng: draws the sign flips beyond 20 pairs; not used up to there.
+
+    Raises:
+        InvalidInputError: unequal lengths, a value that is not finite, or no ``rng`` where
+            one is needed.
+    """
+    if len(a) != len(b):
+        raise InvalidInputError(
+            f"{len(a)} and {len(b)} values: expected pairs. Keep the seeds that both have run"
+        )
+    runs = np.array([a, b], np.float64)
+    if not np.isfinite(runs).all():
+        raise InvalidInputError(f"{runs.tolist()}: expected finite values; leave out failed runs")
+    flips = draw_flips(len(a), rng) if rng is not None and len(a) > EXACT_PAIRS else None
+    return paired_all(runs, [(0, 1)], level=level, flips=flips)[0]
+
+
+def paired_all(
+    runs: NDArray[np.float64],
+    pairs: Sequence[tuple[int, int]],
+    *,
+    level: float = 0.95,
+    flips: Signs | None = None,
+) -> list[Paired]:
+    """Return :func:`paired` for many pairs of methods at once, over the seeds both have.
+
+    Args:
+        runs: (M, S) value of each method at each seed, NaN where there is none.
+        pairs: rows (a, b) of ``runs``.
+        level: of the intervals.
+        flips: (S, F) from :func:`draw_flips`; needed where a pair has more than 20 seeds.
+            Shared by all pairs, so that a pair's p does not depend on the others asked for.
+
+    Raises:
+        InvalidInputError: an infinite value, or no ``flips`` where they are needed.
+    """
+    if np.isinf(runs).any():
+        raise InvalidInputError("an infinite value: expected finite ones, NaN where there is none")
+    gaps = [runs[a] - runs[b] for a, b in pairs]
+    differences = [gap[~np.isnan(gap)].tolist() for gap in gaps]
+    intervals = [t_interval(d, level) for d in differences]
+    pvalues: list[float | None] = [None] * len(pairs)
+    for index, d in enumerate(differences):
+        if MIN_PAIRS <= len(d) <= EXACT_PAIRS:
+            pvalues[index] = _exact(d)
+    many = [index for index, d in enumerate(differences) if len(d) > EXACT_PAIRS]
+    for index, p in zip(many, _drawn(runs, [pairs[i] for i in many], flips), strict=True):
+        pvalues[index] = p
+    return [_paired(*row) for row in zip(differences, intervals, pvalues, strict=True)]
+
+
+def draw_flips(seeds: int, rng: np.random.Generator) -> Signs:
+    """Return random signs (seeds, 9999); more seeds only add rows to the same generator's."""
+    heads = rng.integers(0, 2, size=(seeds, DRAWN_FLIPS), dtype=np.int8)
+    return np.where(heads, 1.0, -1.0)
+
+
+def holm(pvalues: Sequence[float | None]) -> list[float | None]:
+    """Return Holm's adjusted p-values, in the order given.
+
+    None stays None and does not count: what was not tested cannot be rejected, so it takes
+    nothing from the others.
+
+    Raises:
+        InvalidInputError: a p outside [0, 1].
+    """
+    tested = sorted((p, i) for i, p in enumerate(pvalues) if p is not None)
+    adjusted: list[float | None] = [None] * len(pvalues)
+    highest = 0.0
+    for rank, (p, i) in enumerate(tested):
+        if not 0 <= p <= 1:
+            raise InvalidInputError(f"p-value {p}: expected a fraction in [0, 1]")
+        highest = max(highest, min(1.0, (len(tested) - rank) * p))
+        adjusted[i] = highest
+    return adjusted
+
+
+def verdict(difference: Interval, p_holm: float | None, rope: float = ROPE) -> Verdict:
+    """Return what a difference a - b says about a.
+
+    In this order:
+
+    1. no interval: inconclusive;
+    2. the whole interval within ±``rope``, ends included: equivalent. This comes first because a
+       difference may be certain and still too small to matter;
+    3. ``p_holm`` at most 0.05 and 0 outside the interval: better or worse. Both must agree, for
+       the interval knows nothing of the other comparisons and the p nothing of the size;
+    4. anything else: inconclusive. So is every difference without a p, unless equivalent.
+
+    Args:
+        difference: mean of a - b with its interval, in the metric's unit.
+        p_holm: adjusted p; None if it could not be tested.
+        rope: half-width of the region of practical equivalence, in the metric's unit.
+    """
+    low, high = difference.low, difference.high
+    if low is None or high is None:
+        return "inconclusive"
+    if -rope <= low and high <= rope:
+        return "equivalent"
+    if p_holm is not None and p_holm <= ALPHA:
+        if low > 0:
+            return "better"
+        if high < 0:
+            return "worse"
+    return "inconclusive"
+
+
+@lru_cache
+def _t_quantile(n: int, level: float) -> float:
+    """Return the factor of the standard error at n - 1 degrees of freedom, NaN below 2."""
+    if not 0 < level < 1:
+        raise InvalidInputError(f"level {level}: expected a fraction between 0 and 1, like 0.95")
+    return float(stdtrit(n - 1, (1 + level) / 2)) if n > 1 else math.nan
+
+
+def _paired(differences: Sequence[float], interval: Interval, p: float | None) -> Paired:
+    n = interval.n
+    wins = sum([d > 0 for d in differences]) + 0.5 * sum([d == 0 for d in differences])
+    effect = None
+    if interval.mean is not None and interval.sd and interval.sd > _TIE * abs(interval.mean):
+        effect = interval.mean / interval.sd
+    note = f"Monte Carlo ({DRAWN_FLIPS} flips)" if n > EXACT_PAIRS else ""
+    if p is None:
+        note = f"n = {n}: no p below {MIN_PAIRS} pairs can reach {ALPHA}"
+    return Paired(interval, p, note, wins / n if n else None, effect)
+
+
+def _exact(differences: Sequence[float]) -> float:
+    """Return the share of all 2^n sign flips whose sum is at least as far from 0.
+
+    The sums of each half are listed and one half is sorted: 2 * 2^(n/2) numbers, not 2^n.
+    """
+    threshold = _threshold(np.array(differences))
+    if threshold <= 0:
+        return 1.0
+    half = len(differences) // 2
+    left, right = _sums(differences[:half]), np.sort(_sums(differences[half:]))
+    above = right.size * left.size - int(np.searchsorted(right, threshold - left).sum())
+    return float(2 * above / (left.size * right.size))  # flipping all signs mirrors the sums
+
+
+def _sums(differences: Sequence[float]) -> NDArray[np.float64]:
+    """Return the sums of all sign flips, (2^n,)."""
+    sums = np.zeros(1)
+    for d in differences:
+        sums = np.concatenate([sums + d, sums - d])
+    return sums
+
+
+def _drawn(
+    runs: NDArray[np.float64], pairs: Sequence[tuple[int, int]], flips: Signs | None
+) -> Iterator[float]:
+    """Yield each pair's p under the drawn flips, the signs as observed counted as one more."""
+    if not pairs:
+        return
+    if flips is None:
+        raise InvalidInputError(
+            f"more than {EXACT_PAIRS} pairs are tested by random sign flips: pass rng to "
+            "paired or flips to paired_all, for example from numpy.random.default_rng(0)"
+        )
+    values = np.nan_to_num(runs)
+    totals = values @ flips  # (M, F): a pair's flipped sums are a difference of two rows
+    for a, b in pairs:
+        sums = totals[a] - totals[b]
+        gap = runs[a] - runs[b]
+        alone = np.isnan(gap)  # seeds that only one of the two has, or none
+        if alone.any():
+            sums -= (values[a] - values[b])[alone] @ flips[alone]
+        above = np.count_nonzero(np.abs(sums) >= _threshold(gap[~alone]))
+        yield (above + 1) / (DRAWN_FLIPS + 1)
+
+
+def _threshold(differences: NDArray[np.float64]) -> float:
+    """Return what the absolute sum of a flip must reach to be as far from 0 as observed."""
+    return float(abs(differences.sum()) - _TIE * np.abs(differences).sum())

@@ -1,0 +1,145 @@
+"""Bad input: one line, exit code 2, nothing started, nothing written."""
+
+import fcntl
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from benchmark import machine
+from benchmark.cli import main
+
+ROOT = Path(__file__).parent.parent.parent
+
+
+@pytest.mark.parametrize(
+    ("words", "parts"),
+    [
+        ("run --methods mss", ["no method 'mss'", "Did you mean 'ms'"]),
+        ("run --methods ms --datasets emoij", ["no dataset 'emoij'", "'emoji'"]),
+        ("run --methods ms --trunks tinny", ["no trunk 'tinny'", "'tiny'"]),
+        ("run --methods ms --recipes adm", ["no recipe 'adm'", "'adam'"]),
+        ("run --protocol qick", ["no protocol 'qick'", "'quick'"]),
+        ("run --trails 3", ["unknown argument '--trails'", "'--trials'"]),
+        ("run --seeds none", ["--seeds", "whole number"]),
+        ("run --seeds 0", ["--seeds", "at least 1"]),
+        ("run --methods ,", ["--methods", "names with commas"]),
+        ("run --device cuda:99", ["cuda:99", "not there"]),
+        ("run --device tpu", ["'tpu'", "expected auto, cpu, cuda"]),
+        ("run --plugin /nowhere/mine.py", ["/nowhere/mine.py", "no such file"]),
+        ("rum", ["rum", "run"]),
+        ("list methds", ["methds", "methods"]),
+        ("tables", ["no study in", "--out"]),
+        ("check no_such", ["no method 'no_such'"]),
+    ],
+)
+def test_one_line_with_what_to_do(words, parts, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(words.split()) == 2
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert printed.err.startswith("benchmark: ")
+    assert printed.err.count("\n") == 1
+    for part in parts:
+        assert part in printed.err
+    assert list(tmp_path.iterdir()) == [], "nothing was started"
+
+
+def test_a_plugin_that_does_not_import_names_file_and_reason(capsys, tmp_path):
+    path = tmp_path / "broken.py"
+    path.write_text("import no_such_package_at_all\n")
+    out = tmp_path / "out"
+    assert main(f"run --methods broken --plugin {path} --out {out}".split()) == 2
+    message = capsys.readouterr().err
+    assert "broken.py" in message
+    assert "no_such_package_at_all" in message
+    assert not out.exists()
+
+
+def test_an_unwritable_folder_is_refused(capsys, tmp_path):
+    (tmp_path / "file").write_text("")
+    words = f"run --protocol toy --methods ms --out {tmp_path / 'file' / 'out'}"
+    assert main(words.split()) == 2
+    assert "cannot" in capsys.readouterr().err
+
+
+def test_a_full_disk_is_noticed_before_any_work(capsys, tmp_path, monkeypatch):
+    monkeypatch.setattr(machine, "MIN_FREE_BYTES", 1 << 60)
+    assert main(f"run --protocol toy --methods ms --out {tmp_path / 'out'}".split()) == 2
+    assert "MB free" in capsys.readouterr().err
+    assert not (tmp_path / "out" / "records").exists()
+
+
+def test_a_second_coordinator_is_refused(capsys, tmp_path):
+    with (tmp_path / ".lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        assert main(f"run --protocol toy --methods ms --out {tmp_path}".split()) == 2
+    assert "another run is at work" in capsys.readouterr().err
+    assert not (tmp_path / "records").exists()
+
+
+def test_a_dry_run_says_what_and_how_long_and_writes_no_record(capsys, tmp_path):
+    out = tmp_path / "out"
+    words = f"run --protocol toy --methods ms,group --seeds 3 --dry-run --out {out}"
+    assert main(words.split()) == 0
+    printed = capsys.readouterr().out
+    assert "at most" in printed
+    assert "changed from protocol toy: seeds = 3" in printed
+    assert not (out / "records").exists()
+    assert not (out / "study.json").exists()
+
+
+def test_lists_name_everything_that_ships(capsys):
+    assert main(["list"]) == 0
+    printed = capsys.readouterr().out
+    for name in ("triplet_hard", "emoji", "tiny", "adam", "quick"):
+        assert name in printed
+
+
+def test_help_answers_without_torch():
+    code = (
+        "import sys, contextlib, io\n"
+        "from benchmark.cli import main\n"
+        "with contextlib.redirect_stdout(io.StringIO()), contextlib.suppress(SystemExit):\n"
+        "    main(['run', '--help'])\n"
+        "sys.exit(bool({'torch', 'pandas', 'optuna', 'mlflow', 'numpy'} & set(sys.modules)))"
+    )
+    started = time.perf_counter()
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT)
+    assert done.returncode == 0, "help imports something heavy"
+    assert time.perf_counter() - started < 5
+
+
+def test_new_method_writes_a_plugin_that_passes(capsys, tmp_path):
+    assert main(f"new-method fresh_idea --folder {tmp_path}".split()) == 0
+    assert main(f"check {tmp_path / 'fresh_idea.py'}".split()) == 0
+    assert "14 of 14 checks kept" in capsys.readouterr().out
+    test = tmp_path / "test_fresh_idea.py"
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(test)],
+        cwd=tmp_path,
+        env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout
+    assert main(f"new-method fresh_idea --folder {tmp_path}".split()) == 2
+    assert "exists already" in capsys.readouterr().err
+
+
+def test_check_names_what_a_broken_method_breaks(capsys, tmp_path):
+    path = tmp_path / "dead.py"
+    path.write_text(
+        '"""dead."""\n'
+        "from protocols.method import Method, Term\n"
+        "from protocols.space import Real\n\n\n"
+        "class Dead(Method):\n"
+        '    """Has a setting that does nothing."""\n\n'
+        "    unused = Real(0.0, 1.0, default=0.5)\n\n"
+        "    def make_terms(self, spec):\n"
+        "        return [Term(lambda z, y: z.square().mean())]\n"
+    )
+    assert main(["check", str(path)]) == 3
+    assert "hyperparameter unused changes nothing" in capsys.readouterr().out

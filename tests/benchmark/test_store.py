@@ -1,0 +1,83 @@
+"""Decoded pixels come back as they went in, whatever their sizes."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from benchmark.store import open_store, resize
+from protocols.dataset import ArrayImages
+from protocols.errors import StoreError
+
+
+class Mixed:
+    """Images of several sizes."""
+
+    def __init__(self, sizes, seed=0):
+        rng = np.random.default_rng(seed)
+        self.images = [rng.integers(0, 256, (h, w, 3), np.uint8) for h, w in sizes]
+
+    def __len__(self):
+        return len(self.images)
+
+    def read(self, index):
+        return self.images[index]
+
+
+def test_one_size_is_returned_exactly(tmp_path):
+    pixels = np.random.default_rng(1).integers(0, 256, (5, 8, 8, 3), np.uint8)
+    store = open_store("a", 8, tmp_path, lambda: ArrayImages(pixels))
+    batch, sizes = store.batch(np.array([4, 0, 4]))
+    assert np.array_equal(batch, pixels[[4, 0, 4]])
+    assert (sizes == 8).all()
+
+
+def test_mixed_sizes_are_padded_and_measured(tmp_path):
+    images = Mixed([(8, 12), (10, 8), (8, 8)])
+    store = open_store("a", 8, tmp_path, lambda: images)
+    batch, sizes = store.batch(np.arange(3))
+    assert sizes.tolist() == [[8, 12], [10, 8], [8, 8]]
+    assert batch.shape == (3, 10, 12, 3)
+    for row, (h, w) in enumerate(sizes):
+        assert np.array_equal(batch[row, :h, :w], images.read(row))
+        assert batch[row, h:].sum() == batch[row, :, w:].sum() == 0
+
+
+def test_images_are_decoded_once(tmp_path):
+    calls = []
+
+    def images():
+        calls.append(1)
+        return Mixed([(8, 8)])
+
+    first = open_store("a", 8, tmp_path, images).batch(np.array([0]))[0]
+    second = open_store("a", 8, tmp_path, images).batch(np.array([0]))[0]
+    assert np.array_equal(first, second)
+    assert len(calls) == 1
+
+
+def test_an_image_that_cannot_be_read_leaves_no_store(tmp_path):
+    class Broken(Mixed):
+        def read(self, index):
+            raise OSError(5, "broken pipe")
+
+    with pytest.raises(StoreError):
+        open_store("a", 8, tmp_path, lambda: Broken([(8, 8)]))
+    assert [p.name for p in tmp_path.iterdir() if not p.name.endswith(".npy")] == []
+
+
+@pytest.mark.parametrize(("size", "expected"), [((40, 60), (20, 30)), ((60, 41), (29, 20))])
+def test_the_shorter_side_is_resized_as_pillow_does(size, expected):
+    image = Mixed([size]).read(0)
+    small = resize(image, 20)
+    assert small.shape[:2] == expected
+    want = Image.fromarray(image).resize(expected[::-1], Image.Resampling.BILINEAR)
+    assert np.array_equal(small, np.asarray(want))
+
+
+@pytest.mark.parametrize("size", [(500, 375), (375, 500), (301, 457), (64, 64)])
+def test_sizes_agree_with_torchvision(size):
+    import torch
+    from torchvision.transforms.v2.functional import resize as reference
+
+    want = reference(torch.zeros(3, *size), [256], antialias=True).shape[1:]
+    assert resize(np.zeros((*size, 3), np.uint8), 256).shape[:2] == tuple(want)

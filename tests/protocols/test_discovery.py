@@ -1,0 +1,288 @@
+"""Names to objects: listing never runs code, a broken plugin breaks only itself."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from protocols.discovery import KINDS, Registry, load
+from protocols.errors import PluginError, UnknownNameError
+from protocols.method import Method
+from protocols.recipe import Recipe
+
+GOOD = '''"""Mean of all values, for tests."""
+
+from protocols.method import Method, Term
+
+
+class Mine(Method):
+    """Docstring."""
+
+    def make_terms(self, spec):
+        # a comment
+        return [Term(lambda z, labels: z.mean())]
+'''
+BROKEN = {
+    "raises": ("raise RuntimeError('half written')\n", "RuntimeError: half written"),
+    "imports": ("import no_such_package_anywhere\n", "no_such_package_anywhere"),
+    "syntax": ("class Mine(:\n", "SyntaxError"),
+}
+
+
+@pytest.fixture(autouse=True)
+def _forget_plugins():
+    """Plugins are imported under names of their own; leave none behind."""
+    before = set(sys.modules)
+    yield
+    for name in set(sys.modules) - before:
+        if name.startswith("dml_plugin_"):
+            del sys.modules[name]
+
+
+def plugin(folder: Path, name: str, text: str = GOOD) -> Path:
+    path = folder / f"{name}.py"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def installed(folder: Path, kind: str, name: str, module: str) -> None:
+    """Lay out an installed distribution with one entry point, as pip leaves it."""
+    info = folder / f"{name}_dist-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}-dist\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text(f"[dml_benchmark.{kind}s]\n{name} = {module}\n")
+
+
+# What ships.
+
+
+def test_shipped_methods_are_the_files_of_the_folder():
+    names = Registry().names("method")
+    assert names == sorted(names)
+    assert {"contrastive", "group", "ms", "ms_miner", "triplet", "triplet_hard"} <= set(names)
+    assert not [name for name in names if name.startswith("_")]
+
+
+@pytest.mark.parametrize("kind", ["method", "recipe", "protocol"])
+def test_everything_shipped_loads(kind):
+    registry = Registry()
+    for name in registry.names(kind):
+        found = registry.load(kind, name)
+        assert issubclass(found, Method) if kind == "method" else found.name == name
+
+
+def test_trunks_and_datasets_load_as_modules():
+    assert load("trunk", "tiny").build().channels == load("trunk", "tiny").Tiny.channels
+    assert callable(load("dataset", "toy").load)
+    assert isinstance(load("recipe", "adam"), Recipe)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_everything_shipped_has_a_one_line_summary(kind):
+    registry = Registry()
+    for name in registry.names(kind):
+        line = registry.summary(kind, name)
+        assert line.endswith((".", ":"))
+        assert "\n" not in line
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_unknown_name_is_refused_with_what_is_known(kind):
+    registry = Registry()
+    known = registry.names(kind)[0]
+    for ask in (registry.check, registry.load, registry.source, registry.code_digest):
+        with pytest.raises(UnknownNameError, match=rf"no {kind} '{known}x'.*Did you mean.*{known}"):
+            ask(kind, known + "x")
+
+
+def test_listing_needs_no_torch():
+    code = (
+        "import sys; from protocols.discovery import KINDS, Registry; r = Registry()\n"
+        "for k in KINDS: [(r.summary(k, n), r.code_digest(k, n)) for n in r.names(k)]\n"
+        "print('torch' in sys.modules)"
+    )
+    root = Path(__file__).parents[2]
+    done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True)
+    assert done.stdout.strip() == "False", done.stderr
+
+
+# Plugin files.
+
+
+def test_plugin_is_a_method_under_the_name_of_its_file(tmp_path):
+    registry = Registry((plugin(tmp_path, "mine"),))
+    assert "mine" in registry.names("method")
+    assert "mine" not in registry.names("trunk")
+    method = registry.load("method", "mine")
+    assert method.__name__ == "Mine"
+    assert issubclass(method, Method)
+    assert registry.source("method", "mine") == tmp_path / "mine.py"
+    assert registry.summary("method", "mine") == "Mean of all values, for tests."
+    assert "mine" not in Registry().names("method")
+
+
+def test_listing_describing_and_digesting_never_run_a_plugin(tmp_path):
+    text = f'"""Says so."""\nopen({str(tmp_path / "ran")!r}, "w").close()\n' + GOOD
+    registry = Registry((plugin(tmp_path, "noisy", text),))
+    registry.names("method")
+    assert registry.summary("method", "noisy") == "Says so."
+    registry.code_digest("method", "noisy")
+    assert not (tmp_path / "ran").exists()
+    registry.load("method", "noisy")
+    assert (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize(("text", "reason"), BROKEN.values(), ids=BROKEN)
+def test_broken_plugin_breaks_only_itself(tmp_path, text, reason):
+    bad, good = plugin(tmp_path, "bad", text), plugin(tmp_path, "good")
+    registry = Registry((bad, good))
+    assert {"bad", "good", "triplet"} <= set(registry.names("method"))
+    with pytest.raises(PluginError) as refusal:
+        registry.load("method", "bad")
+    assert reason in str(refusal.value)
+    assert str(bad) in str(refusal.value)
+    assert "'bad'" in str(refusal.value)
+    for name in ("good", "triplet"):
+        assert issubclass(registry.load("method", name), Method)
+    assert all(registry.summary("method", name) for name in ("good", "triplet"))
+
+
+def test_summary_of_a_file_that_does_not_parse_says_so_and_the_digest_refuses(tmp_path):
+    registry = Registry((plugin(tmp_path, "bad", "class Mine(:\n"),))
+    assert "does not parse" in registry.summary("method", "bad")
+    with pytest.raises(PluginError, match=r"bad\.py.*does not parse"):
+        registry.code_digest("method", "bad")
+
+
+def test_summary_without_a_docstring_is_empty(tmp_path):
+    registry = Registry((plugin(tmp_path, "bare", "x = 1\n"),))
+    assert registry.summary("method", "bare") == ""
+
+
+def test_plugin_that_does_not_exist_is_refused(tmp_path):
+    with pytest.raises(PluginError, match=r"nowhere\.py.*no such file"):
+        Registry((tmp_path / "nowhere.py",))
+    with pytest.raises(PluginError, match="no such file"):
+        Registry((tmp_path,))
+
+
+def test_plugin_may_not_take_the_name_of_a_shipped_method(tmp_path):
+    with pytest.raises(PluginError, match=r"'triplet' exists already; rename"):
+        Registry((plugin(tmp_path, "triplet"),))
+
+
+def test_two_plugins_may_not_share_a_name(tmp_path):
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+    with pytest.raises(PluginError, match="'mine' exists already"):
+        Registry((plugin(tmp_path / "a", "mine"), plugin(tmp_path / "b", "mine")))
+
+
+def test_file_with_two_methods_is_refused_and_says_which(tmp_path):
+    text = GOOD + "\n\nclass Other(Mine):\n    pass\n"
+    with pytest.raises(PluginError, match=r"expected one Method subclass.*Mine, Other"):
+        Registry((plugin(tmp_path, "two", text),)).load("method", "two")
+
+
+def test_file_without_a_method_is_refused(tmp_path):
+    text = "from protocols.methods.triplet import Triplet\n"  # an import defines nothing
+    with pytest.raises(PluginError, match=r"expected one Method subclass.*none"):
+        Registry((plugin(tmp_path, "empty", text),)).load("method", "empty")
+
+
+def test_underscored_and_imported_classes_do_not_count(tmp_path):
+    text = GOOD.replace("Mine(Method)", "_Base(Method)") + "\n\nclass Mine(_Base):\n    pass\n"
+    text = text.replace(
+        "import Method, Term", "import Method, Term\nfrom protocols.methods.ms import *"
+    )
+    assert Registry((plugin(tmp_path, "based", text),)).load("method", "based").__name__ == "Mine"
+
+
+# Installed plugins.
+
+
+def test_installed_method_and_trunk_are_found_by_their_entry_points(tmp_path, monkeypatch):
+    plugin(tmp_path, "acme_loss")
+    (tmp_path / "acme_trunk.py").write_text('"""A trunk."""\nVERSION = 3\n')
+    installed(tmp_path, "method", "acme", "acme_loss")
+    installed(tmp_path, "trunk", "acme_net", "acme_trunk")
+    monkeypatch.syspath_prepend(tmp_path)
+    registry = Registry()
+    assert "acme" in registry.names("method")
+    assert "acme_net" in registry.names("trunk")
+    assert registry.summary("method", "acme") == "Mean of all values, for tests."
+    assert "acme_loss" not in sys.modules
+    assert registry.load("method", "acme").__name__ == "Mine"
+    assert registry.load("trunk", "acme_net").VERSION == 3
+    for module in ("acme_loss", "acme_trunk"):
+        monkeypatch.delitem(sys.modules, module)
+
+
+@pytest.mark.parametrize("module", ["no_such_top_module", "no_such_package.method"])
+def test_entry_point_without_a_module_breaks_only_itself(tmp_path, monkeypatch, module):
+    installed(tmp_path, "method", "ghost", module)
+    monkeypatch.syspath_prepend(tmp_path)
+    registry = Registry()
+    assert {"ghost", "ms"} <= set(registry.names("method"))
+    with pytest.raises(PluginError, match=rf"'ghost'.*{module}"):
+        registry.load("method", "ghost")
+    with pytest.raises(PluginError, match="'ghost'"):
+        registry.code_digest("method", "ghost")
+    assert "ghost" in registry.summary("method", "ghost")
+    assert issubclass(registry.load("method", "ms"), Method)
+
+
+# The digest of a method's code.
+
+
+def digest(folder: Path, text: str) -> str:
+    return Registry((plugin(folder, "mine", text),)).code_digest("method", "mine")
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("# a comment", "# another\n        # and more"),
+        ("        # a comment\n", ""),
+        ('"""Docstring."""', '"""Another docstring,\n\n    with more to say."""'),
+        ('    """Docstring."""\n\n', ""),
+        ('"""Mean of all values, for tests."""', "'''Other words.'''"),
+        ("make_terms(self, spec):", "make_terms(\n        self,\n        spec\n    ):"),
+        ("\n\n\nclass", "\n\n\n\n\nclass"),
+        ("[Term(lambda z, labels: z.mean())]", "[ Term( (lambda z,labels: z.mean()) ) ]"),
+        ("return [", "'a stray string'\n        return ["),
+    ],
+)
+def test_digest_ignores_comments_docstrings_and_layout(tmp_path, old, new):
+    assert GOOD.count(old) == 1
+    assert digest(tmp_path, GOOD.replace(old, new)) == digest(tmp_path, GOOD)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("z.mean()", "z.sum()"),
+        ("z.mean()", "-z.mean()"),
+        ("z.mean()", "1.5 * z.mean()"),
+        ("class Mine", "class Ours"),
+        ("import Method, Term", "import Method, Term, Wants"),
+        ("    def make_terms", "    version = 2\n\n    def make_terms"),
+        ('    """Docstring."""', '    """Docstring."""\n\n    paper = "x"'),
+    ],
+)
+def test_digest_notices_code(tmp_path, old, new):
+    assert digest(tmp_path, GOOD.replace(old, new)) != digest(tmp_path, GOOD)
+
+
+def test_digest_is_12_hex_digits_and_repeats(tmp_path):
+    first = digest(tmp_path, GOOD)
+    assert len(first) == 12
+    assert int(first, 16) >= 0
+    assert digest(tmp_path, GOOD) == first
+
+
+def test_digests_of_shipped_methods_differ():
+    registry = Registry()
+    digests = [registry.code_digest("method", name) for name in registry.names("method")]
+    assert len(set(digests)) == len(digests)

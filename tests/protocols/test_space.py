@@ -1,0 +1,163 @@
+"""Hyperparameters: one line is attribute, default, bounds, scale and search axis."""
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from protocols.errors import InvalidInputError, UnknownNameError, unknown_name
+from protocols.space import Choice, Integer, Real, declared, defaults, resolve
+
+
+class Loss:
+    """Stands for any class that keeps ``settings``."""
+
+    margin = Real(-0.2, 2.0, default=0.1)
+    scale = Real(0.01, 100.0, default=1.0, log=True)
+    steps = Integer(1, 3, default=2)
+    soft = Choice((True, False), default=True)
+
+    def __init__(self, **given):
+        self.settings = resolve(declared(type(self)), given)
+
+
+class Sub(Loss):
+    """Adds one and narrows one."""
+
+    margin = Real(0.0, 1.0, default=0.5)
+    extra = Choice(("a", "b"), default="b")
+
+
+def test_instance_reads_the_chosen_value_and_the_class_the_declaration():
+    loss = Loss(margin=1.5, steps=3)
+    assert (loss.margin, loss.scale, loss.steps, loss.soft) == (1.5, 1.0, 3, True)
+    assert isinstance(Loss.margin, Real)
+    assert Loss.margin.name == "margin"
+
+
+def test_instances_do_not_share_values():
+    first, second = Loss(margin=0.3), Loss(margin=0.7)
+    assert (first.margin, second.margin) == (0.3, 0.7)
+
+
+def test_value_cannot_be_set_afterwards():
+    loss = Loss()
+    with pytest.raises(AttributeError, match="margin is a hyperparameter"):
+        loss.margin = 1.0
+    assert loss.margin == 0.1
+
+
+def test_declared_in_source_order_base_first_and_overridden():
+    assert list(declared(Loss)) == ["margin", "scale", "steps", "soft"]
+    assert list(declared(Sub)) == ["margin", "scale", "steps", "soft", "extra"]
+    assert defaults(declared(Sub))["margin"] == 0.5
+    assert defaults(declared(Loss))["margin"] == 0.1
+
+
+def test_resolve_completes_with_defaults_and_does_not_change_what_it_gets():
+    given_settings = {"steps": 1}
+    assert resolve(declared(Loss), given_settings) == {
+        "margin": 0.1,
+        "scale": 1.0,
+        "steps": 1,
+        "soft": True,
+    }
+    assert given_settings == {"steps": 1}
+
+
+def test_unknown_name_is_refused_with_the_nearest_name():
+    with pytest.raises(UnknownNameError, match=r"'margn'\. Did you mean 'margin'"):
+        Loss(margn=1.0)
+    with pytest.raises(UnknownNameError) as refusal:
+        Loss(zzzzzz=1.0)
+    assert "Did you mean" not in str(refusal.value)
+    assert "Known: margin, scale, soft, steps." in str(refusal.value)
+
+
+def test_unknown_name_lists_nearest_first_then_all_sorted():
+    text = str(unknown_name("method", "mss", ["triplet", "ms", "group"]))
+    assert text == "no method 'mss'. Did you mean 'ms'? Known: group, ms, triplet."
+
+
+@given(st.floats(-0.2, 2.0))
+def test_real_accepts_its_range(value):
+    assert Loss(margin=value).margin == value
+
+
+@given(st.floats(allow_nan=True).filter(lambda v: not -0.2 <= v <= 2.0))
+def test_real_refuses_the_rest(value):
+    with pytest.raises(InvalidInputError, match=r"margin=.*expected \[-0.2, 2\]"):
+        Loss(margin=value)
+
+
+@pytest.mark.parametrize("value", ["0.5", None, True, [0.5]])
+def test_real_refuses_other_types(value):
+    with pytest.raises(InvalidInputError, match=r"margin=.*expected a number"):
+        Loss(margin=value)
+
+
+def test_real_turns_whole_numbers_into_floats():
+    assert type(Loss(margin=1).margin) is float
+
+
+@pytest.mark.parametrize("value", [1, 2, 3])
+def test_integer_accepts_its_range(value):
+    assert Loss(steps=value).steps == value
+
+
+@pytest.mark.parametrize("value", [0, 4, -1, 2.0, True, "2", None])
+def test_integer_refuses_the_rest(value):
+    with pytest.raises(InvalidInputError, match="steps="):
+        Loss(steps=value)
+
+
+def test_choice_accepts_options_of_the_same_type_only():
+    assert Loss(soft=False).soft is False
+    assert Sub(extra="a").extra == "a"
+    for value in (0, 1.0, "True", None):
+        with pytest.raises(InvalidInputError, match=r"soft=.*True \| False"):
+            Loss(soft=value)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: Real(0.0, 1.0, default=1.5),
+        lambda: Real(0.0, 1.0, default=math.nan),
+        lambda: Real(1.0, 1.0, default=1.0),
+        lambda: Real(2.0, 1.0, default=1.5),
+        lambda: Real(0.0, math.inf, default=1.0),
+        lambda: Real(0.0, 1.0, default=0.5, log=True),
+        lambda: Real(-1.0, 1.0, default=0.5, log=True),
+        lambda: Integer(1, 3, default=4),
+        lambda: Integer(3, 1, default=2),
+        lambda: Integer(0, 3, default=1, log=True),
+        lambda: Choice(("a", "b"), default="c"),
+        lambda: Choice(("a", "a"), default="a"),
+    ],
+)
+def test_bad_declarations_fail_where_they_are_written(make):
+    with pytest.raises(InvalidInputError):
+        make()
+
+
+def test_corners_are_the_extreme_values():
+    assert tuple(Loss.margin.corners()) == (-0.2, 2.0)
+    assert tuple(Loss.steps.corners()) == (1, 3)
+    assert tuple(Loss.soft.corners()) == (True, False)
+    for parameter in declared(Sub).values():
+        assert [parameter.accept(value) for value in parameter.corners()] == list(
+            parameter.corners()
+        )
+
+
+def test_description_tells_bounds_and_scale():
+    described = {name: p.describe() for name, p in declared(Loss).items()}
+    assert described == {
+        "margin": "[-0.2, 2]",
+        "scale": "[0.01, 100] log",
+        "steps": "{1..3}",
+        "soft": "True | False",
+    }
+    assert Integer(1, 64, default=8, log=True).describe() == "{1..64} log"

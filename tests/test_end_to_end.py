@@ -1,0 +1,271 @@
+"""The main job on made images, as a user starts it: whole, killed, resumed, extended."""
+
+import json
+import os
+import random
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+ROOT = Path(__file__).parent.parent
+METHODS = "triplet,ms,group"
+TABLES = ("summary", "runs", "trials", "pairs")
+
+
+def command(*words, out):
+    return [sys.executable, "-m", "benchmark", *words, "--out", str(out)]
+
+
+def start(*words, out, **kwargs):
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "120"}
+    # One mirror for all: laying out a fresh MLflow database takes longer than a toy study.
+    environment["MLFLOW_TRACKING_URI"] = f"sqlite:///{out.parent.parent / 'mlflow.db'}"
+    return subprocess.Popen(
+        command(*words, out=out),
+        env=environment,
+        cwd=out.parent,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+        **kwargs,
+    )
+
+
+def run(*words, out, code=0):
+    process = start("run", "--protocol", "toy", *words, out=out)
+    output, _ = process.communicate(timeout=240)
+    assert process.returncode == code, output
+    return output
+
+
+def tables(out):
+    return {name: (out / "tables" / f"{name}.csv").read_bytes() for name in TABLES}
+
+
+def truth(out):
+    """Return every record without what a clock or machine says."""
+    found = {}
+    for path in sorted((out / "records").rglob("*.json")):
+        body = json.loads(path.read_text())
+        found[str(path.relative_to(out))] = {
+            k: v for k, v in body.items() if k not in ("measured", "sha256")
+        }
+    return found
+
+
+def queries(out):
+    return {p.name: p.read_bytes() for p in sorted((out / "queries").rglob("*.npz"))}
+
+
+def workers_of(pid):
+    """Return the pids of processes whose session is ``pid``'s."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdecimal():
+            try:
+                fields = (entry / "stat").read_text().rsplit(")", 1)[1].split()
+            except (FileNotFoundError, ProcessLookupError):
+                continue
+            if int(fields[3]) == pid and fields[0] != "Z":
+                found.append(int(entry.name))
+    return found
+
+
+def gone(pid, seconds=20):
+    deadline = time.monotonic() + seconds
+    while workers_of(pid) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    return not workers_of(pid)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """An undisturbed study, and what it printed."""
+    out = tmp_path_factory.mktemp("whole") / "out"
+    return out, run("--methods", METHODS, out=out)
+
+
+def test_the_study_is_complete(whole):
+    out, printed = whole
+    summary = pd.read_csv(out / "tables" / "summary.csv")
+    assert set(summary["method"]) == {"triplet", "ms", "group", "untrained"}
+    assert set(summary["embedding"]) == {"separated", "concatenated"}
+    assert (summary["n"] == 2).all()
+    assert (summary["failed_runs"] == 0).all()
+    trained = summary[summary["method"] != "untrained"]
+    assert set(trained["trials"]) == {2}, "every method gets the same number of trials"
+    assert summary["ci_low"].isna().all(), "no interval below n = 3"
+    assert "triplet (baseline)" in printed
+    assert (out / "report" / "index.html").stat().st_size > 10_000
+    assert not list((out / "vectors").rglob("*.npz")), "vectors go once a run is joined"
+
+
+def test_learning_beats_the_untrained_trunk(whole):
+    summary = pd.read_csv(whole[0] / "tables" / "summary.csv")
+    score = summary[summary["metric"] == "map_at_r"].set_index(["method", "embedding"])["mean"]
+    for method in METHODS.split(","):
+        assert score[method, "concatenated"] > score["untrained", "concatenated"] + 0.1
+
+
+def test_the_choice_came_before_the_test_set(whole):
+    for path in (whole[0] / "records").rglob("*.json"):
+        body = json.loads(path.read_text())
+        if body["kind"] == "job" and body["stage"] == "search":
+            assert body["test"] is None
+            assert body["openings"] == []
+        if body["kind"] == "run":
+            assert len(body["openings"]) == 3, "two folds and their join"
+            choice = json.loads((path.parent / "choice.json").read_text())
+            assert body["settings"] == choice["settings"]
+
+
+def test_a_second_time_does_nothing_and_quickly(whole):
+    out, _ = whole
+    before = {p: p.stat().st_mtime_ns for p in (out / "records").rglob("*.json")}
+    printed = run("--methods", METHODS, out=out)
+    assert "nothing left to do" in printed
+    assert {p: p.stat().st_mtime_ns for p in (out / "records").rglob("*.json")} == before
+
+
+def test_one_worker_and_another_order_give_the_same_bits(whole, tmp_path):
+    out = tmp_path / "out"
+    run("--methods", "group,triplet,ms", "--jobs", "1", out=out)
+    assert truth(out) == truth(whole[0])
+    assert queries(out) == queries(whole[0])
+    assert tables(out) == tables(whole[0])
+
+
+@pytest.mark.slow
+def test_killed_at_any_moment_it_goes_on_to_the_same_tables(whole, tmp_path):
+    out, rng = tmp_path / "out", random.Random(4)
+    for kill in range(4):
+        process = start("run", "--protocol", "toy", "--methods", METHODS, out=out)
+        lines = rng.randint(3, 12)
+        for line in process.stdout:
+            lines -= bool(re.search(r"\[\d+/\d+ jobs", line))
+            if not lines:
+                break
+        if kill % 2:  # a worker: the run itself must survive that
+            children = [pid for pid in workers_of(process.pid) if pid != process.pid]
+            for pid in children[-1:]:
+                os.kill(pid, signal.SIGKILL)
+            process.stdout.readline()
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+        process.stdout.close()
+        assert gone(process.pid), "workers outlive a killed coordinator"
+    run("--methods", METHODS, out=out)
+    assert truth(out) == truth(whole[0])
+    assert tables(out) == tables(whole[0])
+
+
+def test_ctrl_c_leaves_130_no_process_and_a_study_that_goes_on(whole, tmp_path):
+    out = tmp_path / "out"
+    process = start("run", "--protocol", "toy", "--methods", METHODS, out=out)
+    for line in process.stdout:
+        if "[5/" in line:
+            break
+    os.killpg(process.pid, signal.SIGINT)
+    rest, _ = process.communicate(timeout=60)
+    assert process.returncode == 130, rest
+    assert "run the same command again" in rest
+    assert "Traceback" not in rest
+    assert gone(process.pid)
+    run("--methods", METHODS, out=out)
+    assert tables(out) == tables(whole[0])
+
+
+def test_more_seeds_and_methods_add_only_what_is_missing(tmp_path):
+    out = tmp_path / "out"
+    run("--methods", "ms", "--seeds", "1", out=out)
+    first = truth(out)
+    printed = run("--methods", "ms,contrastive", "--seeds", "3", out=out)
+    later = truth(out)
+    assert {k: later[k] for k in first} == first
+    done = re.findall(r"(\w+)/toy (trial|seed) (\d) fold", printed)
+    assert ("ms", "trial", "0") not in done
+    assert ("ms", "seed", "0") not in done
+    assert ("ms", "seed", "2") in done
+    assert ("contrastive", "trial", "0") in done
+    summary = pd.read_csv(out / "tables" / "summary.csv")
+    assert (summary["n"] == 3).all()
+    assert summary["ci_low"].notna().all()
+
+
+def test_damaged_records_are_redone_and_kept_aside(whole, tmp_path):
+    out = tmp_path / "out"
+    run("--methods", "ms", out=out)
+    before, (cell,) = truth(out), (out / "records/toy/tiny/adam").glob("ms-*")
+    (cell / "seed-1.json").write_bytes((cell / "seed-1.json").read_bytes()[:100])
+    run("--methods", "ms", out=out)
+    assert truth(out) == before
+    assert (cell / "seed-1.json.damaged").stat().st_size == 100
+
+
+def test_another_protocol_is_refused_and_nothing_is_touched(whole):
+    out = whole[0]
+    before = truth(out)
+    output = run("--methods", "ms", "--trials", "3", out=out, code=2)
+    assert "other rules" in output
+    assert "--out" in output
+    assert truth(out) == before
+
+
+PLUGIN = '''"""mine: {text}"""
+import torch
+from protocols.method import Method, Term
+from protocols.space import Real
+
+class Mine(Method):
+    """A test method."""
+    scale = Real(0.1, 10.0, default=1.0)
+    def make_terms(self, spec):
+        return [Term(self.loss)]
+    def loss(self, embeddings, labels):
+        {body}
+'''
+
+
+def plugin(folder, body, text="a test"):
+    path = folder / "mine.py"
+    path.write_text(PLUGIN.format(body=body, text=text))
+    return path
+
+
+def test_a_method_that_fails_is_a_row_with_its_reason(tmp_path):
+    path = plugin(tmp_path, "return (embeddings * float('nan')).sum() * self.scale")
+    output = run("--methods", "mine,ms", "--plugin", str(path), out=tmp_path / "out", code=3)
+    summary = pd.read_csv(tmp_path / "out" / "tables" / "summary.csv")
+    mine = summary[summary["method"] == "mine"]
+    assert (mine["n"] == 0).all()
+    assert (mine["failed_runs"] == 2).all()
+    assert (summary[summary["method"] == "ms"]["n"] == 2).all(), "others are not touched by it"
+    assert "non_finite" in output
+
+
+def test_a_method_that_ends_its_process_is_a_crash(tmp_path):
+    path = plugin(tmp_path, "__import__('os')._exit(7)")
+    run("--methods", "mine", "--plugin", str(path), out=tmp_path / "out", code=3)
+    runs = pd.read_csv(tmp_path / "out" / "tables" / "runs.csv")
+    assert set(runs[runs["method"] == "mine"]["reason"]) == {"crash"}
+
+
+def test_an_edited_plugin_is_another_cell(tmp_path):
+    body = "return (embeddings.std(0).sum() * self.scale).square()"
+    path, out = plugin(tmp_path, body), tmp_path / "out"
+    run("--methods", "mine", "--plugin", str(path), out=out)
+    plugin(tmp_path, body, text="other words")
+    assert "nothing left" in run("--methods", "mine", "--plugin", str(path), out=out)
+    plugin(tmp_path, body.replace("square", "abs"))
+    printed = run("--methods", "mine", "--plugin", str(path), out=out)
+    assert "earlier code" in printed
+    assert len(list((out / "records/toy/tiny/adam").glob("mine-*"))) == 2
+    summary = pd.read_csv(out / "tables" / "summary.csv")
+    assert list(summary["method"]).count("mine") == 6, "one set of rows, of the current code"
