@@ -177,6 +177,7 @@ def _train(job: Job) -> JobOutcome:
             status="done",
             steps=fitted.steps,
             best_step=fitted.best_step,
+            candidate=fitted.candidate,
             history=fitted.history,
             validation=fitted.validation,
             counts=_counts(network, fitted, len(validation)),

@@ -35,7 +35,9 @@ class JobRecord:
         cell: id of its cell.
         stage: ``search`` or ``final``.
         number: the trial's or the seed's.
-        history: per validation: step, mean training loss since the last one, metrics.
+        candidate: ``raw`` or ``averaged``: which weights were kept.
+        history: per validation: step, mean training loss since the last one, metrics; the
+            row of averaged weights says how many were averaged.
         validation: metrics on the fold's validation classes at ``best_step``.
         test: metrics on the test classes, of final jobs only.
         excluded: test queries without another image of their class.
@@ -57,6 +59,7 @@ class JobRecord:
     detail: str = ""
     steps: int = 0
     best_step: int | None = None
+    candidate: str = "raw"
     history: list[Metrics] = field(default_factory=list)
     validation: Metrics | None = None
     test: Metrics | None = None

@@ -18,24 +18,33 @@ import re
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from queue import SimpleQueue
 from statistics import fmean
 from typing import Any
 
 from benchmark import records
-from benchmark.records import ChoiceRecord, JobRecord, Metrics, Record, RunRecord, TrialRecord
+from benchmark.mirror import (
+    STATUS,
+    Node,
+    Point,
+    Shown,
+    environment_of,
+    modified_ms,
+    node_of,
+    scores,
+    tags_of,
+    texts,
+)
+from benchmark.records import ChoiceRecord, Record, RunRecord, TrialRecord
 from benchmark.study import CellKey, Study
 from protocols.errors import StoreError
 from protocols.protocol import digest
 from protocols.space import Settings
 
-Shown = TrialRecord | ChoiceRecord | RunRecord
-Point = tuple[str, float, int]
 FILE = "mirrored.json"
 RETRY_S = 60.0  # a server that was away is asked again, at most so often, when a record comes
-_STATUS: dict[records.Status, str] = {"done": "FINISHED", "failed": "FAILED"}
 _PARENT, _CONTEXT = "mlflow.parentRunId", "mlflow.data.context"
 _PAGE = 1000
 _ENVIRONMENT = {
@@ -165,22 +174,6 @@ def uri_of(study: Study, uri: str | None = None) -> str:
     return uri or os.environ.get("MLFLOW_TRACKING_URI") or _own_database(study)
 
 
-@dataclass(frozen=True)
-class _Node:
-    """What one run in MLflow holds; times are ms since 1970, points (name, value, step)."""
-
-    key: str
-    name: str
-    status: str
-    start_ms: int
-    end_ms: int
-    tags: dict[str, str]
-    settings: Settings
-    metrics: list[Point]
-    inputs: list[tuple[str, str]] = field(default_factory=list)
-    children: list[_Node] = field(default_factory=list)
-
-
 @dataclass
 class _Known:
     """A run that is in MLflow."""
@@ -228,14 +221,14 @@ class _Copy:
             return
         key, cell_run = f"{record.kind}:{record.id}", self._cell(cell)
         known = self.runs.get(key)
-        if known and known.status == _STATUS[record.status]:
+        if known and known.status == STATUS[record.status]:
             self.already += 1
         else:
             if cell_run.status != "RUNNING":  # more seeds: its means are about to change
                 self.client.update_run(cell_run.id, status="RUNNING")
                 cell_run.status = "RUNNING"
             self._delete(key)
-            self._write(_node(self.study, cell, record), cell_run.id)
+            self._write(node_of(self.study, cell, record), cell_run.id)
             self.written += 1
         if isinstance(record, RunRecord) and cell_run.status == "RUNNING":
             self._close(cell, cell_run)
@@ -264,16 +257,16 @@ class _Copy:
                 "chosen_value": choice.value,
                 "choice_id": choice.id,
             }
-            self._batch(run, params=choice.settings, tags=_texts(values))
+            self._batch(run, params=choice.settings, tags=texts(values))
             self.written += 1
 
     def _cell(self, cell: CellKey) -> _Known:
         key = f"cell:{cell.id}"
         if key not in self.runs:
-            now = _modified_ms(self.study.folder(cell) / "cell.json")
+            now = modified_ms(self.study.folder(cell) / "cell.json")
             name = f"{cell.row} {cell.dataset} {cell.trunk} {cell.recipe}"
-            tags = _tags(self.study, cell, "cell", cell.id)
-            self._write(_Node(key, name, "RUNNING", now, now, tags, {}, []), None)
+            tags = tags_of(self.study, cell, "cell", cell.id)
+            self._write(Node(key, name, "RUNNING", now, now, tags, {}, []), None)
         return self.runs[key]
 
     def _close(self, cell: CellKey, known: _Known) -> None:
@@ -282,13 +275,13 @@ class _Copy:
         if len(runs) < self.study.protocol.seeds:
             return
         failed = [run for run in runs if run.status == "failed"]
-        tags = _texts({"failed_runs": len(failed), "reason": failed[0].reason if failed else None})
+        tags = texts({"failed_runs": len(failed), "reason": failed[0].reason if failed else None})
         # A mean over survivors would flatter.
-        rows = [] if failed else [_scores(run) for run in runs]
+        rows = [] if failed else [scores(run) for run in runs]
         names = rows[0] if rows else ()
         metrics = [(name, fmean(row[name] for row in rows), len(runs)) for name in names]
-        end = max(_modified_ms(self.study.record_path(cell, run)) for run in runs)
-        self._batch(known, tags=tags | _environment(runs[0]), metrics=metrics, at_ms=end)
+        end = max(modified_ms(self.study.record_path(cell, run)) for run in runs)
+        self._batch(known, tags=tags | environment_of(runs[0]), metrics=metrics, at_ms=end)
         known.status = "FAILED" if len(failed) == len(runs) else "FINISHED"
         self.client.set_terminated(known.id, status=known.status, end_time=end)
 
@@ -297,11 +290,11 @@ class _Copy:
         key, now = "tables", time.time_ns() // 10**6
         if key not in self.runs:
             tags = {"kind": "tables", "record_id": key}
-            self._write(_Node(key, "tables", "FINISHED", now, now, tags, {}, []), None)
+            self._write(Node(key, "tables", "FINISHED", now, now, tags, {}, []), None)
         for path in artifacts:
             self.client.log_artifact(self.runs[key].id, str(path), path.parent.name)
 
-    def _write(self, node: _Node, parent: str | None) -> None:
+    def _write(self, node: Node, parent: str | None) -> None:
         """Write a run and those below it; it is terminated last, when all is there."""
         tags = {**node.tags, **({_PARENT: parent} if parent else {})}
         created = self.client.create_run(self.experiment, node.start_ms, tags, node.name)
@@ -316,7 +309,7 @@ class _Copy:
             self.client.set_terminated(run.id, status=node.status, end_time=node.end_ms)
             run.status = node.status
 
-    def _input(self, node: _Node, context: str, key: str) -> Any:
+    def _input(self, node: Node, context: str, key: str) -> Any:
         name = node.tags["dataset"]
         data = self.entities.Dataset(name, key, "local", json.dumps({"uri": name}))
         return self.entities.DatasetInput(data, [self.entities.InputTag(_CONTEXT, context)])
@@ -374,127 +367,6 @@ class _Copy:
         self.runs[key] = run
         if parent := run.tags.get(_PARENT):
             self.children.setdefault(parent, []).append(key)
-
-
-def _node(study: Study, cell: CellKey, record: TrialRecord | RunRecord) -> _Node:
-    """Return what MLflow shall hold of a trial or run, its folds below it."""
-    metrics: Metrics
-    if isinstance(record, TrialRecord):
-        stage, name, tag, number = "search", "trial", "number", record.number
-        metrics = {f"best_val_{study.protocol.selection_metric}": record.value}
-    else:
-        stage, name, tag, number = "final", "seed", "seed", record.seed
-        metrics = {**_scores(record), **_costs(record)}
-    own = _tags(study, cell, record.kind, record.id)
-    tags = {"stage": stage, tag: str(number)}
-    jobs = [job for job in study.jobs(cell, stage, number) if job]
-    children = [_fold_node(study, cell, job, tags) for job in jobs]
-    end = _modified_ms(study.record_path(cell, record))
-    if isinstance(record, RunRecord):
-        own |= _environment(record)
-    return _Node(
-        key=own["record_id"],
-        name=f"{name} {number}",
-        status=_STATUS[record.status],
-        start_ms=min((child.start_ms for child in children), default=end),
-        end_ms=end,
-        tags={**own, **tags, **_texts({"reason": record.reason})},
-        settings=record.settings,
-        metrics=[(metric, value, 0) for metric, value in metrics.items()],
-        children=children,
-    )
-
-
-def _fold_node(study: Study, cell: CellKey, job: JobRecord, tags: dict[str, str]) -> _Node:
-    """Return what MLflow shall hold of one training: its curves above all."""
-    own = _tags(study, cell, job.kind, job.id)
-    why = _texts({"fold": job.fold, "reason": job.reason, "detail": job.detail or None})
-    end = _modified_ms(study.record_path(cell, job))
-    best = {**_prefixed("best_val_", job.validation), **_prefixed("test_", job.test)}
-    curves = [
-        (_metric(name), value, int(row["step"]))
-        for row in job.history
-        for name, value in row.items()
-        if name != "step"
-    ]
-    return _Node(
-        key=own["record_id"],
-        name=f"fold {job.fold}",
-        status=_STATUS[job.status],
-        start_ms=end - int(1000 * job.measured.get("seconds", 0)),
-        end_ms=end,
-        tags={**own, **tags, **why},
-        settings=job.settings,
-        metrics=curves
-        + [(name, value, job.best_step or 0) for name, value in best.items()]
-        + [(name, value, job.steps) for name, value in _costs(job).items()],
-        inputs=_splits(study, cell, job),
-    )
-
-
-def _metric(name: str) -> str:
-    """Return a curve's name; a plugin may call its losses what MLflow would refuse."""
-    clean = re.sub(r"[^\w.:/ -]", "_", name)
-    return clean if clean.startswith("loss/") else f"val_{clean}"
-
-
-def _splits(study: Study, cell: CellKey, job: JobRecord) -> list[tuple[str, str]]:
-    """Return (split, digest) of the data that a job has seen."""
-    known = records.read(study.folder(cell) / "cell.json", records.CellRecord)
-    data = known.identity.get("dataset_digest") if known else None
-    protocol = study.protocol
-    fold = [protocol.fold_rule, protocol.folds, job.fold]
-    splits = [(name, digest([data, *fold, name], 16)) for name in ("train", "validation")]
-    return splits + ([("test", digest([data, "test"], 16))] if job.openings else [])
-
-
-def _tags(study: Study, cell: CellKey, kind: str, number: str) -> dict[str, str]:
-    """Return flat tags, so that any run is found by a search without its parents."""
-    return {
-        "record_id": f"{kind}:{number}",
-        "kind": kind,
-        "protocol": study.protocol.name,
-        "protocol_version": str(study.protocol.version),
-        "rules_hash": study.protocol.rules_hash(),
-        "dataset": cell.dataset,
-        "trunk": cell.trunk,
-        "recipe": cell.recipe,
-        "method": cell.method,
-    }
-
-
-def _scores(run: RunRecord) -> Metrics:
-    return {
-        **_prefixed("test_separated_", run.separated),
-        **_prefixed("test_concatenated_", run.concatenated),
-        **_prefixed("best_val_", run.validation),
-    }
-
-
-def _costs(record: JobRecord | RunRecord) -> Metrics:
-    """Return counts and measured numbers; the environment and lists are left out."""
-    everything = {**record.counts, **record.measured}
-    return {name: value for name, value in everything.items() if isinstance(value, (int, float))}
-
-
-def _prefixed(prefix: str, metrics: Metrics | None) -> Metrics:
-    return {f"{prefix}{name}": value for name, value in (metrics or {}).items()}
-
-
-def _environment(run: RunRecord) -> dict[str, str]:
-    return _texts(run.measured.get("environment", {}))
-
-
-def _texts(values: dict[str, Any]) -> dict[str, str]:
-    return {name: str(value) for name, value in values.items() if value is not None}
-
-
-def _modified_ms(path: Path) -> int:
-    """Return when a record was written: records carry no clock, and a rebuild keeps this."""
-    try:
-        return path.stat().st_mtime_ns // 10**6
-    except FileNotFoundError:
-        return 0  # MLflow reads 0 as now
 
 
 def _stamp(study: Study, uri: str) -> dict[str, str | int]:

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from benchmark.averaging import Average, renew_batch_norm
 from benchmark.data import Split
 from benchmark.evaluate import autocast, extract
 from benchmark.records import Metrics
@@ -20,9 +21,9 @@ from protocols.errors import BenchmarkError, InvalidInputError
 from protocols.images import crop, training_boxes
 from protocols.method import Batch, Draw
 from protocols.network import Network
-from protocols.optimizer import make_optimizer, rate_factor
+from protocols.optimizer import make_optimizer
 from protocols.protocol import Protocol
-from protocols.recipe import Recipe
+from protocols.recipe import Recipe, Schedule
 
 
 class NonFiniteError(BenchmarkError):
@@ -40,10 +41,15 @@ class Streams:
 
 @dataclass
 class Fitted:
-    """What a training leaves behind; the network itself then holds the best weights."""
+    """What a training leaves behind; the network itself then holds the best weights.
+
+    ``candidate`` says which weights those are: the ``raw`` ones of ``best_step``, or the
+    ``averaged`` ones.
+    """
 
     steps: int = 0
     best_step: int = 0
+    candidate: str = "raw"
     validation: Metrics = field(default_factory=dict)
     history: list[Metrics] = field(default_factory=list)
     images_trained: int = 0
@@ -60,7 +66,8 @@ def fit(
     """Train ``network`` and leave it with the weights that validated best.
 
     The untrained network at step 0 is a candidate. Training stops after ``max_steps``, or when
-    more than ``patience`` validations in a row bring no improvement.
+    more than ``patience`` validations in a row bring no improvement. Under a recipe with
+    averaging, the averaged weights are a further candidate, validated once at the end.
 
     Args:
         network: on its device; changed in place.
@@ -73,28 +80,30 @@ def fit(
     Raises:
         NonFiniteError: a term became NaN or infinite; the message names it.
     """
-    pace, fitted = protocol.pace, Fitted()
+    schedule, fitted = Schedule(recipe, protocol.pace), Fitted()
     optimizer = make_optimizer(recipe, network.groups())
     base_rates = [group["lr"] for group in optimizer.param_groups]
+    average = Average(network) if recipe.averaging else None
     labels = contiguous(train.labels)
     best: dict[str, Tensor] = {}
     draws = draw_batches(network, train, labels, protocol, streams)
     sums: dict[str, Tensor] = {}
 
-    for step in range(pace.max_steps + 1):
-        if step % pace.validate_every == 0 or step == pace.max_steps:
+    for step in itertools.count():
+        if average and schedule.collects(step):
+            average.add(network)
+        if schedule.validates(step):
             fitted.history.append(_validated(step, sums, step - fitted.steps, validate))
-            fitted.steps = step
-            sums = {}
+            fitted.steps, sums = step, {}
             if improves(fitted.history, protocol.selection_metric):
                 fitted.best_step, fitted.validation = step, _metrics_of(fitted.history[-1])
                 best = {k: v.detach().clone() for k, v in network.state_dict().items()}
-            waited = (step - fitted.best_step) / pace.validate_every
-            if waited > pace.patience or step == pace.max_steps:
+            schedule.note_validation(step, fitted.best_step)
+            if step >= schedule.last:
                 break
 
         for group, rate in zip(optimizer.param_groups, base_rates, strict=True):
-            group["lr"] = rate * rate_factor(recipe, step)
+            group["lr"] = rate * schedule.factor(step)
         draw = next(draws)
         losses = train_step(network, train, labels, draw, step, protocol, streams)
         optimizer.zero_grad(set_to_none=True)
@@ -106,6 +115,16 @@ def fit(
             sums[name] = sums.get(name, value.new_zeros(())) + value.detach()
         fitted.images_trained += len(draw.index)
 
+    if average:
+        average.load_into(network)
+        passes = itertools.islice(draws, protocol.pace.steps_per_epoch)
+        renew_batch_norm(network, (_images(network, train, d, protocol, streams) for d in passes))
+        averaged = {"step": fitted.steps, "averaged": average.count, **validate()}
+        fitted.history.append(averaged)
+        if improves(fitted.history, protocol.selection_metric):
+            fitted.best_step, fitted.validation = fitted.steps, _metrics_of(averaged)
+            fitted.candidate = "averaged"
+            return fitted
     network.load_state_dict(best)
     return fitted
 
@@ -120,13 +139,10 @@ def train_step(
     streams: Streams,
 ) -> dict[str, Tensor]:
     """Return the loss terms of one batch; views in the protocol's precision, losses in fp32."""
-    device = next(network.parameters()).device
-    index = np.asarray(draw.index)
-    pixels, sizes = train.store.batch(train.index[index])
-    boxes, flips = training_boxes(protocol.image, sizes, streams.augment)
-    images = crop(torch.from_numpy(pixels).to(device), boxes, protocol.image.crop_px, flips)
+    images = _images(network, train, draw, protocol, streams)
+    index, device = np.asarray(draw.index), images.device
     with autocast(protocol, device):
-        views = network(images.contiguous(memory_format=torch.channels_last))
+        views = network(images)
     batch = Batch(
         labels=torch.from_numpy(labels[index]).to(device),
         index=torch.from_numpy(index).to(device),
@@ -164,6 +180,17 @@ def contiguous(
     return np.unique(labels, return_inverse=True)[1].astype(np.int64)
 
 
+def _images(
+    network: Network, train: Split, draw: Draw, protocol: Protocol, streams: Streams
+) -> Tensor:
+    """Return the augmented images (B, 3, S, S) of one draw, on the network's device."""
+    device = next(network.parameters()).device
+    pixels, sizes = train.store.batch(train.index[np.asarray(draw.index)])
+    boxes, flips = training_boxes(protocol.image, sizes, streams.augment)
+    images = crop(torch.from_numpy(pixels).to(device), boxes, protocol.image.crop_px, flips)
+    return images.contiguous(memory_format=torch.channels_last)
+
+
 def _planned(plan: object, epoch: int, images: int, steps: int) -> Iterator[Draw]:
     """Yield ``steps`` checked draws of one epoch's plan."""
     given = 0
@@ -192,4 +219,5 @@ def _validated(
 
 
 def _metrics_of(row: Metrics) -> Metrics:
-    return {k: v for k, v in row.items() if k != "step" and not k.startswith("loss/")}
+    words = ("step", "averaged")
+    return {k: v for k, v in row.items() if k not in words and not k.startswith("loss/")}

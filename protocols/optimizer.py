@@ -27,10 +27,3 @@ def make_optimizer(recipe: Recipe, groups: list[Group]) -> Optimizer:
     family = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[recipe.optimizer]
     optimizer: Optimizer = family(settings, lr=recipe.lr)
     return optimizer
-
-
-def rate_factor(recipe: Recipe, step: int) -> float:
-    """Return what every group's rate is multiplied with at 0-based ``step``."""
-    if step < recipe.warmup_steps:
-        return (step + 1) / recipe.warmup_steps
-    return 1.0

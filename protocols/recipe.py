@@ -1,11 +1,46 @@
-"""A recipe: optimiser, schedule and BatchNorm policy, the same for all methods of a table."""
+"""A recipe: optimiser, schedule, averaging and BatchNorm policy, the same for a whole table."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Literal
 
+from protocols.errors import InvalidInputError
+from protocols.protocol import Pace
+
 BatchNormPolicy = Literal["live", "frozen_stats", "frozen_all"]
+
+
+@dataclass(frozen=True)
+class Cycle:
+    """A triangular cyclical learning rate (Smith, WACV 2017), in epochs of the protocol.
+
+    Attributes:
+        half_epochs: epochs from the low to the high rate; a cycle is twice that.
+        low, high: factors on every group's own rate, so that ratios between groups stay.
+        shrink: factor on the height of each further cycle; 0.5 is "triangular2".
+    """
+
+    half_epochs: int
+    low: float = 0.1
+    high: float = 1.0
+    shrink: float = 1.0
+
+
+@dataclass(frozen=True)
+class Averaging:
+    """Stochastic weight averaging (Izmailov et al., UAI 2018).
+
+    Attributes:
+        start: share of max_steps after which averaging begins, or earlier when patience is
+            over: the phase then starts instead of the training ending.
+        factor: constant rate of the phase, as a factor on every group's own rate.
+        anneal_epochs: epochs of the linear way to that rate.
+    """
+
+    start: float = 0.75
+    factor: float = 0.5
+    anneal_epochs: int = 1
 
 
 @dataclass(frozen=True)
@@ -19,6 +54,8 @@ class Recipe:
         momentum: of rmsprop; the adam family keeps its usual betas.
         warmup_steps: the rate rises linearly over so many steps.
         batch_norm: policy of the trunk's BatchNorm layers.
+        cycle: a cyclical rate; validation and patience then look at its minima only.
+        averaging: the averaged weights are a candidate of their own.
         clip: largest gradient norm, None for no limit.
     """
 
@@ -30,4 +67,82 @@ class Recipe:
     momentum: float = 0.0
     warmup_steps: int = 0
     batch_norm: BatchNormPolicy = "frozen_stats"
+    cycle: Cycle | None = None
+    averaging: Averaging | None = None
     clip: float | None = None
+
+
+class Schedule:
+    """When a training validates, averages and ends, and its rate at every step.
+
+    Attributes:
+        last: the step after which training ends; moves when patience is over.
+        averaging_from: the step at which averaging begins, None as long as it has not.
+        interval: steps between validations: the protocol's, or one cycle.
+
+    Raises:
+        InvalidInputError: a budget that is not a whole number of cycles.
+    """
+
+    def __init__(self, recipe: Recipe, pace: Pace) -> None:
+        self.recipe, self.pace = recipe, pace
+        self.last = pace.max_steps
+        self.averaging_from: int | None = None
+        self.interval = pace.validate_every
+        self._span = 0
+        if recipe.cycle:
+            self.interval = 2 * recipe.cycle.half_epochs * pace.steps_per_epoch
+        if recipe.averaging:
+            self._span = pace.max_steps - int(recipe.averaging.start * pace.max_steps)
+        if recipe.cycle and (pace.max_steps % self.interval or self._span % self.interval):
+            raise InvalidInputError(
+                f"recipe {recipe.name!r}: {pace.max_steps} steps, {self._span} of them averaged, "
+                f"must be whole cycles of {self.interval} steps"
+            )
+        if recipe.averaging and self._span < self._collect_every():
+            raise InvalidInputError(
+                f"recipe {recipe.name!r}: averaging lasts {self._span} steps and would collect "
+                f"nothing; it needs {self._collect_every()}"
+            )
+
+    def validates(self, step: int) -> bool:
+        """Return whether the network is validated before ``step``."""
+        return step % self.interval == 0 or step == self.last
+
+    def note_validation(self, step: int, best_step: int) -> None:
+        """Let patience decide: averaging begins, or training ends here."""
+        if self.averaging_from is not None:
+            return
+        over = (step - best_step) / self.interval > self.pace.patience
+        if self.recipe.averaging is None:
+            self.last = step if over else self.last
+        elif over or step >= self.pace.max_steps - self._span:
+            self.averaging_from, self.last = step, step + self._span
+
+    def collects(self, step: int) -> bool:
+        """Return whether the weights before ``step`` enter the average."""
+        start = self.averaging_from
+        if start is None or step <= start:
+            return False
+        return (step - start) % self._collect_every() == 0
+
+    def factor(self, step: int) -> float:
+        """Return what every group's own rate is multiplied with at ``step``."""
+        if step < self.recipe.warmup_steps:
+            return (step + 1) / self.recipe.warmup_steps
+        if self.recipe.cycle:
+            return self._triangle(self.recipe.cycle, step)
+        averaging = self.recipe.averaging
+        if averaging and self.averaging_from is not None:
+            anneal = averaging.anneal_epochs * self.pace.steps_per_epoch
+            way = min(1.0, (step - self.averaging_from) / anneal) if anneal else 1.0
+            return way * averaging.factor + (1 - way)
+        return 1.0
+
+    def _triangle(self, cycle: Cycle, step: int) -> float:
+        number, within = divmod(step, self.interval)
+        height = 1 - abs(2 * within / self.interval - 1)
+        return cycle.low + (cycle.high - cycle.low) * height * cycle.shrink**number
+
+    def _collect_every(self) -> int:
+        return self.interval if self.recipe.cycle else self.pace.steps_per_epoch

@@ -261,6 +261,7 @@ def test_largest_centred_box_where_no_draw_fits(size, box):
         ((256, 256), (14, 14, 227, 227)),  # 14.5 rounds to even
         ((256, 341), (14, 57, 227, 227)),
         ((300, 256), (36, 14, 227, 227)),  # 36.5 rounds to even
+        ((258, 227), (16, 0, 227, 227)),  # 15.5 rounds to even, upwards
         ((227, 227), (0, 0, 227, 227)),
         ((100, 160), (0, 30, 100, 100)),  # smaller than the crop: what there is
     ],

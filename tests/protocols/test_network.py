@@ -12,10 +12,10 @@ from protocols.discovery import load
 from protocols.errors import InvalidInputError, PluginError
 from protocols.method import Batch, Features, Group, Method, Term, Wants
 from protocols.network import Network
-from protocols.optimizer import make_optimizer, rate_factor
+from protocols.optimizer import make_optimizer
 from protocols.recipe import BatchNormPolicy, Recipe
 from protocols.trunk import InputScale, Trunk
-from protocols.trunks.tiny import WIDTHS, Tiny, build
+from protocols.trunks.tiny import Tiny, build
 
 POLICIES = get_args(BatchNormPolicy)
 
@@ -197,12 +197,6 @@ def test_optimizer_moves_only_what_has_a_rate():
     assert [g.parameters[0].item() for g in groups] == [1.0, pytest.approx(0.75)]
 
 
-def test_warm_up_rises_linearly_to_one_and_stays():
-    recipe = Recipe("r", "", optimizer="adam", lr=1.0, warmup_steps=4)
-    assert [rate_factor(recipe, s) for s in range(6)] == [0.25, 0.5, 0.75, 1, 1, 1]
-    assert rate_factor(Recipe("r", "", optimizer="adam", lr=1.0), 0) == 1.0
-
-
 # Terms and views.
 
 
@@ -298,14 +292,13 @@ def test_network_scales_its_input_once():
 # Trunks.
 
 
-@pytest.mark.parametrize("side", [32, 33, 64])
+@pytest.mark.parametrize("side", [32, 48, 64])
 def test_tiny_declares_what_it_gives(side):
     trunk = build().eval()
     features = trunk(trunk.scale(255 * torch.rand(2, 3, side, side)))
-    out = -(-side // 16)
+    out = side // 16
     assert features.map.shape == (2, Tiny.channels, out, out)
     assert features.vector.shape == (2, Tiny.channels)
-    assert Tiny.channels == WIDTHS[-1]
     assert features.map.min() >= 0
     assert Tiny.nonnegative
     torch.testing.assert_close(features.vector, features.map.flatten(2).mean(2))
@@ -327,10 +320,11 @@ def test_last_stride_doubles_the_map_and_keeps_the_weights():
 
 
 def test_a_trunk_that_needs_no_edit_is_left_alone():
-    trunk = build()
+    trunk, images = build().eval(), torch.rand(1, 3, 32, 32)
+    before = trunk(images).map
     trunk.honour(Wants(), "ms")
     trunk.honour(Wants(nonnegative=True, map=True), "horde")
-    assert trunk.stages[-1][0].stride == (2, 2)
+    assert torch.equal(trunk(images).map, before)
 
 
 class Transformer(SmallTrunk):

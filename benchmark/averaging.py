@@ -1,0 +1,57 @@
+"""Averaged weights, and BatchNorm statistics that fit them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+
+class Average:
+    """The running mean of a network's parameters; buffers are those of the last one added."""
+
+    def __init__(self, network: nn.Module) -> None:
+        self.count = 0
+        self._mean = {k: v.detach().clone() for k, v in network.state_dict().items()}
+        self._parameters = {name for name, _ in network.named_parameters()}
+
+    def add(self, network: nn.Module) -> None:
+        """Take the current weights in."""
+        self.count += 1
+        for name, value in network.state_dict().items():
+            if name in self._parameters:
+                self._mean[name] += (value.detach() - self._mean[name]) / self.count
+            else:  # a mean of counters, cluster ids or statistics would be none of them
+                self._mean[name] = value.detach().clone()
+
+    def load_into(self, network: nn.Module) -> None:
+        """Give ``network`` the averaged weights."""
+        network.load_state_dict(self._mean)
+
+
+@torch.no_grad()
+def renew_batch_norm(network: nn.Module, batches: Iterable[Tensor]) -> None:
+    """Measure anew the statistics of BatchNorm layers that are live; leave frozen ones alone.
+
+    The network is put in training mode through its own policy, so layers that the policy keeps
+    in eval mode are not touched (the library's ``update_bn`` resets those too and leaves them
+    reset). The images are training batches: the distribution the raw statistics saw.
+
+    Args:
+        network: changed in place; mode and momenta are put back.
+        batches: images (B, 3, H, W), consumed only if a layer is live.
+    """
+    mode = network.training
+    network.train()
+    live = [m for m in network.modules() if isinstance(m, _BatchNorm) and m.training]
+    momenta = [layer.momentum for layer in live]
+    for layer in live:
+        layer.reset_running_stats()
+        layer.momentum = None  # a plain mean over all batches
+    for images in batches if live else ():
+        network(images)
+    for layer, momentum in zip(live, momenta, strict=True):
+        layer.momentum = momentum
+    network.train(mode)
