@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -35,11 +35,14 @@ class Split:
         store: all decoded images of the dataset.
         index: (n,) which of them.
         labels: (n,) class ids of the dataset.
+        query: (n,) which of them are queries and not gallery, where a publisher keeps the two
+            apart; None where every image is both.
     """
 
     store: PixelStore
     index: NDArray[np.int64]
     labels: NDArray[np.int64]
+    query: NDArray[np.bool_] | None = None
 
     def __len__(self) -> int:
         return len(self.index)
@@ -53,11 +56,18 @@ def open_fold(source: DataSource, protocol: Protocol, fold: int) -> tuple[Split,
 
 def open_test(source: DataSource, protocol: Protocol) -> Split:
     """Return the test images. Only final runs call this, after the choice is written down."""
-    return _split(source, protocol, class_folds(_dataset(source), protocol)[0].test)
+    test = _split(source, protocol, class_folds(_dataset(source), protocol)[0].test)
+    parts = _dataset(source).parts
+    if parts is None or "query" not in parts:
+        return test
+    return replace(test, query=parts[test.index] == "query")
 
 
 def class_folds(dataset: Dataset, protocol: Protocol) -> list[Fold]:
     """Return the protocol's class partitions of a dataset.
+
+    The first half of the classes trains and validates. A dataset whose publisher keeps queries
+    and gallery apart (In-Shop) uses its own parts in place of halves.
 
     Raises:
         InvalidInputError: an unknown fold rule, or too few classes for it.
@@ -66,7 +76,13 @@ def class_folds(dataset: Dataset, protocol: Protocol) -> list[Fold]:
         raise InvalidInputError(
             f"fold rule {protocol.fold_rule!r}: expected one of {', '.join(sorted(RULES))}"
         )
-    return RULES[protocol.fold_rule](len(dataset.class_names), protocol.folds)
+    rule = RULES[protocol.fold_rule]
+    if dataset.parts is None or "query" not in dataset.parts:
+        return rule(len(dataset.class_names), protocol.folds)
+    seen = np.unique(dataset.labels[dataset.parts == "train"])
+    test = np.setdiff1d(dataset.labels, seen)
+    blocks = rule(2 * len(seen), protocol.folds)
+    return [Fold(seen[block.train], seen[block.validation], test) for block in blocks]
 
 
 def prepare(source: DataSource, protocol: Protocol) -> None:

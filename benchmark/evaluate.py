@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -44,8 +45,21 @@ def score(
 ) -> tuple[metrics.PerQuery, NDArray[np.float32]]:
     """Return the per-query metrics of a split searched against itself, and its embeddings."""
     embeddings = embed(network, split, protocol)
-    normalize = network.method.normalize_embeddings
-    return metrics.per_query(embeddings, split.labels, normalize=normalize), embeddings
+    return rank(embeddings, split, normalize=network.method.normalize_embeddings), embeddings
+
+
+def rank(embeddings: NDArray[np.float32], split: Split, *, normalize: bool) -> metrics.PerQuery:
+    """Return the metrics of a split's queries; neighbours are positions in the split."""
+    if split.query is None:
+        return metrics.per_query(embeddings, split.labels, normalize=normalize)
+    query, gallery = split.query, np.flatnonzero(~split.query)
+    found = metrics.per_query(
+        embeddings[query],
+        split.labels[query],
+        gallery=(embeddings[gallery], split.labels[gallery]),
+        normalize=normalize,
+    )
+    return replace(found, neighbours=gallery[found.neighbours])
 
 
 def autocast(protocol: Protocol, device: torch.device) -> torch.autocast:

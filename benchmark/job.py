@@ -126,16 +126,19 @@ def join(job: JoinJob) -> JoinOutcome:
     """Return the scored join of a run's fold models.
 
     Stored per query: each fold model's metrics and the joined embedding's, float32, and the
-    ten nearest test images under the joined embedding (positions in the test split).
+    ten nearest test images under the joined embedding. ``query`` and ``neighbours`` are
+    positions in ``index`` and ``labels``, which describe the whole test split.
     """
     folds = [unpack(content) for content in job.folds]
     normalize = bool(folds[0]["normalized"])
     joined = metrics.concatenate([f["embeddings"] for f in folds], normalize=normalize)
     test = data.open_test(job.source, job.protocol)
-    scored = metrics.per_query(joined, test.labels, normalize=normalize)
+    scored = evaluate.rank(joined, test, normalize=normalize)
+    asked = np.ones(len(test), bool) if test.query is None else test.query
     queries: Vectors = {
         "index": test.index.astype(np.int32),
         "labels": test.labels.astype(np.int32),
+        "query": np.flatnonzero(asked).astype(np.int32),
         "neighbours": scored.neighbours.astype(np.int32),
     }
     for name in metrics.METRICS:

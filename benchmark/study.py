@@ -154,6 +154,7 @@ def _protocol(body: dict[str, Any]) -> Protocol:
         "pace": Pace(**body["pace"]),
         "search": SearchRule(**body["search"]),
         "datasets": tuple(body["datasets"]),
+        "paces": {name: Pace(**pace) for name, pace in body["paces"].items()},
     }
     return Protocol(**{**body, **parts})
 

@@ -111,7 +111,7 @@ def job_maker(setup: Setup) -> JobMaker:
     def make(cell: CellKey, stage: str, number: int, fold: int, settings: Settings) -> Job:
         return Job(
             cell=cell,
-            protocol=setup.study.protocol,
+            protocol=setup.study.protocol.on(cell.dataset),
             recipe=setup.recipes[cell.recipe],
             stage=stage,
             number=number,

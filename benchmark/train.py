@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 from torch import Tensor
+from torch.optim import Optimizer
 
 from benchmark.averaging import Average, renew_batch_norm
 from benchmark.data import Split
@@ -106,11 +107,7 @@ def fit(
             group["lr"] = rate * schedule.factor(step)
         draw = next(draws)
         losses = train_step(network, train, labels, draw, step, protocol, streams)
-        optimizer.zero_grad(set_to_none=True)
-        torch.stack(list(losses.values())).sum().backward()  # type: ignore[no-untyped-call]
-        if recipe.clip is not None:
-            torch.nn.utils.clip_grad_norm_(network.parameters(), recipe.clip)
-        optimizer.step()
+        _update(network, optimizer, losses, recipe.clip)
         for name, value in losses.items():  # summed on the device: no waiting for it
             sums[name] = sums.get(name, value.new_zeros(())) + value.detach()
         fitted.images_trained += len(draw.index)
@@ -127,6 +124,17 @@ def fit(
             return fitted
     network.load_state_dict(best)
     return fitted
+
+
+def _update(
+    network: Network, optimizer: Optimizer, losses: dict[str, Tensor], clip: float | None
+) -> None:
+    """Take one step down the sum of the losses."""
+    optimizer.zero_grad(set_to_none=True)
+    torch.stack(list(losses.values())).sum().backward()  # type: ignore[no-untyped-call]
+    if clip is not None:
+        torch.nn.utils.clip_grad_norm_(network.parameters(), clip)
+    optimizer.step()
 
 
 def train_step(
@@ -162,7 +170,8 @@ def draw_batches(
 ) -> Iterator[Draw]:
     """Yield batches without end: the method's plan, epoch by epoch, or the protocol's sampler."""
     per_class = protocol.images_per_class(network.method.draws)
-    sampler = batches.balanced(labels, protocol.batch_size, per_class, streams.batches)
+    draw = batches.SAMPLERS[protocol.sampler]
+    sampler = draw(labels, protocol.batch_size, per_class, streams.batches)
     for epoch in itertools.count():
         plan = network.method.plan(
             epoch, lambda view: extract(network, train, protocol, view), streams.plan

@@ -46,6 +46,47 @@ def balanced(
             yield np.concatenate([_draw(members[c], per_class, rng) for c in chosen])
 
 
+def m_per_class(
+    labels: NDArray[np.int64], batch_size: int, per_class: int, rng: np.random.Generator
+) -> Iterator[NDArray[np.int64]]:
+    """Yield batches as the Reality Check's code cuts them.
+
+    One pass lists all classes in random order, ``per_class`` images of each; passes follow one
+    another and are cut into consecutive batches. So a batch can straddle two passes and hold a
+    class twice. A class with too few images is drawn with replacement.
+
+    Args:
+        labels: (N,) class of each position.
+        batch_size: a multiple of ``per_class``.
+        per_class: images of each class in a pass.
+        rng: the only source of randomness.
+
+    Raises:
+        InvalidInputError: sizes that do not divide, or a pass smaller than a batch.
+
+    Source: Musgrave et al. 2020, as its code runs it.
+    """
+    members = [np.flatnonzero(labels == c) for c in np.unique(labels)]
+    if batch_size % per_class or len(members) * per_class < batch_size:
+        raise InvalidInputError(
+            f"batch of {batch_size} from {len(members)} classes, {per_class} images each: the "
+            "batch must be a multiple of the images and no larger than a pass"
+        )
+    waiting = np.empty(0, np.int64)
+    while True:
+        order = rng.permutation(len(members))
+        listed = [
+            rng.choice(members[c], per_class, replace=len(members[c]) < per_class) for c in order
+        ]
+        waiting = np.concatenate([waiting, *listed])
+        while len(waiting) >= batch_size:
+            yield waiting[:batch_size]
+            waiting = waiting[batch_size:]
+
+
+SAMPLERS = {"balanced": balanced, "m_per_class": m_per_class}
+
+
 def _draw(members: NDArray[np.int64], count: int, rng: np.random.Generator) -> NDArray[np.int64]:
     """Return ``count`` of ``members``, without repeats where there are enough."""
     copies = -(-count // len(members))

@@ -16,8 +16,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from protocols import paper
 from protocols.errors import InvalidInputError, PluginError
-from protocols.space import Settings, Space, declared, resolve
+from protocols.space import Choice, Integer, Real, Settings, Space, declared, resolve
 
 
 class Features(NamedTuple):
@@ -149,6 +150,8 @@ class Method(nn.Module):
 
     Class attributes:
         paper: where the method was published.
+        paper_name: its name in :mod:`protocols.paper`, for the Reality Check's own methods; on
+            the paper's datasets they are searched within the paper's bounds.
         version: raise it when a fix moves the method's numbers.
         draws: ``pairs`` (several images of each class in a batch) or ``classes`` (as many
             classes as fit); the protocol says how many images of a class that means.
@@ -158,6 +161,7 @@ class Method(nn.Module):
     """
 
     paper: ClassVar[str] = ""
+    paper_name: ClassVar[str] = ""
     version: ClassVar[int] = 1
     draws: ClassVar[Literal["pairs", "classes"]] = "pairs"
     trains: ClassVar[bool] = True
@@ -176,9 +180,11 @@ class Method(nn.Module):
 
     @classmethod
     def space(cls, dataset: str) -> Space:
-        """Return what the search may vary on ``dataset``; by default all that is declared."""
-        del dataset
-        return declared(cls)
+        """Return what the search may vary on ``dataset``.
+
+        That is all that is declared, except for the Reality Check's methods on its datasets.
+        """
+        return _paper_space(cls, dataset) or declared(cls)
 
     def make_head(self, spec: TrainSpec) -> nn.Module:
         """Return the head; the default is one linear embedding layer with bias."""
@@ -194,6 +200,13 @@ class Method(nn.Module):
         In eval mode, views that only training needs are absent.
         """
         return {"embedding": self.head(features.vector)}
+
+    def prepare(self, probe: Probe) -> None:
+        """Fit what is fitted once, from training-fold features only; called before training.
+
+        A method that does not train gets this call too. The default fits nothing.
+        """
+        del probe
 
     def losses(self, views: dict[str, Tensor], batch: Batch) -> dict[str, Tensor]:
         """Return each term's () value by name; the runner minimises their sum."""
@@ -217,3 +230,21 @@ class Method(nn.Module):
 
     def _terms(self) -> list[Term]:
         return [term for term in self.terms if isinstance(term, Term)]
+
+
+def _paper_space(cls: type[Method], dataset: str) -> Space:
+    """Return the paper's search space in ``cls``'s own descriptors; empty if it has none."""
+    if not cls.paper_name:
+        return {}
+    own, found = declared(cls), Space()
+    for name, (low, high, log) in paper.search_space(cls.paper_name, dataset).items():
+        default = min(max(own[name].default, low), high)
+        if isinstance(own[name], Integer):
+            found[name] = Integer(int(low), int(high), default=int(default), log=log)
+        else:
+            found[name] = Real(low, high, default=default, log=log)
+    for name, value in paper.fixed(cls.paper_name, dataset).items():
+        found[name] = Choice((value,), default=value)
+    for name, parameter in found.items():
+        parameter.name = name
+    return found

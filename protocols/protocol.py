@@ -78,6 +78,10 @@ class Protocol:
         baseline: method the others are compared with.
         fold_rule, folds: see :mod:`protocols.splits`.
         image: the image pipeline.
+        paces: the pace on datasets that have one of their own.
+        count_winner: the search's winning trial is tested too and counts as one run, which
+            lifts a mean a little; the Reality Check did so.
+        sampler: ``balanced`` or ``m_per_class``, see :mod:`protocols.batches`.
         batch_size: images in a training batch.
         pair_images_per_class: images of a class in a batch, for methods that draw pairs.
         class_images_per_class: the same for methods that draw classes.
@@ -106,7 +110,10 @@ class Protocol:
     pace: Pace
     search: SearchRule
     seeds: int
+    paces: Mapping[str, Pace] = field(default_factory=dict)
+    count_winner: bool = False
     fold_rule: str = "mlrc"
+    sampler: Literal["balanced", "m_per_class"] = "balanced"
     batch_size: int = 32
     pair_images_per_class: int = 4
     class_images_per_class: int = 1
@@ -119,6 +126,10 @@ class Protocol:
     timeout_s: float = 86400.0
     label: str = ""
     overrides: Mapping[str, int | str] = field(default_factory=dict)
+
+    def on(self, dataset: str) -> Protocol:
+        """Return the protocol as it holds on ``dataset``: with that dataset's own pace."""
+        return replace(self, pace=self.paces.get(dataset, self.pace))
 
     def rules(self) -> dict[str, Any]:
         """Return all that moves a run's number, as plain data.

@@ -14,6 +14,7 @@ class Contrastive(Method):
     """Hinges on unit-vector distances, each mean over its own violated pairs, not squared."""
 
     paper = "Hadsell, Chopra and LeCun, CVPR 2006; form of arXiv:2003.08505"
+    paper_name = "contrastive"
     pos_margin = Real(-0.2, 2.0, default=0.0)
     neg_margin = Real(-0.2, 2.0, default=1.0)
 

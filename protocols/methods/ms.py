@@ -14,6 +14,7 @@ class MultiSimilarity(Method):
     """Soft violations of cosine similarity, mean over all anchors."""
 
     paper = "Wang et al., CVPR 2019, arXiv:1904.06627"
+    paper_name = "ms"
     alpha = Real(0.001, 100.0, default=2.0, log=True)
     beta = Real(0.01, 200.0, default=50.0, log=True)
     base = Real(0.0, 1.0, default=0.5)

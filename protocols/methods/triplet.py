@@ -14,6 +14,7 @@ class Triplet(Method):
     """Hinge on distance differences of unit vectors, over all triplets that violate it."""
 
     paper = "arXiv:1703.07737 (batch-all, non-zero mean); form of arXiv:2003.08505"
+    paper_name = "triplet"
     margin = Real(-0.2, 2.0, default=0.1)
 
     def make_terms(self, spec: TrainSpec) -> Sequence[Term]:

@@ -1,0 +1,254 @@
+"""Which queries a method gets right and wrong, as thumbnails, and which classes gain or lose.
+
+Pixels come from the decoded store in the output folder; nothing is decoded or scored again.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from benchmark.records import RunRecord
+from benchmark.report.queries import Queries, both, extremes, read_queries
+from benchmark.store import PixelStore, open_store
+from protocols.dataset import Images
+from protocols.discovery import Registry
+from protocols.errors import BenchmarkError
+
+SHOWN = 5  # worst and best queries, neighbours of each, classes that gain and lose
+DISAGREEMENTS = 3  # queries on each side
+SIDE = 48  # pixels of a thumbnail
+COLOURS = 96
+BUDGET = 2_200_000  # characters of pictures in a report
+
+
+@dataclass(frozen=True)
+class Thumb:
+    """A picture; ``kind`` is ``query``, ``right`` or ``wrong``."""
+
+    src: str
+    name: str
+    kind: str
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a method finds for a query: its MAP@R in per cent and the nearest images."""
+
+    method: str
+    value: float
+    thumbs: tuple[Thumb, ...]
+
+
+@dataclass(frozen=True)
+class Card:
+    """A query and the answers of one or two methods."""
+
+    query: Thumb
+    answers: tuple[Answer, ...]
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """The worst and best queries of a method, or why there are none."""
+
+    method: str
+    seed: int = 0
+    worst: tuple[Card, ...] = ()
+    best: tuple[Card, ...] = ()
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class ClassDelta:
+    """A class's mean MAP@R under the baseline and another method, in per cent."""
+
+    name: str
+    queries: int
+    baseline: float
+    other: float
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """The pictures of one dataset, trunk and recipe; ``note`` says why there are none."""
+
+    note: str = ""
+    gains: tuple[Card, ...] = ()
+    losses: tuple[Card, ...] = ()
+    seed: int = 0
+    classes: tuple[ClassDelta, ...] = ()
+    seeds: int = 0
+    sheets: tuple[Sheet, ...] = ()
+    left_out: tuple[str, ...] = ()
+
+
+@dataclass
+class Album:
+    """Thumbnails of one dataset; ``spent`` counts the characters handed out."""
+
+    store: PixelStore
+    names: Sequence[str]
+    allowance: int
+    spent: int = 0
+    _sources: dict[int, str] = field(default_factory=dict)
+
+    def card(self, position: int, answers: Sequence[tuple[str, Queries]]) -> Card:
+        """Return the query at ``position`` with what each method finds for it."""
+        first = answers[0][1]
+        label = int(first.labels[position])
+        found = []
+        for method, queries in answers:
+            near = queries.neighbours[position, :SHOWN]
+            kinds = ["right" if queries.labels[n] == label else "wrong" for n in near]
+            thumbs = [self._thumb(queries, int(n), k) for n, k in zip(near, kinds, strict=True)]
+            value = 100 * float(queries.map_at_r[position])
+            found.append(Answer(method, value, tuple(thumbs)))
+        return Card(self._thumb(first, position, "query"), tuple(found))
+
+    def _thumb(self, queries: Queries, position: int, kind: str) -> Thumb:
+        image = int(queries.index[position])
+        if image not in self._sources:
+            pixels, _ = self.store.batch(np.array([image]))
+            self._sources[image] = thumbnail(pixels[0])
+        source = self._sources[image]
+        self.spent += len(source)
+        return Thumb(source, class_name(self.names, int(queries.labels[position])), kind)
+
+
+def open_album(
+    out: Path, dataset: str, digest: str, resize_px: int, names: Sequence[str], allowance: int
+) -> Album | str:
+    """Return the pictures of a dataset, or in one line why there are none."""
+    folder, key = out / "cache", f"{dataset}-{digest[:12]}"
+    path = folder / f"{key}-{resize_px}px.u8"
+    if path.parent != folder or not path.is_file():
+        return f"no pictures: the decoded images of {dataset} are not in the output folder"
+    try:
+        store = open_store(key, resize_px, folder, _no_images)
+    except (OSError, ValueError):
+        return f"no pictures: the decoded images of {dataset} cannot be read"
+    return Album(store, names, allowance)
+
+
+def class_names(dataset: str, digest: str) -> Sequence[str]:
+    """Return the class names of the very same data, empty where they are not at hand."""
+    try:
+        module = Registry().load("dataset", dataset)
+        if module.digest(None) != digest:
+            return ()
+        names: Sequence[str] = module.load(None).class_names
+    except (BenchmarkError, OSError):
+        return ()
+    return names
+
+
+def class_name(names: Sequence[str], label: int) -> str:
+    """Return a class's name, or its number where names are not at hand."""
+    return str(names[label]) if label < len(names) else f"class {label}"
+
+
+def build(
+    out: Path,
+    album: Album | str,
+    names: Sequence[str],
+    methods: Sequence[tuple[str, Sequence[RunRecord]]],
+    baseline: str | None,
+    other: str | None,
+) -> Gallery:
+    """Return the gallery of one dataset, trunk and recipe.
+
+    Args:
+        out: the output folder.
+        album: the dataset's pictures, or why there are none.
+        names: of the classes, by label; may be empty.
+        methods: name and finished runs of each, best first.
+        baseline: method the others are compared with.
+        other: the best method beside it.
+    """
+    runs = dict(methods)
+    pairs = list(both(out, runs.get(baseline or "", ()), runs.get(other or "", ())))
+    classes = _class_deltas(pairs, names)
+    if isinstance(album, str):
+        return Gallery(note=album, classes=classes, seeds=len(pairs))
+    gains: tuple[Card, ...] = ()
+    losses: tuple[Card, ...] = ()
+    seed = 0
+    if pairs and baseline and other:
+        seed = pairs[0][0].seed
+        gains, losses = _disagreements(album, (baseline, pairs[0][0]), (other, pairs[0][1]))
+    sheets, left_out = [], []
+    for name, done in methods:
+        if album.spent < album.allowance:
+            sheets.append(_sheet(out, album, name, done))
+        else:
+            left_out.append(name)
+    return Gallery("", gains, losses, seed, classes, len(pairs), tuple(sheets), tuple(left_out))
+
+
+def thumbnail(pixels: NDArray[np.uint8]) -> str:
+    """Return the middle square of an (H, W, 3) image as a small PNG in a data address."""
+    height, width, _ = pixels.shape
+    side = min(height, width)
+    top, left = (height - side) // 2, (width - side) // 2
+    image = Image.fromarray(pixels[top : top + side, left : left + side])
+    if side > SIDE:
+        image = image.resize((SIDE, SIDE), Image.Resampling.LANCZOS)
+    buffer = io.BytesIO()
+    image.quantize(COLOURS).save(buffer, "PNG", optimize=True)
+    return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+
+
+def _no_images() -> Images:
+    raise ValueError("a report decodes no images")
+
+
+def _sheet(out: Path, album: Album, name: str, runs: Sequence[RunRecord]) -> Sheet:
+    queries = read_queries(out, runs[0]) if runs else "no finished run"
+    if isinstance(queries, str):
+        return Sheet(name, note=queries)
+    low = extremes(queries.map_at_r, queries.labels, SHOWN)
+    high = extremes(-queries.map_at_r, queries.labels, SHOWN)
+    worst, best = ([album.card(p, [(name, queries)]) for p in side] for side in (low, high))
+    return Sheet(name, queries.seed, tuple(worst), tuple(best))
+
+
+def _disagreements(
+    album: Album, baseline: tuple[str, Queries], other: tuple[str, Queries]
+) -> tuple[tuple[Card, ...], tuple[Card, ...]]:
+    """Return the queries that the other method gains and loses most on."""
+    gap, labels = other[1].map_at_r - baseline[1].map_at_r, other[1].labels
+    up = [p for p in extremes(-gap, labels, DISAGREEMENTS) if gap[p] > 0]
+    down = [p for p in extremes(gap, labels, DISAGREEMENTS) if gap[p] < 0]
+    gains, losses = ([album.card(p, [baseline, other]) for p in side] for side in (up, down))
+    return tuple(gains), tuple(losses)
+
+
+def _class_deltas(
+    pairs: Sequence[tuple[Queries, Queries]], names: Sequence[str]
+) -> tuple[ClassDelta, ...]:
+    """Return the classes that gain most, then those that lose most, means over the seeds."""
+    if not pairs:
+        return ()
+    before, after = (np.mean([pair[k].map_at_r for pair in pairs], axis=0) for k in (0, 1))
+    kept = ~np.isnan(before + after)
+    classes, codes, counts = np.unique(
+        pairs[0][0].labels[kept], return_inverse=True, return_counts=True
+    )
+    base, best = (100 * np.bincount(codes, v[kept]) / counts for v in (before, after))
+    order = np.lexsort((classes, base - best))  # largest gain first
+    up = [k for k in order if best[k] > base[k]][:SHOWN]
+    down = [k for k in order[::-1] if best[k] < base[k]][:SHOWN]
+    return tuple(
+        ClassDelta(
+            class_name(names, int(classes[k])), int(counts[k]), float(base[k]), float(best[k])
+        )
+        for k in [*up, *down]
+    )

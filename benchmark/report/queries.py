@@ -1,0 +1,87 @@
+"""What a run found for every single test query, read from its file beside the records."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmark.records import RunRecord
+
+MAX_SEEDS = 10  # read to compare two methods
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Queries:
+    """A run's per-query results over the whole test split; NaN where an image is no query."""
+
+    seed: int
+    index: Ints  # (N,) image numbers in the dataset
+    labels: Ints  # (N,)
+    neighbours: Ints  # (N, K) positions, nearest first
+    map_at_r: Floats  # (N,) fractions, NaN where the query is excluded
+
+
+def read_queries(out: Path, run: RunRecord) -> Queries | str:
+    """Return a run's per-query results, or in one line why they cannot be shown."""
+    where = run.queries or {}
+    path = (out / where.get("path", "")).resolve()
+    if not path.is_relative_to((out / "queries").resolve()) or not path.is_file():
+        return f"the per-query results of seed {run.seed} are not in the output folder"
+    content = path.read_bytes()
+    if hashlib.sha256(content).hexdigest() != where.get("sha256"):
+        return f"the per-query results of seed {run.seed} are not those of its record"
+    with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
+        return Queries(
+            seed=run.seed,
+            index=arrays["index"].astype(np.int64),
+            labels=arrays["labels"].astype(np.int64),
+            neighbours=_spread(arrays, "neighbours", 0).astype(np.int64),
+            map_at_r=_spread(arrays, "concatenated_map_at_r", np.nan).astype(np.float64),
+        )
+
+
+def _spread(arrays: Mapping[str, NDArray[Any]], name: str, missing: float) -> NDArray[Any]:
+    """Return a per-query array over the whole test split; what is only gallery is missing."""
+    values = arrays[name]
+    spread = np.full((len(arrays["index"]), *values.shape[1:]), missing, values.dtype)
+    spread[arrays["query"]] = values
+    return spread
+
+
+def both(
+    out: Path, ours: Sequence[RunRecord], theirs: Sequence[RunRecord]
+) -> Iterator[tuple[Queries, Queries]]:
+    """Yield both methods' results at the first seeds that both have, of the same test images."""
+    by_seed = {run.seed: run for run in theirs}
+    for run in [run for run in ours if run.seed in by_seed][:MAX_SEEDS]:
+        a, b = read_queries(out, run), read_queries(out, by_seed[run.seed])
+        if isinstance(a, str) or isinstance(b, str) or not np.array_equal(a.index, b.index):
+            continue
+        yield a, b
+
+
+def extremes(values: Floats, labels: Ints, count: int) -> list[int]:
+    """Return the positions of the ``count`` lowest values, NaN left out.
+
+    Among equal values, every class gives its first query before any gives a second.
+    """
+    known = np.flatnonzero(~np.isnan(values))
+    value, label = values[known], labels[known]
+    order = np.lexsort((label, value))
+    changes = (np.diff(value[order]) != 0) | (np.diff(label[order]) != 0)
+    starts = np.flatnonzero(np.concatenate([[True], changes])) if len(order) else order
+    group = np.zeros(len(order), np.int64)
+    group[starts] = starts
+    turn = np.empty(len(order), np.int64)
+    turn[order] = np.arange(len(order)) - np.maximum.accumulate(group)
+    return [int(p) for p in known[np.lexsort((known, turn, value))][:count]]

@@ -1,0 +1,208 @@
+"""A study's methods as rows: numbers from the frames, the rest from one read of the records."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from statistics import fmean
+from typing import Any
+
+from benchmark import records
+from benchmark.records import CellRecord, ChoiceRecord, RunRecord
+from benchmark.report.charts import Mark
+from benchmark.study import CellKey, Study
+from benchmark.tables import HEADLINE_METRIC, Tables
+
+Place = tuple[str, str, str]
+Part = tuple[str, str]  # embedding, metric
+
+MAIN: Part = ("concatenated", HEADLINE_METRIC)
+
+
+@dataclass(frozen=True)
+class Score:
+    """A mean over runs and its interval's half-width, in per cent; None without interval."""
+
+    mean: float
+    half: float | None
+
+
+@dataclass(frozen=True)
+class Row:
+    """A method in one dataset, trunk and recipe.
+
+    Attributes:
+        key: its cell.
+        role: ``baseline``, ``reference`` or empty.
+        runs: the runs that have ended, failed ones too.
+        choice: the setting that was chosen, None during the search.
+        identity: what the cell is made of.
+        trials: rows of the frame ``trials``.
+        scores: empty unless all runs have ended and one has numbers.
+        mark: MAP@R of the joined embeddings; single seeds also while runs are missing.
+        kind: of the interval.
+        reason: why there is no number.
+    """
+
+    key: CellKey
+    role: str
+    runs: list[RunRecord]
+    choice: ChoiceRecord | None
+    identity: Mapping[str, Any]
+    trials: Sequence[Any]
+    scores: Mapping[Part, Score]
+    mark: Mark
+    kind: str
+    reason: str
+
+    @property
+    def name(self) -> str:
+        """Return the name that the tables use."""
+        return self.key.row
+
+    @property
+    def main(self) -> Score | None:
+        """Return MAP@R of the joined embeddings."""
+        return self.scores.get(MAIN)
+
+    @property
+    def done(self) -> list[RunRecord]:
+        """Return the runs that have numbers."""
+        return [run for run in self.runs if run.status == "done"]
+
+    @property
+    def failed(self) -> list[RunRecord]:
+        """Return the runs that failed."""
+        return [run for run in self.runs if run.status == "failed"]
+
+    def mean(self, name: str) -> float | None:
+        """Return the mean over runs of a count or a measured value, None where none has it."""
+        values = [{**run.counts, **run.measured}.get(name) for run in self.done]
+        known = [float(value) for value in values if value is not None]
+        return fmean(known) if known else None
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A comparison of the joined embeddings' MAP@R; ``mark`` is method minus other, in points."""
+
+    other: str
+    mark: Mark
+    n: int
+    p: float | None
+    p_note: str
+    verdict: str
+
+
+def rows(study: Study, frames: Tables) -> dict[Place, list[Row]]:
+    """Return the methods of each dataset, trunk and recipe, best first, unfinished ones last."""
+    summary = _grouped(frames.summary)
+    trials = _grouped(frames.trials)
+    found: dict[Place, list[Row]] = {}
+    for key in sorted(study.cells, key=lambda cell: cell.axes):
+        at = (key.dataset, key.trunk, key.recipe, key.row)
+        row = _row(study, key, summary.get(at, []), trials.get(at, []))
+        found.setdefault(at[:3], []).append(row)
+    for group in found.values():
+        group.sort(key=lambda row: (-row.main.mean if row.main else 1.0, row.name))
+    return found
+
+
+def pairs(frames: Tables, finished: Mapping[Place, Sequence[str]]) -> dict[Place, list[Pair]]:
+    """Return the declared comparisons between finished methods, in the order of the methods."""
+    frame = frames.pairs
+    ours = frame[
+        frame["family"].notna()
+        & (frame["embedding"] == MAIN[0])
+        & (frame["metric"] == HEADLINE_METRIC)
+    ]
+    found: dict[Place, list[Pair]] = {}
+    for row in ours.itertuples(index=False):
+        place = (str(row.dataset), str(row.trunk), str(row.recipe))
+        names = finished.get(place, ())
+        if row.method_a in names and row.method_b in names and row.n:
+            found.setdefault(place, []).append(_pair(row))
+    for place, group in found.items():
+        order = {name: rank for rank, name in enumerate(finished[place])}
+        group.sort(key=lambda pair: (order[pair.mark.name], order[pair.other]))
+    return found
+
+
+def _row(study: Study, key: CellKey, summary: Sequence[Any], trials: Sequence[Any]) -> Row:
+    protocol, runs = study.protocol, study.runs(key)
+    cell = records.read(study.folder(key) / "cell.json", CellRecord)
+    done = [run for run in runs if run.status == "done"]
+    finished = len(runs) == protocol.seeds and bool(done)
+    scores = {
+        (str(row.embedding), str(row.metric)): Score(100 * row.mean, _half(row))
+        for row in summary
+        if finished and not math.isnan(row.mean)
+    }
+    main = next((row for row in summary if (row.embedding, row.metric) == MAIN), None)
+    reason = "" if finished else _reason(study, key, runs, len(trials))
+    dots = tuple(100 * run.concatenated[HEADLINE_METRIC] for run in done if run.concatenated)
+    roles = {protocol.baseline: "baseline", protocol.reference: "reference"}
+    return Row(
+        key=key,
+        role=roles.get(key.method, ""),
+        runs=runs,
+        choice=study.choice(key),
+        identity=cell.identity if cell else {},
+        trials=trials,
+        scores=scores,
+        mark=_mark(key.row, main if finished else None, "mean", dots, reason),
+        kind=str(main.ci_kind) if finished and main else "",
+        reason=reason,
+    )
+
+
+def _reason(study: Study, key: CellKey, runs: Sequence[RunRecord], trials: int) -> str:
+    """Return why a method has no number yet, or none at all."""
+    asked, budget = study.protocol.seeds, study.protocol.search.trials
+    if runs and len(runs) == asked:
+        met = ", ".join(sorted({run.reason or "unknown" for run in runs}))
+        return f"all {asked} runs failed: {met}" if asked > 1 else f"the run failed: {met}"
+    if runs:
+        failed = sum(run.status == "failed" for run in runs)
+        return f"{len(runs)} of {asked} runs ended" + (f", {failed} failed" if failed else "")
+    if key.searched and trials < budget:
+        return f"search: {trials} of {budget} trials" if trials else "not started"
+    return "no run has ended yet"
+
+
+def _pair(row: Any) -> Pair:
+    return Pair(
+        other=str(row.method_b),
+        mark=_mark(str(row.method_a), row, "mean_difference", (), ""),
+        n=int(row.n),
+        p=None if math.isnan(row.p_holm) else float(row.p_holm),
+        p_note=row.p_note if isinstance(row.p_note, str) else "",
+        verdict=str(row.verdict),
+    )
+
+
+def _mark(name: str, row: Any, column: str, dots: tuple[float, ...], note: str) -> Mark:
+    """Return a row of a frame as a mark in per cent; None gives one without mean."""
+    wanted = (column, "ci_low", "ci_high")
+    values = [math.nan if row is None else float(getattr(row, c)) for c in wanted]
+    mean, low, high = (None if math.isnan(v) else 100 * v for v in values)
+    return Mark(name, mean, low, high, dots, note)
+
+
+def _half(row: Any) -> float | None:
+    half = float(row.ci_high - row.ci_low) / 2
+    return None if math.isnan(half) else 100 * half
+
+
+def _grouped(frame: Any) -> dict[tuple[str, str, str, str], list[Any]]:
+    """Return the rows of a frame by dataset, trunk, recipe and method."""
+
+    def place(row: Any) -> tuple[str, str, str, str]:
+        return (str(row.dataset), str(row.trunk), str(row.recipe), str(row.method))
+
+    found: dict[tuple[str, str, str, str], list[Any]] = {}
+    for at, group in groupby(frame.itertuples(index=False), key=place):
+        found.setdefault(at, []).extend(group)
+    return found

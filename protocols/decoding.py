@@ -1,0 +1,131 @@
+"""From an image file's bytes to upright RGB, and what had to be changed on the way.
+
+Only raster formats are opened: PIL would run a PostScript interpreter on an EPS file.
+"""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from protocols.errors import DataError
+
+FORMATS = ("BMP", "GIF", "JPEG", "MPO", "PNG", "PPM", "TIFF", "WEBP")
+SUFFIXES = frozenset(
+    (".bmp", ".gif", ".jfif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
+)
+MAX_PIXELS = 89_478_485  # 256 MiB as RGB: PIL's own bound
+_ORIENTATION = 0x0112
+_TURN = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+_BITS_PER_SAMPLE = 258  # of TIFF
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """An image as the program sees it.
+
+    Attributes:
+        pixels: (H, W, 3) uint8, upright RGB.
+        changes: what the file was before, of ``grey``, ``cmyk``, ``palette``, ``16-bit``,
+            ``alpha``, ``rotated`` (by its EXIF note), ``frames`` (the first is taken).
+    """
+
+    pixels: NDArray[np.uint8]
+    changes: tuple[str, ...]
+
+
+def decode(content: bytes, name: str) -> Decoded:
+    """Return the image in ``content``: its first frame, upright, RGB, on white.
+
+    Sixteen bits a channel are scaled to eight. Colour profiles are not applied.
+
+    Raises:
+        DataError: not an image, damaged, too large, or of pixels without a known white; the
+            message begins with ``name``.
+    """
+    if not content:
+        raise _unreadable(name, "the file is empty")
+    try:
+        with Image.open(io.BytesIO(content), formats=FORMATS) as image:
+            if image.width * image.height > MAX_PIXELS:
+                raise _unreadable(name, f"{image.width} x {image.height} px: too large", _SHRINK)
+            return _decoded(image, content, name)
+    except DataError:
+        raise
+    # The decoders of damaged files raise whatever they stumble over, struct.error to KeyError.
+    except Exception as error:
+        too_large = isinstance(error, Image.DecompressionBombError | Warning)
+        reason = " ".join(str(error).split()) or type(error).__name__
+        if isinstance(error, Image.UnidentifiedImageError):
+            reason = f"not one of {', '.join(FORMATS)}"
+        raise _unreadable(name, reason, _SHRINK if too_large else _REPLACE) from error
+
+
+_REPLACE = "Replace it by a good copy, then prepare the dataset again"
+_SHRINK = f"Make it smaller than {MAX_PIXELS:,} pixels, then prepare the dataset again"
+
+
+def _unreadable(name: str, reason: str, remedy: str = _REPLACE) -> DataError:
+    return DataError(f"{name}: cannot be read as an image ({reason}). {remedy}")
+
+
+def _decoded(image: Image.Image, content: bytes, name: str) -> Decoded:
+    changes = _kinds(image, content)
+    image.load()  # a TIFF is upright from here on: the orientation is read again
+    if image.mode in ("I", "F") and image.format not in ("PNG", "PPM"):
+        reason = f"{image.mode}: 32 bits a pixel, so how bright white is remains unknown"
+        raise _unreadable(name, reason, "Save it with 8 bits a channel, then prepare again")
+    turn = _TURN.get(_orientation(image))
+    rgb = _rgb(image)
+    upright = rgb if turn is None else rgb.transpose(turn)
+    return Decoded(np.asarray(upright), changes)
+
+
+def _kinds(image: Image.Image, content: bytes) -> tuple[str, ...]:
+    bits = getattr(image, "tag_v2", {}).get(_BITS_PER_SAMPLE, 8)
+    deep = content[24] if image.format == "PNG" else max(np.atleast_1d(bits))
+    met = {
+        "grey": image.mode in ("1", "L", "LA") or image.mode.startswith("I"),
+        "cmyk": image.mode == "CMYK",
+        "palette": image.mode in ("P", "PA"),
+        "16-bit": deep > 8 or image.mode.startswith("I"),
+        "alpha": _has_alpha(image),
+        "rotated": _orientation(image) in _TURN,
+        "frames": bool(getattr(image, "is_animated", False)),
+    }
+    return tuple(kind for kind, is_so in met.items() if is_so)
+
+
+def _has_alpha(image: Image.Image) -> bool:
+    return image.mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in image.info
+
+
+def _orientation(image: Image.Image) -> int:
+    try:
+        return int(image.getexif().get(_ORIENTATION, 1))
+    # A damaged note says nothing about the pixels: taken as absent, like viewers do.
+    except Exception:
+        return 1
+
+
+def _rgb(image: Image.Image) -> Image.Image:
+    if image.mode.startswith("I"):  # 16-bit grey; PIL would cut it off at 255
+        deep = np.asarray(image).astype(np.uint32)
+        return Image.fromarray(((deep + 128) // 257).astype(np.uint8)).convert("RGB")
+    if not _has_alpha(image):
+        return image.convert("RGB")
+    pixels = image.convert("RGBA")
+    white = Image.new("RGBA", pixels.size, "white")
+    return Image.alpha_composite(white, pixels).convert("RGB")

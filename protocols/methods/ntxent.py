@@ -1,0 +1,35 @@
+"""NT-Xent: each positive pair against the negatives of its anchor, by cross entropy."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn.functional import normalize, softplus
+
+from protocols.method import Method, Term, TrainSpec
+from protocols.space import Real
+
+
+class NTXent(Method):
+    """Mean over ordered positive pairs; other positives are not in the denominator."""
+
+    paper = "Sohn, NeurIPS 2016; Chen et al., arXiv:2002.05709; form of arXiv:2003.08505"
+    paper_name = "ntxent"
+    temperature = Real(1e-5, 100.0, default=0.07, log=True)
+
+    def make_terms(self, spec: TrainSpec) -> Sequence[Term]:
+        """Return the one term."""
+        return [Term(self.cross_entropy)]
+
+    def cross_entropy(self, embeddings: Tensor, labels: Tensor) -> Tensor:
+        """Return the mean over positive pairs, 0 without a positive or a negative."""
+        z = normalize(embeddings)
+        same = labels[:, None] == labels  # (B, B)
+        positive = same & ~torch.eye(len(z), dtype=torch.bool, device=z.device)
+        if not positive.any() or same.all():
+            return embeddings.sum() * 0.0
+        s = z @ z.T / self.temperature  # (B, B)
+        # Not log(p): at a temperature of 0.001 the p of a hard pair is 0 in float32, and the
+        # pairs that need it most would lose their gradient.
+        against = s.masked_fill(same, -torch.inf).logsumexp(1)  # (B,)
+        return softplus(against[:, None] - s)[positive].mean()

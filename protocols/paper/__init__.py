@@ -1,0 +1,212 @@
+"""What "A Metric Learning Reality Check" searched, chose and published, in this project's names.
+
+Source: Musgrave, Belongie and Lim, ECCV 2020, arXiv:2003.08505; README.md beside the data says
+where each figure was read and how far it can be trusted.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+from protocols.errors import unknown_name
+
+DATASETS = ("cub200", "cars196", "sop")
+
+
+class Row(NamedTuple):
+    """A method of the paper: its title in the tables, and its parameters in our names."""
+
+    title: str
+    parameters: Mapping[str, str]  # the last two parts of the paper's path -> our name
+    fixed: Mapping[str, Mapping[str, int]] = {}  # dataset -> settings that were not searched
+
+
+_MS = {f"MultiSimilarityLoss/{name}": name for name in ("alpha", "beta", "base")}
+_MARGIN = {"RMSprop/lr": "beta_lr", "MarginLoss/margin": "margin", "MarginLoss/beta": "beta"}
+
+METHODS: Mapping[str, Row] = {
+    "pretrained": Row("Pretrained", {}),
+    "contrastive": Row(
+        "Contrastive",
+        {"ContrastiveLoss/pos_margin": "pos_margin", "ContrastiveLoss/neg_margin": "neg_margin"},
+    ),
+    "triplet": Row("Triplet", {"TripletMarginLoss/margin": "margin"}),
+    "ntxent": Row("NT-Xent", {"NTXentLoss/temperature": "temperature"}),
+    "proxynca": Row("ProxyNCA", {"RMSprop/lr": "proxy_lr", "ProxyNCALoss/softmax_scale": "scale"}),
+    "margin": Row("Margin", _MARGIN),
+    "margin_class": Row("Margin/class", _MARGIN),
+    "nsoftmax": Row(
+        "N. Softmax",
+        {"RMSprop/lr": "weight_lr", "NormalizedSoftmaxLoss/temperature": "temperature"},
+    ),
+    "cosface": Row(
+        "CosFace",
+        {"RMSprop/lr": "weight_lr", "CosFaceLoss/margin": "margin", "CosFaceLoss/scale": "scale"},
+    ),
+    "arcface": Row(
+        "ArcFace",
+        {"RMSprop/lr": "weight_lr", "ArcFaceLoss/margin": "margin", "ArcFaceLoss/scale": "scale"},
+    ),
+    "fastap": Row("FastAP", {"FastAPLoss/num_bins": "bins"}),
+    "snr": Row(
+        "SNR",
+        {
+            "SignalToNoiseRatioContrastiveLoss/pos_margin": "pos_margin",
+            "SignalToNoiseRatioContrastiveLoss/neg_margin": "neg_margin",
+            "SignalToNoiseRatioContrastiveLoss/regularizer_weight": "reg_weight",
+        },
+    ),
+    "ms": Row("MS", _MS),
+    "ms_miner": Row("MS+Miner", {**_MS, "MultiSimilarityMiner/epsilon": "epsilon"}),
+    "softtriple": Row(
+        "SoftTriple",
+        {
+            "RMSprop/lr": "centre_lr",
+            "SoftTripleLoss/la": "la",
+            "SoftTripleLoss/gamma": "gamma",
+            "SoftTripleLoss/reg_weight": "reg_weight",
+            "SoftTripleLoss/margin": "margin",
+        },
+        # Not printed anywhere. 10 is the library's default; SOP has no regulariser weight, which
+        # its code used with more than one centre only.
+        {"cub200": {"centres": 10}, "cars196": {"centres": 10}, "sop": {"centres": 1}},
+    ),
+}
+
+
+class Bounds(NamedTuple):
+    """One axis of a search."""
+
+    low: float
+    high: float
+    log: bool
+
+
+@dataclass(frozen=True)
+class Published:
+    """One published mean on test classes.
+
+    Attributes:
+        method: our name, or "" for a method that does not ship.
+        title: the name in the source.
+        embedding: ``separated_128`` or ``concatenated_512``.
+        metric: ``precision_at_1``, ``r_precision`` or ``map_at_r``.
+        value: a fraction.
+        source: where the figure was read.
+    """
+
+    method: str
+    title: str
+    embedding: str
+    metric: str
+    value: float
+    source: str
+
+
+def search_space(
+    method: str,
+    dataset: str,
+    batch_size: int = 32,
+    bounds: Literal["wide", "narrow"] = "wide",
+) -> dict[str, Bounds]:
+    """Return what the paper searched, by our hyperparameter names; empty for other datasets.
+
+    Args:
+        method: our name of one of the paper's methods.
+        dataset: ours; ``cub200``, ``cars196`` and ``sop`` are in the paper.
+        batch_size: 32, or 256 on ``cub200``.
+        bounds: several searches were widened half-way, when their best point sat on an edge.
+            ``wide`` is where they ended, ``narrow`` where they began, as far as that is known.
+
+    Raises:
+        UnknownNameError: the method is not in the paper.
+    """
+    found = {}
+    for name, row in _searched(method, dataset, batch_size).items():
+        first = _first_bounds().get(_key(row)) if bounds == "narrow" else None
+        ends = first or row
+        found[name] = Bounds(float(ends["low"]), float(ends["high"]), row["scale"] == "log")
+    return found
+
+
+def fixed(method: str, dataset: str) -> dict[str, int]:
+    """Return settings that the paper held fixed on ``dataset``, by our hyperparameter names."""
+    return dict(_row(method).fixed.get(dataset, {}))
+
+
+def best(method: str, dataset: str, batch_size: int = 32) -> dict[str, float]:
+    """Return the setting the paper's search chose, complete; empty for other datasets.
+
+    Raises:
+        UnknownNameError: the method is not in the paper.
+    """
+    searched = _searched(method, dataset, batch_size)
+    whole = {"bins"}  # counted, not measured
+    chosen: dict[str, float] = {
+        name: int(row["best_value"]) if name in whole else float(row["best_value"])
+        for name, row in searched.items()
+    }
+    return {**chosen, **fixed(method, dataset)} if chosen else chosen
+
+
+def table(dataset: str) -> list[Published]:
+    """Return what the paper and its successors published for ``dataset``; may be empty.
+
+    SOP has only concatenated MAP@R, read off a chart.
+    """
+    names = {row.title: name for name, row in METHODS.items()}
+    own = [f"reality_check_{dataset}.csv", f"reality_check_{dataset}_digitised.csv"]
+    rows = [row for name in own for row in _read(name)] if dataset in DATASETS else []
+    rows += [row for row in _read("later_methods_same_protocol.csv") if row["dataset"] == dataset]
+    return [
+        Published(
+            method=names.get(row["method"], ""),
+            title=row["method"],
+            embedding=row["embedding"],
+            metric=row["metric"],
+            value=float(row["mean"]) / 100,
+            source=row["source"],
+        )
+        for row in rows
+    ]
+
+
+def _row(method: str) -> Row:
+    if method not in METHODS:
+        raise unknown_name("method of the Reality Check", method, METHODS)
+    return METHODS[method]
+
+
+def _searched(method: str, dataset: str, batch_size: int) -> dict[str, dict[str, str]]:
+    """Return the rows of one search by our hyperparameter names, in the paper's order."""
+    title, parameters, _ = _row(method)
+    place = (dataset, str(batch_size), title)
+    return {
+        parameters["/".join(row["parameter"].split("/")[-2:])]: row
+        for row in _read("mlrc_search_spaces.csv")
+        if (row["dataset"], row["batch_size"], row["method"]) == place
+    }
+
+
+def _key(row: Mapping[str, str]) -> tuple[str, ...]:
+    return tuple(row[name] for name in ("dataset", "batch_size", "method", "parameter"))
+
+
+@cache
+def _first_bounds() -> dict[tuple[str, ...], dict[str, str]]:
+    return {_key(row): row for row in _read("mlrc_first_bounds.csv")}
+
+
+@cache
+def _read(name: str) -> list[dict[str, str]]:
+    """Return a file's rows; none where there is no such file."""
+    path = Path(__file__).with_name(name)
+    if not path.exists():
+        return []
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
