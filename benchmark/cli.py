@@ -109,6 +109,9 @@ def _add_run(commands: argparse._SubParsersAction[Parser], name: str, summary: s
     parser.add_argument(
         "--plugin", type=Path, action="append", default=[], metavar="FILE", help="a method's file"
     )
+    parser.add_argument(
+        "--weights", default="none", metavar="FILE|NAME|none", help="of the trunk; default: none"
+    )
     parser.add_argument("--root", type=Path, metavar="DIR", help="where prepared datasets lie")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
     parser.add_argument("--dry-run", action="store_true", help="print the plan and stop")

@@ -31,7 +31,7 @@ def list_names(args: argparse.Namespace) -> int:
         table.add_column()
         single = kind.removesuffix("s")
         for name in registry.names(single):
-            table.add_row(name, registry.summary(single, name))
+            table.add_row(registry.usage(single, name), registry.summary(single, name))
         console.print(table, highlight=False)
         console.print()
     return DONE

@@ -8,7 +8,7 @@ from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-PACKAGES = ("torch", "torchvision", "pytorch-metric-learning", "optuna", "numpy", "faiss-cpu")
+PACKAGES = ("torch", "torchvision", "pytorch-metric-learning", "optuna", "numpy", "timm")
 
 
 @lru_cache(maxsize=1)

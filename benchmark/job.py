@@ -27,7 +27,7 @@ from benchmark.study import CellKey
 from benchmark.train import Fitted, NonFiniteError, Streams, contiguous, fit
 from protocols import metrics
 from protocols.discovery import Registry
-from protocols.errors import DataError
+from protocols.errors import DataError, InvalidInputError
 from protocols.method import Method, TrainSpec
 from protocols.network import Network
 from protocols.protocol import Protocol, digest
@@ -52,7 +52,7 @@ class Job:
     source: data.DataSource
     device: str
     plugins: tuple[Path, ...] = ()
-    weights: Path | None = None
+    weights: Path | str | None = None
 
     @property
     def id(self) -> str:
@@ -193,9 +193,12 @@ def build_network(job: Job, train: data.Split) -> Network:
     """Return trunk and method on the CPU, from seeds that do not depend on the method."""
     registry, protocol = Registry(job.plugins), job.protocol
     torch.manual_seed(_seed(job, "trunk"))
-    trunk: Trunk = registry.load("trunk", job.cell.trunk).build(job.weights)
+    name = job.cell.trunk.partition("+")[0]  # what follows says which weights
+    trunk: Trunk = registry.load("trunk", name).build(job.weights)
     method: type[Method] = registry.load("method", job.cell.method)
     trunk.honour(method.wants, job.cell.method)
+    if method.wants.map:
+        _check_map(trunk, job)
     labels = contiguous(train.labels)
     spec = TrainSpec(
         labels=labels,
@@ -210,11 +213,26 @@ def build_network(job: Job, train: data.Split) -> Network:
     return Network(trunk, method(spec, **job.settings), job.recipe.batch_norm)
 
 
+def _check_map(trunk: Trunk, job: Job) -> None:
+    """Raise InvalidInputError if the trunk leaves no map larger than 1 x 1 at this size."""
+    side = job.protocol.image.crop_px
+    with torch.no_grad():
+        height, width = trunk.eval()(torch.zeros(1, 3, side, side)).map.shape[2:]
+    trunk.train()
+    if height * width <= 1:
+        raise InvalidInputError(
+            f"method {job.cell.method!r} needs a feature map; trunk {job.cell.trunk!r} leaves "
+            f"{height} x {width} of {side} px. Choose a protocol with larger images"
+        )
+
+
 def _fit(
     job: Job, network: Network, train: data.Split, validation: data.Split
 ) -> tuple[Fitted, float]:
     """Return what training left behind and its seconds; a reference row is only validated."""
     started = time.perf_counter()
+
+    network.method.prepare(lambda view: evaluate.extract(network, train, job.protocol, view))
 
     def validate() -> Metrics:
         return evaluate.score(network, validation, job.protocol)[0].means()

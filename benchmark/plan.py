@@ -15,6 +15,7 @@ from benchmark.records import CellRecord
 from benchmark.study import CellKey, Study
 from protocols.discovery import Registry
 from protocols.protocol import Protocol, digest
+from protocols.weights import identity
 
 _RECORD = re.compile(r"(trial|seed)-\d+(\.fold-\d+)?\.json")
 
@@ -52,7 +53,11 @@ class CellPlan:
 
 
 def make_cells(
-    grid: Grid, protocol: Protocol, registry: Registry, root: Path | None
+    grid: Grid,
+    protocol: Protocol,
+    registry: Registry,
+    root: Path | None,
+    weights: Path | str | None = None,
 ) -> list[CellRecord]:
     """Return a record for every cell of the grid, the protocol's reference row included.
 
@@ -63,7 +68,9 @@ def make_cells(
         DataError: a dataset that is missing.
         PluginError: a method whose source does not parse.
     """
-    methods = list(dict.fromkeys((*grid.methods, protocol.reference)))
+    known = identity(weights)
+    reference = protocol.reference if weights is None else protocol.pretrained_reference
+    methods = list(dict.fromkeys((*grid.methods, reference)))
     for kind, names in _axes(grid, methods).items():
         for name in names:
             registry.check(kind, name)
@@ -76,12 +83,18 @@ def make_cells(
                     "rules": protocol.rules(),
                     "dataset": dataset,
                     "dataset_digest": data_digest,
-                    "trunk": trunk,
+                    "trunk": trunk if weights is None else f"{trunk}+{_short(known)}",
+                    "weights": known,
                     "trunk_code": registry.code_digest("trunk", trunk),
                     "recipe": asdict(registry.load("recipe", recipe)),
                 }
                 found += [_cell(place, protocol, registry, method) for method in methods]
     return found
+
+
+def _short(known: str) -> str:
+    """Return a weight set's name, or the first digits of a weights file's checksum."""
+    return known.removeprefix("sha256:")[:8] if known.startswith("sha256:") else known
 
 
 def key_of(cell: CellRecord, registry: Registry, known: Study | None) -> CellKey:

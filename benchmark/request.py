@@ -16,6 +16,8 @@ from protocols.discovery import Registry
 from protocols.errors import StoreError
 from protocols.protocol import Protocol
 from protocols.recipe import Recipe
+from protocols.weights import Weights
+from protocols.weights import parse as parse_weights
 
 
 @dataclass(frozen=True)
@@ -29,6 +31,7 @@ class Setup:
     recipes: dict[str, Recipe]
     sources: dict[str, DataSource]
     device: str
+    weights: Weights
     workers: int
 
 
@@ -45,7 +48,8 @@ def set_up(args: argparse.Namespace) -> Setup:
         trunks=args.trunks or (protocol.trunk,),
         recipes=args.recipes or (protocol.recipe,),
     )
-    found = planning.make_cells(grid, protocol, registry, args.root)
+    weights = parse_weights(args.weights)
+    found = planning.make_cells(grid, protocol, registry, args.root, weights)
     cells = [(planning.key_of(record, registry, known), record) for record in found]
     keys = [key for key, _ in cells]
     study = (known or Study(args.out, protocol)).extend(keys, protocol.seeds)
@@ -63,6 +67,7 @@ def set_up(args: argparse.Namespace) -> Setup:
             for record in found
         },
         device=device,
+        weights=weights,
         workers=args.jobs or default_workers(device, protocol),
     )
 

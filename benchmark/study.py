@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -14,6 +15,7 @@ from protocols.errors import StoreError
 from protocols.protocol import ImagePipeline, Pace, Protocol, SearchRule
 
 FILE = "study.json"
+_UNSAFE = re.compile(r"[^\w.-]+")  # an argument may be a path: folder:/photos
 
 
 @dataclass(frozen=True)
@@ -37,7 +39,8 @@ class CellKey:
     @property
     def path(self) -> str:
         """Return the cell's folder below ``records/``; an edited method gets a new one."""
-        return f"{self.dataset}/{self.trunk}/{self.recipe}/{self.method}-{self.id[:8]}"
+        place = (self.dataset, self.trunk, self.recipe, f"{self.method}-{self.id[:8]}")
+        return "/".join(_UNSAFE.sub("-", part) for part in place)
 
     @property
     def axes(self) -> tuple[str, str, str, str]:

@@ -119,6 +119,7 @@ def job_maker(setup: Setup) -> JobMaker:
             settings=settings,
             source=setup.sources[cell.dataset],
             device=setup.device,
+            weights=setup.weights,
             plugins=tuple(setup.registry.plugins.values()),
         )
 

@@ -5,8 +5,10 @@ Only raster formats are opened: PIL would run a PostScript interpreter on an EPS
 
 from __future__ import annotations
 
+import hashlib
 import io
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -71,6 +73,29 @@ def decode(content: bytes, name: str) -> Decoded:
         if isinstance(error, Image.UnidentifiedImageError):
             reason = f"not one of {', '.join(FORMATS)}"
         raise _unreadable(name, reason, _SHRINK if too_large else _REPLACE) from error
+
+
+def read_file(path: Path, sha256: str) -> bytes:
+    """Return the content of ``path``.
+
+    Raises:
+        DataError: it cannot be read, or is not the file that was prepared.
+    """
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise DataError(f"{shown(path)}: {error.strerror}. {_AGAIN}") from error
+    if hashlib.sha256(content).hexdigest() != sha256:
+        raise DataError(f"{shown(path)}: changed since the dataset was prepared. {_AGAIN}")
+    return content
+
+
+def shown(path: Path) -> str:
+    """Return ``path`` so that it can be printed: bytes that are no text as escapes."""
+    return str(path).encode("utf-8", "backslashreplace").decode()
+
+
+_AGAIN = "Put the file back or prepare the dataset again: python -m benchmark data prepare"
 
 
 _REPLACE = "Replace it by a good copy, then prepare the dataset again"

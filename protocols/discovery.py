@@ -103,7 +103,7 @@ class Registry:
             if kind == "method" and name in self.plugins:
                 return _import_file(self.plugins[name])
             if name in self._shipped(kind):
-                return importlib.import_module(f"protocols.{KINDS[kind]}.{name}")
+                return importlib.import_module(_module_name(kind, name))
             return importlib.import_module(self._installed(kind)[name].module)
         except Exception as error:
             if self._is_shipped_fault(kind, name):
@@ -118,7 +118,7 @@ class Registry:
         if kind == "method" and name in self.plugins:
             return self.plugins[name]
         module = (
-            f"protocols.{KINDS[kind]}.{name}"
+            _module_name(kind, name)
             if name in self._shipped(kind)
             else self._installed(kind)[name].module
         )
@@ -143,7 +143,7 @@ class Registry:
             body = getattr(node, "body", None)
             if isinstance(body, list) and body and _is_text(body[0]):
                 body.pop(0)
-        return hashlib.sha256("".join(map(ast.dump, trees)).encode()).hexdigest()[:12]
+        return hashlib.sha256("\n".join(map(ast.unparse, trees)).encode()).hexdigest()[:12]
 
     def load(self, kind: str, name: str) -> Any:
         """Return the object: a Method class, a Recipe, a Protocol, or a trunk/dataset module.
@@ -195,13 +195,19 @@ class Registry:
     def _shipped(self, kind: str) -> set[str]:
         folder = _ROOT / KINDS[kind]
         files = {p.stem for p in folder.glob("*.py") if not p.stem.startswith("_")}
-        return files | {p.parent.name for p in folder.glob("*/__init__.py")}
+        stems = files | {p.parent.name for p in folder.glob("*/__init__.py")}
+        return {s.replace("_", "-") for s in stems} if kind == "protocol" else stems
 
     def _installed(self, kind: str) -> dict[str, EntryPoint]:
         return {point.name: point for point in entry_points(group=f"dml_benchmark.{kind}s")}
 
     def _is_shipped_fault(self, kind: str, name: str) -> bool:
         return name in self._shipped(kind) and name not in self.plugins
+
+
+def _module_name(kind: str, name: str) -> str:
+    """Return the shipped module of ``name``; protocols are written with hyphens, files not."""
+    return f"protocols.{KINDS[kind]}.{name.replace('-', '_')}"
 
 
 def load(kind: str, name: str) -> Any:

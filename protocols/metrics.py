@@ -169,15 +169,13 @@ def _class_counts(
 
 def _nearest(similarity: NDArray[np.float32], width: int) -> NDArray[np.int64]:
     """Return the ``width`` best columns of each row, best first, ties by lower column."""
-    columns = similarity.shape[1]
-    # One sortable integer per cell: the float's order in the high bits, the column (reversed
-    # so that the larger key is the lower column) in the low bits. Exact, ties included.
-    bits = (similarity + np.float32(0)).view(np.int32).astype(np.int64)  # +0: no negative zero
-    order = np.where(bits >= 0, bits, -(bits & 0x7FFFFFFF))
-    keys = (order << 32) + (columns - 1 - np.arange(columns, dtype=np.int64))
-    best = np.partition(keys, columns - width, axis=1)[:, columns - width :]
-    best.sort(axis=1)
-    nearest: NDArray[np.int64] = columns - 1 - (best[:, ::-1] & 0xFFFFFFFF)
+    count, columns = similarity.shape
+    worst = np.partition(similarity, columns - width, axis=1)[:, columns - width]
+    # All that reach the worst kept value: more than ``width`` where that value is tied.
+    rows, near = np.nonzero(similarity >= worst[:, None])
+    order = np.lexsort((near, -similarity[rows, near], rows))
+    starts = np.searchsorted(rows, np.arange(count))
+    nearest: NDArray[np.int64] = near[order][starts[:, None] + np.arange(width)]
     return nearest
 
 

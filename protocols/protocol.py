@@ -74,7 +74,8 @@ class Protocol:
         summary: one line for lists; not hashed.
         label: a caveat printed with every table; not hashed.
         datasets, trunk, recipe: defaults of the grid.
-        reference: method of the untouched trunk, a row of every table.
+        reference, pretrained_reference: method of the untouched trunk, a row of every table;
+            the second where the trunk has weights.
         baseline: method the others are compared with.
         fold_rule, folds: see :mod:`protocols.splits`.
         image: the image pipeline.
@@ -112,6 +113,7 @@ class Protocol:
     seeds: int
     paces: Mapping[str, Pace] = field(default_factory=dict)
     count_winner: bool = False
+    pretrained_reference: str = "pretrained"
     fold_rule: str = "mlrc"
     sampler: Literal["balanced", "m_per_class"] = "balanced"
     batch_size: int = 32

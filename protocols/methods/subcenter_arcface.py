@@ -18,7 +18,7 @@ class SubCenterArcFace(Method):
     draws = "classes"
     margin = Real(0.0, 90.0, default=28.6)  # degrees
     scale = Real(0.01, 300.0, default=64.0)
-    centers = Choice((2, 3, 5), default=3)
+    centres = Choice((2, 3, 5), default=3)
     weight_lr = Real(1e-6, 1.0, default=1e-2, log=True)
 
     def make_terms(self, spec: TrainSpec) -> Sequence[Term]:
@@ -26,7 +26,7 @@ class SubCenterArcFace(Method):
         loss = SubCenterArcFaceLoss(
             spec.classes,
             spec.embedding_size,
-            centers=self.centers,
+            centres=self.centres,
             margin=self.margin,
             scale=self.scale,
         )
@@ -34,13 +34,13 @@ class SubCenterArcFace(Method):
 
 
 class SubCenterArcFaceLoss(nn.Module):
-    """Additive angular margin over sub-centers; their vectors start N(0, 1)."""
+    """Additive angular margin over sub-centres; their vectors start N(0, 1)."""
 
     def __init__(
-        self, classes: int, embedding_size: int, *, centers: int, margin: float, scale: float
+        self, classes: int, embedding_size: int, *, centres: int, margin: float, scale: float
     ) -> None:
         super().__init__()
-        self.weight = nn.Parameter(torch.randn(classes, centers, embedding_size))
+        self.weight = nn.Parameter(torch.randn(classes, centres, embedding_size))
         self.margin, self.scale = math.radians(margin), scale
 
     def forward(self, embeddings: Tensor, labels: Tensor) -> Tensor:

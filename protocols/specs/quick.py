@@ -5,7 +5,7 @@ from protocols.protocol import ImagePipeline, Pace, Protocol, SearchRule
 PROTOCOL = Protocol(
     name="quick",
     version=1,
-    summary="2 folds, 4 trials, 3 seeds on emoji at 32 px: a pipeline check in minutes",
+    summary="2 folds, 3 trials, 3 seeds on emoji at 32 px: a pipeline check in minutes",
     label="pipeline check: budgets this small rank nothing",
     datasets=("emoji",),
     trunk="tiny",
@@ -15,7 +15,7 @@ PROTOCOL = Protocol(
     folds=2,
     image=ImagePipeline(resize_px=32, crop_px=32, area=(0.5, 1.0), flip=0.0),
     pace=Pace(max_steps=500, steps_per_epoch=50, validate_every=100, patience=3),
-    search=SearchRule(trials=4, startup_trials=2),
+    search=SearchRule(trials=3, startup_trials=2),
     seeds=3,
     timeout_s=600.0,
 )

@@ -15,7 +15,7 @@ PROTOCOL = Protocol(
     datasets=("cub200", "cars196", "sop"),
     trunk="bn_inception",
     recipe="paper",
-    reference="pretrained",
+    reference="untrained",
     baseline="contrastive",
     folds=4,
     image=ImagePipeline(resize_px=256, crop_px=227, area=(0.16, 1.0), aspect=(0.75, 1.33)),

@@ -1,5 +1,6 @@
 """The loop: what it learns from, when it stops, what it keeps."""
 
+import itertools
 from dataclasses import replace
 
 import numpy as np
@@ -147,8 +148,7 @@ def test_a_plan_outside_the_training_images_is_refused(source, draws, message):
     streams = Streams(*(np.random.default_rng(n) for n in range(3)))
     planned = draw_batches(network, train, contiguous(train.labels), PROTOCOL, streams)
     with pytest.raises(InvalidInputError, match=message):
-        for _ in range(5):
-            next(planned)
+        list(itertools.islice(planned, 5))
 
 
 def test_folds_are_disjoint_from_each_other_and_from_the_test_split(source):
