@@ -77,6 +77,16 @@ def make_parser() -> Parser:
     )
     report = _add(commands, "report", "write the self-contained HTML report", "commands", "report")
     _add_out(report)
+    beside = _add(commands, "reproduce", "our numbers beside the paper's", "reproduce", "reproduce")
+    _add_out(beside)
+    beside.add_argument(
+        "--table",
+        default="reality-check",
+        choices=("reality-check", "best-hyperparameters", "published"),
+        help="default: reality-check",
+    )
+    beside.add_argument("--dataset", metavar="NAME", help="cub200, cars196 or sop")
+    beside.add_argument("--methods", type=_names, metavar="A,B", help="for --table published")
     sync = _add(commands, "sync", "rebuild the MLflow mirror from the records", "commands", "sync")
     _add_out(sync)
     ui = _add(commands, "ui", "open the MLflow mirror in a browser", "commands", "ui")
@@ -99,6 +109,9 @@ def _add_run(commands: argparse._SubParsersAction[Parser], name: str, summary: s
         parser.add_argument(
             f"--{axis}", type=_names, metavar="A,B", help=f"comma-separated; default: {default}"
         )
+    parser.add_argument(
+        "--params", choices=("search", "published"), help="published: the paper's settings"
+    )
     parser.add_argument("--seeds", type=_positive, metavar="N", help="final runs of each cell")
     parser.add_argument("--trials", type=_positive, metavar="N", help="trials of each search")
     parser.add_argument(

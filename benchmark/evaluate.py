@@ -25,9 +25,7 @@ def embed(network: Network, split: Split, protocol: Protocol) -> NDArray[np.floa
     return _extract(network, split, protocol, lambda pixels: network(pixels)["embedding"])
 
 
-def extract(
-    network: Network, split: Split, protocol: Protocol, view: str
-) -> NDArray[np.float32]:
+def extract(network: Network, split: Split, protocol: Protocol, view: str) -> NDArray[np.float32]:
     """Return (n, d) rows of a view, or of the trunk's pooled feature for ``"vector"``."""
 
     def forward(pixels: Tensor) -> Tensor:

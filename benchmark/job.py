@@ -101,7 +101,11 @@ def execute(job: Job) -> JobOutcome:
         "seconds": round(time.perf_counter() - started, 3),
         "cpu_s": round(time.process_time() - cpu, 3),
         "peak_memory_mb": _peak_memory_mb(job.device),
-        "environment": {"device": _device_name(job.device), **environment.versions()},
+        "environment": {
+            "device": _device_name(job.device),
+            **environment.versions(),
+            **environment.commit(),
+        },
     }
     return replace(outcome, record=replace(outcome.record, measured=measured))
 

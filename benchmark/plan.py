@@ -97,7 +97,9 @@ def _short(known: str) -> str:
     return known.removeprefix("sha256:")[:8] if known.startswith("sha256:") else known
 
 
-def key_of(cell: CellRecord, registry: Registry, known: Study | None) -> CellKey:
+def key_of(
+    cell: CellRecord, protocol: Protocol, registry: Registry, known: Study | None
+) -> CellKey:
     """Return the cell's key; its method is imported only if ``known`` does not hold the cell."""
     for old in known.cells if known else ():
         if old.id == cell.id:
@@ -111,7 +113,7 @@ def key_of(cell: CellRecord, registry: Registry, known: Study | None) -> CellKey
         method=cell.method,
         row=cell.row,
         trains=method.trains,
-        searched=method.trains and bool(method.space(cell.dataset)),
+        searched=protocol.params == "search" and method.trains and bool(method.space(cell.dataset)),
     )
 
 
@@ -144,9 +146,7 @@ def _axes(grid: Grid, methods: Sequence[str]) -> dict[str, Sequence[str]]:
     }
 
 
-def _cell(
-    place: dict[str, Any], protocol: Protocol, registry: Registry, method: str
-) -> CellRecord:
+def _cell(place: dict[str, Any], protocol: Protocol, registry: Registry, method: str) -> CellRecord:
     code = registry.code_digest("method", method)
     identity = {**place, "method": method, "method_code": code}
     return CellRecord(

@@ -50,7 +50,7 @@ def set_up(args: argparse.Namespace) -> Setup:
     )
     weights = parse_weights(args.weights)
     found = planning.make_cells(grid, protocol, registry, args.root, weights)
-    cells = [(planning.key_of(record, registry, known), record) for record in found]
+    cells = [(planning.key_of(record, protocol, registry, known), record) for record in found]
     keys = [key for key, _ in cells]
     study = (known or Study(args.out, protocol)).extend(keys, protocol.seeds)
     device = pick_device(args.device)
@@ -77,7 +77,7 @@ def read_protocol(args: argparse.Namespace, registry: Registry) -> Protocol:
     named: Protocol = registry.load("protocol", args.protocol)
     one = {"trunk": args.trunks, "recipe": args.recipes}
     single = {k: v[0] for k, v in one.items() if v is not None and len(v) == 1}
-    return named.derive(trials=args.trials, seeds=args.seeds, **single)
+    return named.derive(trials=args.trials, seeds=args.seeds, params=args.params, **single)
 
 
 def check_same_rules(known: Study, protocol: Protocol) -> None:

@@ -99,9 +99,7 @@ def _startable(waiting: list[_Waiting], free: int) -> Iterator[tuple[_Waiting, i
     yield from ready[:free]
 
 
-def _settle(
-    owner: _Waiting, started: _Started, future: Future[Any], engine: Engine
-) -> None:
+def _settle(owner: _Waiting, started: _Started, future: Future[Any], engine: Engine) -> None:
     """Take a finished task's result, or put the task back for another attempt."""
     task, number = owner.tasks[started.number], started.number
     try:

@@ -30,9 +30,7 @@ optuna.logging.set_verbosity(optuna.logging.WARNING)
 _ATTEMPTS = 10
 
 
-def suggest(
-    cell: str, rule: SearchRule, space: Space, trials: Sequence[TrialRecord]
-) -> Settings:
+def suggest(cell: str, rule: SearchRule, space: Space, trials: Sequence[TrialRecord]) -> Settings:
     """Return the setting of trial ``len(trials)``; trial 0 is the authors' defaults.
 
     A setting that was tried before is drawn again a few times, then accepted: a small space

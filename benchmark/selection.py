@@ -8,6 +8,7 @@ from benchmark.records import Metrics, TrialRecord
 
 BEST_TRIAL = "highest mean over folds of the best validation value; earliest among equals"
 NO_SEARCH = "nothing to search"
+PUBLISHED = "published by the paper"
 
 
 def improves(history: Sequence[Metrics], metric: str) -> bool:

@@ -44,9 +44,7 @@ class PixelStore:
         return pixels, sizes
 
 
-def open_store(
-    key: str, resize_px: int, folder: Path, images: Callable[[], Images]
-) -> PixelStore:
+def open_store(key: str, resize_px: int, folder: Path, images: Callable[[], Images]) -> PixelStore:
     """Return the decoded images of one dataset, decoding them first if need be.
 
     Args:

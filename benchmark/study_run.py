@@ -208,9 +208,7 @@ def show_results(console: Console, setup: Setup) -> int:
     study = setup.study
     for part in render.render(tables.frames(study), study):
         console.print(part)
-    failed = [
-        run for cell in setup.asked for run in study.runs(cell) if run.status == "failed"
-    ]
+    failed = [run for cell in setup.asked for run in study.runs(cell) if run.status == "failed"]
     for run in failed:
         console.print(f"seed {run.seed} failed: {run.reason}: {run.detail}", markup=False)
     console.print(f"tables   {study.out / 'tables'}", highlight=False)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from protocols.errors import DataError
 
@@ -70,7 +70,7 @@ def decode(content: bytes, name: str) -> Decoded:
     except Exception as error:
         too_large = isinstance(error, Image.DecompressionBombError | Warning)
         reason = " ".join(str(error).split()) or type(error).__name__
-        if isinstance(error, Image.UnidentifiedImageError):
+        if isinstance(error, UnidentifiedImageError):
             reason = f"not one of {', '.join(FORMATS)}"
         raise _unreadable(name, reason, _SHRINK if too_large else _REPLACE) from error
 

@@ -80,8 +80,7 @@ class Protocol:
         fold_rule, folds: see :mod:`protocols.splits`.
         image: the image pipeline.
         paces: the pace on datasets that have one of their own.
-        count_winner: the search's winning trial is tested too and counts as one run, which
-            lifts a mean a little; the Reality Check did so.
+        params: ``search``, or ``published``: the paper's chosen settings in place of a search.
         sampler: ``balanced`` or ``m_per_class``, see :mod:`protocols.batches`.
         batch_size: images in a training batch.
         pair_images_per_class: images of a class in a batch, for methods that draw pairs.
@@ -112,7 +111,7 @@ class Protocol:
     search: SearchRule
     seeds: int
     paces: Mapping[str, Pace] = field(default_factory=dict)
-    count_winner: bool = False
+    params: Literal["search", "published"] = "search"
     pretrained_reference: str = "pretrained"
     fold_rule: str = "mlrc"
     sampler: Literal["balanced", "m_per_class"] = "balanced"
@@ -156,7 +155,7 @@ class Protocol:
         return self.pair_images_per_class if draws == "pairs" else self.class_images_per_class
 
     def derive(self, **changes: int | str | None) -> Protocol:
-        """Return this protocol with ``trials``, ``seeds``, ``trunk`` or ``recipe`` replaced.
+        """Return this protocol with ``trials``, ``seeds``, ``params``, trunk or recipe replaced.
 
         What differs from the named protocol is kept in ``overrides`` for people to see; None
         and values that change nothing are left out.
@@ -164,6 +163,7 @@ class Protocol:
         current: dict[str, int | str] = {
             "trials": self.search.trials,
             "seeds": self.seeds,
+            "params": self.params,
             "trunk": self.trunk,
             "recipe": self.recipe,
         }

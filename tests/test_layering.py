@@ -28,7 +28,7 @@ LAYERS = [
     {"schedule", "request"},
     {"run"},
     {"cli"},
-    {"commands", "study_run", "__main__"},
+    {"commands", "study_run", "reproduce", "__main__"},
 ]
 ROW = {name: number for number, names in enumerate(LAYERS) for name in names}
 # The one upward glance: two commands share what the main job writes at its end.

@@ -7,7 +7,7 @@ where each figure was read and how far it can be trusted.
 from __future__ import annotations
 
 import csv
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -76,6 +76,22 @@ METHODS: Mapping[str, Row] = {
         # its code used with more than one centre only.
         {"cub200": {"centres": 10}, "cars196": {"centres": 10}, "sop": {"centres": 1}},
     ),
+}
+
+
+# How the collected figures of other papers call our methods: what their names begin with.
+PUBLISHED_AS: Mapping[str, tuple[str, ...]] = {
+    "bfe": ("BDB",),
+    "cgd": ("CGD", '"CGD'),
+    "divide_conquer": ("Divide and Conquer", '"Divide and Conquer'),
+    "group": ("GroupLoss", "Group Loss"),
+    "horde": ("HORDE", '"HORDE', "ABE + HORDE"),
+    "ms": ("MultiSimilarity",),
+    "ms_miner": ("MultiSimilarity+miner",),
+    "nsoftmax": ("NormalizedSoftmax", '"NormalizedSoftmax'),
+    "proxy_anchor": ("ProxyAnchor",),
+    "snr": ("SNRContrastive",),
+    "triplet_hard": ("BatchHardTriplet",),
 }
 
 
@@ -173,6 +189,29 @@ def table(dataset: str) -> list[Published]:
             source=row["source"],
         )
         for row in rows
+    ]
+
+
+def published(methods: Sequence[str], dataset: str | None = None) -> list[dict[str, str]]:
+    """Return figures of the methods' own papers and of re-runs, as their sources print them.
+
+    Args:
+        methods: ours; none for all figures.
+        dataset: ours; None for all datasets.
+
+    Returns:
+        Rows with method, dataset, trunk, embedding_dim, metric, value_percent and source. Most
+        were selected on test classes.
+    """
+    wanted = [start.lower() for name in methods for start in PUBLISHED_AS.get(name, (name,))]
+    place = {"cub200": "cub", "cars196": "cars", "sop": "sop", "inshop": "in-shop"}
+    files = ("losses_published.csv", "feature_methods_published.csv")
+    return [
+        row
+        for name in files
+        for row in _read(name)
+        if (not wanted or row["method"].lower().startswith(tuple(wanted)))
+        and (dataset is None or row["dataset"].lower().startswith(place.get(dataset, dataset)))
     ]
 
 

@@ -8,6 +8,6 @@ from protocols.recipes import clr
 RECIPE = replace(
     clr.RECIPE,
     name="swa_clr",
-    summary="clr, and the mean of the weights at the minima of the last two fifths",
-    averaging=Averaging(start=0.6),
+    summary="clr, and the mean of the weights at the minima of the last half",
+    averaging=Averaging(start=0.5),
 )

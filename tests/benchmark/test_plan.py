@@ -60,7 +60,7 @@ def test_derived_protocols_say_what_differs():
 
 @pytest.fixture
 def study(tmp_path):
-    found = [(key_of(cell, Registry(), None), cell) for cell in cells()]
+    found = [(key_of(cell, PROTOCOL, Registry(), None), cell) for cell in cells()]
     study = Study(tmp_path, PROTOCOL).extend([key for key, _ in found], PROTOCOL.seeds)
     study.save()
     save_cells(study, found)
