@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-import pandas as pd
 from rich.console import Console
 from rich.table import Table
 
 from benchmark import study as studies
 from benchmark.cli import DONE
+from benchmark.study import Study
 from benchmark.tables import frames
 from protocols import paper
 from protocols.errors import InvalidInputError
@@ -19,6 +22,41 @@ from protocols.protocol import protocol_line
 
 EMBEDDINGS = {"separated_128": "separated", "concatenated_512": "concatenated"}
 COLUMNS = ("method", "embedding", "metric", "paper", "ours", "difference", "interval", "inside")
+
+
+@dataclass(frozen=True)
+class Compared:
+    """A published mean and ours; fractions, None where we have none.
+
+    Attributes:
+        method: our name, or "" for a method that does not ship.
+        title: the name in the source.
+        interval: ends of our 95 % interval, None below three runs.
+    """
+
+    method: str
+    title: str
+    embedding: str
+    metric: str
+    paper: float
+    ours: float | None
+    interval: tuple[float, float] | None
+
+    def cells(self) -> tuple[str, ...]:
+        """Return the columns, in per cent."""
+        ours = difference = interval = inside = "–"
+        if self.ours is not None:
+            ours = f"{100 * self.ours:.2f}"
+            difference = f"{100 * (self.ours - self.paper):+.2f}"
+        if self.interval is not None:
+            low, high = self.interval
+            interval = f"{100 * low:.2f} to {100 * high:.2f}"
+            inside = "yes" if low <= self.paper <= high else "no"
+        name, published = self.method or self.title, f"{100 * self.paper:.2f}"
+        return (
+            *(name, self.embedding, self.metric, published),
+            *(ours, difference, interval, inside),
+        )
 
 
 def reproduce(args: argparse.Namespace) -> int:
@@ -43,27 +81,16 @@ def need_dataset(args: argparse.Namespace) -> str:
 
 
 def show_results(console: Console, dataset: str, out: Path) -> None:
-    """Print the paper's means, ours, and the commands that would fill what is missing."""
-    rows = compare(dataset, out)
-    table = Table(*COLUMNS, title=f"A Metric Learning Reality Check · {dataset}, per cent")
-    for row in rows.itertuples(index=False):
-        ours = "–" if pd.isna(row.ours) else f"{100 * row.ours:.2f}"
-        difference = "–" if pd.isna(row.difference) else f"{100 * row.difference:+.2f}"
-        ends = (row.low, row.high)
-        interval = "–" if pd.isna(row.low) else " to ".join(f"{100 * end:.2f}" for end in ends)
-        inside = "–" if pd.isna(row.low) else "yes" if row.low <= row.paper <= row.high else "no"
-        name = f"{row.method}" if row.method else row.title
-        paper_mean = f"{100 * row.paper:.2f}"
-        table.add_row(
-            name, row.embedding, row.metric, paper_mean, ours, difference, interval, inside
-        )
-    console.print(table, highlight=False)
+    """Print the paper's means, ours, and the command that would fill what is missing."""
     study = studies.load(out)
+    rows = compare(dataset, study)
+    table = Table(*COLUMNS, title=f"A Metric Learning Reality Check · {dataset}, per cent")
+    for row in rows:
+        table.add_row(*row.cells())
+    console.print(table, highlight=False)
     if study:
         console.print(protocol_line(study.protocol), highlight=False)
-    missing = sorted(
-        {str(row.method) for row in rows.itertuples() if row.method and pd.isna(row.ours)}
-    )
+    missing = sorted({row.method for row in rows if row.method and row.ours is None})
     if missing:
         console.print(
             f"missing: python -m benchmark run --protocol reality-check --datasets {dataset} "
@@ -73,46 +100,31 @@ def show_results(console: Console, dataset: str, out: Path) -> None:
         )
 
 
-def compare(dataset: str, out: Path) -> pd.DataFrame:
-    """Return one row per published mean of ``dataset``, with ours where the study has it.
-
-    Fractions. ``low`` and ``high`` are the ends of our interval; ours is missing (NaN) for a
-    method that has not run.
-    """
-    study = studies.load(out)
-    summary = frames(study).summary if study else None
-    return pd.DataFrame(list(_rows(dataset, summary)))
-
-
-def _rows(dataset: str, summary: pd.DataFrame | None) -> Iterator[dict[str, object]]:
-    for row in paper.table(dataset):
-        embedding = EMBEDDINGS[row.embedding]
-        ours = _ours(summary, dataset, row.method, embedding, row.metric)
-        mean = float("nan") if ours is None else float(ours["mean"])
-        yield {
-            "title": row.title,
-            "method": row.method,
-            "embedding": embedding,
-            "metric": row.metric,
-            "paper": row.value,
-            "ours": mean,
-            "difference": mean - row.value,
-            "low": float("nan") if ours is None else float(ours["ci_low"]),
-            "high": float("nan") if ours is None else float(ours["ci_high"]),
-            "source": row.source,
-        }
+def compare(dataset: str, study: Study | None) -> list[Compared]:
+    """Return one row per published mean of ``dataset``, with ours where the study has it."""
+    found = frames(study).summary.to_dict("records") if study else []
+    ours = {
+        (row["method"], row["embedding"], row["metric"]): row
+        for row in found
+        if row["dataset"] == dataset and row["n"]
+    }
+    return [
+        _compared(row, ours.get((row.method, EMBEDDINGS[row.embedding], row.metric), {}))
+        for row in paper.table(dataset)
+    ]
 
 
-def _ours(
-    summary: pd.DataFrame | None, dataset: str, method: str, embedding: str, metric: str
-) -> pd.Series | None:
-    if summary is None:
-        return None
-    place = {"dataset": dataset, "method": method, "embedding": embedding, "metric": metric}
-    found = summary
-    for column, value in place.items():
-        found = found[found[column] == value]
-    return found.iloc[0] if len(found) and found.iloc[0]["n"] else None
+def _compared(row: paper.Published, ours: Mapping[Hashable, Any]) -> Compared:
+    low = ours.get("ci_low")
+    return Compared(
+        method=row.method,
+        title=row.title,
+        embedding=EMBEDDINGS[row.embedding],
+        metric=row.metric,
+        paper=row.value,
+        ours=ours.get("mean"),
+        interval=None if low is None or math.isnan(low) else (low, ours["ci_high"]),
+    )
 
 
 def show_settings(console: Console, dataset: str, out: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from benchmark import plan as planning
 from benchmark import study as studies
@@ -22,7 +22,10 @@ from protocols.weights import parse as parse_weights
 
 @dataclass(frozen=True)
 class Setup:
-    """A command's names, turned into objects and checked."""
+    """A command's names, turned into objects and checked.
+
+    ``device`` may still be ``auto`` and ``workers`` 0; see :func:`with_device`.
+    """
 
     study: Study
     asked: list[CellKey]
@@ -53,7 +56,8 @@ def set_up(args: argparse.Namespace) -> Setup:
     cells = [(planning.key_of(record, protocol, registry, known), record) for record in found]
     keys = [key for key, _ in cells]
     study = (known or Study(args.out, protocol)).extend(keys, protocol.seeds)
-    device = pick_device(args.device)
+    if args.device != "auto":
+        pick_device(args.device)
     return Setup(
         study=study,
         asked=keys,
@@ -66,10 +70,20 @@ def set_up(args: argparse.Namespace) -> Setup:
             )
             for record in found
         },
-        device=device,
+        device=args.device,
         weights=weights,
-        workers=args.jobs or default_workers(device, protocol),
+        workers=args.jobs or 0,
     )
+
+
+def with_device(setup: Setup) -> Setup:
+    """Return the setup with ``auto`` settled and the number of workers known.
+
+    Only for a study with work left: looking for devices imports torch.
+    """
+    device = pick_device(setup.device)
+    workers = setup.workers or default_workers(device, setup.study.protocol)
+    return replace(setup, device=device, workers=workers)
 
 
 def read_protocol(args: argparse.Namespace, registry: Registry) -> Protocol:

@@ -16,7 +16,7 @@ from benchmark.cli import DONE, FAILED_JOBS
 from benchmark.machine import check_disk, interruptible, lock
 from benchmark.plan import CellPlan
 from benchmark.progress import Progress, duration
-from benchmark.request import Setup, set_up
+from benchmark.request import Setup, set_up, with_device
 from benchmark.study import CellKey, Study
 from protocols.protocol import protocol_line
 from protocols.space import Settings, Space
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from benchmark.tracking import Tracker
 
 MIRROR_TIMEOUT_S = 60.0
+Kind = tuple[str, str, str, bool]  # dataset, trunk, recipe, trains: jobs that take alike
 
 
 def run(args: argparse.Namespace) -> int:
@@ -39,7 +40,7 @@ def run(args: argparse.Namespace) -> int:
     with lock(setup.study.out), interruptible():
         tracker = open_tracker(console, setup.study, plans)
         if any(item.state != "done" for item in plans):
-            work(console, setup, plans, tracker)
+            work(console, with_device(setup), plans, tracker)
         else:
             console.print(f"nothing left to do in {setup.study.out}", highlight=False)
             setup.study.save()
@@ -54,7 +55,8 @@ def plan(args: argparse.Namespace) -> int:
     plans = planning.progress_of(setup.study, setup.asked)
     seconds: dict[str, float] = {}
     if any(item.jobs_left for item in plans):
-        with engine_for(setup, workers=1) as engine:
+        setup = with_device(setup)
+        with engine_for(setup, min(2, setup.workers)) as engine:
             seconds = expected_seconds(setup, plans, engine)
     show_plan(console, setup, plans, seconds)
     return DONE
@@ -143,18 +145,24 @@ def expected_seconds(setup: Setup, plans: list[CellPlan], engine: Engine) -> dic
     """
     from benchmark.calibrate import job_seconds
 
-    make, measured, found = job_maker(setup), {}, {}
+    make = job_maker(setup)
+    kinds: dict[Kind, CellKey] = {}
     for item in plans:
-        cell = item.cell
-        kind = (cell.dataset, cell.trunk, cell.recipe, cell.trains)
-        if not item.jobs_left:
-            continue
-        if kind not in measured:
-            future = engine.submit(job_seconds, make(cell, "search", 0, 0, {}))
+        if item.jobs_left:
+            kinds.setdefault(_kind(item.cell), item.cell)
+    measured: dict[Kind, float | None] = {}
+    waiting = list(kinds)
+    while waiting:
+        some, waiting = waiting[: engine.capacity], waiting[engine.capacity :]
+        futures = {k: engine.submit(job_seconds, make(kinds[k], "search", 0, 0, {})) for k in some}
+        for kind, future in futures.items():
             measured[kind] = None if future.exception() else future.result()
-        if (seconds := measured[kind]) is not None:
-            found[cell.id] = seconds
-    return found
+    found = {item.cell.id: measured.get(_kind(item.cell)) for item in plans}
+    return {cell: seconds for cell, seconds in found.items() if seconds is not None}
+
+
+def _kind(cell: CellKey) -> Kind:
+    return (cell.dataset, cell.trunk, cell.recipe, cell.trains)
 
 
 def show_plan(
@@ -180,10 +188,13 @@ def show_plan(
     if stale:
         console.print(f"{stale} folder(s) hold records of earlier code; they are left aside")
     jobs = sum(item.jobs_left for item in plans)
+    if not jobs:
+        console.print("nothing left to do")
+        return
     unknown = [i.cell.row for i in plans if i.jobs_left and i.cell.id not in seconds]
     wall = total_seconds(plans, seconds) / setup.workers
+    expected = f"time of {unknown[0]} unknown" if unknown else f"at most {duration(wall)}"
     how = f"{setup.workers} at once on {setup.device}"
-    expected = f"at most {duration(wall)}" if not unknown else f"time of {unknown[0]} unknown"
     console.print(f"{jobs} jobs left, {how}: {expected}", highlight=False)
 
 

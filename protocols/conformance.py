@@ -213,13 +213,8 @@ def check_plan_stays_inside(method: type[Method]) -> None:
     """A plan gives enough batches, of training positions only, with two classes or more."""
     built = build(method)
 
-    def probe(view: str) -> np.ndarray[Any, np.dtype[np.float32]]:
-        features = as_features(toy_features())
-        views = {"vector": features.vector, **built.eval()(features)}
-        return np.asarray(views[view].detach().numpy(), dtype=np.float32)
-
     for epoch in range(2):
-        plan = built.plan(epoch, probe, np.random.default_rng(0))
+        plan = built.plan(epoch, lambda view: _probed(built, view), np.random.default_rng(0))
         if plan is None:
             return
         draws = list(itertools.islice(plan, SPEC.steps_per_epoch))
@@ -299,7 +294,9 @@ for _check in CHECKS:
 def build(method: type[Method], settings: Settings | None = None, seed: int = 0) -> Method:
     """Return the method on the toy task, in training mode, from a fixed torch seed."""
     torch.default_generator.manual_seed(seed)
-    return method(SPEC, **(settings or {})).train()
+    built = method(SPEC, **(settings or {}))
+    built.prepare(lambda view: _probed(built, view))
+    return built.train()
 
 
 def corners(method: type[Method]) -> list[Settings]:
@@ -350,6 +347,16 @@ def _finite(built: Method, feature_map: Tensor, labels: Tensor, where: str) -> N
     total.backward()  # type: ignore[no-untyped-call]
     grads = [features.grad, *(p.grad for p in built.parameters())]
     assert all(g is None or g.isfinite().all() for g in grads), f"NaN gradient for {where}"
+
+
+def _probed(built: Method, view: str) -> np.ndarray[Any, np.dtype[np.float32]]:
+    """Return the toy training images' rows of a view, seen in eval mode."""
+    mode = built.training
+    with torch.no_grad():
+        features = as_features(toy_features())
+        views = {"vector": features.vector, **built.eval()(features)}
+    built.train(mode)
+    return np.asarray(views[view].numpy(), dtype=np.float32)
 
 
 def _fingerprint(method: type[Method], settings: Settings) -> tuple[object, ...]:

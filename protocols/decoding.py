@@ -16,7 +16,7 @@ from PIL import Image, UnidentifiedImageError
 
 from protocols.errors import DataError
 
-FORMATS = ("BMP", "GIF", "JPEG", "MPO", "PNG", "PPM", "TIFF", "WEBP")
+FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 SUFFIXES = frozenset(
     (".bmp", ".gif", ".jfif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
 )
@@ -31,6 +31,7 @@ _TURN = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+_BOMB = (Image.DecompressionBombError, Image.DecompressionBombWarning)
 _BITS_PER_SAMPLE = 258  # of TIFF
 
 
@@ -68,7 +69,7 @@ def decode(content: bytes, name: str) -> Decoded:
         raise
     # The decoders of damaged files raise whatever they stumble over, struct.error to KeyError.
     except Exception as error:
-        too_large = isinstance(error, Image.DecompressionBombError | Warning)
+        too_large = isinstance(error, _BOMB)
         reason = " ".join(str(error).split()) or type(error).__name__
         if isinstance(error, UnidentifiedImageError):
             reason = f"not one of {', '.join(FORMATS)}"

@@ -17,7 +17,7 @@ import importlib.util
 import inspect
 import sys
 from collections.abc import Callable, Iterator
-from functools import partial
+from functools import cached_property, partial
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -33,6 +33,7 @@ KINDS = {
     "protocol": "specs",
 }
 WITH_ARGUMENT = ("dataset", "trunk")
+_GROUP = {kind: f"dml_benchmark.{kind}s" for kind in KINDS}
 _ROOT = Path(__file__).parent
 
 
@@ -199,7 +200,12 @@ class Registry:
         return {s.replace("_", "-") for s in stems} if kind == "protocol" else stems
 
     def _installed(self, kind: str) -> dict[str, EntryPoint]:
-        return {point.name: point for point in entry_points(group=f"dml_benchmark.{kind}s")}
+        return {point.name: point for point in self._points if point.group == _GROUP[kind]}
+
+    @cached_property
+    def _points(self) -> tuple[EntryPoint, ...]:
+        """Return other packages' entry points that are ours; looking them up takes a while."""
+        return tuple(p for group in _GROUP.values() for p in entry_points(group=group))
 
     def _is_shipped_fault(self, kind: str, name: str) -> bool:
         return name in self._shipped(kind) and name not in self.plugins

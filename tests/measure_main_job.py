@@ -1,0 +1,109 @@
+"""Print the numbers that the main job must keep; run it by hand on a quiet machine.
+
+    python tests/measure_main_job.py [OUT]
+
+Wall time of the main job (at most 300 s on two cores), peak memory of all its processes
+together (3 GB), wall time not covered by a running job (5 %), time of ``--help`` (0.3 s) and of
+resuming the finished folder (3 s). With OUT the study is kept there.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+JOB = ["run", "--methods", "triplet,ms,group"]
+
+
+def command(*words: str) -> list[str]:
+    return [sys.executable, "-m", "benchmark", *words]
+
+
+def environment() -> dict[str, str]:
+    return {**os.environ, "PYTHONPATH": str(ROOT)}
+
+
+def processes_of(session: int) -> list[Path]:
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdecimal():
+            try:
+                fields = (entry / "stat").read_text().rsplit(")", 1)[1].split()
+            except (FileNotFoundError, ProcessLookupError):
+                continue
+            if int(fields[3]) == session:
+                found.append(entry)
+    return found
+
+
+def proportional_kb(entry: Path) -> int:
+    """Return a process's memory, pages it shares counted once among those that share them."""
+    try:
+        lines = (entry / "smaps_rollup").read_text().splitlines()
+    except (FileNotFoundError, ProcessLookupError, PermissionError):
+        return 0
+    return next((int(line.split()[1]) for line in lines if line.startswith("Pss:")), 0)
+
+
+def timed(words: list[str], cwd: Path) -> tuple[float, float]:
+    """Return wall seconds and peak memory in MB of a command and its children."""
+    started, peak, stop = time.perf_counter(), 0, threading.Event()
+    process = subprocess.Popen(
+        words, cwd=cwd, env=environment(), stdout=subprocess.DEVNULL, start_new_session=True
+    )
+
+    def watch() -> None:
+        nonlocal peak
+        while not stop.wait(0.5):
+            peak = max(peak, sum(map(proportional_kb, processes_of(process.pid))))
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    code = process.wait()
+    seconds = time.perf_counter() - started
+    stop.set()
+    watcher.join()
+    if code:
+        raise SystemExit(f"{' '.join(words)} ended with {code}")
+    return seconds, peak / 1024
+
+
+def uncovered(out: Path, wall: float) -> float:
+    """Return the share of ``wall`` in which no job ran: a record's time less its job's seconds."""
+    spans = []
+    for path in (out / "records").rglob("*.fold-*.json"):
+        seconds = json.loads(path.read_text())["measured"]["seconds"]
+        end = path.stat().st_mtime
+        spans.append((end - seconds, end))
+    covered, last = 0.0, 0.0
+    for start, end in sorted(spans):
+        covered += max(0.0, end - max(start, last))
+        last = max(last, end)
+    return 1 - covered / wall
+
+
+def main() -> None:
+    with tempfile.TemporaryDirectory() as scratch:
+        out = Path(sys.argv[1] if len(sys.argv) > 1 else Path(scratch) / "runs").resolve()
+        out.parent.mkdir(parents=True, exist_ok=True)
+        wall, memory = timed([*command(*JOB), "--out", str(out)], out.parent)
+        gap = uncovered(out, wall)
+        again = [timed([*command(*JOB), "--out", str(out)], out.parent)[0] for _ in range(5)]
+        help_s = [timed(command("--help"), out.parent)[0] for _ in range(5)]
+    print(f"main job                     {wall:7.1f} s   of 300")
+    print(f"peak memory, all processes   {memory:7.0f} MB  of 3072")
+    print(f"wall time without a job      {100 * gap:7.1f} %   of 5")
+    print(f"resume of a finished folder  {statistics.median(again):7.2f} s   of 3, median of 5")
+    print(f"--help                       {statistics.median(help_s):7.2f} s   of 0.3, median of 5")
+
+
+if __name__ == "__main__":
+    main()

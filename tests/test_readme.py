@@ -1,0 +1,75 @@
+"""What the README says is what happens."""
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from benchmark.cli import main, make_parser
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+RUN = ROOT / "results" / "quick" / "emoji"
+
+
+def commands():
+    """Return every ``python -m benchmark`` command the README and CONTRIBUTING show."""
+    text = README + (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    found = re.findall(r"python -m benchmark ([^`\n]*)", text)
+    return sorted({line.split("  ")[0].strip() for line in found})
+
+
+def nox_commands():
+    found = re.findall(r"nox -s benchmark -- ([^`\n#]*)", README)
+    return sorted({line.strip() for line in found})
+
+
+@pytest.mark.parametrize("line", commands())
+def test_every_command_is_understood(line):
+    make_parser().parse_args(shlex.split(line))
+
+
+@pytest.mark.parametrize("line", nox_commands())
+def test_every_study_is_understood(line):
+    make_parser().parse_args(["run", *shlex.split(line)])
+
+
+def test_the_commands_on_a_finished_study_do_what_they_say(tmp_path, capsys):
+    out = str(tmp_path / "runs")
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    words = [sys.executable, "-m", "benchmark", "run", "--protocol", "toy", "--methods", "ms"]
+    subprocess.run([*words, "--out", out], env=environment, check=True, capture_output=True)
+    for command in ("tables --format md", "tables --format latex", "tables", "report", "sync"):
+        assert main([*command.split(), "--out", out]) == 0, command
+    printed = capsys.readouterr().out
+    for name in ("headline.md", "headline.tex", "summary.csv", "index.html"):
+        assert name in printed
+    assert "0 records written" in printed or "records written" in printed
+
+
+def test_the_plugin_it_shows_is_complete_and_keeps_the_contract(tmp_path, capsys):
+    (code,) = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
+    (tmp_path / "mine.py").write_text(code, encoding="utf-8")
+    assert main(["check", str(tmp_path / "mine.py")]) == 0
+    assert "14 of 14 checks kept" in capsys.readouterr().out
+
+
+def test_the_output_it_shows_is_that_of_the_committed_run():
+    shown = (RUN / "output.txt").read_text(encoding="utf-8").strip("\n")
+    for line in shown.splitlines():
+        assert line.rstrip() in README, f"README lacks: {line}"
+
+
+def test_its_links_and_pictures_exist():
+    for target in re.findall(r"\]\(([^)]+)\)", README):
+        if not target.startswith("http"):
+            assert (ROOT / target).exists(), target
+
+
+def test_ci_runs_the_test_command():
+    assert "nox -s" in (ROOT / ".ci" / "run").read_text()
+    assert "nox -s tests" in README
