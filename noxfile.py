@@ -57,9 +57,7 @@ def tests(session: nox.Session) -> None:
 @nox.session(default=False)
 def benchmark(session: nox.Session) -> None:
     """Run a study: ``nox -s benchmark -- --methods triplet,ms,group``."""
-    session.run(
-        environment(session), "-m", "benchmark", "run", *session.posargs, external=True
-    )
+    session.run(environment(session), "-m", "benchmark", "run", *session.posargs, external=True)
 
 
 @nox.session(default=False)

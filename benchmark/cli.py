@@ -77,6 +77,7 @@ def make_parser() -> Parser:
     )
     report = _add(commands, "report", "write the self-contained HTML report", "commands", "report")
     _add_out(report)
+    _add_data(commands)
     beside = _add(commands, "reproduce", "our numbers beside the paper's", "reproduce", "reproduce")
     _add_out(beside)
     beside.add_argument(
@@ -128,6 +129,22 @@ def _add_run(commands: argparse._SubParsersAction[Parser], name: str, summary: s
     parser.add_argument("--root", type=Path, metavar="DIR", help="where prepared datasets lie")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
     parser.add_argument("--dry-run", action="store_true", help="print the plan and stop")
+
+
+def _add_data(commands: argparse._SubParsersAction[Parser]) -> None:
+    parser = commands.add_parser("data", help="bring a dataset in, and check it")
+    verbs = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    known = _add(verbs, "list", "datasets and whether they are here", "data_commands", "list_data")
+    bring = _add(verbs, "prepare", "unpack, verify, number", "data_commands", "prepare")
+    check = _add(verbs, "check", "all that is wrong with a dataset", "data_commands", "check")
+    for command in (known, bring, check):
+        command.add_argument("--root", type=Path, metavar="DIR", help="where prepared datasets lie")
+    for command in (bring, check):
+        command.add_argument("name", help="cub200, cars196, sop, inshop, folder:PATH, csv:FILE")
+    bring.add_argument(
+        "--archive", type=Path, metavar="PATH", help="the official archive, or its folder"
+    )
+    bring.add_argument("--download", action="store_true", help="fetch it if an address is known")
 
 
 def _add_list(commands: argparse._SubParsersAction[Parser]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -15,6 +16,8 @@ from protocols.dataset import Dataset
 from protocols.errors import InvalidInputError
 from protocols.protocol import Protocol
 from protocols.splits import RULES, Fold
+
+_UNSAFE = r"[^\w.-]+"  # an argument may be a path: folder:/photos
 
 
 @dataclass(frozen=True)
@@ -104,5 +107,5 @@ def _dataset(source: DataSource) -> Dataset:
 
 @lru_cache(maxsize=4)
 def _store(source: DataSource, resize_px: int) -> PixelStore:
-    key = f"{source.name}-{source.digest[:12]}"
+    key = f"{re.sub(_UNSAFE, '-', source.name)}-{source.digest[:12]}"
     return open_store(key, resize_px, source.cache, lambda: _dataset(source).images)

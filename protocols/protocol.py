@@ -28,7 +28,6 @@ class ImagePipeline:
     flip: float = 0.5
 
 
-
 @dataclass(frozen=True)
 class Pace:
     """How long a training lasts.

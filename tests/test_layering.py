@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 LAYERS = [
     {"errors"},
-    {"space", "metrics", "splits", "batches", "dataset", "protocol"},
+    {"space", "metrics", "splits", "batches", "dataset", "decoding", "protocol"},
     {"recipe"},
     {"images", "manifest", "paper"},
     {"method"},
@@ -18,9 +18,9 @@ LAYERS = [
     {"weights"},
     {"network"},
     {"methods", "datasets", "trunks", "recipes", "specs"},
-    {"seeds", "environment", "store", "records", "averaging"},
-    {"study", "data", "selection", "machine"},
-    {"plan", "evaluate", "statistics", "search", "mirror"},
+    {"seeds", "environment", "store", "records", "averaging", "unpack"},
+    {"study", "data", "selection", "machine", "download", "sources", "datacheck"},
+    {"plan", "prepare", "evaluate", "statistics", "search", "mirror"},
     {"train", "tables", "progress", "tracking"},
     {"job", "render"},
     {"report"},
@@ -28,7 +28,7 @@ LAYERS = [
     {"schedule", "request"},
     {"run"},
     {"cli"},
-    {"commands", "study_run", "reproduce", "__main__"},
+    {"commands", "data_commands", "study_run", "reproduce", "__main__"},
 ]
 ROW = {name: number for number, names in enumerate(LAYERS) for name in names}
 # The one upward glance: two commands share what the main job writes at its end.

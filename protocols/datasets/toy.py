@@ -31,9 +31,7 @@ def load(root: Path | None = None) -> Dataset:
         colour, angle, frequency = rng.random(3), rng.random() * np.pi, rng.uniform(1, 4)
         for _ in range(PER_CLASS):
             phase = 2 * np.pi * rng.random()
-            wave = np.sin(
-                2 * np.pi * frequency * (x * np.cos(angle) + y * np.sin(angle)) + phase
-            )
+            wave = np.sin(2 * np.pi * frequency * (x * np.cos(angle) + y * np.sin(angle)) + phase)
             clean = 255 * colour * (0.5 + 0.5 * wave[..., None])
             images.append(clean + NOISE * rng.standard_normal((SIDE, SIDE, 3)))
     pixels = np.clip(np.stack(images), 0, 255).astype(np.uint8)

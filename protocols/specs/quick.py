@@ -14,7 +14,7 @@ PROTOCOL = Protocol(
     baseline="triplet",
     folds=2,
     image=ImagePipeline(resize_px=32, crop_px=32, area=(0.5, 1.0), flip=0.0),
-    pace=Pace(max_steps=400, steps_per_epoch=50, validate_every=100, patience=3),
+    pace=Pace(max_steps=500, steps_per_epoch=50, validate_every=125, patience=2),
     search=SearchRule(trials=3, startup_trials=2),
     seeds=3,
     timeout_s=600.0,
