@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -10,14 +9,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmark.store import PixelStore, open_store
+from benchmark.store import PixelStore, open_store, store_key
 from protocols import discovery
 from protocols.dataset import Dataset
 from protocols.errors import InvalidInputError
 from protocols.protocol import Protocol
 from protocols.splits import RULES, Fold
-
-_UNSAFE = r"[^\w.-]+"  # an argument may be a path: folder:/photos
 
 
 @dataclass(frozen=True)
@@ -107,5 +104,5 @@ def _dataset(source: DataSource) -> Dataset:
 
 @lru_cache(maxsize=4)
 def _store(source: DataSource, resize_px: int) -> PixelStore:
-    key = f"{re.sub(_UNSAFE, '-', source.name)}-{source.digest[:12]}"
+    key = store_key(source.name, source.digest)
     return open_store(key, resize_px, source.cache, lambda: _dataset(source).images)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -65,6 +66,11 @@ def open_store(key: str, resize_px: int, folder: Path, images: Callable[[], Imag
     starts = np.concatenate([[0], np.cumsum(lengths)[:-1]])
     flat = np.memmap(path, dtype=np.uint8, mode="r", shape=(int(lengths.sum()),))
     return PixelStore(flat, sizes, starts)
+
+
+def store_key(dataset: str, digest: str) -> str:
+    """Return what names a dataset's store; an argument in its name may be a path."""
+    return re.sub(r"[^\w.-]+", "-", dataset) + f"-{digest[:12]}"
 
 
 def resize(pixels: NDArray[np.uint8], shorter: int) -> NDArray[np.uint8]:

@@ -17,7 +17,7 @@ from PIL import Image
 
 from benchmark.records import RunRecord
 from benchmark.report.queries import Queries, both, extremes, read_queries
-from benchmark.store import PixelStore, open_store
+from benchmark.store import PixelStore, open_store, store_key
 from protocols.dataset import Images
 from protocols.discovery import Registry
 from protocols.errors import BenchmarkError
@@ -127,7 +127,7 @@ def open_album(
     out: Path, dataset: str, digest: str, resize_px: int, names: Sequence[str], allowance: int
 ) -> Album | str:
     """Return the pictures of a dataset, or in one line why there are none."""
-    folder, key = out / "cache", f"{dataset}-{digest[:12]}"
+    folder, key = out / "cache", store_key(dataset, digest)
     path = folder / f"{key}-{resize_px}px.u8"
     if path.parent != folder or not path.is_file():
         return f"no pictures: the decoded images of {dataset} are not in the output folder"
