@@ -14,7 +14,7 @@ PROTOCOL = Protocol(
     baseline="triplet",
     folds=2,
     image=ImagePipeline(resize_px=16, crop_px=16, area=(0.5, 1.0), flip=0.0),
-    pace=Pace(max_steps=20, steps_per_epoch=5, validate_every=10, patience=1),
+    pace=Pace(max_steps=40, steps_per_epoch=5, validate_every=20, patience=1),
     search=SearchRule(trials=2, startup_trials=1),
     seeds=2,
     batch_size=16,

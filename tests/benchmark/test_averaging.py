@@ -80,7 +80,7 @@ def test_the_mean_of_1_2_and_6_is_3_and_buffers_are_the_last():
 
 @pytest.mark.parametrize("recipe", ["swa", "clr", "swa_clr", "adamw", "paper"])
 def test_every_recipe_trains(recipe, tmp_path):
-    pace = Pace(max_steps=40, steps_per_epoch=4, validate_every=8, patience=9)
+    pace = Pace(max_steps=48, steps_per_epoch=4, validate_every=8, patience=9)
     protocol = replace(load("protocol", "toy"), pace=pace)
     source = data.DataSource("toy", load("dataset", "toy").digest(), None, tmp_path)
     cell = CellKey("id", "toy", "tiny", recipe, "ms", "ms")
