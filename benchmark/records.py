@@ -247,6 +247,12 @@ def scan(folder: Path, pattern: str) -> Iterator[tuple[Path, Record]]:
             path.replace(path.with_name(f"{path.name}.damaged"))
 
 
+def set_aside_damaged(folder: Path) -> int:
+    """Rename the damaged records in ``folder`` to ``….damaged``; return how many there were."""
+    before = len(list(folder.glob("*.json")))
+    return before - sum(1 for _ in scan(folder, "*.json"))
+
+
 def _dump(body: object) -> str:
     return json.dumps(body, indent=1, sort_keys=True, allow_nan=False, ensure_ascii=False)
 

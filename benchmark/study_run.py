@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmark import plan as planning
+from benchmark import records
 from benchmark.cli import DONE, FAILED_JOBS
 from benchmark.machine import check_disk, interruptible, lock
 from benchmark.plan import CellPlan
@@ -32,12 +33,15 @@ Kind = tuple[str, str, str, bool]  # dataset, trunk, recipe, trains: jobs that t
 
 def run(args: argparse.Namespace) -> int:
     """Plan, do what is missing, tabulate; return the exit code."""
-    console, setup = Console(), set_up(args)
-    plans = planning.progress_of(setup.study, setup.asked)
     if args.dry_run:
         return plan(args)
+    console, setup = Console(), set_up(args)
     check_disk(setup.study.out)
     with lock(setup.study.out), interruptible():
+        for cell in setup.asked:
+            if damaged := records.set_aside_damaged(setup.study.folder(cell)):
+                console.print(f"{damaged} damaged record(s) of {cell.row}: kept aside, redone")
+        plans = planning.progress_of(setup.study, setup.asked)
         tracker = open_tracker(console, setup.study, plans)
         if any(item.state != "done" for item in plans):
             work(console, with_device(setup), plans, tracker)
