@@ -166,13 +166,14 @@ def test_killed_at_any_moment_it_goes_on_to_the_same_tables(whole, tmp_path):
     assert tables(out) == tables(whole[0])
 
 
-def test_ctrl_c_leaves_130_no_process_and_a_study_that_goes_on(whole, tmp_path):
+@pytest.mark.parametrize("which", [signal.SIGINT, signal.SIGTERM])
+def test_interrupted_it_leaves_130_no_process_and_goes_on(which, whole, tmp_path):
     out = tmp_path / "out"
     process = start("run", "--protocol", "toy", "--methods", METHODS, out=out)
     for line in process.stdout:
         if "[5/" in line:
             break
-    os.killpg(process.pid, signal.SIGINT)
+    os.killpg(process.pid, which) if which == signal.SIGINT else process.send_signal(which)
     rest, _ = process.communicate(timeout=60)
     assert process.returncode == 130, rest
     assert "run the same command again" in rest
