@@ -63,6 +63,11 @@ class LocalEngine:
         self._slots: list[ProcessPoolExecutor | None] = [None] * capacity
         self._running: dict[Future[Any], int] = {}
 
+    def start(self) -> None:
+        """Start all processes now, so that they load torch while other things are prepared."""
+        for number in range(self.capacity):
+            self._fresh(number).submit(os.getpid)
+
     def submit(self, function: Callable[[Any], T], argument: Any) -> Future[T]:
         """Start ``function(argument)`` in a free process."""
         number = next(n for n in range(self.capacity) if n not in self._running.values())

@@ -100,11 +100,12 @@ def engine_for(setup: Setup, workers: int) -> Iterator[Engine]:
     from benchmark.engine import LocalEngine
 
     setup.study.out.mkdir(parents=True, exist_ok=True)
-    for source in setup.sources.values():
-        data.prepare(source, setup.study.protocol)
     log = setup.study.out / "workers.txt"
     engine = LocalEngine(workers, setup.study.protocol.threads_per_job, log)
     try:
+        engine.start()
+        for source in setup.sources.values():
+            data.prepare(source, setup.study.protocol)
         yield engine
     finally:
         engine.close()
