@@ -17,6 +17,7 @@ from benchmark.schedule import Flow, Task
 from benchmark.study import CellKey, Study
 from benchmark.tracking import Tracker
 from protocols import paper
+from protocols.errors import InvalidInputError
 from protocols.protocol import Protocol, digest
 from protocols.space import Settings, Space
 
@@ -215,8 +216,18 @@ def _choice(cell: CellKey, trials: list[TrialRecord]) -> ChoiceRecord:
 
 
 def _published(cell: CellKey) -> ChoiceRecord:
-    """Return the paper's chosen setting as the choice; the command line checked that it exists."""
+    """Return the paper's chosen setting as the choice.
+
+    Raises:
+        UnknownNameError: the method is not in the paper.
+        InvalidInputError: the paper has no setting for the dataset.
+    """
     settings: Settings = dict(paper.best(cell.method, cell.dataset))
+    if not settings:  # defaults in its place would be passed off as the paper's
+        raise InvalidInputError(
+            f"the paper chose no setting of {cell.method!r} on {cell.dataset!r}; it has "
+            f"{', '.join(paper.DATASETS)}. Leave out --params published to search"
+        )
     return ChoiceRecord(
         id=digest([cell.id, "choice", "published", settings], 16),
         cell=cell.id,
