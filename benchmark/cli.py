@@ -128,6 +128,11 @@ def _add_run(commands: argparse._SubParsersAction[Parser], name: str, summary: s
     )
     parser.add_argument("--root", type=Path, metavar="DIR", help="where prepared datasets lie")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
+    parser.add_argument(
+        "--oracle-gap",
+        action="store_true",
+        help="also test at every validation of final runs: what selecting on test would claim",
+    )
     parser.add_argument("--dry-run", action="store_true", help="print the plan and stop")
 
 

@@ -91,14 +91,27 @@ def read_protocol(args: argparse.Namespace, registry: Registry) -> Protocol:
     named: Protocol = registry.load("protocol", args.protocol)
     one = {"trunk": args.trunks, "recipe": args.recipes}
     single = {k: v[0] for k, v in one.items() if v is not None and len(v) == 1}
-    return named.derive(trials=args.trials, seeds=args.seeds, params=args.params, **single)
+    return named.derive(
+        trials=args.trials,
+        seeds=args.seeds,
+        params=args.params,
+        oracle_gap=args.oracle_gap or None,
+        **single,
+    )
 
 
 def check_same_rules(known: Study, protocol: Protocol) -> None:
     """Raise StoreError if the folder holds a study under other rules."""
-    if known.protocol.rules_hash() == protocol.rules_hash():
-        return
     here, asked = known.protocol, protocol
+    if here.oracle_gap != asked.oracle_gap:
+        kind = {True: "with --oracle-gap", False: "without --oracle-gap"}
+        raise StoreError(
+            f"{known.out} holds a study {kind[here.oracle_gap]}, asked for one "
+            f"{kind[asked.oracle_gap]}: its test classes are opened more often. Give this one a "
+            "folder of its own with --out"
+        )
+    if here.rules_hash() == asked.rules_hash():
+        return
     changed = [
         f"{name} {value!r} here, {asked.rules()[name]!r} asked for"
         for name, value in here.rules().items()

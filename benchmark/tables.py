@@ -48,6 +48,7 @@ _RUNS = {
     **{f"validation_{HEADLINE_METRIC}": "float64", "settings": "object", "excluded": "Int64"},
     **{"embeddings_sha256": "object", **dict.fromkeys(COUNTS, "Int64")},
 }
+_ORACLE = {f"oracle_{HEADLINE_METRIC}": "float64"}  # a column of its own, when asked for
 _TRIALS = {
     **_CELL,
     **{"number": "Int64", "status": "object", "reason": "object", "value": "float64"},
@@ -121,7 +122,10 @@ def frames(study: Study) -> Tables:
     folds = {f"fold_{k}": "float64" for k in range(study.protocol.folds)}
     return Tables(
         summary=_frame(_summary_rows(study, cells), _SUMMARY),
-        runs=_frame(_run_rows(cells, study.protocol.seeds), _RUNS),
+        runs=_frame(
+            _run_rows(cells, study.protocol.seeds),
+            {**_RUNS, **(_ORACLE if study.protocol.oracle_gap else {})},
+        ),
         trials=_frame(
             _trial_rows(cells), {**_TRIALS, **folds, "chosen": "bool", "settings": "object"}
         ),
@@ -198,6 +202,7 @@ def _run_columns(run: RunRecord) -> dict[str, Any]:
         "excluded": run.excluded,
         "embeddings_sha256": run.embeddings_sha256,
         **{name: run.counts.get(name) for name in COUNTS},
+        f"oracle_{HEADLINE_METRIC}": _value(run, "oracle", HEADLINE_METRIC),
     }
 
 

@@ -63,6 +63,7 @@ def fit(
     protocol: Protocol,
     recipe: Recipe,
     streams: Streams,
+    watch: Callable[[int], None],
 ) -> Fitted:
     """Train ``network`` and leave it with the weights that validated best.
 
@@ -77,6 +78,8 @@ def fit(
         protocol: budget, batches, image pipeline, precision.
         recipe: optimiser and schedule.
         streams: random sources.
+        watch: told the step after every validation, when the network has that step's weights.
+            It returns nothing, so nothing here can depend on what it sees.
 
     Raises:
         NonFiniteError: a term became NaN or infinite; the message names it.
@@ -96,6 +99,7 @@ def fit(
         if schedule.validates(step):
             fitted.history.append(_validated(step, sums, step - fitted.steps, validate))
             fitted.steps, sums = step, {}
+            watch(step)
             if improves(fitted.history, protocol.selection_metric):
                 fitted.best_step, fitted.validation = step, _metrics_of(fitted.history[-1])
                 best = {k: v.detach().clone() for k, v in network.state_dict().items()}
@@ -118,6 +122,7 @@ def fit(
         renew_batch_norm(network, (_images(network, train, d, protocol, streams) for d in passes))
         averaged = {"step": fitted.steps, "averaged": average.count, **validate()}
         fitted.history.append(averaged)
+        watch(fitted.steps)
         if improves(fitted.history, protocol.selection_metric):
             fitted.best_step, fitted.validation = fitted.steps, _metrics_of(averaged)
             fitted.candidate = "averaged"

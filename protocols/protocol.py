@@ -94,6 +94,9 @@ class Protocol:
         eval_batch: images in an evaluation batch (sums depend on it).
         retries: further attempts at a job that crashed or ran out of memory or time.
         timeout_s: seconds after which a job counts as hung.
+        oracle_gap: final runs also score the test classes at every validation, to report what
+            selecting on them would have claimed. It moves no other number, so it is no rule,
+            but it opens the test classes more often, so the hash tells.
     """
 
     name: str
@@ -124,6 +127,7 @@ class Protocol:
     eval_batch: int = 256
     retries: int = 1
     timeout_s: float = 86400.0
+    oracle_gap: bool = False
     label: str = ""
     overrides: Mapping[str, int | str] = field(default_factory=dict)
 
@@ -134,16 +138,22 @@ class Protocol:
     def rules(self) -> dict[str, Any]:
         """Return all that moves a run's number, as plain data.
 
-        Left out are words for people, and what only adds rows or repeats: the grid's axes and
-        the number of seeds. Two folders with equal rules can be continued from one another.
+        Left out are words for people, and what only adds rows, columns or repeats: the grid's
+        axes, the number of seeds, the oracle gap. Two folders with equal rules can be
+        continued from one another.
         """
         wordless = ("summary", "label", "overrides", "datasets", "trunk", "recipe", "seeds")
-        return {k: v for k, v in asdict(self).items() if k not in wordless}
+        aside = (*wordless, "oracle_gap")
+        return {k: v for k, v in asdict(self).items() if k not in aside}
 
     def hash(self) -> str:
-        """Return 12 hex digits over the rules, the default grid and the number of seeds."""
+        """Return 12 hex digits over the rules, the default grid and the number of seeds.
+
+        An oracle gap enters too, where there is one.
+        """
         grid = {"datasets": self.datasets, "trunk": self.trunk, "recipe": self.recipe}
-        return digest({**self.rules(), **grid, "seeds": self.seeds})
+        opened = {"oracle_gap": True} if self.oracle_gap else {}
+        return digest({**self.rules(), **grid, **opened, "seeds": self.seeds})
 
     def rules_hash(self) -> str:
         """Return 12 hex digits over the rules alone."""
@@ -154,7 +164,7 @@ class Protocol:
         return self.pair_images_per_class if draws == "pairs" else self.class_images_per_class
 
     def derive(self, **changes: int | str | None) -> Protocol:
-        """Return this protocol with ``trials``, ``seeds``, ``params``, trunk or recipe replaced.
+        """Return this protocol with trials, seeds, params, trunk, recipe or oracle gap replaced.
 
         What differs from the named protocol is kept in ``overrides`` for people to see; None
         and values that change nothing are left out.
@@ -165,6 +175,7 @@ class Protocol:
             "params": self.params,
             "trunk": self.trunk,
             "recipe": self.recipe,
+            "oracle_gap": self.oracle_gap,
         }
         new = {k: v for k, v in changes.items() if v is not None and v != current[k]}
         if not new:

@@ -19,7 +19,7 @@ LAYERS = [
     {"network"},
     {"methods", "datasets", "trunks", "recipes", "specs"},
     {"seeds", "environment", "store", "records", "averaging", "unpack"},
-    {"study", "data", "selection", "machine", "download", "sources", "datacheck"},
+    {"study", "data", "selection", "oracle", "machine", "download", "sources", "datacheck"},
     {"plan", "prepare", "evaluate", "statistics", "search", "mirror"},
     {"train", "tables", "progress", "tracking"},
     {"job", "render"},
