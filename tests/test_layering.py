@@ -21,7 +21,7 @@ LAYERS = [
     {"seeds", "environment", "store", "records", "averaging", "unpack"},
     {"study", "data", "selection", "oracle", "machine", "download", "sources", "datacheck"},
     {"plan", "prepare", "evaluate", "statistics", "search", "mirror"},
-    {"train", "tables", "progress", "tracking"},
+    {"train", "tables", "progress", "tracking", "diagnostics"},
     {"job", "render"},
     {"report"},
     {"engine", "calibrate"},
@@ -89,7 +89,8 @@ def test_each_store_has_one_file(package: str, home: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "module", ["records", "study", "statistics", "tables", "report", "cli", "plan", "request"]
+    "module",
+    ["records", "study", "statistics", "tables", "diagnostics", "report", "cli", "plan", "request"],
 )
 def test_a_laptop_without_torch_can_read_results(module: str) -> None:
     code = f"import sys, benchmark.{module}; sys.exit('torch' in sys.modules)"
