@@ -9,6 +9,7 @@ import base64
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -156,13 +157,19 @@ def open_album(
 def class_names(dataset: str, digest: str) -> Sequence[str]:
     """Return the class names of the very same data, empty where they are not at hand."""
     try:
-        module = Registry().load("dataset", dataset)
+        module = _registry().load("dataset", dataset)
         if module.digest(None) != digest:
             return ()
         names: Sequence[str] = module.load(None).class_names
     except (BenchmarkError, OSError):
         return ()
     return names
+
+
+@cache
+def _registry() -> Registry:
+    """Return the names known without plugins; listing what is installed takes a while."""
+    return Registry()
 
 
 def class_name(names: Sequence[str], label: int) -> str:
