@@ -77,6 +77,9 @@ def make_parser() -> Parser:
     )
     report = _add(commands, "report", "write the self-contained HTML report", "commands", "report")
     _add_out(report)
+    report.add_argument(
+        "--figures", action="store_true", help="also each chart as PNG and SVG, a second each"
+    )
     _add_data(commands)
     beside = _add(commands, "reproduce", "our numbers beside the paper's", "reproduce", "reproduce")
     _add_out(beside)

@@ -48,7 +48,7 @@ def render(study: Study, frames: Tables) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(num=_number, value=_value)
+    environment.filters.update(num=_number, value=_value, short=_short)
     shown = list(sections(study, frames))
     everything = [row for section in shown for row in section.rows]
     failures = list(_failures(everything))
@@ -80,6 +80,19 @@ def render(study: Study, frames: Tables) -> str:
         metrics=METRICS,
         nothing=NOTHING,
     )
+
+
+def figures(study: Study, frames: Tables) -> list[Path]:
+    """Write every chart as PNG and SVG into ``report/figures``; return the files.
+
+    Not a part of :func:`write`: they take a second each, and most studies never need them.
+    """
+    from benchmark.report import image_files  # here: the page is drawn without matplotlib
+
+    folder = study.out / "report" / "figures"
+    return [
+        path for section in sections(study, frames) for path in image_files.save(section, folder)
+    ]
 
 
 def _failures(everything: Sequence[Row]) -> Iterator[tuple[Row, str, str, str]]:
@@ -127,6 +140,11 @@ def _number(value: float | None, digits: int = 2, signed: bool = False) -> str:
     if value is None:
         return NOTHING
     return minus(f"{value:+z,.{digits}f}" if signed else f"{value:z,.{digits}f}")
+
+
+def _short(value: object) -> str:
+    """Return a chosen setting in four digits; the record has all."""
+    return f"{value:.4g}" if isinstance(value, float) else _value(value)
 
 
 def _value(value: object) -> str:

@@ -253,7 +253,8 @@ def place_labels(chart: Scatter) -> Scatter:
         for dx, dy, anchor in _SHIFTS:
             left = x + dx - {"start": 0.0, "end": length, "middle": length / 2}[anchor]
             box = (left, y + dy - 11, left + length, y + dy + 3)
-            inside = box[0] >= 0 and box[2] <= chart.width and box[1] >= 0
+            inside = box[0] >= 0 and box[2] <= chart.width
+            inside &= box[1] >= 0 and box[3] <= chart.height
             if inside and not any(_overlap(box, other) for other in taken):
                 taken.append(box)
                 point = replace(point, dx=dx, dy=dy, anchor=anchor)
