@@ -113,6 +113,9 @@ def _add_run(commands: argparse._SubParsersAction[Parser], name: str, summary: s
     parser.add_argument(
         "--params", choices=("search", "published"), help="published: the paper's settings"
     )
+    parser.add_argument(
+        "--bounds", choices=("wide", "narrow"), help="narrow: where the paper's searches began"
+    )
     parser.add_argument("--seeds", type=_positive, metavar="N", help="final runs of each cell")
     parser.add_argument("--trials", type=_positive, metavar="N", help="trials of each search")
     parser.add_argument(
@@ -121,7 +124,12 @@ def _add_run(commands: argparse._SubParsersAction[Parser], name: str, summary: s
     parser.add_argument("--engine", default="local", choices=("local",), help="default: local")
     _add_out(parser)
     parser.add_argument(
-        "--plugin", type=Path, action="append", default=[], metavar="FILE", help="a method's file"
+        "--plugin",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="a file that holds a method, a protocol or a recipe",
     )
     parser.add_argument(
         "--weights", default="none", metavar="FILE|NAME|none", help="of the trunk; default: none"

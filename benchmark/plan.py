@@ -113,7 +113,9 @@ def key_of(
         method=cell.method,
         row=cell.row,
         trains=method.trains,
-        searched=protocol.params == "search" and method.trains and bool(method.space(cell.dataset)),
+        searched=protocol.params == "search"
+        and method.trains
+        and bool(method.space(cell.dataset, protocol.search.bounds)),
     )
 
 

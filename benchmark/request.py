@@ -91,7 +91,8 @@ def read_protocol(args: argparse.Namespace, registry: Registry) -> Protocol:
     named: Protocol = registry.load("protocol", args.protocol)
     one = {"trunk": args.trunks, "recipe": args.recipes}
     single = {k: v[0] for k, v in one.items() if v is not None and len(v) == 1}
-    return named.derive(trials=args.trials, seeds=args.seeds, params=args.params, **single)
+    words = ("trials", "seeds", "params", "bounds")
+    return named.derive(**{word: getattr(args, word) for word in words}, **single)
 
 
 def check_same_rules(known: Study, protocol: Protocol) -> None:

@@ -127,7 +127,7 @@ def job_maker(setup: Setup) -> JobMaker:
             source=setup.sources[cell.dataset],
             device=setup.device,
             weights=setup.weights,
-            plugins=tuple(setup.registry.plugins.values()),
+            plugins=setup.registry.plugins,
         )
 
     return make
@@ -137,7 +137,8 @@ def space_of(setup: Setup) -> Callable[[CellKey], Space]:
     """Return what looks up a cell's search space."""
 
     def look_up(cell: CellKey) -> Space:
-        space: Space = setup.registry.load("method", cell.method).space(cell.dataset)
+        method = setup.registry.load("method", cell.method)
+        space: Space = method.space(cell.dataset, setup.study.protocol.search.bounds)
         return space
 
     return look_up
@@ -177,7 +178,7 @@ def show_plan(
     study = setup.study
     table = Table(title=protocol_line(study.protocol), title_justify="left", title_style="bold")
     for column in ("Method", "Dataset", "Trunk", "Recipe", "State"):
-        table.add_column(column)
+        table.add_column(column, overflow="fold")  # a name cut short could be another's
     for column in ("Trials", "Runs", "Jobs left"):
         table.add_column(column, justify="right")
     for item in plans:

@@ -179,12 +179,13 @@ class Method(nn.Module):
             raise PluginError(f"{type(self).__name__}: terms named {names}, expected distinct")
 
     @classmethod
-    def space(cls, dataset: str) -> Space:
+    def space(cls, dataset: str, bounds: Literal["wide", "narrow"] = "wide") -> Space:
         """Return what the search may vary on ``dataset``.
 
-        That is all that is declared, except for the Reality Check's methods on its datasets.
+        That is all that is declared, except for the Reality Check's methods on its datasets:
+        those have the paper's bounds, see :func:`protocols.paper.search_space`.
         """
-        return _paper_space(cls, dataset) or declared(cls)
+        return _paper_space(cls, dataset, bounds) or declared(cls)
 
     def make_head(self, spec: TrainSpec) -> nn.Module:
         """Return the head; the default is one linear embedding layer with bias."""
@@ -232,12 +233,13 @@ class Method(nn.Module):
         return [term for term in self.terms if isinstance(term, Term)]
 
 
-def _paper_space(cls: type[Method], dataset: str) -> Space:
+def _paper_space(cls: type[Method], dataset: str, bounds: Literal["wide", "narrow"]) -> Space:
     """Return the paper's search space in ``cls``'s own descriptors; empty if it has none."""
     if not cls.paper_name:
         return {}
     own, found = declared(cls), Space()
-    for name, (low, high, log) in paper.search_space(cls.paper_name, dataset).items():
+    ends = paper.search_space(cls.paper_name, dataset, bounds=bounds)
+    for name, (low, high, log) in ends.items():
         default = min(max(own[name].default, low), high)
         if isinstance(own[name], Integer):
             found[name] = Integer(int(low), int(high), default=int(default), log=log)

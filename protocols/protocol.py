@@ -53,6 +53,8 @@ class SearchRule:
         trials: completed trials of each cell; the first is the authors' defaults.
         sampler: ``tpe``, ``gp`` or ``random`` (Optuna's).
         startup_trials: trials before the sampler starts to model, quasi-random under gp.
+        bounds: of the Reality Check's methods on its datasets: ``wide`` is where the paper's
+            searches ended, ``narrow`` where they began.
         failed_score: score of a trial that diverged or failed; it counts as completed.
         max_failures_in_a_row: a cell stops searching after so many.
     """
@@ -60,6 +62,7 @@ class SearchRule:
     trials: int
     sampler: Literal["tpe", "gp", "random"] = "tpe"
     startup_trials: int = 5
+    bounds: Literal["wide", "narrow"] = "wide"
     failed_score: float = 0.0
     max_failures_in_a_row: int = 3
 
@@ -154,13 +157,14 @@ class Protocol:
         return self.pair_images_per_class if draws == "pairs" else self.class_images_per_class
 
     def derive(self, **changes: int | str | None) -> Protocol:
-        """Return this protocol with ``trials``, ``seeds``, ``params``, trunk or recipe replaced.
+        """Return this protocol with trials, seeds, params, bounds, trunk or recipe replaced.
 
         What differs from the named protocol is kept in ``overrides`` for people to see; None
         and values that change nothing are left out.
         """
         current: dict[str, int | str] = {
             "trials": self.search.trials,
+            "bounds": self.search.bounds,
             "seeds": self.seeds,
             "params": self.params,
             "trunk": self.trunk,
@@ -169,9 +173,9 @@ class Protocol:
         new = {k: v for k, v in changes.items() if v is not None and v != current[k]}
         if not new:
             return self
-        direct: dict[str, Any] = {k: v for k, v in new.items() if k != "trials"}
-        if "trials" in new:
-            direct["search"] = replace(self.search, trials=int(new["trials"]))
+        searched: dict[str, Any] = {k: new[k] for k in ("trials", "bounds") if k in new}
+        direct: dict[str, Any] = {k: v for k, v in new.items() if k not in searched}
+        direct["search"] = replace(self.search, **searched)
         return replace(self, **direct, overrides={**self.overrides, **new})
 
 
