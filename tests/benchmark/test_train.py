@@ -137,6 +137,7 @@ def test_embeddings_do_not_depend_on_mode_or_order(source):
         ([Draw([0, 10**6])], "expected some in"),
         ([Draw([])], "expected some in"),
         ([Draw([0, 1, 9, 17])], "1 batches, expected 5"),
+        ([Draw([0, 0])], "one class only"),
     ],
 )
 def test_a_plan_outside_the_training_images_is_refused(source, draws, message):
