@@ -119,6 +119,9 @@ def _add_run(commands: argparse._SubParsersAction[Parser], name: str, summary: s
     parser.add_argument("--seeds", type=_positive, metavar="N", help="final runs of each cell")
     parser.add_argument("--trials", type=_positive, metavar="N", help="trials of each search")
     parser.add_argument(
+        "--match-cost", action="store_true", help="same seconds, not steps: if the protocol says so"
+    )
+    parser.add_argument(
         "--jobs", type=_positive, metavar="N", help="jobs at once (default: one a core or device)"
     )
     parser.add_argument("--engine", default="local", choices=("local",), help="default: local")

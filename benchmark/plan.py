@@ -6,7 +6,7 @@ import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -86,7 +86,7 @@ def make_cells(
                     "trunk": trunk if weights is None else f"{trunk}+{_short(known)}",
                     "weights": known,
                     "trunk_code": registry.code_digest("trunk", trunk),
-                    "recipe": asdict(registry.load("recipe", recipe)),
+                    "recipe": registry.load("recipe", recipe).values(),
                 }
                 found += [_cell(place, protocol, registry, method) for method in methods]
     return found

@@ -92,18 +92,19 @@ def read_protocol(args: argparse.Namespace, registry: Registry) -> Protocol:
     one = {"trunk": args.trunks, "recipe": args.recipes}
     single = {k: v[0] for k, v in one.items() if v is not None and len(v) == 1}
     words = ("trials", "seeds", "params", "bounds")
-    return named.derive(**{word: getattr(args, word) for word in words}, **single)
+    derived = named.derive(**{word: getattr(args, word) for word in words}, **single)
+    return derived.matching_cost() if args.match_cost else derived
 
 
 def check_same_rules(known: Study, protocol: Protocol) -> None:
     """Raise StoreError if the folder holds a study under other rules."""
     if known.protocol.rules_hash() == protocol.rules_hash():
         return
-    here, asked = known.protocol, protocol
+    here, asked = known.protocol.rules(), protocol.rules()
     changed = [
-        f"{name} {value!r} here, {asked.rules()[name]!r} asked for"
-        for name, value in here.rules().items()
-        if value != asked.rules()[name]
+        f"{name} {here.get(name)!r} here, {asked.get(name)!r} asked for"
+        for name in {**here, **asked}
+        if here.get(name) != asked.get(name)
     ]
     raise StoreError(
         f"{known.out} holds a study under other rules ({'; '.join(changed)}). Rows of the two "

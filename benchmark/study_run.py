@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -44,7 +45,9 @@ def run(args: argparse.Namespace) -> int:
         plans = planning.progress_of(setup.study, setup.asked)
         tracker = open_tracker(console, setup.study, plans)
         if any(item.state != "done" for item in plans):
-            work(console, with_device(setup), plans, tracker)
+            setup = with_device(setup)
+            check_trunks(setup, plans)
+            work(console, setup, plans, tracker)
         else:
             console.print(f"nothing left to do in {setup.study.out}", highlight=False)
             setup.study.save()
@@ -60,6 +63,7 @@ def plan(args: argparse.Namespace) -> int:
     seconds: dict[str, float] = {}
     if any(item.jobs_left for item in plans):
         setup = with_device(setup)
+        check_trunks(setup, plans)
         with engine_for(setup, min(2, setup.workers)) as engine:
             seconds = expected_seconds(setup, plans, engine)
     show_plan(console, setup, plans, seconds)
@@ -82,6 +86,17 @@ def work(console: Console, setup: Setup, plans: list[CellPlan], tracker: Tracker
         with Progress(console, plans, study.out / "log.txt", setup.workers, job_s) as progress:
             coordinator = Coordinator(study, job_maker(setup), space_of(setup), tracker, progress)
             schedule.run(coordinator.flows(setup.asked), engine)
+
+
+def check_trunks(setup: Setup, plans: list[CellPlan]) -> None:
+    """Raise InvalidInputError if a trunk cannot give what a method wants; nothing has started."""
+    from benchmark.job import serving_trunk
+    from protocols.method import Wants
+
+    make = job_maker(setup)
+    for item in plans:
+        if item.jobs_left and setup.registry.load("method", item.cell.method).wants != Wants():
+            serving_trunk(replace(make(item.cell, "search", 0, 0, {}), weights=None))
 
 
 def open_tracker(console: Console, study: Study, plans: list[CellPlan]) -> Tracker:

@@ -141,8 +141,8 @@ class Registry:
     def code_digest(self, kind: str, name: str) -> str:
         """Return 12 hex digits over the file's code: comments, layout and docstrings aside.
 
-        What it shares with its neighbours counts too: files ``_name.py`` beside it that it
-        imports, and that those import.
+        What it shares with its neighbours counts too: files beside it that it imports, and that
+        those import.
         """
         trees = [self._parse(kind, name)]
         if self._known(kind, name) in self._shipped(kind):
@@ -303,13 +303,13 @@ def _bind(module: ModuleType, argument: str) -> SimpleNamespace:
 
 
 def _shared(folder: str, tree: ast.Module) -> Iterator[ast.Module]:
-    """Yield the code of private files in ``folder`` that ``tree`` imports, each once."""
+    """Yield the code of files in ``folder`` that ``tree`` imports, each once."""
     seen, waiting = set(), [tree]
     while waiting:
         for node in ast.walk(waiting.pop()):
             module = (node.module or "") if isinstance(node, ast.ImportFrom) else ""
             package, _, name = module.rpartition(".")
-            if package != f"protocols.{folder}" or not name.startswith("_") or name in seen:
+            if package != f"protocols.{folder}" or name in seen:
                 continue
             seen.add(name)
             waiting.append(ast.parse((_ROOT / folder / f"{name}.py").read_text("utf-8")))

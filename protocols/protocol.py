@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
+from protocols.errors import InvalidInputError
+
 
 @dataclass(frozen=True)
 class ImagePipeline:
@@ -97,6 +99,10 @@ class Protocol:
         eval_batch: images in an evaluation batch (sums depend on it).
         retries: further attempts at a job that crashed or ran out of memory or time.
         timeout_s: seconds after which a job counts as hung.
+        match_cost_s: seconds of training for every method under ``--match-cost``; None where
+            the protocol compares by steps only.
+        budget_s: those seconds where they hold: training ends at the first validation after
+            them, if not earlier. The bits then depend on the machine.
     """
 
     name: str
@@ -127,6 +133,8 @@ class Protocol:
     eval_batch: int = 256
     retries: int = 1
     timeout_s: float = 86400.0
+    match_cost_s: float | None = None
+    budget_s: float | None = None
     label: str = ""
     overrides: Mapping[str, int | str] = field(default_factory=dict)
 
@@ -139,8 +147,10 @@ class Protocol:
 
         Left out are words for people, and what only adds rows or repeats: the grid's axes and
         the number of seeds. Two folders with equal rules can be continued from one another.
+        A budget in seconds is named only where it holds.
         """
-        wordless = ("summary", "label", "overrides", "datasets", "trunk", "recipe", "seeds")
+        wordless = ["summary", "label", "overrides", "datasets", "trunk", "recipe", "seeds"]
+        wordless += ["match_cost_s", *(["budget_s"] if self.budget_s is None else [])]
         return {k: v for k, v in asdict(self).items() if k not in wordless}
 
     def hash(self) -> str:
@@ -155,6 +165,21 @@ class Protocol:
     def images_per_class(self, draws: str) -> int:
         """Return how many images of a class stand in a batch of a ``pairs|classes`` method."""
         return self.pair_images_per_class if draws == "pairs" else self.class_images_per_class
+
+    def matching_cost(self) -> Protocol:
+        """Return this protocol with its budget in seconds of training.
+
+        Raises:
+            InvalidInputError: the protocol has no such budget.
+        """
+        if self.match_cost_s is None:
+            raise InvalidInputError(
+                f"--match-cost: protocol {self.name!r} gives every method the same steps, not the "
+                "same seconds. Leave it out, or use a protocol that states match_cost_s"
+            )
+        seconds = f"{self.match_cost_s:g} s of training"
+        overrides = {**self.overrides, "match_cost": seconds}
+        return replace(self, budget_s=self.match_cost_s, overrides=overrides)
 
     def derive(self, **changes: int | str | None) -> Protocol:
         """Return this protocol with trials, seeds, params, bounds, trunk or recipe replaced.

@@ -22,7 +22,7 @@ LAYERS = [
     {"study", "data", "selection", "machine", "download", "sources", "datacheck"},
     {"plan", "prepare", "evaluate", "statistics", "search", "mirror"},
     {"train", "tables", "progress", "tracking"},
-    {"job", "render"},
+    {"job", "render", "costs"},
     {"report"},
     {"engine", "calibrate"},
     {"schedule", "request"},
