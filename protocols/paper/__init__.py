@@ -97,8 +97,11 @@ PUBLISHED_AS: Mapping[str, tuple[str, ...]] = {
 
 
 # Whose released code keeps the epoch, or reloads the weights, that did best on test classes.
-_CHOSEN_ON_TEST = ("BDB", "HORDE", "ABE + HORDE", "CGD", "Divide and Conquer", "GroupLoss")
-_CHOSEN_ON_TEST += ("Group Loss",)
+_CHOSEN_ON_TEST = tuple(
+    start
+    for name in ("bfe", "cgd", "divide_conquer", "group", "horde")
+    for start in PUBLISHED_AS[name]
+)
 
 
 class Bounds(NamedTuple):
