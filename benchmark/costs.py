@@ -41,7 +41,8 @@ def render(costs: pd.DataFrame) -> Table:
     """Return the costs as a table for a terminal."""
     table = Table(title="Cost of one run, all folds; seconds are this machine's")
     for column in ("Method", "Trained", "Deployed", "Images", "Embedded", "Seconds", "CPU s", "MB"):
-        table.add_column(column, justify="left" if column == "Method" else "right")
+        first = column == "Method"
+        table.add_column(column, justify="left" if first else "right", no_wrap=first)
     names = (*COUNTS, "seconds", "cpu_s", "peak_memory_mb")
     for row in costs.to_dict("records"):
         cells = (f"{row[name]:,.0f}" if row[name] == row[name] else "–" for name in names)
