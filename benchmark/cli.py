@@ -116,6 +116,13 @@ def _add_run(commands: argparse._SubParsersAction[Parser], name: str, summary: s
     parser.add_argument("--seeds", type=_positive, metavar="N", help="final runs of each cell")
     parser.add_argument("--trials", type=_positive, metavar="N", help="trials of each search")
     parser.add_argument(
+        "--search-repeats",
+        type=_positive,
+        default=1,
+        metavar="N",
+        help="searches of each cell, each with seeds, a choice and runs of its own (default: 1)",
+    )
+    parser.add_argument(
         "--jobs", type=_positive, metavar="N", help="jobs at once (default: one a core or device)"
     )
     parser.add_argument("--engine", default="local", choices=("local",), help="default: local")

@@ -301,7 +301,9 @@ def _counts(network: Network, fitted: Fitted, validated: int) -> dict[str, int]:
 
 def _seed(job: Job, purpose: str) -> int:
     """Return a seed from names; without the method's, so that methods pair up."""
-    return seed(job.cell.dataset, job.cell.trunk, job.stage, job.number, job.fold, purpose)
+    again = ("search", job.cell.repeat) if job.cell.repeat else ()
+    place = (job.cell.dataset, job.cell.trunk, *again)
+    return seed(*place, job.stage, job.number, job.fold, purpose)
 
 
 def _explain(error: BaseException) -> str:
