@@ -67,32 +67,49 @@ def percentiles(replicates: Floats) -> tuple[Floats, Floats]:
     return np.round(low, 6), np.round(high, 6)
 
 
+@lru_cache(maxsize=64)
 def draw_seeds(dataset: str, seeds: int) -> NDArray[np.int64]:
     """Return indices (4000, n) of seeds drawn with replacement within one dataset."""
     rng = np.random.default_rng(seed("seed bootstrap", dataset, seeds))
     return rng.integers(0, seeds, (SEED_DRAWS, seeds))
 
 
-def resample_seeds(dataset: str, values: Floats) -> Floats:
-    """Return values (M, n) of one dataset with their seeds resampled, (resamples, M, n).
+def resample_seeds(dataset: str, values: Floats, draws: int = SEED_DRAWS) -> Floats:
+    """Return one method's values (n,) on one dataset with the seeds resampled, (draws, n).
 
-    Every method gets the same seeds, so that pairs stay pairs. Deviations from a method's mean
-    are stretched by sqrt(n / (n - 1)): without it the spread of a resampled mean would be too
-    small by as much, 18 % at n = 3.
+    Deviations from the mean are stretched by sqrt(n / (n - 1)): without it the spread of a
+    resampled mean would be too small by as much, 18 % at n = 3.
     """
-    n = values.shape[1]
-    mean = values.mean(axis=1, keepdims=True)
-    stretched = mean + (values - mean) * np.sqrt(n / (n - 1))
-    return np.asarray(stretched[:, draw_seeds(dataset, n)].swapaxes(0, 1))
+    return np.asarray(_stretched(values)[draw_seeds(dataset, len(values))[:draws]])
+
+
+def resample_means(dataset: str, values: Floats) -> Floats:
+    """Return the means of :func:`resample_seeds` for many methods (M, n) at once, (4000, M).
+
+    Every method gets the same seeds, so that pairs stay pairs.
+    """
+    return np.asarray(_shares(dataset, values.shape[1]) @ _stretched(values).T)
+
+
+def _stretched(values: Floats) -> Floats:
+    n, mean = values.shape[-1], values.mean(axis=-1, keepdims=True)
+    return np.asarray(mean + (values - mean) * np.sqrt(n / (n - 1)))
+
+
+@lru_cache(maxsize=64)
+def _shares(dataset: str, seeds: int) -> Floats:
+    """Return each seed's share of each resample, (4000, n)."""
+    drawn = draw_seeds(dataset, seeds)
+    return np.stack([(drawn == at).sum(axis=1) for at in range(seeds)], axis=1) / seeds
 
 
 def expanded(replicates: Floats, seeds: Sequence[int]) -> tuple[float, float]:
-    """Return the ends of a 95 % interval from replicates (resamples,) of a stratified statistic.
+    """Return the ends of a 95 % interval from replicates (draws,) of a stratified statistic.
 
     The percentiles lie where Student's t has them, not the normal: with few seeds the spread
     itself is not well known. ``seeds`` is the size of each stratum.
     """
     freedom = sum(n - 1 for n in seeds)
     tail = float(ndtr(stdtrit(freedom, (1 - LEVEL) / 2)))
-    low, high = np.quantile(replicates, [tail, 1 - tail])
+    low, high = np.round(np.quantile(replicates, [tail, 1 - tail]), 6)
     return float(low), float(high)

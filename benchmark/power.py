@@ -15,6 +15,8 @@ from benchmark.statistics import ALPHA
 from protocols.errors import InvalidInputError
 
 POWER = 0.8
+_HUGE = 10.0  # found by the fewest pairs that give a p
+_FAR = 5.0  # the normal tail beyond it is 3e-7
 MOST = 10_000  # seeds; beyond that nobody asks how many
 
 
@@ -40,12 +42,11 @@ def power(pairs: int, effect: float, alpha: float = ALPHA) -> float:
         effect: the true difference in standard deviations of the paired differences.
         alpha: level of the test.
     """
-    if math.isinf(effect):
-        return 1.0
     freedom, shift = pairs - 1, abs(effect) * math.sqrt(pairs)
     critical = float(stdtrit(freedom, 1 - alpha / 2))
     above = 1 - float(nctdtr(freedom, shift, critical))
-    return above + float(nctdtr(freedom, shift, -critical))
+    # The wrong side has less than P(Z < -shift); beyond 5 the library's series gives NaN.
+    return above + (float(nctdtr(freedom, shift, -critical)) if shift < _FAR else 0.0)
 
 
 def pairs_for(effect: float, alpha: float = ALPHA, comparisons: int = 1) -> int | None:
@@ -61,12 +62,15 @@ def pairs_for(effect: float, alpha: float = ALPHA, comparisons: int = 1) -> int 
     if not effect > 0:
         raise InvalidInputError(f"effect {effect}: expected a difference above 0")
     part = alpha / comparisons
-    low = max(2, math.ceil(math.log2(2 / part)))
+    effect = min(effect, _HUGE)
+    low = high = max(2, math.ceil(math.log2(2 / part)))
     if power(low, effect, part) >= POWER:
         return low
-    if power(MOST, effect, part) < POWER:
-        return None
-    high = MOST  # power rises with the pairs: halve between too few and enough
+    while power(high, effect, part) < POWER:
+        if high == MOST:
+            return None
+        low, high = high, min(MOST, 2 * high)
+    # Power rises with the pairs: halve between too few and enough.
     while high - low > 1:
         middle = (low + high) // 2
         low, high = (low, middle) if power(middle, effect, part) >= POWER else (middle, high)

@@ -55,6 +55,10 @@ def run(args: argparse.Namespace) -> int:
 
 def plan(args: argparse.Namespace) -> int:
     """Print the grid, each cell's state, jobs left and the expected time."""
+    if getattr(args, "detect", None):
+        from benchmark.detect import detect
+
+        return detect(args)
     console, setup = Console(), set_up(args)
     plans = planning.progress_of(setup.study, setup.asked)
     seconds: dict[str, float] = {}

@@ -31,6 +31,7 @@ LAYERS = [
     {"schedule", "request"},
     {"run"},
     {"cli"},
+    {"detect"},
     {"commands", "data_commands", "study_run", "reproduce", "__main__"},
 ]
 ROW = {name: number for number, names in enumerate(LAYERS) for name in names}
@@ -92,7 +93,8 @@ def test_each_store_has_one_file(package: str, home: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "module", ["records", "study", "statistics", "tables", "report", "cli", "plan", "request"]
+    "module",
+    ["records", "study", "statistics", "tables", "report", "cli", "plan", "request", "detect"],
 )
 def test_a_laptop_without_torch_can_read_results(module: str) -> None:
     code = f"import sys, benchmark.{module}; sys.exit('torch' in sys.modules)"
