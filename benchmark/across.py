@@ -23,6 +23,7 @@ from benchmark.statistics import ALPHA, MIN_RUNS, holm, paired
 from protocols.errors import InvalidInputError
 
 _SORTED = 500_000  # values put in order for one interquartile mean's interval
+KIND = "stratified bootstrap 95%"
 MIN_DATASETS = 6  # Wilcoxon's smallest two-sided p is 2 / 2^n: 0.0625 of five datasets
 Floats = NDArray[np.float64]
 Tests = dict[tuple[int, int], float | None]  # p of a pair of rows

@@ -14,6 +14,7 @@ from benchmark.cells import Cell, Part, class_difference
 from benchmark.classes import PARTS
 from protocols.protocol import Protocol
 
+NO_INTERVAL = f"none (n < {statistics.MIN_RUNS})"
 Scores = dict[str, NDArray[np.float64]]  # values of a method by dataset
 
 
@@ -112,10 +113,14 @@ def _across(
         row: dict[str, Any] = {
             "datasets": len(own),
             "runs": sum(map(len, own.values())),
-            "note": "" if method in whole else "no run on " + ", ".join(set(datasets) - set(own)),
+            "note": ""
+            if method in whole
+            else "no run on " + ", ".join(d for d in datasets if d not in own),
         }
         if method in whole:
-            row |= _estimate("mean", across.mean(_arrays(own)))
+            mean = across.mean(_arrays(own))
+            row |= {"ci_kind": across.KIND if mean.low is not None else NO_INTERVAL}
+            row |= _estimate("mean", mean)
             row |= ranked[method]
             if baseline in whole and (gains := _gains(own, values[baseline])):
                 row |= _estimate("gain", across.mean(gains))

@@ -218,7 +218,7 @@ def write_outputs(study: Study) -> list[Path]:
 
     frames, folder = tables.frames(study), study.out / "tables"
     tables.write(frames, folder)
-    return [*(folder / f"{name}.csv" for name in tables.NAMES), report.write(study, frames)]
+    return [*(folder / f"{name}.csv" for name in frames.names), report.write(study, frames)]
 
 
 def show_results(console: Console, setup: Setup) -> int:

@@ -25,6 +25,7 @@ LAYERS = [
     {"train", "progress", "tracking", "cells"},
     {"job", "comparisons"},
     {"tables"},
+    {"headlines"},
     {"render"},
     {"report"},
     {"engine", "calibrate"},

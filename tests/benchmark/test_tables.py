@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
-from benchmark import records, render, statistics, tables
+from benchmark import headlines, records, render, statistics, tables
 from benchmark import study as studies
 from benchmark.records import ChoiceRecord, RunRecord, TrialRecord
 from benchmark.study import CellKey, Study
@@ -278,7 +278,7 @@ def test_datasets_are_not_compared_with_each_other(tmp_path):
     cells = {key(m, d): [0.4, 0.5, 0.6] for m in ("triplet", "margin") for d in ("birds", "cars")}
     frames = tables.frames(make(tmp_path, cells))
     assert frames.pairs.groupby("dataset").size().to_dict() == {"birds": 6, "cars": 6}
-    assert len(render.headlines(frames, frames.study)) == 2
+    assert len(headlines.headlines(frames, frames.study)) == 2
 
 
 def test_the_baseline_is_found_by_method_and_shown_by_row_name(tmp_path):
