@@ -21,7 +21,7 @@ from benchmark.seeds import seed
 Floats = NDArray[np.float64]
 
 LEVEL = 0.95
-MIN_CLASSES = 20  # below, percentile intervals are much too narrow: 0.83 of 0.95 at 5
+MIN_CLASSES = 20  # below, a few odd classes are all that is known of how classes differ
 CLASS_DRAWS = 2_000  # the ends' Monte Carlo error is 3 % of the half-width
 SEED_DRAWS = 4_000  # more, for expanded intervals look further into the tails
 _CHUNK = 250  # resamples multiplied at once: 23 MB at 11,316 classes
@@ -56,15 +56,14 @@ def class_means(drawn: NDArray[np.uint8], sums: Floats, counts: Floats) -> Float
     return np.asarray(totals[:, :-1] / totals[:, -1:])
 
 
-def percentiles(replicates: Floats) -> tuple[Floats, Floats]:
-    """Return the ends (K,) of the 95 % percentile intervals of replicates (resamples, K).
+def over_classes(replicates: Floats, classes: int) -> tuple[Floats, Floats]:
+    """Return the ends (K,) of the 95 % intervals from replicates (resamples, K) of ``classes``.
 
-    Rounded to 1e-6, a hundredth of a per cent of a point and far below the drawing's own error:
-    the products above may differ in their last bits from one BLAS to another.
+    Deviations are stretched by sqrt(C / (C - 1)), as those of seeds below.
     """
-    tail = (1 - LEVEL) / 2
-    low, high = np.quantile(replicates, [tail, 1 - tail], axis=0)
-    return np.round(low, 6), np.round(high, 6)
+    mean = replicates.mean(axis=0)
+    stretched = mean + (replicates - mean) * np.sqrt(classes / (classes - 1))
+    return _ends(stretched, classes - 1)
 
 
 @lru_cache(maxsize=64)
@@ -109,7 +108,16 @@ def expanded(replicates: Floats, seeds: Sequence[int]) -> tuple[float, float]:
     The percentiles lie where Student's t has them, not the normal: with few seeds the spread
     itself is not well known. ``seeds`` is the size of each stratum.
     """
-    freedom = sum(n - 1 for n in seeds)
-    tail = float(ndtr(stdtrit(freedom, (1 - LEVEL) / 2)))
-    low, high = np.round(np.quantile(replicates, [tail, 1 - tail]), 6)
+    low, high = _ends(replicates, sum(n - 1 for n in seeds))
     return float(low), float(high)
+
+
+def _ends(replicates: Floats, freedom: int) -> tuple[Floats, Floats]:
+    """Return the expanded percentiles along the first axis.
+
+    Rounded to 1e-6, a hundredth of a per cent of a point and far below the drawing's own error:
+    the products above may differ in their last bits from one BLAS to another.
+    """
+    tail = float(ndtr(stdtrit(freedom, (1 - LEVEL) / 2)))
+    low, high = np.quantile(replicates, [tail, 1 - tail], axis=0)
+    return np.round(low, 6), np.round(high, 6)

@@ -127,7 +127,7 @@ def _interval(cell: Cell, replicates: Floats) -> ClassInterval:
     classes = len(cell.classes.labels)
     if classes < bootstrap.MIN_CLASSES:
         return _none(f"classes < {bootstrap.MIN_CLASSES}")
-    low, high = bootstrap.percentiles(replicates)
+    low, high = bootstrap.over_classes(replicates, classes)
     kind = f"class bootstrap {100 * bootstrap.LEVEL:g}%"
     return ClassInterval(classes, low.tolist(), high.tolist(), kind)
 

@@ -118,15 +118,15 @@ def _sum(out: Path, run: RunRecord) -> _RunSums | None:
 
 
 def _read(path: Path) -> dict[str, _RunSums]:
-    """Return what is kept, by checksum; nothing where the file is not there or damaged."""
+    """Return what is kept, by checksum; nothing where it cannot be read."""
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as file:
             labels, counts, sums = file["labels"], file["counts"], file["sums"]
             return {
                 str(key): _RunSums(labels, counts, own)
                 for key, own in zip(file["keys"], sums, strict=True)
             }
-    except (FileNotFoundError, ValueError, KeyError, BadZipFile):
+    except (OSError, ValueError, KeyError, BadZipFile):
         return {}
 
 

@@ -113,6 +113,7 @@ def _across(
         row: dict[str, Any] = {
             "datasets": len(own),
             "runs": sum(map(len, own.values())),
+            **{"ci_kind": None, "cliques": ""},
             "note": ""
             if method in whole
             else "no run on " + ", ".join(d for d in datasets if d not in own),

@@ -181,7 +181,7 @@ def _across(place: tuple[str, ...], rows: list[Row]) -> Headline:
     """Return methods across datasets, best mean rank first, those without one last."""
     order = sorted(rows, key=lambda row: (math.isnan(row.rank), row.rank, row.method))
     cliques = any(row.cliques for row in rows)
-    kinds = sorted({row.ci_kind for row in rows if row.ci_kind is not None}, reverse=True)
+    kinds = sorted({row.ci_kind for row in rows if row.ci_kind}, reverse=True)
     notes = [
         f"in brackets {', '.join(kinds)} of seeds within these datasets, of no other dataset",
         "gain: difference to the baseline at the same seeds; IQM: of its middle half",
