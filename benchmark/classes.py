@@ -28,6 +28,8 @@ from protocols.metrics import METRICS
 EMBEDDINGS = ("separated", "concatenated")
 PARTS = tuple(product(EMBEDDINGS, METRICS))
 
+_NEEDED = {"labels", "query", *(f"{e}_{m}" for e, m in PARTS)}
+
 Floats = NDArray[np.float64]
 
 
@@ -103,7 +105,7 @@ def _checksum(run: RunRecord) -> str:
 
 
 def _sum(out: Path, run: RunRecord) -> _RunSums | None:
-    """Return one run's sums, None if its per-query file is not there or not its record's."""
+    """Return one run's sums, None if its per-query file lacks them or is not its record's."""
     path = (out / (run.queries or {}).get("path", "")).resolve()
     if not path.is_relative_to((out / "queries").resolve()) or not path.is_file():
         return None
@@ -111,6 +113,8 @@ def _sum(out: Path, run: RunRecord) -> _RunSums | None:
     if hashlib.sha256(content).hexdigest() != _checksum(run):
         return None
     with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
+        if not _NEEDED.issubset(arrays.files):
+            return None
         labels = arrays["labels"][arrays["query"]]
         values = [arrays[f"{e}_{m}"].astype(np.float64) for e, m in PARTS]
     over_folds = [v if v.ndim == 1 else v.mean(axis=0) for v in values]

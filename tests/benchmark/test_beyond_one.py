@@ -122,7 +122,7 @@ def test_excluded_queries_and_gallery_images_do_not_count(tmp_path):
     assert (other.test_ci_low, other.test_ci_high) == (plain.test_ci_low, plain.test_ci_high)
 
 
-@pytest.mark.parametrize("case", ["gone", "other", "outside"])
+@pytest.mark.parametrize("case", ["gone", "other", "outside", "less"])
 def test_results_that_are_not_the_records_say_so(tmp_path, case):
     hits = random_hits(("triplet",))
     study = with_queries(tmp_path, hits)
@@ -131,6 +131,12 @@ def test_results_that_are_not_the_records_say_so(tmp_path, case):
         path.unlink()
     elif case == "other":
         path.write_bytes(path.read_bytes() + b" ")
+    elif case == "less":
+        np.savez(path, labels=LABELS)
+        what = {"path": "queries/triplet-1.npz"}
+        what["sha256"] = hashlib.sha256(path.read_bytes()).hexdigest()
+        record = done(study.cells[0], 1, 0.4, what)
+        records.write(study.record_path(study.cells[0], record), record)
     else:
         secret = path.replace(tmp_path / "secret.npz")
         what = {"path": "queries/../secret.npz"}
