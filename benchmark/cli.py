@@ -122,6 +122,13 @@ def _add_run(commands: argparse._SubParsersAction[Parser], name: str, summary: s
         "--match-cost", action="store_true", help="same seconds, not steps: if the protocol says so"
     )
     parser.add_argument(
+        "--search-repeats",
+        type=_positive,
+        default=1,
+        metavar="N",
+        help="searches of each cell, each with seeds, a choice and runs of its own (default: 1)",
+    )
+    parser.add_argument(
         "--jobs", type=_positive, metavar="N", help="jobs at once (default: one a core or device)"
     )
     parser.add_argument("--engine", default="local", choices=("local",), help="default: local")
@@ -140,6 +147,10 @@ def _add_run(commands: argparse._SubParsersAction[Parser], name: str, summary: s
     parser.add_argument("--root", type=Path, metavar="DIR", help="where prepared datasets lie")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
     parser.add_argument("--dry-run", action="store_true", help="print the plan and stop")
+    if name == "plan":
+        parser.add_argument(
+            "--detect", type=_points, metavar="POINTS", help="seeds and hours to find a difference"
+        )
 
 
 def _add_data(commands: argparse._SubParsersAction[Parser]) -> None:
@@ -187,6 +198,16 @@ def _names(text: str) -> tuple[str, ...]:
     if not names:
         raise argparse.ArgumentTypeError(f"{text!r}: expected names with commas between")
     return names
+
+
+def _points(text: str) -> float:
+    try:
+        points = float(text)
+    except ValueError:
+        points = 0.0
+    if not 0 < points <= 100:
+        raise argparse.ArgumentTypeError(f"{text!r}: expected points above 0, like 0.5")
+    return points
 
 
 def _positive(text: str) -> int:

@@ -316,7 +316,9 @@ def _counts(job: Job, network: Network, fitted: Fitted, validated: int) -> dict[
 
 def _seed(job: Job, purpose: str) -> int:
     """Return a seed from names; without the method's, so that methods pair up."""
-    return seed(job.cell.dataset, job.cell.trunk, job.stage, job.number, job.fold, purpose)
+    again = ("search", job.cell.repeat) if job.cell.repeat else ()
+    place = (job.cell.dataset, job.cell.trunk, *again)
+    return seed(*place, job.stage, job.number, job.fold, purpose)
 
 
 def _explain(error: BaseException) -> str:

@@ -13,7 +13,7 @@ from benchmark.plan import Grid
 from benchmark.records import CellRecord
 from benchmark.study import CellKey, Study
 from protocols.discovery import Registry
-from protocols.errors import StoreError
+from protocols.errors import InvalidInputError, StoreError
 from protocols.protocol import Protocol
 from protocols.recipe import Recipe
 from protocols.weights import Weights
@@ -54,6 +54,7 @@ def set_up(args: argparse.Namespace) -> Setup:
     weights = parse_weights(args.weights)
     found = planning.make_cells(grid, protocol, registry, args.root, weights)
     cells = [(planning.key_of(record, protocol, registry, known), record) for record in found]
+    cells += further_searches(cells, protocol, args.search_repeats)
     keys = [key for key, _ in cells]
     study = (known or Study(args.out, protocol)).extend(keys, protocol.seeds)
     if args.device != "auto":
@@ -94,6 +95,27 @@ def read_protocol(args: argparse.Namespace, registry: Registry) -> Protocol:
     words = ("trials", "seeds", "params", "bounds")
     derived = named.derive(**{word: getattr(args, word) for word in words}, **single)
     return derived.matching_cost() if args.match_cost else derived
+
+
+def further_searches(
+    cells: list[tuple[CellKey, CellRecord]], protocol: Protocol, searches: int
+) -> list[tuple[CellKey, CellRecord]]:
+    """Return the searches beyond the first of every cell that has something to search.
+
+    Raises:
+        InvalidInputError: more than one is asked for and no cell searches.
+    """
+    searched = [(key, record) for key, record in cells if key.searched]
+    if searches > 1 and not searched:
+        raise InvalidInputError(
+            f"--search-repeats {searches}: no method of this grid is searched. Leave it out, or "
+            "name a method that has hyperparameters, without --params published"
+        )
+    return [
+        planning.further_search(key, record, protocol, repeat)
+        for repeat in range(1, searches)
+        for key, record in searched
+    ]
 
 
 def check_same_rules(known: Study, protocol: Protocol) -> None:

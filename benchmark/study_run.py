@@ -58,6 +58,10 @@ def run(args: argparse.Namespace) -> int:
 
 def plan(args: argparse.Namespace) -> int:
     """Print the grid, each cell's state, jobs left and the expected time."""
+    if getattr(args, "detect", None):
+        from benchmark.detect import detect
+
+        return detect(args)
     console, setup = Console(), set_up(args)
     plans = planning.progress_of(setup.study, setup.asked)
     seconds: dict[str, float] = {}
@@ -230,7 +234,7 @@ def write_outputs(study: Study) -> list[Path]:
 
     frames, folder = tables.frames(study), study.out / "tables"
     tables.write(frames, folder)
-    return [*(folder / f"{name}.csv" for name in tables.NAMES), report.write(study, frames)]
+    return [*(folder / f"{name}.csv" for name in frames.names), report.write(study, frames)]
 
 
 def show_results(console: Console, setup: Setup) -> int:

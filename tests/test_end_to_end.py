@@ -200,6 +200,25 @@ def test_more_seeds_and_methods_add_only_what_is_missing(tmp_path):
     assert summary["ci_low"].notna().all()
 
 
+def test_another_search_adds_jobs_and_leaves_the_first_as_it_was(tmp_path):
+    out = tmp_path / "out"
+    run("--methods", "ms", out=out)
+    first, before = truth(out), tables(out)
+    printed = run("--methods", "ms", "--search-repeats", "2", out=out)
+    later = truth(out)
+    assert {k: later[k] for k in first} == first
+    assert tables(out) == before
+    assert "[8/8 jobs" in printed  # 2 trials and 2 seeds on 2 folds: no job of the first
+    searches = pd.read_csv(out / "tables" / "searches.csv")
+    assert searches[["method", "search", "seed", "status"]].values.tolist() == [
+        ["ms", search, seed, "done"] for search in (0, 1) for seed in (0, 1)
+    ]
+    assert searches["concatenated_map_at_r"].nunique() == 4, "seeds of its own"
+    assert set(pd.read_csv(out / "tables" / "variance.csv")["searches"]) == {2}
+    again = run("--methods", "ms", "--search-repeats", "2", out=out)
+    assert "nothing left to do" in again
+
+
 def test_damaged_records_are_redone_and_kept_aside(whole, tmp_path):
     out = tmp_path / "out"
     run("--methods", "ms", out=out)

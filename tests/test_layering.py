@@ -20,14 +20,19 @@ LAYERS = [
     {"methods", "datasets", "trunks", "recipes", "specs"},
     {"seeds", "environment", "store", "records", "averaging", "unpack"},
     {"study", "data", "selection", "machine", "download", "sources", "datacheck"},
-    {"plan", "prepare", "evaluate", "statistics", "search", "mirror"},
-    {"train", "tables", "progress", "tracking"},
-    {"job", "render", "costs"},
+    {"statistics", "bootstrap", "classes"},
+    {"plan", "prepare", "evaluate", "search", "mirror", "across", "power", "variance"},
+    {"train", "progress", "tracking", "cells"},
+    {"job", "comparisons"},
+    {"tables"},
+    {"headlines", "costs"},
+    {"render"},
     {"report"},
     {"engine", "calibrate"},
     {"schedule", "request"},
     {"run"},
     {"cli"},
+    {"detect"},
     {"commands", "data_commands", "study_run", "reproduce", "__main__"},
 ]
 ROW = {name: number for number, names in enumerate(LAYERS) for name in names}
@@ -89,7 +94,8 @@ def test_each_store_has_one_file(package: str, home: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "module", ["records", "study", "statistics", "tables", "report", "cli", "plan", "request"]
+    "module",
+    ["records", "study", "statistics", "tables", "report", "cli", "plan", "request", "detect"],
 )
 def test_a_laptop_without_torch_can_read_results(module: str) -> None:
     code = f"import sys, benchmark.{module}; sys.exit('torch' in sys.modules)"
