@@ -101,7 +101,10 @@ def _place(row: Row, cell: Cell, protocol: Protocol) -> Iterator[str]:
 
 def _seeds(row: Row, cell: Cell) -> Iterator[Problem]:
     """Yield seeds that are missing or too many, and files under another's name (check 3)."""
+    unread = {path for _, path in row.problems}  # there, and reported already
     for seed in sorted(set(range(cell.seeds)) ^ set(row.runs)):
+        if f"{row.place}/seed-{seed}.json" in unread:
+            continue
         what = "is missing" if seed < cell.seeds else f"is one more than {cell.seeds} seeds"
         yield what, f"{row.place}/seed-{seed}.json"
     named = [(row.place, s, r) for s, r in row.runs.items()]

@@ -29,10 +29,12 @@ def git(folder, *words):
     return done.stdout.strip()
 
 
-def run(out, *words):
-    """Run the toy study as a user does."""
+def run(out, *words, mirror=None):
+    """Run the toy study as a user does; laying out a fresh mirror takes longer than the study."""
     command = [sys.executable, "-m", "benchmark", "run", "--protocol", "toy", "--out", str(out)]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    if mirror:
+        environment["MLFLOW_TRACKING_URI"] = f"sqlite:///{mirror}"
     done = subprocess.run(
         [*command, *words], env=environment, cwd=out.parent, capture_output=True, text=True
     )
