@@ -12,7 +12,7 @@ from pathlib import Path
 import nox
 
 nox.options.default_venv_backend = "none"
-nox.options.sessions = ["lint", "types", "tests"]
+nox.options.sessions = ["lint", "types", "results", "tests"]
 
 ROOT = Path(__file__).parent
 SHARED = ROOT / ".nox" / "shared"
@@ -49,6 +49,13 @@ def lint(session: nox.Session) -> None:
 def types(session: nox.Session) -> None:
     """Check types, strictly."""
     session.run(environment(session), "-m", "mypy", external=True)
+
+
+@nox.session
+def results(session: nox.Session) -> None:
+    """Check results/, without torch: ``nox -s results -- --since main``, or ``--rebuild``."""
+    words = ("-m", "benchmark", "verify", "results", *session.posargs)
+    session.run(environment(session), *words, external=True)
 
 
 @nox.session

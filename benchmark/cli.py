@@ -88,6 +88,7 @@ def make_parser() -> Parser:
     )
     beside.add_argument("--dataset", metavar="NAME", help="cub200, cars196 or sop")
     beside.add_argument("--methods", type=_names, metavar="A,B", help="for --table published")
+    _add_results(commands)
     sync = _add(commands, "sync", "rebuild the MLflow mirror from the records", "commands", "sync")
     _add_out(sync)
     ui = _add(commands, "ui", "open the MLflow mirror in a browser", "commands", "ui")
@@ -167,6 +168,24 @@ def _add_data(commands: argparse._SubParsersAction[Parser]) -> None:
         "--archive", type=Path, metavar="PATH", help="the official archive, or its folder"
     )
     bring.add_argument("--download", action="store_true", help="fetch it if an address is known")
+
+
+def _add_results(commands: argparse._SubParsersAction[Parser]) -> None:
+    submit = _add(commands, "submit", "copy a study's finished cells", "submit", "submit")
+    submit.add_argument("study", type=Path, metavar="DIR", help="output folder of a study")
+    submit.add_argument(
+        "--results", type=Path, default=Path("results"), metavar="DIR", help="default: results/"
+    )
+    submit.add_argument("--claim", type=Path, metavar="FILE", help="a filled-in claim.toml")
+    submit.add_argument("--plugin", type=Path, action="append", default=[], metavar="FILE")
+    submit.add_argument("--challenge", metavar="DATE", help="a rerun of rows that are there")
+    again = _add(commands, "rerun", "prepare a rerun of a row, to verify it", "submit", "rerun")
+    again.add_argument("row", type=Path, metavar="ROW", help="like results/quick/emoji/ms")
+    _add_out(again)
+    verify = _add(commands, "verify", "every problem of results/ at once", "verify", "verify")
+    verify.add_argument("results", type=Path, metavar="DIR", help="the folder, results")
+    verify.add_argument("--since", metavar="REF", help="what this branch or commit has stays as is")
+    verify.add_argument("--rebuild", action="store_true", help="write the leaderboard first")
 
 
 def _add_list(commands: argparse._SubParsersAction[Parser]) -> None:
