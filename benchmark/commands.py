@@ -39,6 +39,7 @@ def list_names(args: argparse.Namespace) -> int:
 
 def tables(args: argparse.Namespace) -> int:
     """Rebuild the tables from the records, and print where they are."""
+    from benchmark import costs
     from benchmark import tables as tabling
     from benchmark.records import write_bytes
     from benchmark.render import to_format
@@ -48,6 +49,10 @@ def tables(args: argparse.Namespace) -> int:
         path = args.out / "tables" / name
         write_bytes(path, content)
         print(path)
+    spent, path = costs.frame(study), args.out / "tables" / "costs.csv"
+    write_bytes(path, tabling.to_csv(spent))
+    print(path)
+    Console().print(costs.render(spent))
     return DONE
 
 

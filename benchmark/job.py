@@ -25,7 +25,7 @@ from benchmark.oracle import Watch, unwatched
 from benchmark.records import JobRecord, Metrics, Reason
 from benchmark.seeds import seed
 from benchmark.study import CellKey
-from benchmark.train import Fitted, NonFiniteError, Streams, contiguous, fit
+from benchmark.train import Fitted, NonFiniteError, Probe, Streams, contiguous, fit
 from protocols import metrics
 from protocols.discovery import Registry
 from protocols.errors import DataError, InvalidInputError
@@ -175,6 +175,8 @@ def _train(job: Job) -> JobOutcome:
     """Train on the fold, keep the best weights; final jobs also test them, once."""
     device = torch.device(job.device)
     devices = [device] if device.type == "cuda" else []
+    if devices:
+        torch.cuda.reset_peak_memory_stats(device)
     with torch.random.fork_rng(devices):  # modules start, drop and mine from torch's generator
         train, validation = data.open_fold(job.source, job.protocol, job.fold)
         network = build_network(job, train).to(memory_format=torch.channels_last).to(device)
@@ -189,7 +191,7 @@ def _train(job: Job) -> JobOutcome:
             candidate=fitted.candidate,
             history=fitted.history,
             validation=fitted.validation,
-            counts=_counts(network, fitted, len(validation)),
+            counts=_counts(job, network, fitted, len(validation)),
             measured={"train_s": round(train_s, 3)},
         )
         return _test(job, network, record, watch) if job.stage == "final" else JobOutcome(record)
@@ -199,12 +201,8 @@ def build_network(job: Job, train: data.Split) -> Network:
     """Return trunk and method on the CPU, from seeds that do not depend on the method."""
     registry, protocol = Registry(job.plugins), job.protocol
     torch.manual_seed(_seed(job, "trunk"))
-    name = job.cell.trunk.partition("+")[0]  # what follows says which weights
-    trunk: Trunk = registry.load("trunk", name).build(job.weights)
+    trunk = serving_trunk(job)
     method: type[Method] = registry.load("method", job.cell.method)
-    trunk.honour(method.wants, job.cell.method)
-    if method.wants.map:
-        _check_map(trunk, job)
     labels = contiguous(train.labels)
     spec = TrainSpec(
         labels=labels,
@@ -214,22 +212,34 @@ def build_network(job: Job, train: data.Split) -> Network:
         batch_size=protocol.batch_size,
         steps=protocol.pace.max_steps,
         steps_per_epoch=protocol.pace.steps_per_epoch,
+        images_per_class=protocol.images_per_class(method.draws),
     )
     torch.manual_seed(_seed(job, "method"))
     return Network(trunk, method(spec, **job.settings), job.recipe.batch_norm)
 
 
-def _check_map(trunk: Trunk, job: Job) -> None:
-    """Raise InvalidInputError if the trunk leaves no map larger than 1 x 1 at this size."""
-    side = job.protocol.image.crop_px
-    with torch.no_grad():
-        height, width = trunk.eval()(torch.zeros(1, 3, side, side)).map.shape[2:]
-    trunk.train()
-    if height * width <= 1:
-        raise InvalidInputError(
-            f"method {job.cell.method!r} needs a feature map; trunk {job.cell.trunk!r} leaves "
-            f"{height} x {width} of {side} px. Choose a protocol with larger images"
-        )
+def serving_trunk(job: Job) -> Trunk:
+    """Return the job's trunk with the edits its method wants, from torch's current generator.
+
+    Raises:
+        InvalidInputError: the trunk cannot serve the method; the message names both.
+    """
+    registry = Registry(job.plugins)
+    name = job.cell.trunk.partition("+")[0]  # what follows says which weights
+    trunk: Trunk = registry.load("trunk", name).build(job.weights)
+    wants = registry.load("method", job.cell.method).wants
+    trunk.honour(wants, job.cell.method)
+    if wants.map:
+        side = job.protocol.image.crop_px
+        with torch.no_grad():
+            height, width = trunk.eval()(torch.zeros(1, 3, side, side)).map.shape[2:]
+        trunk.train()
+        if height * width <= 1:
+            raise InvalidInputError(
+                f"method {job.cell.method!r} needs a feature map; trunk {name!r} leaves "
+                f"{height} x {width} of {side} px. Choose a protocol with larger images"
+            )
+    return trunk
 
 
 def _fit(
@@ -245,7 +255,8 @@ def _fit(
     """
     started = time.perf_counter()
 
-    network.method.prepare(lambda view: evaluate.extract(network, train, job.protocol, view))
+    probe = Probe(network, train, job.protocol)
+    network.method.prepare(probe)
 
     def validate() -> Metrics:
         return evaluate.score(network, validation, job.protocol)[0].means()
@@ -254,12 +265,14 @@ def _fit(
         found = validate()
         if watch:
             watch(0)
-        return Fitted(validation=found, history=[{"step": 0, **found}]), 0.0
+        row = {"step": 0, **found}
+        return Fitted(validation=found, history=[row], images_forward=probe.images), 0.0
     streams = Streams(
         *(np.random.default_rng(_seed(job, name)) for name in ("batches", "augment", "plan"))
     )
     told = watch or unwatched
     fitted = fit(network, train, validate, job.protocol, job.recipe, streams, told)
+    fitted.images_forward += probe.images
     return fitted, time.perf_counter() - started - (watch.seconds if watch else 0.0)
 
 
@@ -316,22 +329,26 @@ def _record(job: Job, **values: Any) -> JobRecord:
     )
 
 
-def _counts(network: Network, fitted: Fitted, validated: int) -> dict[str, int]:
-    """Return what a training cost in parameters and images, whatever the machine."""
-    terms = sum(p.numel() for p in network.method.terms.parameters())
-    everything = sum(p.numel() for p in network.parameters())
+def _counts(job: Job, network: Network, fitted: Fitted, validated: int) -> dict[str, int]:
+    """Return what a training cost in parameters and images, whatever the machine.
+
+    Images trained went forward and backward; images embedded went forward only, for validation
+    and for what the method asked about its training images.
+    """
     learnt = sum(p.numel() for group in network.groups() for p in group.parameters)
     return {
         "parameters_trained": learnt if fitted.images_trained else 0,
-        "parameters_deployed": everything - terms,
+        "parameters_deployed": sum(p.numel() for p in network.deployed(job.protocol.image.crop_px)),
         "images_trained": fitted.images_trained,
-        "images_embedded": validated * len(fitted.history),
+        "images_embedded": validated * len(fitted.history) + fitted.images_forward,
     }
 
 
 def _seed(job: Job, purpose: str) -> int:
     """Return a seed from names; without the method's, so that methods pair up."""
-    return seed(job.cell.dataset, job.cell.trunk, job.stage, job.number, job.fold, purpose)
+    again = ("search", job.cell.repeat) if job.cell.repeat else ()
+    place = (job.cell.dataset, job.cell.trunk, *again)
+    return seed(*place, job.stage, job.number, job.fold, purpose)
 
 
 def _explain(error: BaseException) -> str:
@@ -341,6 +358,7 @@ def _explain(error: BaseException) -> str:
 
 
 def _peak_memory_mb(device: str) -> int:
+    """Return the job's largest memory on a GPU; on a CPU its process', earlier jobs included."""
     if device.startswith("cuda"):
         return torch.cuda.max_memory_allocated(device) >> 20
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -118,6 +118,7 @@ def tags_of(study: Study, cell: CellKey, kind: str, number: str) -> dict[str, st
         "trunk": cell.trunk,
         "recipe": cell.recipe,
         "method": cell.method,
+        **({"search_repeat": str(cell.repeat)} if cell.repeat else {}),
     }
 
 

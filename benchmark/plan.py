@@ -6,7 +6,7 @@ import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -86,7 +86,7 @@ def make_cells(
                     "trunk": trunk if weights is None else f"{trunk}+{_short(known)}",
                     "weights": known,
                     "trunk_code": registry.code_digest("trunk", trunk),
-                    "recipe": asdict(registry.load("recipe", recipe)),
+                    "recipe": registry.load("recipe", recipe).values(),
                 }
                 found += [_cell(place, protocol, registry, method) for method in methods]
     return found
@@ -113,8 +113,25 @@ def key_of(
         method=cell.method,
         row=cell.row,
         trains=method.trains,
-        searched=protocol.params == "search" and method.trains and bool(method.space(cell.dataset)),
+        searched=protocol.params == "search"
+        and method.trains
+        and bool(method.space(cell.dataset, protocol.search.bounds)),
     )
+
+
+def further_search(
+    key: CellKey, cell: CellRecord, protocol: Protocol, repeat: int
+) -> tuple[CellKey, CellRecord]:
+    """Return search number ``repeat`` of a cell, counted from 0, as a cell of its own.
+
+    Its suggestions and seeds derive from its id and number, so it shares nothing with the first
+    search but the rules; the first one's id stays what it is.
+    """
+    identity = {**cell.identity, "search_repeat": repeat}
+    number = _digest_with_rules(protocol.rules_hash(), identity)
+    row = f"{cell.row} (search {repeat + 1})"
+    further = replace(key, id=number, row=row, repeat=repeat)
+    return further, replace(cell, id=number, row=row, identity=identity)
 
 
 def progress_of(study: Study, cells: Iterable[CellKey]) -> list[CellPlan]:
@@ -124,7 +141,7 @@ def progress_of(study: Study, cells: Iterable[CellKey]) -> list[CellPlan]:
 
 def stale_records(study: Study) -> int:
     """Return how many record folders belong to no cell: earlier versions of a method's code."""
-    current = {study.folder(cell) for cell in study.cells}
+    current = {study.folder(cell) for cell in study.all_cells}
     kept = {path.parent for path in (study.out / "records").glob("*/*/*/*/cell.json")}
     return len(kept - current)
 

@@ -1,91 +1,35 @@
-"""The headline table, for people: one for each dataset, trunk and recipe.
-
-Only here are fractions multiplied by 100. The frames of :mod:`benchmark.tables` hold more.
-"""
+"""The tables for people in their formats: terminal, Markdown, LaTeX; and the frames in theirs."""
 
 from __future__ import annotations
 
 import io
-import math
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console, ConsoleOptions, JustifyMethod, RenderableType, RenderResult
 from rich.table import Table
 from rich.text import Text
 
-from benchmark.statistics import ROPE
+from benchmark.headlines import NOTHING, Headline, further, headlines
 from benchmark.study import Study
-from benchmark.tables import HEADLINE_METRIC, NAMES, Tables, baselines, to_csv
+from benchmark.tables import Tables, to_csv
 from protocols.errors import InvalidInputError, unknown_name
-from protocols.protocol import Protocol, protocol_line
 
-NOTHING = "–"
 # Where a cell breaks, tried until the table fits: nowhere, at asides, before ± too.
 _BREAKS = (r"(?!)", r" (?=\(|\d+ failed)", r" (?=± |\(|\d+ failed)")
-MARKS = {"better": "▲", "worse": "▼", "equivalent": "="}
-
-Place = tuple[str, str, str]
-Row = Any  # a row of DataFrame.itertuples: its attributes are the columns
-Parts = dict[tuple[str, str], Row]  # (embedding, metric) to the row of summary
-
-
-@dataclass(frozen=True)
-class Headline:
-    """One table as words: what terminal, Markdown and LaTeX all show.
-
-    Attributes:
-        title: dataset, trunk and recipe.
-        header: column names.
-        rows: cells, best method first.
-        caption: the rules the numbers were made under, and how to read them.
-    """
-
-    title: str
-    header: tuple[str, ...]
-    rows: list[tuple[str, ...]]
-    caption: str
 
 
 def render(tables: Tables, study: Study) -> list[RenderableType]:
-    """Return a rich table for each dataset, trunk and recipe; readable from 80 columns on."""
-    return [_Fitted(headline) for headline in headlines(tables, study)]
-
-
-def headlines(tables: Tables, study: Study) -> list[Headline]:
-    """Return the headline of each dataset, trunk and recipe, in the frames' order.
-
-    Methods are sorted by their mean concatenated MAP@R. One whose seeds have not all run shows
-    no number yet (the frames have what there is) and stands last.
-    """
-    methods: dict[Place, dict[str, Parts]] = {}
-    for row in tables.summary.itertuples(index=False):
-        parts = methods.setdefault(_place(row), {}).setdefault(str(row.method), {})
-        parts[str(row.embedding), str(row.metric)] = row
-    missing = tables.runs[tables.runs["status"] == "missing"]
-    unfinished = {(_place(row), str(row.method)) for row in missing.itertuples(index=False)}
-    pairs = tables.pairs[
-        (tables.pairs["family"] == "baseline")
-        & (tables.pairs["embedding"] == "concatenated")
-        & (tables.pairs["metric"] == HEADLINE_METRIC)
-    ]
-    against = {(_place(row), str(row.method_a)): row for row in pairs.itertuples(index=False)}
-    found, of_place = [], baselines(study)
-    for place, by_method in methods.items():
-        done = {m for m, p in by_method.items() if (place, m) not in unfinished and _main(p).n}
-        baseline = of_place.get(place)
-        differences = {m: against[place, m] for m in done if baseline in done and m != baseline}
-        found.append(_headline(place, by_method, done, baseline, differences, study.protocol))
-    return found
+    """Return the headlines and what :func:`further` adds; readable from 80 columns on."""
+    return [_Fitted(table) for table in (*headlines(tables, study), *further(tables))]
 
 
 def to_format(tables: Tables, name: str) -> dict[str, bytes]:
     """Return files in format ``name``, content by file name.
 
-    ``csv`` and ``parquet`` give the four frames; ``md`` and ``latex`` give the headline tables,
+    ``csv`` and ``parquet`` give the frames; ``md`` and ``latex`` give the tables for people,
     LaTeX as a fragment that needs the package booktabs.
 
     Raises:
@@ -95,85 +39,6 @@ def to_format(tables: Tables, name: str) -> dict[str, bytes]:
     if name not in _FORMATS:
         raise unknown_name("format", name, _FORMATS)
     return _FORMATS[name](tables)
-
-
-def _headline(
-    place: Place,
-    methods: dict[str, Parts],
-    done: set[str],
-    baseline: str | None,
-    differences: dict[str, Row],
-    protocol: Protocol,
-) -> Headline:
-    def order(method: str) -> tuple[float, str]:
-        return (-_main(methods[method]).mean if method in done else 1.0, method)
-
-    rows = []
-    for method in sorted(methods, key=order):
-        name = f"{method} (baseline)" if method == baseline else method
-        numbers = _numbers(methods[method]) if method in done else [NOTHING] * 4
-        difference = [_difference(differences.get(method))] if baseline else []
-        main = _main(methods[method])
-        failed = f", {main.failed_runs} failed" if main.failed_runs else ""
-        runs = f"{main.n}/{protocol.seeds}{failed}"
-        rows.append((name, *numbers, *difference, runs, str(main.trials)))
-    notes = _notes([_main(methods[m]) for m in done], differences, len(methods))
-    return Headline(
-        f"{' · '.join(place)}: test classes, per cent",
-        (
-            *("Method", "P@1", "R-Precision", "MAP@R", "MAP@R separated"),
-            *([f"vs {baseline}"] if baseline else []),
-            *("Runs", "Trials"),
-        ),
-        rows,
-        " · ".join([protocol_line(protocol, place[1]), *notes]),
-    )
-
-
-def _numbers(parts: Parts) -> list[str]:
-    separated = parts["separated", HEADLINE_METRIC]
-    return [
-        f"{100 * parts['concatenated', 'precision_at_1'].mean:.2f}",
-        f"{100 * parts['concatenated', 'r_precision'].mean:.2f}",
-        _with_half_width(f"{100 * _main(parts).mean:.2f}", _main(parts)),
-        _with_half_width(f"{100 * separated.mean:.2f}", separated),
-    ]
-
-
-def _difference(pair: Row | None) -> str:
-    if pair is None or not pair.n:
-        return NOTHING
-    text = _with_half_width(f"{100 * pair.mean_difference:+z.2f}", pair)
-    return f"{text} {MARKS.get(pair.verdict, '')}".rstrip()
-
-
-def _with_half_width(mean: str, row: Row) -> str:
-    """Return ``mean`` with the interval's half-width in per cent, alone if there is none."""
-    half = (row.ci_high - row.ci_low) / 2
-    return mean if math.isnan(half) else f"{mean} ± {100 * half:.2f}"
-
-
-def _notes(done: list[Row], differences: dict[str, Row], methods: int) -> Iterator[str]:
-    """Yield how to read the numbers, as far as the table shows them."""
-    if done:
-        kinds = ", ".join(sorted({str(row.ci_kind) for row in done}, reverse=True))
-        low, high = min(row.n for row in done), max(row.n for row in done)
-        yield f"± {kinds}; n = {low}" + (f" to {high}" if high > low else "")
-    met = {str(pair.verdict) for pair in differences.values()}
-    if marks := [f"{mark} {word}" for word, mark in MARKS.items() if word in met]:
-        yield f"{', '.join(marks)} (margin {100 * ROPE:g} points), no mark inconclusive"
-    elif met:
-        yield "no difference is conclusive"
-    if len(done) < methods:
-        yield f"{NOTHING} unfinished or failed"
-
-
-def _main(parts: Parts) -> Row:
-    return parts["concatenated", HEADLINE_METRIC]
-
-
-def _place(row: Row) -> Place:
-    return (str(row.dataset), str(row.trunk), str(row.recipe))
 
 
 @dataclass(frozen=True)
@@ -212,7 +77,7 @@ def _rich(headline: Headline, breaks: str) -> Table:
 
 def _markdown(tables: Tables) -> dict[str, bytes]:
     parts = []
-    for headline in headlines(tables, tables.study):
+    for headline in (*headlines(tables, tables.study), *further(tables)):
         aligned = ("---", *["---:"] * (len(headline.header) - 1))
         lines = [_md_row(headline.header), f"|{'|'.join(aligned)}|", *map(_md_row, headline.rows)]
         title = f"**{_md_text(headline.title)}**"
@@ -230,7 +95,7 @@ def _md_text(text: str) -> str:
 
 def _latex(tables: Tables) -> dict[str, bytes]:
     parts = ["% In the preamble: \\usepackage{booktabs}\n"]
-    for headline in headlines(tables, tables.study):
+    for headline in (*headlines(tables, tables.study), *further(tables)):
         lines = [
             r"\begin{table}",
             r"\centering\footnotesize\setlength{\tabcolsep}{4pt}",
@@ -252,7 +117,7 @@ def _tex_row(cells: tuple[str, ...]) -> str:
 
 def _parquet(tables: Tables) -> dict[str, bytes]:
     files = {}
-    for name in NAMES:
+    for name in tables.names:
         frame, buffer = getattr(tables, name), io.BytesIO()
         text = dict.fromkeys(frame.select_dtypes("object"), "string")  # also where all is empty
         try:
@@ -277,7 +142,7 @@ _TEX = str.maketrans(
 )
 _FORMATS: dict[str, Callable[[Tables], dict[str, bytes]]] = {
     "md": _markdown,
-    "csv": lambda tables: {f"{name}.csv": to_csv(getattr(tables, name)) for name in NAMES},
+    "csv": lambda tables: {f"{name}.csv": to_csv(getattr(tables, name)) for name in tables.names},
     "latex": _latex,
     "parquet": _parquet,
 }

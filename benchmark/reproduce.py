@@ -145,7 +145,8 @@ def show_settings(console: Console, dataset: str, out: Path) -> None:
 
 def show_published(console: Console, methods: Sequence[str], dataset: str | None) -> None:
     """Print figures of the methods' own papers, each with its trunk, size and source."""
-    table = Table("method", "dataset", "trunk", "size", "metric", "per cent", "source")
+    columns = ("method", "dataset", "trunk", "size", "metric", "per cent", "caution", "source")
+    table = Table(*columns)
     for row in paper.published(methods, dataset):
         table.add_row(
             row["method"],
@@ -154,13 +155,14 @@ def show_published(console: Console, methods: Sequence[str], dataset: str | None
             row["embedding_dim"],
             row["metric"],
             row["value_percent"],
+            row["caution"] or "–",
             row["source"],
         )
     if not table.row_count:
         raise InvalidInputError(f"no published figure for {', '.join(methods) or 'these names'}")
     console.print(table, highlight=False)
     console.print(
-        "Most of these were selected on test classes, and some used cropped images: a run under "
-        "this harness's rules is expected to be lower.",
+        "Many of these were selected on test classes, and some used cropped images (caution says "
+        "where that is known): a run under this harness's rules is expected to be lower.",
         highlight=False,
     )

@@ -13,7 +13,7 @@ from benchmark.plan import Grid
 from benchmark.records import CellRecord
 from benchmark.study import CellKey, Study
 from protocols.discovery import Registry
-from protocols.errors import StoreError
+from protocols.errors import InvalidInputError, StoreError
 from protocols.protocol import Protocol
 from protocols.recipe import Recipe
 from protocols.weights import Weights
@@ -54,6 +54,7 @@ def set_up(args: argparse.Namespace) -> Setup:
     weights = parse_weights(args.weights)
     found = planning.make_cells(grid, protocol, registry, args.root, weights)
     cells = [(planning.key_of(record, protocol, registry, known), record) for record in found]
+    cells += further_searches(cells, protocol, args.search_repeats)
     keys = [key for key, _ in cells]
     study = (known or Study(args.out, protocol)).extend(keys, protocol.seeds)
     if args.device != "auto":
@@ -91,31 +92,49 @@ def read_protocol(args: argparse.Namespace, registry: Registry) -> Protocol:
     named: Protocol = registry.load("protocol", args.protocol)
     one = {"trunk": args.trunks, "recipe": args.recipes}
     single = {k: v[0] for k, v in one.items() if v is not None and len(v) == 1}
-    return named.derive(
-        trials=args.trials,
-        seeds=args.seeds,
-        params=args.params,
-        oracle_gap=args.oracle_gap or None,
-        **single,
-    )
+    words = ("trials", "seeds", "params", "bounds")
+    changes = {word: getattr(args, word) for word in words}
+    derived = named.derive(**changes, **single, oracle_gap=args.oracle_gap or None)
+    return derived.matching_cost() if args.match_cost else derived
+
+
+def further_searches(
+    cells: list[tuple[CellKey, CellRecord]], protocol: Protocol, searches: int
+) -> list[tuple[CellKey, CellRecord]]:
+    """Return the searches beyond the first of every cell that has something to search.
+
+    Raises:
+        InvalidInputError: more than one is asked for and no cell searches.
+    """
+    searched = [(key, record) for key, record in cells if key.searched]
+    if searches > 1 and not searched:
+        raise InvalidInputError(
+            f"--search-repeats {searches}: no method of this grid is searched. Leave it out, or "
+            "name a method that has hyperparameters, without --params published"
+        )
+    return [
+        planning.further_search(key, record, protocol, repeat)
+        for repeat in range(1, searches)
+        for key, record in searched
+    ]
 
 
 def check_same_rules(known: Study, protocol: Protocol) -> None:
     """Raise StoreError if the folder holds a study under other rules."""
-    here, asked = known.protocol, protocol
-    if here.oracle_gap != asked.oracle_gap:
+    if known.protocol.oracle_gap != protocol.oracle_gap:
         kind = {True: "with --oracle-gap", False: "without --oracle-gap"}
         raise StoreError(
-            f"{known.out} holds a study {kind[here.oracle_gap]}, asked for one "
-            f"{kind[asked.oracle_gap]}: its test classes are opened more often. Give this one a "
+            f"{known.out} holds a study {kind[known.protocol.oracle_gap]}, asked for one "
+            f"{kind[protocol.oracle_gap]}: its test classes are opened more often. Give this one a "
             "folder of its own with --out"
         )
-    if here.rules_hash() == asked.rules_hash():
+    if known.protocol.rules_hash() == protocol.rules_hash():
         return
+    here, asked = known.protocol.rules(), protocol.rules()
     changed = [
-        f"{name} {value!r} here, {asked.rules()[name]!r} asked for"
-        for name, value in here.rules().items()
-        if value != asked.rules()[name]
+        f"{name} {here.get(name)!r} here, {asked.get(name)!r} asked for"
+        for name in {**here, **asked}
+        if here.get(name) != asked.get(name)
     ]
     raise StoreError(
         f"{known.out} holds a study under other rules ({'; '.join(changed)}). Rows of the two "

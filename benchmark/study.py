@@ -25,7 +25,8 @@ class CellKey:
 
     ``row`` is the name its table row carries (``pretrained`` for the untouched trunk where it
     has weights); ``trains`` is False for such a reference row, ``searched`` for a method
-    without hyperparameters.
+    without hyperparameters. ``repeat`` is 0 but for another search of the same cell
+    (``--search-repeats``), which has an id, seeds, a choice and runs of its own.
     """
 
     id: str
@@ -36,6 +37,7 @@ class CellKey:
     row: str
     trains: bool = True
     searched: bool = True
+    repeat: int = 0
 
     @cached_property
     def path(self) -> str:
@@ -51,21 +53,47 @@ class CellKey:
 
 @dataclass(frozen=True)
 class Study:
-    """What an output folder holds."""
+    """What an output folder holds.
+
+    Attributes:
+        out: the folder.
+        protocol: the rules of all its cells.
+        cells: the grid, in order; each stands for its first search.
+        repeats: further searches of some of the cells.
+    """
 
     out: Path
     protocol: Protocol
     cells: tuple[CellKey, ...] = ()
+    repeats: tuple[CellKey, ...] = ()
+
+    @property
+    def all_cells(self) -> tuple[CellKey, ...]:
+        """Return the cells and their further searches: all that has records."""
+        return (*self.cells, *self.repeats)
+
+    def searches(self, cell: CellKey) -> list[CellKey]:
+        """Return the cell and its further searches, in order."""
+        return [cell, *(other for other in self.repeats if other.axes == cell.axes)]
 
     def extend(self, cells: Sequence[CellKey], seeds: int) -> Study:
         """Return the study with more cells and at least ``seeds`` seeds.
 
         A cell at the same place in the grid, of an earlier version of its method's code, is
-        replaced: its records stay on disk and leave the tables.
+        replaced: its records stay on disk and leave the tables, and so do its further searches.
         """
-        merged = {cell.axes: cell for cell in (*self.cells, *cells)}
-        protocol = replace(self.protocol, seeds=max(self.protocol.seeds, seeds))
-        return replace(self, protocol=protocol, cells=tuple(merged[k] for k in sorted(merged)))
+        given = [cell for cell in cells if not cell.repeat]
+        merged = {cell.axes: cell for cell in (*self.cells, *given)}
+        kept = {cell.axes for cell in self.cells if merged[cell.axes].id == cell.id}
+        again = [cell for cell in self.repeats if cell.axes in kept]
+        again += [cell for cell in cells if cell.repeat]
+        further = {(*cell.axes, cell.repeat): cell for cell in again}
+        return replace(
+            self,
+            protocol=replace(self.protocol, seeds=max(self.protocol.seeds, seeds)),
+            cells=tuple(merged[k] for k in sorted(merged)),
+            repeats=tuple(further[k] for k in sorted(further)),
+        )
 
     def save(self) -> None:
         """Write ``study.json``."""
@@ -73,7 +101,7 @@ class Study:
             "protocol": asdict(self.protocol),
             "protocol_hash": self.protocol.hash(),
             "rules_hash": self.protocol.rules_hash(),
-            "cells": [asdict(cell) for cell in self.cells],
+            "cells": [asdict(cell) for cell in self.all_cells],
         }
         text = json.dumps(body, indent=1, sort_keys=True) + "\n"
         path = self.out / FILE
@@ -147,7 +175,8 @@ def load(out: Path) -> Study | None:
             f"{path} is damaged ({error}). Delete that one file and run the command again: "
             "the records beside it are kept and used"
         ) from error
-    return Study(out, protocol, cells)
+    first = tuple(cell for cell in cells if not cell.repeat)
+    return Study(out, protocol, first, tuple(cell for cell in cells if cell.repeat))
 
 
 def _protocol(body: dict[str, Any]) -> Protocol:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -44,7 +45,9 @@ def run(args: argparse.Namespace) -> int:
         plans = planning.progress_of(setup.study, setup.asked)
         tracker = open_tracker(console, setup.study, plans)
         if any(item.state != "done" for item in plans):
-            work(console, with_device(setup), plans, tracker)
+            setup = with_device(setup)
+            check_trunks(setup, plans)
+            work(console, setup, plans, tracker)
         else:
             console.print(f"nothing left to do in {setup.study.out}", highlight=False)
             setup.study.save()
@@ -55,11 +58,16 @@ def run(args: argparse.Namespace) -> int:
 
 def plan(args: argparse.Namespace) -> int:
     """Print the grid, each cell's state, jobs left and the expected time."""
+    if getattr(args, "detect", None):
+        from benchmark.detect import detect
+
+        return detect(args)
     console, setup = Console(), set_up(args)
     plans = planning.progress_of(setup.study, setup.asked)
     seconds: dict[str, float] = {}
     if any(item.jobs_left for item in plans):
         setup = with_device(setup)
+        check_trunks(setup, plans)
         with engine_for(setup, min(2, setup.workers)) as engine:
             seconds = expected_seconds(setup, plans, engine)
     show_plan(console, setup, plans, seconds)
@@ -82,6 +90,17 @@ def work(console: Console, setup: Setup, plans: list[CellPlan], tracker: Tracker
         with Progress(console, plans, study.out / "log.txt", setup.workers, job_s) as progress:
             coordinator = Coordinator(study, job_maker(setup), space_of(setup), tracker, progress)
             schedule.run(coordinator.flows(setup.asked), engine)
+
+
+def check_trunks(setup: Setup, plans: list[CellPlan]) -> None:
+    """Raise InvalidInputError if a trunk cannot give what a method wants; nothing has started."""
+    from benchmark.job import serving_trunk
+    from protocols.method import Wants
+
+    make = job_maker(setup)
+    for item in plans:
+        if item.jobs_left and setup.registry.load("method", item.cell.method).wants != Wants():
+            serving_trunk(replace(make(item.cell, "search", 0, 0, {}), weights=None))
 
 
 def open_tracker(console: Console, study: Study, plans: list[CellPlan]) -> Tracker:
@@ -127,7 +146,7 @@ def job_maker(setup: Setup) -> JobMaker:
             source=setup.sources[cell.dataset],
             device=setup.device,
             weights=setup.weights,
-            plugins=tuple(setup.registry.plugins.values()),
+            plugins=setup.registry.plugins,
         )
 
     return make
@@ -137,7 +156,8 @@ def space_of(setup: Setup) -> Callable[[CellKey], Space]:
     """Return what looks up a cell's search space."""
 
     def look_up(cell: CellKey) -> Space:
-        space: Space = setup.registry.load("method", cell.method).space(cell.dataset)
+        method = setup.registry.load("method", cell.method)
+        space: Space = method.space(cell.dataset, setup.study.protocol.search.bounds)
         return space
 
     return look_up
@@ -177,7 +197,7 @@ def show_plan(
     study = setup.study
     table = Table(title=protocol_line(study.protocol), title_justify="left", title_style="bold")
     for column in ("Method", "Dataset", "Trunk", "Recipe", "State"):
-        table.add_column(column)
+        table.add_column(column, overflow="fold")  # a name cut short could be another's
     for column in ("Trials", "Runs", "Jobs left"):
         table.add_column(column, justify="right")
     for item in plans:
@@ -214,7 +234,7 @@ def write_outputs(study: Study) -> list[Path]:
 
     frames, folder = tables.frames(study), study.out / "tables"
     tables.write(frames, folder)
-    return [*(folder / f"{name}.csv" for name in tables.NAMES), report.write(study, frames)]
+    return [*(folder / f"{name}.csv" for name in frames.names), report.write(study, frames)]
 
 
 def show_results(console: Console, setup: Setup) -> int:

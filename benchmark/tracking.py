@@ -211,7 +211,7 @@ class _Copy:
 
     def catch_up(self) -> None:
         """Add all that is on disk and not in MLflow."""
-        for cell in self.study.cells:
+        for cell in self.study.all_cells:
             self._catch_up(cell)
 
     def add(self, cell: CellKey, record: Shown) -> None:
@@ -371,7 +371,7 @@ class _Copy:
 
 def _stamp(study: Study, uri: str) -> dict[str, str | int]:
     """Return what ``mirrored.json`` holds when all records on disk are in MLflow."""
-    folders = [study.folder(cell) for cell in study.cells]
+    folders = [study.folder(cell) for cell in study.all_cells]
     names = sorted(str(p.relative_to(study.out)) for f in folders for p in f.glob("*.json"))
     return {"uri": _shown(uri), "records": len(names), "digest": digest(names, 16)}
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import itertools
 import math
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.optim import Optimizer
 
@@ -41,11 +43,27 @@ class Streams:
 
 
 @dataclass
+class Probe:
+    """What a method may ask about the training images; counts the images that this takes."""
+
+    network: Network
+    train: Split
+    protocol: Protocol
+    images: int = 0
+
+    def __call__(self, view: str) -> NDArray[np.float32]:
+        """Return (N, d) rows of a view in index order, in eval mode."""
+        self.images += len(self.train)
+        return extract(self.network, self.train, self.protocol, view)
+
+
+@dataclass
 class Fitted:
     """What a training leaves behind; the network itself then holds the best weights.
 
     ``candidate`` says which weights those are: the ``raw`` ones of ``best_step``, or the
-    ``averaged`` ones.
+    ``averaged`` ones. Images trained went forward and backward; ``images_forward`` went forward
+    only, for the method's plans and for statistics after averaging.
     """
 
     steps: int = 0
@@ -54,6 +72,7 @@ class Fitted:
     validation: Metrics = field(default_factory=dict)
     history: list[Metrics] = field(default_factory=list)
     images_trained: int = 0
+    images_forward: int = 0
 
 
 def fit(
@@ -68,8 +87,9 @@ def fit(
     """Train ``network`` and leave it with the weights that validated best.
 
     The untrained network at step 0 is a candidate. Training stops after ``max_steps``, or when
-    more than ``patience`` validations in a row bring no improvement. Under a recipe with
-    averaging, the averaged weights are a further candidate, validated once at the end.
+    more than ``patience`` validations in a row bring no improvement, or at the first validation
+    after the protocol's ``budget_s`` where it has one. Under a recipe with averaging, the averaged
+    weights are a further candidate, validated once at the end.
 
     Args:
         network: on its device; changed in place.
@@ -83,14 +103,17 @@ def fit(
 
     Raises:
         NonFiniteError: a term became NaN or infinite; the message names it.
+        InvalidInputError: a recipe with averaging under a budget in seconds.
     """
+    started, budget_s = time.perf_counter(), _seconds(protocol, recipe)
     schedule, fitted = Schedule(recipe, protocol.pace), Fitted()
     optimizer = make_optimizer(recipe, network.groups())
     base_rates = [group["lr"] for group in optimizer.param_groups]
     average = Average(network) if recipe.averaging else None
     labels = contiguous(train.labels)
     best: dict[str, Tensor] = {}
-    draws = draw_batches(network, train, labels, protocol, streams)
+    probe = Probe(network, train, protocol)
+    draws = draw_batches(probe, labels, streams)
     sums: dict[str, Tensor] = {}
 
     for step in itertools.count():
@@ -99,12 +122,12 @@ def fit(
         if schedule.validates(step):
             fitted.history.append(_validated(step, sums, step - fitted.steps, validate))
             fitted.steps, sums = step, {}
-            watch(step)
+            started += _took(watch, step)
             if improves(fitted.history, protocol.selection_metric):
                 fitted.best_step, fitted.validation = step, _metrics_of(fitted.history[-1])
                 best = {k: v.detach().clone() for k, v in network.state_dict().items()}
             schedule.note_validation(step, fitted.best_step)
-            if step >= schedule.last:
+            if step >= schedule.last or time.perf_counter() - started > budget_s:
                 break
 
         for group, rate in zip(optimizer.param_groups, base_rates, strict=True):
@@ -115,20 +138,57 @@ def fit(
         for name, value in losses.items():  # summed on the device: no waiting for it
             sums[name] = sums.get(name, value.new_zeros(())) + value.detach()
         fitted.images_trained += len(draw.index)
+        fitted.images_forward = probe.images
 
     if average:
-        average.load_into(network)
-        passes = itertools.islice(draws, protocol.pace.steps_per_epoch)
-        renew_batch_norm(network, (_images(network, train, d, protocol, streams) for d in passes))
-        averaged = {"step": fitted.steps, "averaged": average.count, **validate()}
-        fitted.history.append(averaged)
+        passes = list(itertools.islice(draws, protocol.pace.steps_per_epoch))
+        fitted.images_forward = probe.images + sum(len(draw.index) for draw in passes)
+        images = (_images(network, train, draw, protocol, streams) for draw in passes)
+        averaged_is_best = _averaged_is_best(average, network, images, validate, protocol, fitted)
         watch(fitted.steps)
-        if improves(fitted.history, protocol.selection_metric):
-            fitted.best_step, fitted.validation = fitted.steps, _metrics_of(averaged)
-            fitted.candidate = "averaged"
+        if averaged_is_best:
             return fitted
     network.load_state_dict(best)
     return fitted
+
+
+def _took(watch: Callable[[int], None], step: int) -> float:
+    """Tell ``watch`` and return the seconds it took: they belong to no training's budget."""
+    started = time.perf_counter()
+    watch(step)
+    return time.perf_counter() - started
+
+
+def _averaged_is_best(
+    average: Average,
+    network: Network,
+    images: Iterator[Tensor],
+    validate: Callable[[], Metrics],
+    protocol: Protocol,
+    fitted: Fitted,
+) -> bool:
+    """Load and validate the averaged weights, note the result, return whether they won."""
+    average.load_into(network)
+    renew_batch_norm(network, images)
+    averaged = {"step": fitted.steps, "averaged": average.count, **validate()}
+    fitted.history.append(averaged)
+    if not improves(fitted.history, protocol.selection_metric):
+        return False
+    fitted.best_step, fitted.validation = fitted.steps, _metrics_of(averaged)
+    fitted.candidate = "averaged"
+    return True
+
+
+def _seconds(protocol: Protocol, recipe: Recipe) -> float:
+    """Return the budget in seconds, infinite where only steps count."""
+    if protocol.budget_s is None:
+        return math.inf
+    if recipe.averaging:
+        raise InvalidInputError(
+            f"recipe {recipe.name!r} averages over the last steps of a budget; a budget in seconds "
+            "does not know them. Leave out --match-cost"
+        )
+    return protocol.budget_s
 
 
 def _update(
@@ -167,24 +227,20 @@ def train_step(
 
 
 def draw_batches(
-    network: Network,
-    train: Split,
-    labels: np.ndarray[tuple[int], np.dtype[np.int64]],
-    protocol: Protocol,
-    streams: Streams,
+    probe: Probe, labels: np.ndarray[tuple[int], np.dtype[np.int64]], streams: Streams
 ) -> Iterator[Draw]:
     """Yield batches without end: the method's plan, epoch by epoch, or the protocol's sampler."""
-    per_class = protocol.images_per_class(network.method.draws)
+    method, protocol = probe.network.method, probe.protocol
+    per_class = protocol.images_per_class(method.draws)
     draw = batches.SAMPLERS[protocol.sampler]
     sampler = draw(labels, protocol.batch_size, per_class, streams.batches)
     for epoch in itertools.count():
-        plan = network.method.plan(
-            epoch, lambda view: extract(network, train, protocol, view), streams.plan
-        )
+        plan = method.plan(epoch, probe, streams.plan)
+        steps = protocol.pace.steps_per_epoch
         if plan is None:
-            yield from (Draw(index) for index in sampler)
+            yield from (Draw(index) for index in itertools.islice(sampler, steps))
         else:
-            yield from _planned(plan, epoch, len(train), protocol.pace.steps_per_epoch)
+            yield from _planned(plan, epoch, labels, steps)
 
 
 def contiguous(
@@ -205,15 +261,21 @@ def _images(
     return images.contiguous(memory_format=torch.channels_last)
 
 
-def _planned(plan: object, epoch: int, images: int, steps: int) -> Iterator[Draw]:
+def _planned(
+    plan: object, epoch: int, labels: np.ndarray[tuple[int], np.dtype[np.int64]], steps: int
+) -> Iterator[Draw]:
     """Yield ``steps`` checked draws of one epoch's plan."""
-    given = 0
+    given, images = 0, len(labels)
     for draw in itertools.islice(plan, steps):  # type: ignore[call-overload]
         index = np.asarray(draw.index)
         if not index.size or index.min() < 0 or index.max() >= images:
             raise InvalidInputError(
                 f"plan of epoch {epoch}: a batch of {index.size} positions, expected some in "
                 f"0..{images - 1}"
+            )
+        if len(np.unique(labels[index])) < 2:
+            raise InvalidInputError(
+                f"plan of epoch {epoch}: a batch of one class only, expected two or more"
             )
         given += 1
         yield draw

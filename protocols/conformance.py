@@ -13,7 +13,7 @@ import functools
 import itertools
 import math
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from copy import deepcopy
 from dataclasses import replace
 from typing import Any
@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from protocols.errors import BenchmarkError
-from protocols.method import Batch, Features, Method, TrainSpec
+from protocols.method import Batch, Draw, Features, Method, TrainSpec, reached
 from protocols.metrics import retrieval
 from protocols.space import Settings, declared, defaults
 
@@ -171,6 +171,8 @@ def check_every_setting_matters(method: type[Method]) -> None:
     space = declared(method)
     bases = [defaults(space), *corners(method)]
     for name, parameter in space.items():
+        if len(parameter.corners()) == 1:  # fixed, and stated so that it is recorded
+            continue
         alive = any(
             _fingerprint(method, {**base, name: value})
             != _fingerprint(method, {**base, name: parameter.default})
@@ -198,7 +200,7 @@ def check_eval_is_deterministic(method: type[Method]) -> None:
 
 @_keeps_random_state
 def check_deploys_without_terms(method: type[Method]) -> None:
-    """Without its terms (what only training needs) the embedding is the same, bit for bit."""
+    """Without its terms and what else only training needs the embedding is the same bits."""
     built = build(method).eval()
     bare = deepcopy(built)
     bare.terms = torch.nn.ModuleList()
@@ -206,6 +208,12 @@ def check_deploys_without_terms(method: type[Method]) -> None:
         full = built(as_features(toy_features()))["embedding"]
         kept = bare(as_features(toy_features()))["embedding"]
     assert torch.equal(full, kept), "the embedding changes when the loss terms are removed"
+    deployed = reached(built, lambda: built(as_features(toy_features()))["embedding"])
+    with torch.no_grad():
+        for parameter in set(built.parameters()) - set(deployed):
+            parameter.fill_(torch.nan)
+        kept = built(as_features(toy_features()))["embedding"]
+    assert torch.equal(full, kept), "the embedding depends on a parameter that is cut off from it"
 
 
 @_keeps_random_state
@@ -364,7 +372,8 @@ def _fingerprint(method: type[Method], settings: Settings) -> tuple[object, ...]
     built = build(method, settings)
     rates = [(g.name, g.lr, g.lr_factor, g.decay) for g in built.groups()]
     views = built(as_features(toy_features()))
-    batches = [toy_batch(), replace(toy_batch(), step=SPEC.steps - 1, epoch=9)]
+    when = (0, SPEC.steps * 3 // 10, SPEC.steps - 1)  # a method may go through phases
+    batches = [replace(toy_batch(), step=s, epoch=s // SPEC.steps_per_epoch) for s in when]
     losses = [v.item() for b in batches for v in built.losses(views, b).values()]
     plan = built.plan(0, lambda view: np.zeros((ROWS, 2), np.float32), np.random.default_rng(0))
     drawn = plan and [np.asarray(d.index).tolist() for d in itertools.islice(plan, 3)]
@@ -373,10 +382,21 @@ def _fingerprint(method: type[Method], settings: Settings) -> tuple[object, ...]
 
 def _train(built: Method, steps: int) -> None:
     optimizer = torch.optim.Adam([p for p in built.parameters() if p.requires_grad], lr=1e-2)
-    for _ in range(steps):
+    for step, draw in zip(range(steps), _toy_draws(built)):  # noqa: B905 - draws have no end
+        index = torch.as_tensor(np.asarray(draw.index))
+        batch = Batch(toy_labels()[index], index, draw.group, step, step // SPEC.steps_per_epoch)
         optimizer.zero_grad()
-        loss_of(built, toy_features(), toy_batch()).backward()  # type: ignore[no-untyped-call]
+        loss_of(built, toy_features()[index], batch).backward()  # type: ignore[no-untyped-call]
         optimizer.step()
+
+
+def _toy_draws(built: Method) -> Iterator[Draw]:
+    """Yield batches without end: the method's plan, or else all toy images."""
+    rng = np.random.default_rng(0)
+    for epoch in itertools.count():
+        plan = built.plan(epoch, lambda view: _probed(built, view), rng)
+        whole = itertools.repeat(Draw(range(ROWS)))
+        yield from itertools.islice(whole if plan is None else plan, SPEC.steps_per_epoch)
 
 
 def _toy_map_at_r(built: Method) -> float:

@@ -47,23 +47,30 @@ class Registry:
     """The names that are known: shipped ones, installed plugins, and files given by path.
 
     Args:
-        plugins: plugin files; the stem of each is its method's name.
+        plugins: plugin files; the stem of each is the name of what it holds: a protocol or a
+            recipe where the file sets PROTOCOL or RECIPE, otherwise a method.
     """
 
     def __init__(self, plugins: tuple[Path, ...] = ()) -> None:
-        self.plugins: dict[str, Path] = {}
+        self._files: dict[tuple[str, str], Path] = {}
         for path in plugins:
             if not path.is_file():
                 raise PluginError(f"plugin {str(path)!r}: no such file")
-            if path.stem in self.plugins or path.stem in self._shipped("method"):
+            kind = _kind_of(path)
+            if (kind, path.stem) in self._files or path.stem in self._shipped(kind):
                 raise PluginError(
-                    f"plugin {str(path)!r}: a method {path.stem!r} exists already; rename the file"
+                    f"plugin {str(path)!r}: a {kind} {path.stem!r} exists already; rename the file"
                 )
-            self.plugins[path.stem] = path.resolve()
+            self._files[kind, path.stem] = path.resolve()
+
+    @property
+    def plugins(self) -> tuple[Path, ...]:
+        """Return the plugin files, absolute."""
+        return tuple(self._files.values())
 
     def names(self, kind: str) -> list[str]:
         """Return the known names of ``kind``, sorted, without arguments; see :meth:`usage`."""
-        own = set(self.plugins) if kind == "method" else set()
+        own = {name for held, name in self._files if held == kind}
         return sorted({*self._shipped(kind), *self._installed(kind), *own})
 
     def usage(self, kind: str, name: str) -> str:
@@ -101,8 +108,8 @@ class Registry:
         self.check(kind, name)
         name = self._known(kind, name)
         try:
-            if kind == "method" and name in self.plugins:
-                return _import_file(self.plugins[name])
+            if (kind, name) in self._files:
+                return _import_file(self._files[kind, name])
             if name in self._shipped(kind):
                 return importlib.import_module(_module_name(kind, name))
             return importlib.import_module(self._installed(kind)[name].module)
@@ -116,8 +123,8 @@ class Registry:
     def source(self, kind: str, name: str) -> Path:
         """Return the file that holds ``name``, found without running it."""
         name = self._known(kind, name)
-        if kind == "method" and name in self.plugins:
-            return self.plugins[name]
+        if (kind, name) in self._files:
+            return self._files[kind, name]
         module = (
             _module_name(kind, name)
             if name in self._shipped(kind)
@@ -134,8 +141,8 @@ class Registry:
     def code_digest(self, kind: str, name: str) -> str:
         """Return 12 hex digits over the file's code: comments, layout and docstrings aside.
 
-        What it shares with its neighbours counts too: files ``_name.py`` beside it that it
-        imports, and that those import.
+        What it shares with its neighbours counts too: files beside it that it imports, and that
+        those import.
         """
         trees = [self._parse(kind, name)]
         if self._known(kind, name) in self._shipped(kind):
@@ -208,7 +215,7 @@ class Registry:
         return tuple(p for group in _GROUP.values() for p in entry_points(group=group))
 
     def _is_shipped_fault(self, kind: str, name: str) -> bool:
-        return name in self._shipped(kind) and name not in self.plugins
+        return name in self._shipped(kind) and (kind, name) not in self._files
 
 
 def _module_name(kind: str, name: str) -> str:
@@ -219,6 +226,22 @@ def _module_name(kind: str, name: str) -> str:
 def load(kind: str, name: str) -> Any:
     """Return the object called ``name`` among what ships and what is installed."""
     return Registry().load(kind, name)
+
+
+def _kind_of(path: Path) -> str:
+    """Return what a plugin file holds, read without running it."""
+    try:
+        body = ast.parse(path.read_text(encoding="utf-8")).body
+    except (OSError, SyntaxError, ValueError):  # whoever asks for it is told what is wrong
+        return "method"
+    assigned = {
+        target.id
+        for node in body
+        if isinstance(node, ast.Assign)
+        for target in node.targets
+        if isinstance(target, ast.Name)
+    }
+    return next((word.lower() for word in ("PROTOCOL", "RECIPE") if word in assigned), "method")
 
 
 def _import_file(path: Path) -> ModuleType:
@@ -280,13 +303,13 @@ def _bind(module: ModuleType, argument: str) -> SimpleNamespace:
 
 
 def _shared(folder: str, tree: ast.Module) -> Iterator[ast.Module]:
-    """Yield the code of private files in ``folder`` that ``tree`` imports, each once."""
+    """Yield the code of files in ``folder`` that ``tree`` imports, each once."""
     seen, waiting = set(), [tree]
     while waiting:
         for node in ast.walk(waiting.pop()):
             module = (node.module or "") if isinstance(node, ast.ImportFrom) else ""
             package, _, name = module.rpartition(".")
-            if package != f"protocols.{folder}" or not name.startswith("_") or name in seen:
+            if package != f"protocols.{folder}" or name in seen:
                 continue
             seen.add(name)
             waiting.append(ast.parse((_ROOT / folder / f"{name}.py").read_text("utf-8")))

@@ -7,8 +7,10 @@ schedule, the validation classes or the test classes: those belong to the runner
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import ClassVar, Literal, NamedTuple
 
 import numpy as np
@@ -58,6 +60,7 @@ class TrainSpec:
     batch_size: int
     steps: int  # the longest a training may last
     steps_per_epoch: int
+    images_per_class: int = 4  # in a batch of the kind the method draws
 
 
 @dataclass(frozen=True)
@@ -152,6 +155,8 @@ class Method(nn.Module):
         paper: where the method was published.
         paper_name: its name in :mod:`protocols.paper`, for the Reality Check's own methods; on
             the paper's datasets they are searched within the paper's bounds.
+        published: settings its authors used on a dataset, by the dataset's name; where there
+            are some, the search there begins with them in place of the defaults.
         version: raise it when a fix moves the method's numbers.
         draws: ``pairs`` (several images of each class in a batch) or ``classes`` (as many
             classes as fit); the protocol says how many images of a class that means.
@@ -162,6 +167,7 @@ class Method(nn.Module):
 
     paper: ClassVar[str] = ""
     paper_name: ClassVar[str] = ""
+    published: ClassVar[Mapping[str, Settings]] = MappingProxyType({})
     version: ClassVar[int] = 1
     draws: ClassVar[Literal["pairs", "classes"]] = "pairs"
     trains: ClassVar[bool] = True
@@ -179,12 +185,17 @@ class Method(nn.Module):
             raise PluginError(f"{type(self).__name__}: terms named {names}, expected distinct")
 
     @classmethod
-    def space(cls, dataset: str) -> Space:
+    def space(cls, dataset: str, bounds: Literal["wide", "narrow"] = "wide") -> Space:
         """Return what the search may vary on ``dataset``.
 
-        That is all that is declared, except for the Reality Check's methods on its datasets.
+        That is all that is declared, except for the Reality Check's methods on its datasets:
+        those have the paper's bounds, see :func:`protocols.paper.search_space`.
         """
-        return _paper_space(cls, dataset) or declared(cls)
+        found = _paper_space(cls, dataset, bounds) or declared(cls)
+        for name, value in cls.published.get(dataset, {}).items():
+            found[name] = copy(found[name])
+            found[name].default = found[name].accept(value)
+        return found
 
     def make_head(self, spec: TrainSpec) -> nn.Module:
         """Return the head; the default is one linear embedding layer with bias."""
@@ -232,12 +243,37 @@ class Method(nn.Module):
         return [term for term in self.terms if isinstance(term, Term)]
 
 
-def _paper_space(cls: type[Method], dataset: str) -> Space:
+def reached(module: nn.Module, output: Callable[[], Tensor]) -> list[nn.Parameter]:
+    """Return the parameters of ``module`` that ``output()`` depends on, as autograd saw it.
+
+    Nothing is declared, so nothing can be declared wrongly: with all other parameters lost the
+    output would be the same.
+    """
+    frozen = [p for p in module.parameters() if not p.requires_grad]
+    for parameter in frozen:
+        parameter.requires_grad_(True)  # or autograd would not write it down
+    with torch.enable_grad():
+        start = output().grad_fn
+    for parameter in frozen:
+        parameter.requires_grad_(False)
+    seen: set[object] = set()
+    waiting = [start]
+    while waiting:
+        node = waiting.pop()
+        if node is not None and node not in seen:
+            seen.add(node)
+            waiting += [before for before, _ in node.next_functions]
+    found = {id(getattr(node, "variable", None)) for node in seen}
+    return [p for p in module.parameters() if id(p) in found]
+
+
+def _paper_space(cls: type[Method], dataset: str, bounds: Literal["wide", "narrow"]) -> Space:
     """Return the paper's search space in ``cls``'s own descriptors; empty if it has none."""
     if not cls.paper_name:
         return {}
     own, found = declared(cls), Space()
-    for name, (low, high, log) in paper.search_space(cls.paper_name, dataset).items():
+    ends = paper.search_space(cls.paper_name, dataset, bounds=bounds)
+    for name, (low, high, log) in ends.items():
         default = min(max(own[name].default, low), high)
         if isinstance(own[name], Integer):
             found[name] = Integer(int(low), int(high), default=int(default), log=log)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from protocols.method import Group, Method
+from protocols.method import Group, Method, reached
 from protocols.recipe import BatchNormPolicy
 from protocols.trunk import Trunk
 
@@ -46,6 +47,15 @@ class Network(nn.Module):
         """Return every trainable parameter in exactly one group, the trunk's first."""
         trunk = [p for p in self.trunk.parameters() if p.requires_grad]
         return [Group("trunk", trunk), *self.method.groups()]
+
+    def deployed(self, side: int) -> list[nn.Parameter]:
+        """Return the parameters that an embedding of square images of ``side`` px needs."""
+        mode, device = self.training, next(self.parameters()).device
+        self.eval()
+        pixels = torch.zeros(2, 3, side, side, device=device)
+        found = reached(self, lambda: self(pixels)["embedding"])
+        self.train(mode)
+        return found
 
     def _trunk_norms(self) -> list[_BatchNorm]:
         return [m for m in self.trunk.modules() if isinstance(m, _BatchNorm)]

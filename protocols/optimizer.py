@@ -24,6 +24,11 @@ def make_optimizer(recipe: Recipe, groups: list[Group]) -> Optimizer:
     ]
     if recipe.optimizer == "rmsprop":
         return torch.optim.RMSprop(settings, lr=recipe.lr, momentum=recipe.momentum)
-    family = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[recipe.optimizer]
+    families: dict[str, type[Optimizer]] = {
+        "adam": torch.optim.Adam,
+        "adamw": torch.optim.AdamW,
+        "radam": torch.optim.RAdam,
+    }
+    family: Any = families[recipe.optimizer]
     optimizer: Optimizer = family(settings, lr=recipe.lr)
     return optimizer

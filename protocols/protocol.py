@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
+from protocols.errors import InvalidInputError
+
 
 @dataclass(frozen=True)
 class ImagePipeline:
@@ -53,6 +55,8 @@ class SearchRule:
         trials: completed trials of each cell; the first is the authors' defaults.
         sampler: ``tpe``, ``gp`` or ``random`` (Optuna's).
         startup_trials: trials before the sampler starts to model, quasi-random under gp.
+        bounds: of the Reality Check's methods on its datasets: ``wide`` is where the paper's
+            searches ended, ``narrow`` where they began.
         failed_score: score of a trial that diverged or failed; it counts as completed.
         max_failures_in_a_row: a cell stops searching after so many.
     """
@@ -60,6 +64,7 @@ class SearchRule:
     trials: int
     sampler: Literal["tpe", "gp", "random"] = "tpe"
     startup_trials: int = 5
+    bounds: Literal["wide", "narrow"] = "wide"
     failed_score: float = 0.0
     max_failures_in_a_row: int = 3
 
@@ -94,6 +99,10 @@ class Protocol:
         eval_batch: images in an evaluation batch (sums depend on it).
         retries: further attempts at a job that crashed or ran out of memory or time.
         timeout_s: seconds after which a job counts as hung.
+        match_cost_s: seconds of training for every method under ``--match-cost``; None where
+            the protocol compares by steps only.
+        budget_s: those seconds where they hold: training ends at the first validation after
+            them, if not earlier. The bits then depend on the machine.
         oracle_gap: final runs also score the test classes at every validation, to report what
             selecting on them would have claimed. It moves no other number, so it is no rule,
             but it opens the test classes more often, so the hash tells.
@@ -127,6 +136,8 @@ class Protocol:
     eval_batch: int = 256
     retries: int = 1
     timeout_s: float = 86400.0
+    match_cost_s: float | None = None
+    budget_s: float | None = None
     oracle_gap: bool = False
     label: str = ""
     overrides: Mapping[str, int | str] = field(default_factory=dict)
@@ -140,10 +151,10 @@ class Protocol:
 
         Left out are words for people, and what only adds rows, columns or repeats: the grid's
         axes, the number of seeds, the oracle gap. Two folders with equal rules can be
-        continued from one another.
+        continued from one another. A budget in seconds is named only where it holds.
         """
-        wordless = ("summary", "label", "overrides", "datasets", "trunk", "recipe", "seeds")
-        aside = (*wordless, "oracle_gap")
+        aside = ["summary", "label", "overrides", "datasets", "trunk", "recipe", "seeds"]
+        aside += ["oracle_gap", "match_cost_s", *(["budget_s"] if self.budget_s is None else [])]
         return {k: v for k, v in asdict(self).items() if k not in aside}
 
     def hash(self) -> str:
@@ -163,14 +174,30 @@ class Protocol:
         """Return how many images of a class stand in a batch of a ``pairs|classes`` method."""
         return self.pair_images_per_class if draws == "pairs" else self.class_images_per_class
 
+    def matching_cost(self) -> Protocol:
+        """Return this protocol with its budget in seconds of training.
+
+        Raises:
+            InvalidInputError: the protocol has no such budget.
+        """
+        if self.match_cost_s is None:
+            raise InvalidInputError(
+                f"--match-cost: protocol {self.name!r} gives every method the same steps, not the "
+                "same seconds. Leave it out, or use a protocol that states match_cost_s"
+            )
+        seconds = f"{self.match_cost_s:g} s of training"
+        overrides = {**self.overrides, "match_cost": seconds}
+        return replace(self, budget_s=self.match_cost_s, overrides=overrides)
+
     def derive(self, **changes: int | str | None) -> Protocol:
-        """Return this protocol with trials, seeds, params, trunk, recipe or oracle gap replaced.
+        """Return this protocol with some of its numbers or names replaced.
 
         What differs from the named protocol is kept in ``overrides`` for people to see; None
         and values that change nothing are left out.
         """
         current: dict[str, int | str] = {
             "trials": self.search.trials,
+            "bounds": self.search.bounds,
             "seeds": self.seeds,
             "params": self.params,
             "trunk": self.trunk,
@@ -180,9 +207,9 @@ class Protocol:
         new = {k: v for k, v in changes.items() if v is not None and v != current[k]}
         if not new:
             return self
-        direct: dict[str, Any] = {k: v for k, v in new.items() if k != "trials"}
-        if "trials" in new:
-            direct["search"] = replace(self.search, trials=int(new["trials"]))
+        searched: dict[str, Any] = {k: new[k] for k in ("trials", "bounds") if k in new}
+        direct: dict[str, Any] = {k: v for k, v in new.items() if k not in searched}
+        direct["search"] = replace(self.search, **searched)
         return replace(self, **direct, overrides={**self.overrides, **new})
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
 
 from protocols.errors import InvalidInputError
 from protocols.protocol import Pace
@@ -44,24 +44,42 @@ class Averaging:
 
 
 @dataclass(frozen=True)
+class Decay:
+    """A rate that falls exponentially, from 1 to ``factor``, and stays there.
+
+    Attributes:
+        start, end: shares of max_steps between which it falls; equal for one drop.
+        factor: of every group's own rate in the end.
+    """
+
+    start: float
+    end: float
+    factor: float
+
+
+@dataclass(frozen=True)
 class Recipe:
     """How parameters move. A method never sees it.
 
     Attributes:
-        optimizer: ``adam``, ``adamw`` or ``rmsprop``.
+        optimizer: ``adam``, ``adamw``, ``radam`` or ``rmsprop``.
         lr: learning rate of trunk and head.
-        weight_decay: coupled (adam, rmsprop) or decoupled (adamw).
+        weight_decay: coupled (adam, radam, rmsprop) or decoupled (adamw).
         momentum: of rmsprop; the adam family keeps its usual betas.
         warmup_steps: the rate rises linearly over so many steps.
         batch_norm: policy of the trunk's BatchNorm layers.
         cycle: a cyclical rate; validation and patience then look at its minima only.
         averaging: the averaged weights are a candidate of their own.
         clip: largest gradient norm, None for no limit.
+        decay: a rate that falls towards the end; not together with a cycle or averaging.
+
+    Raises:
+        InvalidInputError: two rules for one rate.
     """
 
     name: str
     summary: str
-    optimizer: Literal["adam", "adamw", "rmsprop"]
+    optimizer: Literal["adam", "adamw", "radam", "rmsprop"]
     lr: float
     weight_decay: float = 0.0
     momentum: float = 0.0
@@ -70,6 +88,24 @@ class Recipe:
     cycle: Cycle | None = None
     averaging: Averaging | None = None
     clip: float | None = None
+    decay: Decay | None = None
+
+    def __post_init__(self) -> None:
+        if self.decay and (self.cycle or self.averaging):
+            raise InvalidInputError(
+                f"recipe {self.name!r}: decay and a cycle or averaging both set the rate; keep one"
+            )
+
+    def values(self) -> dict[str, Any]:
+        """Return all that moves a number, as plain data.
+
+        A field younger than the first records is left out where it is not used, so that cells
+        which it does not concern keep their ids.
+        """
+        found = asdict(self)
+        if self.decay is None:
+            del found["decay"]
+        return found
 
 
 class Schedule:
@@ -132,6 +168,8 @@ class Schedule:
             return (step + 1) / self.recipe.warmup_steps
         if self.recipe.cycle:
             return self._triangle(self.recipe.cycle, step)
+        if self.recipe.decay:
+            return self._fallen(self.recipe.decay, step / self.pace.max_steps)
         averaging = self.recipe.averaging
         if averaging and self.averaging_from is not None:
             anneal = averaging.anneal_epochs * self.pace.steps_per_epoch
@@ -143,6 +181,14 @@ class Schedule:
         number, within = divmod(step, self.interval)
         height = 1 - abs(2 * within / self.interval - 1)
         return cycle.low + (cycle.high - cycle.low) * height * cycle.shrink**number
+
+    def _fallen(self, decay: Decay, share: float) -> float:
+        if share < decay.start:
+            return 1.0
+        if share >= decay.end:
+            return decay.factor
+        way: float = (share - decay.start) / (decay.end - decay.start)
+        return float(decay.factor**way)
 
     def _collect_every(self) -> int:
         return self.interval if self.recipe.cycle else self.pace.steps_per_epoch

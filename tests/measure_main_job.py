@@ -44,16 +44,19 @@ def processes_of(session: int) -> list[Path]:
     return found
 
 
-def proportional_kb(entry: Path) -> int:
-    """Return a process's memory, pages it shares counted once among those that share them."""
+def proportional_kb(entry: Path, kinds: tuple[str, ...] = ("Pss",)) -> int:
+    """Return a process's memory, pages it shares counted once among those that share them.
+
+    ``Pss_Anon`` and ``Pss_Shmem`` are what it holds beyond the page cache.
+    """
     try:
         lines = (entry / "smaps_rollup").read_text().splitlines()
     except (FileNotFoundError, ProcessLookupError, PermissionError):
         return 0
-    return next((int(line.split()[1]) for line in lines if line.startswith("Pss:")), 0)
+    return sum(int(line.split()[1]) for line in lines if line.split(":")[0] in kinds)
 
 
-def timed(words: list[str], cwd: Path) -> tuple[float, float]:
+def timed(words: list[str], cwd: Path, kinds: tuple[str, ...] = ("Pss",)) -> tuple[float, float]:
     """Return wall seconds and peak memory in MB of a command and its children."""
     started, peak, stop = time.perf_counter(), 0, threading.Event()
     process = subprocess.Popen(
@@ -63,7 +66,8 @@ def timed(words: list[str], cwd: Path) -> tuple[float, float]:
     def watch() -> None:
         nonlocal peak
         while not stop.wait(0.5):
-            peak = max(peak, sum(map(proportional_kb, processes_of(process.pid))))
+            now = sum(proportional_kb(entry, kinds) for entry in processes_of(process.pid))
+            peak = max(peak, now)
 
     watcher = threading.Thread(target=watch)
     watcher.start()

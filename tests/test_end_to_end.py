@@ -200,6 +200,25 @@ def test_more_seeds_and_methods_add_only_what_is_missing(tmp_path):
     assert summary["ci_low"].notna().all()
 
 
+def test_another_search_adds_jobs_and_leaves_the_first_as_it_was(tmp_path):
+    out = tmp_path / "out"
+    run("--methods", "ms", out=out)
+    first, before = truth(out), tables(out)
+    printed = run("--methods", "ms", "--search-repeats", "2", out=out)
+    later = truth(out)
+    assert {k: later[k] for k in first} == first
+    assert tables(out) == before
+    assert "[8/8 jobs" in printed  # 2 trials and 2 seeds on 2 folds: no job of the first
+    searches = pd.read_csv(out / "tables" / "searches.csv")
+    assert searches[["method", "search", "seed", "status"]].values.tolist() == [
+        ["ms", search, seed, "done"] for search in (0, 1) for seed in (0, 1)
+    ]
+    assert searches["concatenated_map_at_r"].nunique() == 4, "seeds of its own"
+    assert set(pd.read_csv(out / "tables" / "variance.csv")["searches"]) == {2}
+    again = run("--methods", "ms", "--search-repeats", "2", out=out)
+    assert "nothing left to do" in again
+
+
 def test_damaged_records_are_redone_and_kept_aside(whole, tmp_path):
     out = tmp_path / "out"
     run("--methods", "ms", out=out)
@@ -270,3 +289,40 @@ def test_an_edited_plugin_is_another_cell(tmp_path):
     assert len(list((out / "records/toy/tiny/adam").glob("mine-*"))) == 2
     summary = pd.read_csv(out / "tables" / "summary.csv")
     assert list(summary["method"]).count("mine") == 6, "one set of rows, of the current code"
+
+
+DIVIDED = '''"""divided: Divide and Conquer, and a power cut between two of its clusterings."""
+import os, signal
+from pathlib import Path
+from protocols.methods.divide_conquer import DivideConquer
+
+class Divided(DivideConquer):
+    """Kills the coordinator and itself once, in the second epoch of a phase."""
+    def plan(self, epoch, probe, rng):
+        mark = Path({mark!r})
+        if epoch == 1 and not mark.exists():
+            assert self.clusters.min() >= 0
+            mark.touch()
+            os.kill(os.getppid(), signal.SIGKILL)
+            os._exit(1)
+        return super().plan(epoch, probe, rng)
+'''
+
+
+def test_killed_within_a_phase_of_divide_and_conquer_it_goes_on_to_the_same_records(tmp_path):
+    mark, path = tmp_path / "mark", tmp_path / "divided.py"
+    path.write_text(DIVIDED.format(mark=str(mark)))
+    words = ("--methods", "divided", "--plugin", str(path), "--seeds", "1")
+    killed, straight = tmp_path / "killed" / "out", tmp_path / "straight" / "out"
+    for out in (killed, straight):
+        out.parent.mkdir()
+    process = start("run", "--protocol", "toy", *words, out=killed)
+    process.communicate(timeout=120)
+    assert process.returncode == -signal.SIGKILL
+    assert mark.exists()
+    assert gone(process.pid)
+    assert not list(killed.rglob("seed-0.json")), "it was cut off before the end"
+    run(*words, out=killed)
+    run(*words, out=straight)
+    assert truth(killed) == truth(straight)
+    assert tables(killed) == tables(straight)

@@ -18,17 +18,23 @@ LAYERS = [
     {"weights"},
     {"network"},
     {"methods", "datasets", "trunks", "recipes", "specs"},
-    {"seeds", "environment", "store", "records", "averaging", "unpack"},
-    {"study", "data", "selection", "oracle", "machine", "download", "sources", "datacheck"},
-    {"plan", "prepare", "evaluate", "statistics", "search", "mirror"},
-    {"train", "tables", "progress", "tracking", "diagnostics"},
-    {"job", "render"},
+    {"seeds", "environment", "store", "records", "averaging", "unpack", "history"},
+    {"study", "data", "selection", "oracle", "machine", "download", "sources"},
+    {"datacheck", "submission"},
+    {"statistics", "bootstrap", "classes"},
+    {"plan", "prepare", "evaluate", "search", "mirror", "across", "power", "variance", "rowread"},
+    {"train", "progress", "tracking", "cells", "leaderboard", "diagnostics"},
+    {"job", "comparisons", "rowcheck"},
+    {"tables"},
+    {"headlines", "costs"},
+    {"render"},
     {"report"},
     {"engine", "calibrate"},
     {"schedule", "request"},
     {"run"},
     {"cli"},
-    {"commands", "data_commands", "study_run", "reproduce", "__main__"},
+    {"detect"},
+    {"commands", "data_commands", "study_run", "reproduce", "submit", "verify", "__main__"},
 ]
 ROW = {name: number for number, names in enumerate(LAYERS) for name in names}
 # The one upward glance: two commands share what the main job writes at its end.
@@ -90,7 +96,20 @@ def test_each_store_has_one_file(package: str, home: str) -> None:
 
 @pytest.mark.parametrize(
     "module",
-    ["records", "study", "statistics", "tables", "diagnostics", "report", "cli", "plan", "request"],
+    [
+        *(
+            "records",
+            "study",
+            "statistics",
+            "tables",
+            "diagnostics",
+            "report",
+            "cli",
+            "plan",
+            "request",
+        ),
+        *("submission", "rowread", "leaderboard", "verify", "submit", "detect"),
+    ],
 )
 def test_a_laptop_without_torch_can_read_results(module: str) -> None:
     code = f"import sys, benchmark.{module}; sys.exit('torch' in sys.modules)"

@@ -2,16 +2,29 @@
 
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from benchmark import records
-from benchmark.plan import Grid, key_of, make_cells, progress_of, save_cells, stale_records
+from benchmark.data import DataSource
+from benchmark.plan import (
+    Grid,
+    further_search,
+    key_of,
+    make_cells,
+    progress_of,
+    save_cells,
+    stale_records,
+)
 from benchmark.records import ChoiceRecord, JobRecord, RunRecord, TrialRecord
+from benchmark.request import further_searches
+from benchmark.seeds import seed
 from benchmark.study import CellKey, Study, load
 from protocols.discovery import Registry
 from protocols.discovery import load as load_named
-from protocols.errors import StoreError
+from protocols.errors import InvalidInputError, StoreError
+from protocols.protocol import digest
 
 PROTOCOL = load_named("protocol", "toy")
 GRID = Grid(("ms", "triplet"), ("toy",), ("tiny",), ("adam",))
@@ -115,6 +128,48 @@ def test_a_changed_method_replaces_its_cell_and_is_counted(study):
     assert len(later.cells) == len(study.cells)
     assert stale_records(study) == 0
     assert stale_records(later) == 1
+
+
+def test_a_further_search_shares_nothing_with_the_first_but_the_rules(study):
+    ms = next(cell for cell in study.cells if cell.method == "ms")
+    record = next(cell for cell in cells() if cell.method == "ms")
+    again = [further_search(ms, record, PROTOCOL, n) for n in (1, 2)]
+    assert len({ms.id, *(key.id for key, _ in again)}) == 3
+    assert [key.row for key, _ in again] == ["ms (search 2)", "ms (search 3)"]
+    for key, found in again:
+        assert key.id == found.id == key_id(found)
+        assert (key.method, key.axes) == ("ms", ms.axes)
+    firsts = {first_seed(key) for key in (ms, *(key for key, _ in again))}
+    assert len(firsts) == 3
+
+
+def key_id(record):
+    return digest({**record.identity, "rules": PROTOCOL.rules_hash()}, 16)
+
+
+def first_seed(cell):
+    from benchmark.job import Job, _seed
+
+    source = DataSource("toy", "", None, Path())
+    recipe = load_named("recipe", "adam")
+    return _seed(Job(cell, PROTOCOL, recipe, "search", 0, 0, {}, source, "cpu"), "trunk")
+
+
+def test_the_first_search_keeps_the_seeds_it_always_had(study):
+    ms = next(cell for cell in study.cells if cell.method == "ms")
+    assert first_seed(ms) == seed("toy", "tiny", "search", 0, 0, "trunk")
+
+
+def test_only_what_is_searched_is_searched_again(study):
+    found = [(key_of(cell, PROTOCOL, Registry(), None), cell) for cell in cells()]
+    again = further_searches(found, PROTOCOL, 3)
+    assert [key.row for key, _ in again] == [
+        "ms (search 2)", "triplet (search 2)", "ms (search 3)", "triplet (search 3)",
+    ]  # fmt: skip
+    assert further_searches(found, PROTOCOL, 1) == []
+    reference = [pair for pair in found if pair[0].method == "untrained"]
+    with pytest.raises(InvalidInputError, match="no method of this grid is searched"):
+        further_searches(reference, PROTOCOL, 2)
 
 
 def test_ten_thousand_cells_are_planned_in_seconds(tmp_path):

@@ -69,6 +69,37 @@ def test_published_figures_carry_their_warning(capsys):
 
 
 @pytest.mark.parametrize(
+    ("method", "title"),
+    [
+        ("bfe", "BDB"),
+        ("horde", "HORDE"),
+        ("cgd", "CGD"),
+        ("divide_conquer", "Divide and Conquer"),
+        ("group", "Group"),
+        ("triplet_hard", "BatchHardTriplet"),
+    ],
+)
+def test_every_method_of_a_paper_has_its_figures_with_trunk_and_size(method, title):
+    rows = paper.published([method])
+    assert rows
+    assert all(title in row["method"] for row in rows)
+    assert all(row["trunk"] and float(row["value_percent"]) > 0 for row in rows)
+    assert any(row["embedding_dim"] for row in rows)
+    chosen_on_test = "epoch chosen on test"
+    assert all((chosen_on_test in row["caution"]) is (method != "triplet_hard") for row in rows)
+
+
+def test_cropped_images_are_told_apart():
+    rows = paper.published(["cgd"])
+    cautions = {row["method"]: row["caution"] for row in rows}
+    assert "cropped images" in cautions["CGD MG, bounding-box crops"]
+    assert "cropped images" in cautions["CGD SG bbox-cropped"]
+    assert "probably cropped" in cautions["CGD (MG/SG)"]
+    assert "cropped" not in cautions["CGD SG uncropped"]
+    assert "cropped" not in cautions["CGD (SG/GS)"]
+
+
+@pytest.mark.parametrize(
     ("words", "part"),
     [
         ("--dataset emoji", "expected one of cub200"),

@@ -12,6 +12,7 @@ from statsmodels.stats.multitest import multipletests
 from benchmark import statistics
 from benchmark.statistics import Interval, holm, paired, paired_all, t_interval, verdict
 from protocols.errors import InvalidInputError
+from tests import simulate
 
 fractions = st.floats(0, 1, allow_subnormal=False)
 samples = st.lists(fractions, min_size=3, max_size=12)
@@ -63,6 +64,19 @@ def test_nineteen_of_twenty_intervals_hold_the_truth(n):
     found = [t_interval(row, level) for row in values]
     coverage = sum(i.low <= 0.4 <= i.high for i in found) / cells
     assert abs(coverage - level) < 4 * math.sqrt(level * (1 - level) / cells)
+
+
+@pytest.mark.parametrize(("methods", "seeds"), [(2, 6), (2, 10), (6, 10)])
+def test_equal_methods_are_rarely_called_better_or_worse(methods, seeds):
+    count = 1_500  # standard error 0.6 %
+    share = simulate.false_verdicts(methods, seeds, count, np.random.default_rng(8))
+    assert share <= 0.05 + 3 * simulate.error(0.05, count)
+    assert share > 0  # so it can fail
+
+
+def test_folds_are_not_replications():
+    share = simulate.fold_level_false(5, 4, 1_000, np.random.default_rng(9))
+    assert share > 0.15  # of nominal 5 %: why a run is the unit
 
 
 @given(samples, st.floats(-5, 5), st.floats(0.01, 100))

@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
-from benchmark import records, render, statistics, tables
+from benchmark import headlines, records, render, statistics, tables
 from benchmark import study as studies
 from benchmark.records import ChoiceRecord, RunRecord, TrialRecord
 from benchmark.study import CellKey, Study
@@ -29,7 +29,8 @@ PROTOCOL = Protocol(
 )  # fmt: skip
 SUMMARY = (
     "protocol,protocol_version,protocol_hash,dataset,trunk,recipe,method,embedding,metric,"
-    "n,mean,sd,ci_low,ci_high,ci_kind,trials,failed_runs"
+    "n,mean,sd,ci_low,ci_high,ci_kind,trials,failed_runs,"
+    "test_classes,test_ci_low,test_ci_high,test_ci_kind"
 )
 RUNS = (
     "dataset,trunk,recipe,method,seed,status,reason,separated_precision_at_1,"
@@ -40,7 +41,8 @@ RUNS = (
 TRIALS = "dataset,trunk,recipe,method,number,status,reason,value,fold_0,fold_1,chosen,settings"
 PAIRS = (
     "dataset,trunk,recipe,embedding,metric,method_a,method_b,family,n,mean_difference,"
-    "ci_low,ci_high,ci_kind,p_sign_flip,p_holm,p_note,probability_a_better,effect_sd,verdict"
+    "ci_low,ci_high,ci_kind,p_sign_flip,p_holm,p_note,probability_a_better,effect_sd,verdict,"
+    "test_classes,test_ci_low,test_ci_high,test_ci_kind"
 )
 
 
@@ -139,7 +141,8 @@ def test_a_summary_line_worked_by_hand(tmp_path):
     interval = statistics.t_interval([0.25, 0.5, 0.75])
     assert lines[6] == (
         f"hand,3,{PROTOCOL.hash()},shapes,tiny,adam,triplet,concatenated,map_at_r,"
-        f"3,0.5,0.25,{interval.low!r},{interval.high!r},t 95%,2,0"
+        f"3,0.5,0.25,{interval.low!r},{interval.high!r},t 95%,2,0,"
+        ",,,none (no per-query results of seed 0)"
     )
 
 
@@ -278,7 +281,7 @@ def test_datasets_are_not_compared_with_each_other(tmp_path):
     cells = {key(m, d): [0.4, 0.5, 0.6] for m in ("triplet", "margin") for d in ("birds", "cars")}
     frames = tables.frames(make(tmp_path, cells))
     assert frames.pairs.groupby("dataset").size().to_dict() == {"birds": 6, "cars": 6}
-    assert len(render.headlines(frames, frames.study)) == 2
+    assert len(headlines.headlines(frames, frames.study)) == 2
 
 
 def test_the_baseline_is_found_by_method_and_shown_by_row_name(tmp_path):

@@ -13,7 +13,7 @@ from benchmark.job import Job, execute
 from benchmark.oracle import unwatched
 from benchmark.seeds import seed
 from benchmark.study import CellKey
-from benchmark.train import Streams, contiguous, draw_batches, fit
+from benchmark.train import Probe, Streams, contiguous, draw_batches, fit
 from protocols.discovery import load
 from protocols.errors import InvalidInputError
 from protocols.method import Draw
@@ -114,7 +114,7 @@ def test_methods_of_one_seed_see_the_same_images_from_the_same_start(source):
             network = job.build_network(made, train)
         rng = np.random.default_rng(job._seed(made, "batches"))
         streams = Streams(rng, np.random.default_rng(0), np.random.default_rng(0))
-        draws = draw_batches(network, train, contiguous(train.labels), PROTOCOL, streams)
+        draws = draw_batches(Probe(network, train, PROTOCOL), contiguous(train.labels), streams)
         orders.append([next(draws).index.tolist() for _ in range(5)])
         starts.append(network.state_dict())
     assert orders[0] == orders[1]
@@ -139,6 +139,7 @@ def test_embeddings_do_not_depend_on_mode_or_order(source):
         ([Draw([0, 10**6])], "expected some in"),
         ([Draw([])], "expected some in"),
         ([Draw([0, 1, 9, 17])], "1 batches, expected 5"),
+        ([Draw([0, 0])], "one class only"),
     ],
 )
 def test_a_plan_outside_the_training_images_is_refused(source, draws, message):
@@ -148,7 +149,7 @@ def test_a_plan_outside_the_training_images_is_refused(source, draws, message):
         network = job.build_network(made, train)
     network.method.plan = lambda epoch, probe, rng: iter(draws)
     streams = Streams(*(np.random.default_rng(n) for n in range(3)))
-    planned = draw_batches(network, train, contiguous(train.labels), PROTOCOL, streams)
+    planned = draw_batches(Probe(network, train, PROTOCOL), contiguous(train.labels), streams)
     with pytest.raises(InvalidInputError, match=message):
         list(itertools.islice(planned, 5))
 

@@ -160,6 +160,20 @@ def test_summary_without_a_docstring_is_empty(tmp_path):
     assert registry.summary("method", "bare") == ""
 
 
+@pytest.mark.parametrize("kind", ["protocol", "recipe"])
+def test_a_plugin_may_hold_a_protocol_or_a_recipe(tmp_path, kind):
+    text = f'"""Mine."""\nopen({str(tmp_path / "ran")!r}, "w").close()\n{kind.upper()} = "rules"\n'
+    registry = Registry((plugin(tmp_path, "mine", text),))
+    assert "mine" in registry.names(kind)
+    assert "mine" not in registry.names("method")
+    assert registry.summary(kind, "mine") == "Mine."
+    assert not (tmp_path / "ran").exists()
+    assert registry.load(kind, "mine") == "rules"
+    shipped = {"protocol": "quick", "recipe": "adam"}[kind]
+    with pytest.raises(PluginError, match=f"a {kind} '{shipped}' exists already"):
+        Registry((plugin(tmp_path, shipped, text),))
+
+
 def test_plugin_that_does_not_exist_is_refused(tmp_path):
     with pytest.raises(PluginError, match=r"nowhere\.py.*no such file"):
         Registry((tmp_path / "nowhere.py",))

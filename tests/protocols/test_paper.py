@@ -217,3 +217,12 @@ def test_the_tables_can_be_read_without_torch():
     )
     root = Path(__file__).parent.parent.parent
     assert subprocess.run([sys.executable, "-c", code], cwd=root).returncode == 0
+
+
+@pytest.mark.parametrize(("name", "dataset", "key"), WIDENED)
+def test_a_method_can_be_searched_within_the_narrow_bounds(name, dataset, key):
+    narrow, wide = WIDENED[name, dataset, key]
+    for bounds, ends in {"narrow": narrow, "wide": wide}.items():
+        found = load(name).space(dataset, bounds)[key]
+        assert (found.low, found.high) == ends
+        assert found.low <= found.default <= found.high

@@ -1,0 +1,100 @@
+"""Margin loss with a constant boundary, on sampled triplets of a batch."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn.functional import normalize, relu
+
+from protocols.methods._batch_hard import distances
+
+NEAREST = 0.5  # distance below which a negative is not told from others, or not taken
+FAINT = -50.0  # log-weight of a negative too far away to count: about never
+
+
+def margin_loss(
+    embeddings: Tensor,
+    labels: Tensor,
+    *,
+    boundary: float,
+    margin: float,
+    weighted: bool,
+) -> Tensor:
+    """Return the () loss of (B, D) embeddings, compared by the distance of unit vectors.
+
+    Hinges relu(d_ap - boundary + margin) and relu(boundary - d_an + margin) over as many
+    triplets as there are ordered positive pairs, divided by the number of active hinges.
+
+    Args:
+        embeddings: (B, D), any length.
+        labels: (B,).
+        boundary: beta, the distance between near and far.
+        margin: on either side of it.
+        weighted: negatives are drawn by distance (Wu et al. 2017), or else the nearest ones
+            beyond a distance of 0.5 (the released code of Divide and Conquer).
+    """
+    z = normalize(embeddings)
+    d = distances(z)
+    preference = by_distance(d.detach(), z.shape[1]) if weighted else by_nearness(d.detach())
+    anchor, positive, negative = triplets(preference, labels)
+    if not len(anchor):
+        return embeddings.sum() * 0.0
+    return hinges(d[anchor, positive], d[anchor, negative], boundary=boundary, margin=margin)
+
+
+def hinges(near: Tensor, far: Tensor, *, boundary: float, margin: float) -> Tensor:
+    """Return the sum of both hinges over (T,) distances, divided by how many are active."""
+    pull, push = relu(near - boundary + margin), relu(boundary - far + margin)
+    # Counted as numbers: an "or" would count a triplet with both hinges active once.
+    active = (pull > 0).sum() + (push > 0).sum()
+    return (pull.sum() + push.sum()) / active.clamp(min=1)
+
+
+def triplets(preference: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return anchor, positive and negative of each triplet, (T,) each.
+
+    Every anchor has its positives once each, and as many different negatives, by preference.
+
+    Args:
+        preference: (B, B), larger is taken first; -inf is never taken.
+        labels: (B,).
+    """
+    same = labels[:, None] == labels
+    positive = same & ~torch.eye(len(labels), dtype=torch.bool, device=labels.device)
+    ranked, order = preference.masked_fill(same, -torch.inf).sort(
+        dim=1, descending=True, stable=True
+    )
+    anchor, which = positive.nonzero(as_tuple=True)
+    place = positive.cumsum(1)[anchor, which] - 1  # the pair's number among its anchor's
+    takes = ranked[anchor, place] > -torch.inf
+    anchor, which, place = anchor[takes], which[takes], place[takes]
+    return anchor, which, order[anchor, place]
+
+
+def by_distance(d: Tensor, size: int, cut: float = 1.4) -> Tensor:
+    """Return random preferences (B, B) that draw by distance, without replacement.
+
+    A draw is likely in inverse proportion to how often points of a sphere lie so far apart.
+    Adding Gumbel noise to log-weights and taking the largest is that draw. From torch's current
+    CPU generator.
+    """
+    noise = -torch.log(-torch.log(torch.rand(d.shape).clamp(1e-20, 1 - 1e-7)))
+    return log_weights(d, size, cut) + noise.to(d.device)
+
+
+def log_weights(d: Tensor, size: int, cut: float = 1.4) -> Tensor:
+    """Return log-weights of distances between unit vectors of ``size`` dimensions.
+
+    Source: Wu et al. 2017, arXiv:1706.07567, equation 3; distances below 0.5 count as 0.5, and
+    beyond ``cut`` hardly ever (there the loss would be 0).
+    """
+    near = d.clamp(min=NEAREST)
+    density = (size - 2) * near.log() + (size - 3) / 2 * (1 - near.square() / 4).clamp(
+        min=1e-8
+    ).log()
+    return torch.where(d < cut, -density, FAINT - density.abs().amax())
+
+
+def by_nearness(d: Tensor) -> Tensor:
+    """Return preferences (B, B): nearer first, none within a distance of 0.5."""
+    return (-d).masked_fill(d <= NEAREST, -torch.inf)

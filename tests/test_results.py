@@ -1,0 +1,30 @@
+"""The committed results: they verify, and their search spaces are those of the code."""
+
+from pathlib import Path
+
+import pytest
+
+from benchmark import history, rowread, submission
+from benchmark.verify import problems
+from protocols.discovery import Registry
+
+RESULTS = Path(__file__).parent.parent / "results"
+ROWS = [rowread.read_row(RESULTS, folder) for folder in rowread.row_folders(RESULTS)]
+
+
+def test_there_are_rows_and_they_verify():
+    assert ROWS
+    assert problems(RESULTS, ROWS, history.find(RESULTS)) == []
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.place)
+def test_a_rows_search_space_is_its_methods(row):
+    """What verify cannot see without importing a method: the bounds that a row states."""
+    cell, registry = row.cell, Registry()
+    if cell.method not in registry.names("method"):
+        pytest.skip(f"{cell.method} does not ship here")
+    if registry.code_digest("method", cell.method) != cell.identity["method_code"]:
+        pytest.skip(f"{cell.method} has been edited since: its earlier bounds are in the history")
+    space = registry.load("method", cell.method).space(cell.dataset)
+    stated = {name: bounds.model_dump() for name, bounds in cell.space.items()}
+    assert stated == submission.bounds_of(space)
