@@ -45,11 +45,12 @@ def tables(args: argparse.Namespace) -> int:
     from benchmark.render import to_format
 
     study = open_study(args.out)
-    for name, content in to_format(tabling.frames(study), args.format).items():
+    frames = tabling.frames(study)
+    for name, content in to_format(frames, args.format).items():
         path = args.out / "tables" / name
         write_bytes(path, content)
         print(path)
-    spent, path = costs.frame(study), args.out / "tables" / "costs.csv"
+    spent, path = costs.frame(frames.cells), args.out / "tables" / "costs.csv"
     write_bytes(path, tabling.to_csv(spent))
     print(path)
     Console().print(costs.render(spent))

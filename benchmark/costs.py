@@ -6,21 +6,22 @@ same everywhere; compare them only where one machine and nothing else ran.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from statistics import fmean
 
 import pandas as pd
 from rich.table import Table
 
+from benchmark.cells import Cell
 from benchmark.records import RunRecord
-from benchmark.study import Study
 from benchmark.tables import COUNTS
 
 MEASURED = ("train_s", "seconds", "cpu_s", "peak_memory_mb")
+MAX_PRINTED = 60  # rows on a terminal; laying out a thousand takes seconds
 COLUMNS = ("dataset", "trunk", "recipe", "method", "n", *COUNTS, *MEASURED, "device")
 
 
-def frame(study: Study) -> pd.DataFrame:
+def frame(cells: Iterable[Cell]) -> pd.DataFrame:
     """Return one row per cell with finished runs: means over them.
 
     Counts and seconds are those of one run, its folds together; parameters are one network's.
@@ -28,23 +29,25 @@ def frame(study: Study) -> pd.DataFrame:
     largest that a worker had held up to then.
     """
     rows = []
-    for cell in sorted(study.cells, key=lambda c: (c.dataset, c.trunk, c.recipe, c.row)):
-        done = [run for run in study.runs(cell) if run.status == "done"]
+    for cell in sorted(cells, key=lambda c: (*c.place.values(), c.key.row)):
+        done = [run for run in cell.runs if run.status == "done"]
         if done:
-            place = (cell.dataset, cell.trunk, cell.recipe, cell.row, len(done))
+            place = (*cell.columns.values(), len(done))
             means = (_mean(done, name) for name in (*COUNTS, *MEASURED))
             rows.append((*place, *means, done[0].measured.get("environment", {}).get("device")))
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
 def render(costs: pd.DataFrame) -> Table:
-    """Return the costs as a table for a terminal."""
+    """Return the costs as a table for a terminal, the first of them where there are many."""
     table = Table(title="Cost of one run, all folds; seconds are this machine's")
     for column in ("Method", "Trained", "Deployed", "Images", "Embedded", "Seconds", "CPU s", "MB"):
         first = column == "Method"
         table.add_column(column, justify="left" if first else "right", no_wrap=first)
     names = (*COUNTS, "seconds", "cpu_s", "peak_memory_mb")
-    for row in costs.to_dict("records"):
+    if len(costs) > MAX_PRINTED:
+        table.caption = f"the first {MAX_PRINTED} of {len(costs)} cells; all are in the file"
+    for row in costs.head(MAX_PRINTED).to_dict("records"):
         cells = (f"{row[name]:,.0f}" if row[name] == row[name] else "–" for name in names)
         table.add_row(str(row["method"]), *cells)
     return table

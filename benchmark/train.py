@@ -17,6 +17,7 @@ from torch.optim import Optimizer
 from benchmark.averaging import Average, renew_batch_norm
 from benchmark.data import Split
 from benchmark.evaluate import autocast, extract
+from benchmark.oracle import unwatched
 from benchmark.records import Metrics
 from benchmark.selection import improves
 from protocols import batches
@@ -82,7 +83,7 @@ def fit(
     protocol: Protocol,
     recipe: Recipe,
     streams: Streams,
-    watch: Callable[[int], None],
+    watch: Callable[[int], None] = unwatched,
 ) -> Fitted:
     """Train ``network`` and leave it with the weights that validated best.
 

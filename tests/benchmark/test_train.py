@@ -10,7 +10,6 @@ import torch
 from benchmark import data, job
 from benchmark.evaluate import embed
 from benchmark.job import Job, execute
-from benchmark.oracle import unwatched
 from benchmark.seeds import seed
 from benchmark.study import CellKey
 from benchmark.train import Probe, Streams, contiguous, draw_batches, fit
@@ -88,8 +87,7 @@ def fitted(source, values, pace, method="ms"):
         return {"map_at_r": next(remaining)}
 
     with torch.random.fork_rng():
-        rest = (made.protocol, RECIPE, streams, unwatched)
-        return fit(network, train, validate, *rest), network, seen
+        return fit(network, train, validate, made.protocol, RECIPE, streams), network, seen
 
 
 def test_patience_counts_validations_without_improvement(source):
