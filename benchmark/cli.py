@@ -77,6 +77,9 @@ def make_parser() -> Parser:
     )
     report = _add(commands, "report", "write the self-contained HTML report", "commands", "report")
     _add_out(report)
+    report.add_argument(
+        "--figures", action="store_true", help="also each chart as PNG and SVG, a second each"
+    )
     _add_data(commands)
     beside = _add(commands, "reproduce", "our numbers beside the paper's", "reproduce", "reproduce")
     _add_out(beside)
@@ -147,6 +150,11 @@ def _add_run(commands: argparse._SubParsersAction[Parser], name: str, summary: s
     )
     parser.add_argument("--root", type=Path, metavar="DIR", help="where prepared datasets lie")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
+    parser.add_argument(
+        "--oracle-gap",
+        action="store_true",
+        help="also test at every validation of final runs: what selecting on test would claim",
+    )
     parser.add_argument("--dry-run", action="store_true", help="print the plan and stop")
     if name == "plan":
         parser.add_argument(

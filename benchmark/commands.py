@@ -57,12 +57,16 @@ def tables(args: argparse.Namespace) -> int:
 
 
 def report(args: argparse.Namespace) -> int:
-    """Write the HTML report and print where it is."""
+    """Write the HTML report, and figures if asked for, and print where they are."""
     from benchmark import report as reporting
     from benchmark import tables as tabling
 
     study = open_study(args.out)
-    print(reporting.write(study, tabling.frames(study)))
+    frames = tabling.frames(study)
+    print(reporting.write(study, frames))
+    if args.figures:
+        files = reporting.figures(study, frames)
+        print(f"{len(files)} figures in {study.out / 'report' / 'figures'}")
     return DONE
 
 

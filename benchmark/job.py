@@ -21,6 +21,7 @@ import torch
 from numpy.typing import NDArray
 
 from benchmark import data, environment, evaluate
+from benchmark.oracle import Watch, unwatched
 from benchmark.records import JobRecord, Metrics, Reason
 from benchmark.seeds import seed
 from benchmark.study import CellKey
@@ -180,7 +181,8 @@ def _train(job: Job) -> JobOutcome:
         train, validation = data.open_fold(job.source, job.protocol, job.fold)
         network = build_network(job, train).to(memory_format=torch.channels_last).to(device)
         torch.manual_seed(_seed(job, "steps"))
-        fitted, train_s = _fit(job, network, train, validation)
+        watch = _watch(job, network)
+        fitted, train_s = _fit(job, network, train, validation, watch)
         record = _record(
             job,
             status="done",
@@ -192,7 +194,7 @@ def _train(job: Job) -> JobOutcome:
             counts=_counts(job, network, fitted, len(validation)),
             measured={"train_s": round(train_s, 3)},
         )
-        return _test(job, network, record) if job.stage == "final" else JobOutcome(record)
+        return _test(job, network, record, watch) if job.stage == "final" else JobOutcome(record)
 
 
 def build_network(job: Job, train: data.Split) -> Network:
@@ -241,9 +243,16 @@ def serving_trunk(job: Job) -> Trunk:
 
 
 def _fit(
-    job: Job, network: Network, train: data.Split, validation: data.Split
+    job: Job,
+    network: Network,
+    train: data.Split,
+    validation: data.Split,
+    watch: Watch | None,
 ) -> tuple[Fitted, float]:
-    """Return what training left behind and its seconds; a reference row is only validated."""
+    """Return what training left behind and its seconds; a reference row is only validated.
+
+    The seconds are without those of ``watch``.
+    """
     started = time.perf_counter()
 
     probe = Probe(network, train, job.protocol)
@@ -254,20 +263,41 @@ def _fit(
 
     if not job.cell.trains:
         found = validate()
+        if watch:
+            watch(0)
         row = {"step": 0, **found}
         return Fitted(validation=found, history=[row], images_forward=probe.images), 0.0
     streams = Streams(
         *(np.random.default_rng(_seed(job, name)) for name in ("batches", "augment", "plan"))
     )
-    fitted = fit(network, train, validate, job.protocol, job.recipe, streams)
+    told = watch or unwatched
+    fitted = fit(network, train, validate, job.protocol, job.recipe, streams, told)
     fitted.images_forward += probe.images
-    return fitted, time.perf_counter() - started
+    return fitted, time.perf_counter() - started - (watch.seconds if watch else 0.0)
 
 
-def _test(job: Job, network: Network, record: JobRecord) -> JobOutcome:
-    """Open the test split, score the kept weights once, and add what came out."""
+def _watch(job: Job, network: Network) -> Watch | None:
+    """Return what scores the test split at every validation, of final runs and on request."""
+    if job.stage != "final" or not job.protocol.oracle_gap:
+        return None
+
+    def score_test() -> tuple[Metrics, str]:
+        scored, _, what = _score_test(job, network)
+        return scored.means(), what
+
+    return Watch(score_test)
+
+
+def _score_test(job: Job, network: Network) -> tuple[metrics.PerQuery, NDArray[np.float32], str]:
+    """Open the test split and score the network on it; return also what was opened, in words."""
     test = data.open_test(job.source, job.protocol)
     scored, embeddings = evaluate.score(network, test, job.protocol)
+    return scored, embeddings, f"{len(test)} test images of {job.source.name}"
+
+
+def _test(job: Job, network: Network, record: JobRecord, watch: Watch | None) -> JobOutcome:
+    """Score the kept weights once on the test split, and add what came out."""
+    scored, embeddings, what = _score_test(job, network)
     vectors = pack(
         {
             "embeddings": embeddings,
@@ -275,13 +305,13 @@ def _test(job: Job, network: Network, record: JobRecord) -> JobOutcome:
             **{m: getattr(scored, m).astype(np.float32) for m in metrics.METRICS},
         }
     )
-    what = f"{len(test)} test images of {job.source.name}"
     opening = f"{what} opened to score step {record.best_step}"
     record = replace(
         record,
         test=scored.means(),
         excluded=scored.excluded,
-        openings=[opening],
+        openings=[*(watch.openings if watch else ()), opening],
+        oracle=watch.rows if watch else [],
         vectors_sha256=hashlib.sha256(vectors).hexdigest(),
     )
     return JobOutcome(record, vectors)

@@ -13,7 +13,8 @@ import json
 import os
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import MISSING, asdict, dataclass, field, fields
+from functools import cache
 from pathlib import Path
 from typing import Any, ClassVar, Literal, TypeVar
 
@@ -42,6 +43,7 @@ class JobRecord:
         test: metrics on the test classes, of final jobs only.
         excluded: test queries without another image of their class.
         openings: every time test data was opened, in words.
+        oracle: step and test metrics at every validation, only under ``--oracle-gap``.
         vectors_sha256: of the file with the test embeddings, of final jobs only.
         counts: parameters and images, which cost and do not depend on the machine.
         measured: seconds, memory and failed attempts.
@@ -65,6 +67,7 @@ class JobRecord:
     test: Metrics | None = None
     excluded: int | None = None
     openings: list[str] = field(default_factory=list)
+    oracle: list[Metrics] = field(default_factory=list)
     vectors_sha256: str | None = None
     counts: dict[str, int] = field(default_factory=dict)
     measured: dict[str, Any] = field(default_factory=dict)
@@ -72,7 +75,10 @@ class JobRecord:
 
 @dataclass(frozen=True)
 class TrialRecord:
-    """One hyperparameter setting, scored by the mean of its folds' best validation values."""
+    """One hyperparameter setting, scored by the mean of its folds' best validation values.
+
+    ``measured`` has the seconds of its fold jobs together.
+    """
 
     kind: ClassVar[str] = "trial"
     id: str
@@ -83,11 +89,16 @@ class TrialRecord:
     value: float
     folds: list[float | None]
     reason: Reason | None = None
+    measured: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class ChoiceRecord:
-    """The setting that the final runs use, written before any test image is opened."""
+    """The setting that the final runs use, written before any test image is opened.
+
+    ``space`` is what was searched, as of :func:`protocols.space.described`; empty without a
+    search. With it a report sees bounds and needs no method's code.
+    """
 
     kind: ClassVar[str] = "choice"
     id: str
@@ -96,6 +107,7 @@ class ChoiceRecord:
     trial: int | None
     settings: Settings
     value: float | None
+    space: dict[str, dict[str, Any]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -108,6 +120,8 @@ class RunRecord:
         concatenated: test metrics of the joined embeddings.
         validation: mean over folds of the validation metrics.
         best_steps: where each fold's kept model stood.
+        oracle: what each fold's best epoch on the test classes would have claimed, mean over
+            folds, comparable with ``separated``; only under ``--oracle-gap``.
         embeddings_sha256: of the joined test embeddings.
         queries: per-query results: path below the output folder, and checksum.
     """
@@ -130,6 +144,7 @@ class RunRecord:
     embeddings_shape: list[int] | None = None
     queries: dict[str, str] | None = None
     openings: list[str] = field(default_factory=list)
+    oracle: Metrics | None = None
     counts: dict[str, int] = field(default_factory=dict)
     measured: dict[str, Any] = field(default_factory=dict)
 
@@ -230,12 +245,24 @@ def load(path: Path) -> Record:
         raise DamagedRecordError(f"{path}: not a record ({error})") from error
     if checksum != expected:
         raise DamagedRecordError(f"{path}: checksum {checksum} does not match its content")
-    known = {f.name for f in fields(cls)}
-    if schema != SCHEMA or set(body) != known:
-        odd = ", ".join(sorted(set(body) ^ known)) or f"schema {schema}, expected {SCHEMA}"
+    known, needed = _keys(cls.kind)
+    if schema != SCHEMA or not needed <= body.keys() <= known:
+        keys = sorted((needed - body.keys()) | (body.keys() - known))
+        odd = ", ".join(keys) or f"schema {schema}, expected {SCHEMA}"
         raise DamagedRecordError(f"{path}: keys differ: {odd}")
     record: Record = cls(**body)
     return record
+
+
+@cache
+def _keys(kind: str) -> tuple[frozenset[str], frozenset[str]]:
+    """Return all keys of a kind, and those without a default.
+
+    A field added later has a default, so that a record written before it still reads.
+    """
+    cls = KINDS[kind]
+    plain = [f for f in fields(cls) if f.default is MISSING and f.default_factory is MISSING]
+    return frozenset(f.name for f in fields(cls)), frozenset(f.name for f in plain)
 
 
 def scan(folder: Path, pattern: str) -> Iterator[tuple[Path, Record]]:

@@ -93,7 +93,8 @@ def read_protocol(args: argparse.Namespace, registry: Registry) -> Protocol:
     one = {"trunk": args.trunks, "recipe": args.recipes}
     single = {k: v[0] for k, v in one.items() if v is not None and len(v) == 1}
     words = ("trials", "seeds", "params", "bounds")
-    derived = named.derive(**{word: getattr(args, word) for word in words}, **single)
+    asked = {word: getattr(args, word) for word in words}
+    derived = named.derive(**asked, oracle_gap=args.oracle_gap or None, **single)
     return derived.matching_cost() if args.match_cost else derived
 
 
@@ -120,6 +121,13 @@ def further_searches(
 
 def check_same_rules(known: Study, protocol: Protocol) -> None:
     """Raise StoreError if the folder holds a study under other rules."""
+    if known.protocol.oracle_gap != protocol.oracle_gap:
+        kind = {True: "with --oracle-gap", False: "without --oracle-gap"}
+        raise StoreError(
+            f"{known.out} holds a study {kind[known.protocol.oracle_gap]}, asked for one "
+            f"{kind[protocol.oracle_gap]}: its test classes are opened more often. Give this one a "
+            "folder of its own with --out"
+        )
     if known.protocol.rules_hash() == protocol.rules_hash():
         return
     here, asked = known.protocol.rules(), protocol.rules()

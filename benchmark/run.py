@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Callable, Generator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from benchmark import records, selection
+from benchmark import oracle, records, selection
 from benchmark.job import Job, JobOutcome, JoinJob, JoinOutcome, execute, failure, join
 from benchmark.progress import Progress
 from benchmark.records import ChoiceRecord, JobRecord, Metrics, Record, RunRecord, TrialRecord
@@ -19,7 +20,7 @@ from benchmark.tracking import Tracker
 from protocols import paper
 from protocols.errors import InvalidInputError
 from protocols.protocol import Protocol, digest
-from protocols.space import Settings, Space
+from protocols.space import Settings, Space, described
 
 JobMaker = Callable[[CellKey, str, int, int, Settings], Job]
 RETRIED = ("crash", "oom", "timeout")
@@ -56,7 +57,9 @@ class Coordinator:
             if self.study.protocol.params == "published" and cell.trains:
                 choice = _published(cell)
             else:
-                choice = _choice(cell, (yield from self._search(cell)))
+                trials = yield from self._search(cell)
+                space = described(self.space_of(cell)) if cell.searched else {}
+                choice = _choice(cell, trials, space)
             self._record(cell, choice)
         self.progress.chosen(cell, choice)
         return [self.run(cell, choice, seed) for seed in range(self.study.protocol.seeds)]
@@ -117,7 +120,11 @@ class Coordinator:
         record = _run(cell, choice, seed, jobs, joined)
         checksum = hashlib.sha256(joined.queries).hexdigest()
         where = str(path.relative_to(self.study.out))
-        return replace(record, queries={"path": where, "sha256": checksum})
+        return replace(
+            record,
+            queries={"path": where, "sha256": checksum},
+            oracle=oracle.claimed(jobs, protocol.selection_metric),
+        )
 
     def _folds(
         self, cell: CellKey, stage: str, number: int, settings: Settings
@@ -198,10 +205,13 @@ def _trial(
         reason=failed.reason if failed else None,
         value=protocol.search.failed_score if failed else fmean(values),
         folds=folds,
+        measured={"seconds": _total(jobs, "seconds")},
     )
 
 
-def _choice(cell: CellKey, trials: list[TrialRecord]) -> ChoiceRecord:
+def _choice(
+    cell: CellKey, trials: list[TrialRecord], space: dict[str, dict[str, Any]]
+) -> ChoiceRecord:
     best = selection.choose(trials)
     settings: Settings = best.settings if best else {}
     trial = best.number if best else None
@@ -212,6 +222,7 @@ def _choice(cell: CellKey, trials: list[TrialRecord]) -> ChoiceRecord:
         trial=trial,
         settings=settings,
         value=best.value if best else None,
+        space=space,
     )
 
 
@@ -298,13 +309,14 @@ def _sum_measured(jobs: list[JobRecord]) -> dict[str, Any]:
     """Return seconds summed over folds, the largest memory peak, and the environment."""
     if not jobs:
         return {}
-    times = {
-        name: round(sum(job.measured.get(name, 0.0) for job in jobs), 3)
-        for name in ("seconds", "cpu_s", "train_s")
-    }
+    times = {name: _total(jobs, name) for name in ("seconds", "cpu_s", "train_s")}
     peak = max(job.measured.get("peak_memory_mb", 0) for job in jobs)
     environment = jobs[0].measured.get("environment", {})
     return {**times, "peak_memory_mb": peak, "environment": environment}
+
+
+def _total(jobs: list[JobRecord], name: str) -> float:
+    return round(math.fsum(job.measured.get(name, 0.0) for job in jobs), 3)
 
 
 def _hopeless(trials: list[TrialRecord], limit: int) -> bool:

@@ -18,6 +18,7 @@ from optuna.distributions import (
     FloatDistribution,
     IntDistribution,
 )
+from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
 from optuna.samplers import BaseSampler, GPSampler, QMCSampler, RandomSampler, TPESampler
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
@@ -28,6 +29,7 @@ from protocols.space import Choice, Hyperparameter, Integer, Real, Settings, Spa
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 _ATTEMPTS = 10
+_BEST = 5
 
 
 def suggest(cell: str, rule: SearchRule, space: Space, trials: Sequence[TrialRecord]) -> Settings:
@@ -61,6 +63,23 @@ def export(path: Path, name: str, space: Space, trials: Sequence[TrialRecord]) -
         optuna.delete_study(study_name=name, storage=storage)
     study = optuna.create_study(study_name=name, storage=storage, direction="maximize")
     study.add_trials([_frozen(space, trial) for trial in trials])
+
+
+def importances(space: Space, trials: Sequence[TrialRecord]) -> dict[str, float]:
+    """Return each hyperparameter's importance for reaching the best trials, largest first.
+
+    PED-ANOVA: how unlike all trials the best ones are in a hyperparameter. The best are a tenth
+    of the trials, but at least five, below which the method's authors advise against it. Shares
+    add up to 1.
+
+    Source: Watanabe et al., "PED-ANOVA", IJCAI 2023, as Optuna has it.
+    """
+    study = optuna.create_study(direction="maximize")
+    study.add_trials([_frozen(space, trial) for trial in trials])
+    evaluator = PedAnovaImportanceEvaluator(target_quantile=max(0.1, _BEST / len(trials)))
+    # By name: without a list Optuna's order is that of a set.
+    found = get_param_importances(study, evaluator=evaluator, params=sorted(space))
+    return dict(sorted(found.items(), key=lambda item: (-item[1], item[0])))
 
 
 def _ask(number: int, rule: SearchRule, space: Space, trials: Sequence[TrialRecord]) -> Settings:

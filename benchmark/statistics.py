@@ -29,6 +29,7 @@ ALPHA = 0.05
 ROPE = 0.005  # half a point: differences that small are of no consequence
 MIN_RUNS = 3  # a t-interval of two runs is 12.7 standard errors wide: it says nothing
 MIN_PAIRS = 6  # the smallest two-sided sign-flip p is 2 / 2^n: 0.0625 at n = 5
+LISTED_PAIRS = 12  # up to 2^11 sums are listed for many comparisons at once
 EXACT_PAIRS = 20  # up to 2^20 sign flips are all counted, beyond that they are drawn
 DRAWN_FLIPS = 9_999  # standard error 0.002 at p = 0.05
 
@@ -160,9 +161,11 @@ def paired_all(
     differences = [gap[~np.isnan(gap)].tolist() for gap in gaps]
     intervals = [t_interval(d, level) for d in differences]
     pvalues: list[float | None] = [None] * len(pairs)
-    for index, d in enumerate(differences):
-        if MIN_PAIRS <= len(d) <= EXACT_PAIRS:
-            pvalues[index] = _exact(d)
+    for n in range(MIN_PAIRS, EXACT_PAIRS + 1):
+        alike = [index for index, d in enumerate(differences) if len(d) == n]
+        found = _listed([differences[i] for i in alike]) if n <= LISTED_PAIRS else None
+        for k, index in enumerate(alike):
+            pvalues[index] = found[k] if found else _exact(differences[index])
     many = [index for index, d in enumerate(differences) if len(d) > EXACT_PAIRS]
     for index, p in zip(many, _drawn(runs, [pairs[i] for i in many], flips), strict=True):
         pvalues[index] = p
@@ -243,6 +246,25 @@ def _paired(differences: Sequence[float], interval: Interval, p: float | None) -
     if p is None:
         note = f"n = {n}: no p below {MIN_PAIRS} pairs can reach {ALPHA}"
     return Paired(interval, p, note, wins / n if n else None, effect)
+
+
+def _listed(differences: Sequence[Sequence[float]]) -> list[float]:
+    """Return :func:`_exact` of many comparisons (M, n) with the same few pairs.
+
+    The first sign stays: flipping all of them mirrors the sums, so half of the flips tell.
+    """
+    if not differences:
+        return []
+    found: list[float] = []
+    for start in range(0, len(differences), 1024):
+        block = np.array(differences[start : start + 1024])
+        thresholds = np.array([_threshold(row) for row in block])
+        sums = block[:, :1]
+        for column in block.T[1:, :, None]:
+            sums = np.concatenate([sums + column, sums - column], axis=1)
+        above = np.count_nonzero(np.abs(sums) >= thresholds[:, None], axis=1)
+        found += np.where(thresholds <= 0, 1.0, above / sums.shape[1]).tolist()
+    return found
 
 
 def _exact(differences: Sequence[float]) -> float:

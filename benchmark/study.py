@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +39,7 @@ class CellKey:
     searched: bool = True
     repeat: int = 0
 
-    @property
+    @cached_property
     def path(self) -> str:
         """Return the cell's folder below ``records/``; an edited method gets a new one."""
         place = (self.dataset, self.trunk, self.recipe, f"{self.method}-{self.id[:8]}")

@@ -55,6 +55,7 @@ _RUN = {
     **{"embeddings_sha256": "object", **dict.fromkeys(COUNTS, "Int64")},
 }
 _RUNS = {**_CELL, **_RUN}
+_ORACLE = {f"oracle_{HEADLINE_METRIC}": "float64"}  # a column of its own, when asked for
 _TRIALS = {
     **_CELL,
     **{"number": "Int64", "status": "object", "reason": "object", "value": "float64"},
@@ -131,7 +132,10 @@ def frames(study: Study) -> Tables:
     folds = {f"fold_{k}": "float64" for k in range(study.protocol.folds)}
     return Tables(
         summary=_frame(_summary_rows(study, cells), _SUMMARY),
-        runs=_frame(_run_rows(cells, seeds), _RUNS),
+        runs=_frame(
+            _run_rows(cells, seeds),
+            {**_RUNS, **(_ORACLE if study.protocol.oracle_gap else {})},
+        ),
         trials=_frame(
             _trial_rows(cells), {**_TRIALS, **folds, "chosen": "bool", "settings": "object"}
         ),
@@ -212,6 +216,7 @@ def _run_columns(run: RunRecord) -> dict[str, Any]:
         "excluded": run.excluded,
         "embeddings_sha256": run.embeddings_sha256,
         **{name: run.counts.get(name) for name in COUNTS},
+        f"oracle_{HEADLINE_METRIC}": value_of(run, "oracle", HEADLINE_METRIC),
     }
 
 

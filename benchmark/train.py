@@ -82,6 +82,7 @@ def fit(
     protocol: Protocol,
     recipe: Recipe,
     streams: Streams,
+    watch: Callable[[int], None],
 ) -> Fitted:
     """Train ``network`` and leave it with the weights that validated best.
 
@@ -97,6 +98,8 @@ def fit(
         protocol: budget, batches, image pipeline, precision.
         recipe: optimiser and schedule.
         streams: random sources.
+        watch: told the step after every validation, when the network has that step's weights.
+            It returns nothing, so nothing here can depend on what it sees.
 
     Raises:
         NonFiniteError: a term became NaN or infinite; the message names it.
@@ -119,6 +122,7 @@ def fit(
         if schedule.validates(step):
             fitted.history.append(_validated(step, sums, step - fitted.steps, validate))
             fitted.steps, sums = step, {}
+            watch(step)
             if improves(fitted.history, protocol.selection_metric):
                 fitted.best_step, fitted.validation = step, _metrics_of(fitted.history[-1])
                 best = {k: v.detach().clone() for k, v in network.state_dict().items()}
@@ -140,7 +144,9 @@ def fit(
         passes = list(itertools.islice(draws, protocol.pace.steps_per_epoch))
         fitted.images_forward = probe.images + sum(len(draw.index) for draw in passes)
         images = (_images(network, train, draw, protocol, streams) for draw in passes)
-        if _averaged_is_best(average, network, images, validate, protocol, fitted):
+        won = _averaged_is_best(average, network, images, validate, protocol, fitted)
+        watch(fitted.steps)
+        if won:
             return fitted
     network.load_state_dict(best)
     return fitted

@@ -103,6 +103,9 @@ class Protocol:
             the protocol compares by steps only.
         budget_s: those seconds where they hold: training ends at the first validation after
             them, if not earlier. The bits then depend on the machine.
+        oracle_gap: final runs also score the test classes at every validation, to report what
+            selecting on them would have claimed. It moves no other number, so it is no rule,
+            but it opens the test classes more often, so the hash tells.
     """
 
     name: str
@@ -135,6 +138,7 @@ class Protocol:
     timeout_s: float = 86400.0
     match_cost_s: float | None = None
     budget_s: float | None = None
+    oracle_gap: bool = False
     label: str = ""
     overrides: Mapping[str, int | str] = field(default_factory=dict)
 
@@ -145,18 +149,22 @@ class Protocol:
     def rules(self) -> dict[str, Any]:
         """Return all that moves a run's number, as plain data.
 
-        Left out are words for people, and what only adds rows or repeats: the grid's axes and
-        the number of seeds. Two folders with equal rules can be continued from one another.
-        A budget in seconds is named only where it holds.
+        Left out are words for people, and what only adds rows, columns or repeats: the grid's
+        axes, the number of seeds, the oracle gap. Two folders with equal rules can be
+        continued from one another. A budget in seconds is named only where it holds.
         """
-        wordless = ["summary", "label", "overrides", "datasets", "trunk", "recipe", "seeds"]
-        wordless += ["match_cost_s", *(["budget_s"] if self.budget_s is None else [])]
-        return {k: v for k, v in asdict(self).items() if k not in wordless}
+        aside = ["summary", "label", "overrides", "datasets", "trunk", "recipe", "seeds"]
+        aside += ["oracle_gap", "match_cost_s", *(["budget_s"] if self.budget_s is None else [])]
+        return {k: v for k, v in asdict(self).items() if k not in aside}
 
     def hash(self) -> str:
-        """Return 12 hex digits over the rules, the default grid and the number of seeds."""
+        """Return 12 hex digits over the rules, the default grid and the number of seeds.
+
+        An oracle gap enters too, where there is one.
+        """
         grid = {"datasets": self.datasets, "trunk": self.trunk, "recipe": self.recipe}
-        return digest({**self.rules(), **grid, "seeds": self.seeds})
+        opened = {"oracle_gap": True} if self.oracle_gap else {}
+        return digest({**self.rules(), **grid, **opened, "seeds": self.seeds})
 
     def rules_hash(self) -> str:
         """Return 12 hex digits over the rules alone."""
@@ -177,12 +185,14 @@ class Protocol:
                 f"--match-cost: protocol {self.name!r} gives every method the same steps, not the "
                 "same seconds. Leave it out, or use a protocol that states match_cost_s"
             )
+        if self.oracle_gap:  # watching takes seconds, and would move what it watches
+            raise InvalidInputError("--match-cost and --oracle-gap: choose one of the two")
         seconds = f"{self.match_cost_s:g} s of training"
         overrides = {**self.overrides, "match_cost": seconds}
         return replace(self, budget_s=self.match_cost_s, overrides=overrides)
 
     def derive(self, **changes: int | str | None) -> Protocol:
-        """Return this protocol with trials, seeds, params, bounds, trunk or recipe replaced.
+        """Return this protocol with some of its values replaced: see the keys below.
 
         What differs from the named protocol is kept in ``overrides`` for people to see; None
         and values that change nothing are left out.
@@ -194,6 +204,7 @@ class Protocol:
             "params": self.params,
             "trunk": self.trunk,
             "recipe": self.recipe,
+            "oracle_gap": self.oracle_gap,
         }
         new = {k: v for k, v in changes.items() if v is not None and v != current[k]}
         if not new:

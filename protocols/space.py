@@ -154,6 +154,46 @@ def resolve(space: Space, given: Mapping[str, object]) -> Settings:
     return settings
 
 
+def described(space: Space) -> dict[str, dict[str, Any]]:
+    """Return a space as plain data: kind, bounds or options, scale, default."""
+    return {
+        name: {"kind": type(parameter).__name__.lower(), **_parts(parameter)}
+        for name, parameter in space.items()
+    }
+
+
+def rebuilt(description: Mapping[str, Mapping[str, Any]]) -> Space:
+    """Return the space of :func:`described`, without its method's code.
+
+    Raises:
+        InvalidInputError: an unknown kind, or bounds that are none.
+    """
+    space: Space = {}
+    for name, parts in description.items():
+        rest = {k: v for k, v in parts.items() if k != "kind"}
+        if parts.get("kind") == "real":
+            space[name] = Real(**rest)
+        elif parts.get("kind") == "integer":
+            space[name] = Integer(**rest)
+        elif parts.get("kind") == "choice":
+            space[name] = Choice(**rest)
+        else:
+            raise InvalidInputError(
+                f"{name}: kind {parts.get('kind')!r}, expected real, integer or choice"
+            )
+        space[name].name = name
+    return space
+
+
+def _parts(parameter: Hyperparameter[Any]) -> dict[str, Any]:
+    if isinstance(parameter, Choice):
+        return {"options": list(parameter.options), "default": parameter.default}
+    if isinstance(parameter, (Real, Integer)):
+        bounds = {"low": parameter.low, "high": parameter.high, "log": parameter.log}
+        return {**bounds, "default": parameter.default}
+    raise TypeError(f"{type(parameter).__name__}: use Real, Integer or Choice")
+
+
 def _check_range(low: float, high: float, default: float, log: bool) -> None:
     """Raise InvalidInputError unless low <= default <= high, and low > 0 on a log scale."""
     if not (math.isfinite(low) and math.isfinite(high) and low < high):

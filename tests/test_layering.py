@@ -19,10 +19,11 @@ LAYERS = [
     {"network"},
     {"methods", "datasets", "trunks", "recipes", "specs"},
     {"seeds", "environment", "store", "records", "averaging", "unpack", "history"},
-    {"study", "data", "selection", "machine", "download", "sources", "datacheck", "submission"},
+    {"study", "data", "selection", "oracle", "machine", "download", "sources"},
+    {"datacheck", "submission"},
     {"statistics", "bootstrap", "classes"},
     {"plan", "prepare", "evaluate", "search", "mirror", "across", "power", "variance", "rowread"},
-    {"train", "progress", "tracking", "cells", "leaderboard"},
+    {"train", "progress", "tracking", "cells", "leaderboard", "diagnostics"},
     {"job", "comparisons", "rowcheck"},
     {"tables"},
     {"headlines", "costs"},
@@ -97,7 +98,7 @@ def test_each_store_has_one_file(package: str, home: str) -> None:
     "module",
     [
         *("records", "study", "statistics", "tables", "report", "cli", "plan", "request"),
-        *("submission", "rowread", "leaderboard", "verify", "submit", "detect"),
+        *("submission", "rowread", "leaderboard", "verify", "submit", "detect", "diagnostics"),
     ],
 )
 def test_a_laptop_without_torch_can_read_results(module: str) -> None:

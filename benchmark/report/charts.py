@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 
 XY = tuple[float, float]
+Line = tuple[XY, ...]
 
 MAX_DOTS = 60  # seeds drawn one by one; beyond that they are a smear
+MAX_POINTS = 80  # of one curve
 _SHIFTS = (
     *((9.0, 4.0, "start"), (-9.0, 4.0, "end"), (0.0, -10.0, "middle"), (0.0, 18.0, "middle")),
     *((7.0, -6.0, "start"), (-7.0, -6.0, "end"), (7.0, 15.0, "start"), (-7.0, 15.0, "end")),
@@ -22,18 +24,22 @@ _STEPS = (1.0, 2.0, 2.5, 5.0, 10.0)
 
 @dataclass(frozen=True)
 class Axis:
-    """A linear scale with round ticks.
+    """A scale with round ticks.
 
     Attributes:
         low, high: values at its ends.
         ticks: round values between them.
         decimals: digits that tell the ticks apart.
+        log: whether equal ratios are equally long.
+        names: of the ticks, where they are options and not numbers.
     """
 
     low: float
     high: float
     ticks: tuple[float, ...]
     decimals: int = 0
+    log: bool = False
+    names: tuple[str, ...] = ()
 
     def holds(self, value: float) -> bool:
         """Return whether ``value`` lies between the ends."""
@@ -41,7 +47,10 @@ class Axis:
 
     def at(self, value: float) -> float:
         """Return where ``value`` lies between the ends, in per cent."""
-        return round(100 * (value - self.low) / (self.high - self.low), 2)
+        low, high = self.low, self.high
+        if self.log:
+            low, high, value = math.log(low), math.log(high), math.log(value)
+        return round(100 * (value - low) / (high - low), 2)
 
     def span(self, low: float, high: float) -> float:
         """Return the length from ``low`` to ``high``, in per cent."""
@@ -49,6 +58,10 @@ class Axis:
 
     def label(self, tick: float, signed: bool = False) -> str:
         """Return a tick's text, with a true minus sign."""
+        if self.names:
+            return self.names[int(tick)]
+        if self.log:
+            return minus(f"{tick:g}")
         text = f"{tick:+z.{self.decimals}f}" if signed else f"{tick:z.{self.decimals}f}"
         return minus(text.lstrip("+") if float(text) == 0 else text)
 
@@ -94,7 +107,7 @@ class Panel:
         room = self.height - self.bottom - self.edge
         return round(self.height - self.bottom - room * self.y.at(value) / 100, 1)
 
-    def line(self, points: Sequence[XY], steps: bool = False) -> str:
+    def path(self, points: Sequence[XY], steps: bool = False) -> str:
         """Return points as an SVG path; ``steps`` holds each value until the next point."""
         if not points:
             return ""
@@ -103,6 +116,39 @@ class Panel:
             ends = f"H{self.px(x):g}V{self.py(y):g}" if steps else None
             parts.append(ends or f"L{self.px(x):g} {self.py(y):g}")
         return "".join(parts)
+
+    def spots(self, points: Sequence[XY]) -> str:
+        """Return points as one SVG path of dots, for a stroke with round ends."""
+        return "".join(f"M{self.px(x):g} {self.py(y):g}h0" for x, y in points)
+
+
+@dataclass(frozen=True)
+class Plot:
+    """A small chart in the data's own numbers: curves and dots on a panel.
+
+    Attributes:
+        name: what stands above it.
+        panel: its axes, the same for all charts beside each other.
+        thin: single trainings.
+        thick: their mean, or the best so far of a search.
+        steps: whether ``thick`` and ``dashed`` hold each value until the next.
+        dashed: the baseline's thick line, empty in the baseline's own chart.
+        dots: kept steps of trainings, or values of trials.
+        crosses: x of failed trials.
+        ring: the chosen trial.
+        words: what is seen, for readers who do not see.
+    """
+
+    name: str
+    panel: Panel
+    thin: tuple[Line, ...] = ()
+    thick: Line = ()
+    steps: bool = False
+    dashed: Line = ()
+    dots: Line = ()
+    crosses: tuple[float, ...] = ()
+    ring: XY | None = None
+    words: str = ""
 
 
 @dataclass(frozen=True)
@@ -124,7 +170,9 @@ class Scatter:
 
     x: Axis
     y: Axis
-    points: tuple[Point, ...] = field(default=())
+    points: tuple[Point, ...]
+    x_label: str
+    y_label: str
     width: float = 270.0
     height: float = 240.0
 
@@ -157,6 +205,29 @@ def spanning(values: Iterable[float], *, zero: bool = False, count: int = 5) -> 
     return Axis(low, high, tuple(round(k * step, 12) for k in range(first, last + 1)), decimals)
 
 
+def whole(values: Iterable[float]) -> Axis:
+    """Return an axis from 0 to the highest value with ticks at whole numbers."""
+    high = max(values, default=1.0) or 1.0
+    ticks = spanning([0.0, high], zero=True, count=4).ticks
+    return Axis(0.0, high, tuple(tick for tick in ticks if tick == int(tick) and tick <= high))
+
+
+def thinned(points: Sequence[XY]) -> Line:
+    """Return at most ``MAX_POINTS`` of a curve's points, first and last included."""
+    if len(points) <= MAX_POINTS:
+        return tuple(points)
+    stride = (len(points) - 1) / (MAX_POINTS - 1)
+    return tuple(points[round(k * stride)] for k in range(MAX_POINTS))
+
+
+def logarithmic(low: float, high: float) -> Axis:
+    """Return an axis from ``low`` > 0 to ``high`` with ticks at powers of ten, or at its ends."""
+    powers = range(math.ceil(math.log10(low) - 1e-9), math.floor(math.log10(high) + 1e-9) + 1)
+    stride = -(-len(powers) // 4) or 1
+    ticks = tuple(10.0**power for power in powers[::stride])
+    return Axis(low, high, ticks if len(ticks) > 1 else (low, high), log=True)
+
+
 def focused(marks: Sequence[Mark], aside: Sequence[Mark], *always: float) -> Axis:
     """Return an axis for ``marks`` that reaches ``aside`` only if they lie near.
 
@@ -182,13 +253,14 @@ def place_labels(chart: Scatter) -> Scatter:
         for dx, dy, anchor in _SHIFTS:
             left = x + dx - {"start": 0.0, "end": length, "middle": length / 2}[anchor]
             box = (left, y + dy - 11, left + length, y + dy + 3)
-            inside = box[0] >= 0 and box[2] <= chart.width and box[1] >= 0
+            inside = box[0] >= 0 and box[2] <= chart.width
+            inside &= box[1] >= 0 and box[3] <= chart.height
             if inside and not any(_overlap(box, other) for other in taken):
                 taken.append(box)
-                point = Point(point.name, point.x, point.y, point.kind, dx, dy, anchor)
+                point = replace(point, dx=dx, dy=dy, anchor=anchor)
                 break
         placed.append(point)
-    return Scatter(chart.x, chart.y, tuple(placed), chart.width, chart.height)
+    return replace(chart, points=tuple(placed))
 
 
 def _pixels(chart: Scatter, point: Point) -> XY:

@@ -9,6 +9,7 @@ import base64
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from benchmark.records import RunRecord
-from benchmark.report.queries import Queries, both, extremes, read_queries
+from benchmark.report.queries import Queries, Reader, extremes
 from benchmark.store import PixelStore, open_store, store_key
 from protocols.dataset import Images
 from protocols.discovery import Registry
@@ -68,12 +69,31 @@ class Sheet:
 
 @dataclass(frozen=True)
 class ClassDelta:
-    """A class's mean MAP@R under the baseline and another method, in per cent."""
+    """A class's mean MAP@R under two methods, in per cent."""
 
     name: str
     queries: int
-    baseline: float
-    other: float
+    first: float
+    second: float
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Where two methods differ: single queries as pictures, and whole classes.
+
+    Attributes:
+        first, second: names; a gain is the second's.
+        gains, losses: queries, of one ``seed``.
+        classes: those that gain most, then those that lose most, means over ``seeds`` seeds.
+    """
+
+    first: str
+    second: str
+    seed: int
+    seeds: int
+    gains: tuple[Card, ...]
+    losses: tuple[Card, ...]
+    classes: tuple[ClassDelta, ...]
 
 
 @dataclass(frozen=True)
@@ -81,11 +101,7 @@ class Gallery:
     """The pictures of one dataset, trunk and recipe; ``note`` says why there are none."""
 
     note: str = ""
-    gains: tuple[Card, ...] = ()
-    losses: tuple[Card, ...] = ()
-    seed: int = 0
-    classes: tuple[ClassDelta, ...] = ()
-    seeds: int = 0
+    comparisons: tuple[Comparison, ...] = ()
     sheets: tuple[Sheet, ...] = ()
     left_out: tuple[str, ...] = ()
 
@@ -141,13 +157,19 @@ def open_album(
 def class_names(dataset: str, digest: str) -> Sequence[str]:
     """Return the class names of the very same data, empty where they are not at hand."""
     try:
-        module = Registry().load("dataset", dataset)
+        module = _registry().load("dataset", dataset)
         if module.digest(None) != digest:
             return ()
         names: Sequence[str] = module.load(None).class_names
     except (BenchmarkError, OSError):
         return ()
     return names
+
+
+@cache
+def _registry() -> Registry:
+    """Return the names known without plugins; listing what is installed takes a while."""
+    return Registry()
 
 
 def class_name(names: Sequence[str], label: int) -> str:
@@ -160,8 +182,7 @@ def build(
     album: Album | str,
     names: Sequence[str],
     methods: Sequence[tuple[str, Sequence[RunRecord]]],
-    baseline: str | None,
-    other: str | None,
+    pairs: Sequence[tuple[str, str]],
 ) -> Gallery:
     """Return the gallery of one dataset, trunk and recipe.
 
@@ -170,27 +191,23 @@ def build(
         album: the dataset's pictures, or why there are none.
         names: of the classes, by label; may be empty.
         methods: name and finished runs of each, best first.
-        baseline: method the others are compared with.
-        other: the best method beside it.
+        pairs: methods to compare, (first, second).
     """
-    runs = dict(methods)
-    pairs = list(both(out, runs.get(baseline or "", ()), runs.get(other or "", ())))
-    classes = _class_deltas(pairs, names)
+    runs, reader = dict(methods), Reader(out, len({name for pair in pairs for name in pair}))
+    comparisons = []
+    for first, second in pairs:
+        found = list(reader.both(runs.get(first, ()), runs.get(second, ())))
+        if found:
+            comparisons.append(_compare(album, names, (first, second), found))
     if isinstance(album, str):
-        return Gallery(note=album, classes=classes, seeds=len(pairs))
-    gains: tuple[Card, ...] = ()
-    losses: tuple[Card, ...] = ()
-    seed = 0
-    if pairs and baseline and other:
-        seed = pairs[0][0].seed
-        gains, losses = _disagreements(album, (baseline, pairs[0][0]), (other, pairs[0][1]))
+        return Gallery(album, tuple(comparisons))
     sheets, left_out = [], []
     for name, done in methods:
         if album.spent < album.allowance:
-            sheets.append(_sheet(out, album, name, done))
+            sheets.append(_sheet(reader, album, name, done))
         else:
             left_out.append(name)
-    return Gallery("", gains, losses, seed, classes, len(pairs), tuple(sheets), tuple(left_out))
+    return Gallery("", tuple(comparisons), tuple(sheets), tuple(left_out))
 
 
 def thumbnail(pixels: NDArray[np.uint8]) -> str:
@@ -210,8 +227,8 @@ def _no_images() -> Images:
     raise ValueError("a report decodes no images")
 
 
-def _sheet(out: Path, album: Album, name: str, runs: Sequence[RunRecord]) -> Sheet:
-    queries = read_queries(out, runs[0]) if runs else "no finished run"
+def _sheet(reader: Reader, album: Album, name: str, runs: Sequence[RunRecord]) -> Sheet:
+    queries = reader.read(runs[0]) if runs else "no finished run"
     if isinstance(queries, str):
         return Sheet(name, note=queries)
     low = extremes(queries.map_at_r, queries.labels, SHOWN)
@@ -220,23 +237,29 @@ def _sheet(out: Path, album: Album, name: str, runs: Sequence[RunRecord]) -> She
     return Sheet(name, queries.seed, tuple(worst), tuple(best))
 
 
-def _disagreements(
-    album: Album, baseline: tuple[str, Queries], other: tuple[str, Queries]
-) -> tuple[tuple[Card, ...], tuple[Card, ...]]:
-    """Return the queries that the other method gains and loses most on."""
-    gap, labels = other[1].map_at_r - baseline[1].map_at_r, other[1].labels
-    up = [p for p in extremes(-gap, labels, DISAGREEMENTS) if gap[p] > 0]
-    down = [p for p in extremes(gap, labels, DISAGREEMENTS) if gap[p] < 0]
-    gains, losses = ([album.card(p, [baseline, other]) for p in side] for side in (up, down))
-    return tuple(gains), tuple(losses)
+def _compare(
+    album: Album | str,
+    names: Sequence[str],
+    pair: tuple[str, str],
+    found: Sequence[tuple[Queries, Queries]],
+) -> Comparison:
+    """Return a comparison; its pictures are of the first seed, its classes of all seeds."""
+    (first, second), (before, after) = pair, found[0]
+    cards: list[tuple[Card, ...]] = [(), ()]
+    if not isinstance(album, str) and album.spent < album.allowance:
+        gap = after.map_at_r - before.map_at_r
+        for side, sign in enumerate((1, -1)):
+            most = extremes(-sign * gap, after.labels, DISAGREEMENTS)
+            both = [(first, before), (second, after)]
+            cards[side] = tuple(album.card(p, both) for p in most if sign * gap[p] > 0)
+    classes = _class_deltas(found, names)
+    return Comparison(first, second, after.seed, len(found), cards[0], cards[1], classes)
 
 
 def _class_deltas(
     pairs: Sequence[tuple[Queries, Queries]], names: Sequence[str]
 ) -> tuple[ClassDelta, ...]:
     """Return the classes that gain most, then those that lose most, means over the seeds."""
-    if not pairs:
-        return ()
     before, after = (np.mean([pair[k].map_at_r for pair in pairs], axis=0) for k in (0, 1))
     kept = ~np.isnan(before + after)
     classes, codes, counts = np.unique(

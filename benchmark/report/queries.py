@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from benchmark.records import RunRecord
 
 MAX_SEEDS = 10  # read to compare two methods
+MAX_BYTES = 40_000_000  # of files read to compare the methods of one place
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -58,16 +59,37 @@ def _spread(arrays: Mapping[str, NDArray[Any]], name: str, missing: float) -> ND
     return spread
 
 
-def both(
-    out: Path, ours: Sequence[RunRecord], theirs: Sequence[RunRecord]
-) -> Iterator[tuple[Queries, Queries]]:
-    """Yield both methods' results at the first seeds that both have, of the same test images."""
-    by_seed = {run.seed: run for run in theirs}
-    for run in [run for run in ours if run.seed in by_seed][:MAX_SEEDS]:
-        a, b = read_queries(out, run), read_queries(out, by_seed[run.seed])
-        if isinstance(a, str) or isinstance(b, str) or not np.array_equal(a.index, b.index):
-            continue
-        yield a, b
+class Reader:
+    """Reads each file once, and no more seeds than a report has time for."""
+
+    def __init__(self, out: Path, methods: int) -> None:
+        self._out, self._methods = out, max(methods, 1)
+        self._read: dict[str, Queries | str] = {}
+
+    def read(self, run: RunRecord) -> Queries | str:
+        """Return :func:`read_queries` of a run."""
+        where = f"{run.cell} {run.seed}"
+        if where not in self._read:
+            self._read[where] = read_queries(self._out, run)
+        return self._read[where]
+
+    def both(
+        self, first: Sequence[RunRecord], second: Sequence[RunRecord]
+    ) -> Iterator[tuple[Queries, Queries]]:
+        """Yield both methods' results at the first seeds they share, of the same test images."""
+        by_seed = {run.seed: run for run in second}
+        shared = [run for run in first if run.seed in by_seed]
+        for run in shared[: self._seeds(shared[0])] if shared else ():
+            a, b = self.read(run), self.read(by_seed[run.seed])
+            if isinstance(a, str) or isinstance(b, str) or not np.array_equal(a.index, b.index):
+                continue
+            yield a, b
+
+    def _seeds(self, run: RunRecord) -> int:
+        """Return how many seeds fit into the bytes that may be read."""
+        path = self._out / (run.queries or {}).get("path", "")
+        size = path.stat().st_size if path.is_file() else 1
+        return max(1, min(MAX_SEEDS, MAX_BYTES // (max(size, 1) * self._methods)))
 
 
 def extremes(values: Floats, labels: Ints, count: int) -> list[int]:

@@ -10,6 +10,7 @@ from statistics import fmean
 from typing import Any
 
 from benchmark import records
+from benchmark.diagnostics import Edge, edges, space_of
 from benchmark.records import CellRecord, ChoiceRecord, RunRecord
 from benchmark.report.charts import Mark
 from benchmark.study import CellKey, Study
@@ -71,6 +72,11 @@ class Row:
     def done(self) -> list[RunRecord]:
         """Return the runs that have numbers."""
         return [run for run in self.runs if run.status == "done"]
+
+    @property
+    def edges(self) -> list[Edge]:
+        """Return the chosen settings that sit on a bound of what was searched."""
+        return edges(self.choice.settings, space_of(self.choice)) if self.choice else []
 
     @property
     def failed(self) -> list[RunRecord]:

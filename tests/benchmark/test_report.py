@@ -14,10 +14,11 @@ from PIL import Image
 
 from benchmark import records, report, tables
 from benchmark.records import CellRecord, ChoiceRecord, JobRecord, RunRecord, TrialRecord
-from benchmark.report import charts, curves, gallery, queries
+from benchmark.report import charts, curves, gallery, queries, searches
 from benchmark.study import CellKey, Study
 from protocols.metrics import METRICS
 from protocols.protocol import ImagePipeline, Pace, Protocol, SearchRule
+from protocols.space import Real, described
 
 DIGEST = "d1" * 32
 PROTOCOL = Protocol(
@@ -36,6 +37,7 @@ PROTOCOL = Protocol(
     search=SearchRule(trials=2),
     seeds=3,
 )
+SPACE = {"margin": Real(0.0, 1.0, default=0.1)}
 MAP = {"raw": 0.35, "base": 0.4, "better": 0.5}
 VOID = {"area", "base", "br", "col", "embed", "hr", "img", "input", "link", "meta", "wbr"}
 
@@ -87,13 +89,14 @@ def add_cell(study: Study, key: CellKey) -> None:
     cell = CellRecord(key.id, "made", 3, *place, key.method, key.row, identity)
     records.write(study.folder(key) / "cell.json", cell)
     settings = {"margin": 0.25} if key.searched else {}
-    choice = ChoiceRecord(
-        "c", key.id, "best", 1 if key.searched else None, settings, 0.45 if key.searched else None
-    )
+    choice = ChoiceRecord("c", key.id, "best", None, settings, None)
+    if key.searched:
+        choice = replace(choice, trial=1, value=0.45, space=described(SPACE))
     records.write(study.record_path(key, choice), choice)
     for number in range(2) if key.searched else ():
         value = 0.4 + 0.05 * number
         trial = TrialRecord("t", key.id, number, {"margin": 0.1}, "done", value, [value, value])
+        trial = replace(trial, measured={"seconds": 30.0})
         records.write(study.record_path(key, trial), trial)
 
 
@@ -348,10 +351,10 @@ def test_chosen_settings_costs_and_curves(tmp_path):
     assert "trial 1 of 2" in text
     assert "untouched trunk, nothing is trained" in text
     assert "12 of 12 final trainings were best at their last validation" in text
-    assert html.count('class="thick"') == 2 + 2, "learning and search, of two methods"
+    assert html.count('class="thick"') == 3 * 2, "learning and both views of the search"
     assert html.count('class="thin"') == 2 * 3 * 2, "a line for each method, seed and fold"
-    assert html.count('class="dashed"') == 1
-    assert html.count('class="ring"') == 2
+    assert html.count('class="dashed"') == 3 * 1, "the baseline's, beside the other method's"
+    assert html.count('class="ring"') == 3 * 2, "both views of the search, and one slice"
     assert "12.5" in text
     assert "1,000" in text
     assert text.count("in all here") == 1
@@ -369,7 +372,8 @@ def test_an_empty_study_is_a_page_too(tmp_path):
 def test_several_places_have_their_own_sections(tmp_path):
     places = (("a", "tiny", "adam"), ("b", "tiny", "adam"), ("b", "tiny", "sgd"))
     html = html_of(make_study(tmp_path, places=places))
-    assert re.findall(r'href="#(s\d)"', html) == ["s1", "s2", "s3"]
+    contents = html.split('aria-label="Contents"')[1].split("</nav>")[0]
+    assert re.findall(r'href="#(s\d)"', contents) == ["s1", "s2", "s3"]
     assert re.findall(r'<section id="(s\d)"', html) == ["s1", "s2", "s3"]
     assert html.count("has the highest mean MAP@R") == 3
 
@@ -415,7 +419,7 @@ def test_names_are_text_and_stay_in_their_folder(tmp_path, monkeypatch):
     assert EVIL in page.text
     assert bad in page.text
     assert EVIL in {a.get("title") for _, a in page.tags}, "a class name"
-    files = report.figures(study, tables.frames(study), out / "report" / "figures")
+    files = report.figures(study, tables.frames(study))
     assert {path.parent for path in files} == {out / "report" / "figures"}
     assert [path.name for path in tmp_path.iterdir()] == ["study"]
 
@@ -554,16 +558,16 @@ def test_the_mean_ends_where_the_first_training_stops():
     long, short = [(0, 1.0), (10, 3.0), (20, 5.0)], [(0, 2.0), (10, 4.0)]
     assert curves.mean_curve([long, short]) == [(0, 1.5), (10, 3.5)]
     assert curves.mean_curve([]) == []
-    assert curves.best_so_far([(0, 2.0), (1, 1.0), (2, 3.0)]) == [(0, 2.0), (1, 2.0), (2, 3.0)]
+    assert searches.best_so_far([(0, 2.0), (1, 1.0), (2, 3.0)]) == [(0, 2.0), (1, 2.0), (2, 3.0)]
     many = [(float(x), 0.0) for x in range(1000)]
-    assert len(curves.thin(many)) == curves.MAX_POINTS
-    assert (curves.thin(many)[0], curves.thin(many)[-1]) == (many[0], many[-1])
+    assert len(charts.thinned(many)) == charts.MAX_POINTS
+    assert (charts.thinned(many)[0], charts.thinned(many)[-1]) == (many[0], many[-1])
 
 
 def test_labels_do_not_overlap():
     points = tuple(charts.Point(f"method {k}", 1.0 + 0.01 * k, 0.5) for k in range(12))
     axis = charts.spanning([0.0, 2.0])
-    placed = charts.place_labels(charts.Scatter(axis, axis, points)).points
+    placed = charts.place_labels(charts.Scatter(axis, axis, points, "s", "%")).points
     labelled = [p for p in placed if p.anchor]
     assert 2 <= len(labelled) < 12, "what does not fit has no label"
     assert len({(p.dx, p.dy) for p in labelled}) == len(labelled)
@@ -571,15 +575,15 @@ def test_labels_do_not_overlap():
 
 def test_image_files_are_png_and_svg_and_the_same_each_time(tmp_path):
     study = make_study(tmp_path)
-    folder = tmp_path / "report" / "figures"
-    files = report.figures(study, tables.frames(study), folder)
-    assert [path.name for path in files] == [
-        *("01-map_at_r.png", "01-map_at_r.svg", "01-differences.png", "01-differences.svg"),
-    ]
+    files = report.figures(study, tables.frames(study))
+    assert {path.parent for path in files} == {tmp_path / "report" / "figures"}
+    names = ["map_at_r", "differences", "learning", "search-by-trial", "search-by-seconds"]
+    names += ["slices-01", "slices-02", "validation-and-test", "cost-1"]
+    assert [p.name for p in files] == [f"01-{n}.{kind}" for n in names for kind in ("png", "svg")]
     content = [path.read_bytes() for path in files]
     assert content[0].startswith(b"\x89PNG")
     assert b"<svg" in content[1]
-    report.figures(study, tables.frames(study), folder)
+    report.figures(study, tables.frames(study))
     assert content == [path.read_bytes() for path in files]
 
 
@@ -595,7 +599,9 @@ def test_every_drawing_says_what_it_shows(tmp_path):
             assert attributes["alt"]
     ids = [a["id"] for _, a in page.tags if "id" in a]
     assert len(ids) == len(set(ids))
-    assert {a["href"] for t, a in page.tags if t == "a"} == {f"#{i}" for i in ids}
+    links = {a["href"] for t, a in page.tags if t == "a"}
+    assert links <= {f"#{i}" for i in ids}, "every link leads somewhere"
+    assert {f"#{i}" for i in ids} - links == {"#note-oracle"}, "nothing was watched here"
 
 
 def test_text_has_contrast_in_light_and_dark():

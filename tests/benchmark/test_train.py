@@ -10,6 +10,7 @@ import torch
 from benchmark import data, job
 from benchmark.evaluate import embed
 from benchmark.job import Job, execute
+from benchmark.oracle import unwatched
 from benchmark.seeds import seed
 from benchmark.study import CellKey
 from benchmark.train import Probe, Streams, contiguous, draw_batches, fit
@@ -87,7 +88,8 @@ def fitted(source, values, pace, method="ms"):
         return {"map_at_r": next(remaining)}
 
     with torch.random.fork_rng():
-        return fit(network, train, validate, made.protocol, RECIPE, streams), network, seen
+        rest = (made.protocol, RECIPE, streams, unwatched)
+        return fit(network, train, validate, *rest), network, seen
 
 
 def test_patience_counts_validations_without_improvement(source):

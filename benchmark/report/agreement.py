@@ -1,0 +1,84 @@
+"""Does validation rank the methods as the test does, and what would choosing on test claim?"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import fmean
+
+from benchmark import diagnostics
+from benchmark.report.charts import Point, Scatter, place_labels, spanning
+from benchmark.report.rows import Row
+from benchmark.tables import HEADLINE_METRIC
+
+SEPARATED = ("separated", HEADLINE_METRIC)
+
+
+@dataclass(frozen=True)
+class Gap:
+    """What the epoch that tested best would have claimed; per cent and points.
+
+    ``half`` is the half-width of the gap's t-interval over ``n`` runs, None below three.
+    """
+
+    method: str
+    n: int
+    selected: float
+    claimed: float
+    gap: float
+    half: float | None
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """Validation and test of the methods that train, separated embeddings, per cent.
+
+    Attributes:
+        scatter: a point for each method.
+        rho: Spearman's, None below five methods.
+        methods: how many there are.
+        first_by_validation, first_by_test: the methods on top.
+        gaps: what choosing the epoch on test would have claimed, where that was watched.
+    """
+
+    scatter: Scatter
+    rho: float | None
+    methods: int
+    first_by_validation: str = ""
+    first_by_test: str = ""
+    gaps: tuple[Gap, ...] = ()
+
+
+def agreement(group: Sequence[Row]) -> Agreement:
+    """Return how validation and test agree over the methods of one dataset, trunk and recipe."""
+    points = [
+        Point(row.name, *both, row.role) for row in group if row.key.trains and (both := _both(row))
+    ]
+    x, y = spanning((p.x for p in points), count=4), spanning((p.y for p in points), count=4)
+    scatter = Scatter(x, y, tuple(points), "validation MAP@R, %", "test MAP@R, %")
+    return Agreement(
+        scatter=place_labels(scatter),
+        rho=diagnostics.rank_correlation([p.x for p in points], [p.y for p in points]),
+        methods=len(points),
+        first_by_validation=max(points, key=lambda p: p.x).name if points else "",
+        first_by_test=max(points, key=lambda p: p.y).name if points else "",
+        gaps=tuple(gap for row in group if (gap := _gap(row))),
+    )
+
+
+def _both(row: Row) -> tuple[float, float] | None:
+    """Return a method's mean validation and mean separated test value, in per cent."""
+    known = [run.validation[HEADLINE_METRIC] for run in row.done if run.validation]
+    test = row.scores.get(SEPARATED)
+    return (100 * fmean(known), test.mean) if known and test else None
+
+
+def _gap(row: Row) -> Gap | None:
+    found = diagnostics.oracle_gap(row.done, HEADLINE_METRIC)
+    if found.mean is None:
+        return None
+    watched = [run for run in row.done if run.oracle and run.separated]
+    claimed = fmean(run.oracle[HEADLINE_METRIC] for run in watched if run.oracle)
+    selected = fmean(run.separated[HEADLINE_METRIC] for run in watched if run.separated)
+    half = None if found.low is None or found.high is None else 50 * (found.high - found.low)
+    return Gap(row.name, found.n, 100 * selected, 100 * claimed, 100 * found.mean, half)

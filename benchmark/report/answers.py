@@ -1,0 +1,72 @@
+"""Does A beat B? What the first screen says of each dataset, trunk and recipe."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from benchmark import statistics
+from benchmark.report.rows import Pair
+from benchmark.report.sections import VERDICTS, Section
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A question, the reply in a word or two, and the methods behind it.
+
+    Attributes:
+        number: of the section.
+        where: the parts of the place that tell it from the others.
+        opponent: the one method that all others are compared with, None if there is none.
+        reply: what is known.
+        why: what is missing, where nothing can be known.
+        groups: comparisons by verdict, those without any left out.
+    """
+
+    number: int
+    where: str
+    opponent: str | None
+    reply: str
+    why: str
+    groups: dict[str, list[Pair]]
+
+
+def answers(shown: Sequence[Section]) -> Iterator[Answer]:
+    """Yield the answer of every section that has comparisons."""
+    places = [section.place for section in shown]
+    telling = [k for k in range(3) if k == 0 or len({place[k] for place in places}) > 1]
+    for section in shown:
+        groups = {word: found for word, found in section.verdicts.items() if found}
+        if groups:
+            yield Answer(
+                number=section.number,
+                where=" · ".join(section.place[k] for k in telling),
+                opponent=section.opponent,
+                reply=_reply(groups, section.opponent),
+                why=_why(groups),
+                groups=groups,
+            )
+
+
+def _reply(groups: dict[str, list[Pair]], opponent: str | None) -> str:
+    met = [word for word in VERDICTS if word in groups]
+    if opponent is None:
+        differ = sum(len(groups.get(word, ())) for word in ("better", "worse"))
+        return f"{differ} of {sum(map(len, groups.values()))} pairs differ."
+    if "better" in groups:
+        return "Yes."
+    if met == ["worse"]:
+        return "No, all are worse."
+    if met == ["equivalent"]:
+        return "No, all are equivalent."
+    return "Not shown." if "inconclusive" in groups else "No."
+
+
+def _why(groups: dict[str, list[Pair]]) -> str:
+    """Return why nothing could be shown, empty where a test was possible."""
+    pairs = [pair for found in groups.values() for pair in found]
+    most = max(pair.n for pair in pairs)
+    if most >= statistics.MIN_PAIRS:
+        return ""
+    seeds = f"{most} seed{'s' if most != 1 else ''}"
+    return f"With {seeds} no difference can be significant; it takes {statistics.MIN_PAIRS}."

@@ -1,0 +1,196 @@
+"""All that is shown of one dataset, trunk and recipe, in one value."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from benchmark import statistics
+from benchmark.report import curves, gallery, searches
+from benchmark.report.agreement import Agreement, agreement
+from benchmark.report.charts import (
+    Axis,
+    Mark,
+    Plot,
+    Point,
+    Scatter,
+    focused,
+    place_labels,
+    spanning,
+)
+from benchmark.report.rows import Pair, Place, Row, pairs, rows
+from benchmark.study import Study
+from benchmark.tables import Tables
+
+ROPE = 100 * statistics.ROPE  # points
+MAX_PAIRS = 60  # comparisons shown of one place
+MAX_PANELS = 120  # charts of one kind in a report
+MAX_TRAININGS = 4_000  # read for learning curves
+MAX_GALLERIES = 12  # comparisons with pictures in a report
+VERDICTS = ("better", "worse", "equivalent", "inconclusive")
+
+
+@dataclass(frozen=True)
+class Section:
+    """What is shown of one dataset, trunk and recipe.
+
+    Attributes:
+        number: from 1.
+        rows: its methods, best first.
+        axis, pair_axis: of the interval charts.
+        pairs: declared comparisons.
+        learning, by_trial, by_seconds: curves of the best methods and the baseline.
+        searches: what was searched by those.
+        costs: MAP@R against what it takes.
+        agreement: of validation and test.
+        gallery: pictures.
+    """
+
+    number: int
+    place: Place
+    rows: Sequence[Row]
+    axis: Axis
+    pairs: Sequence[Pair]
+    pair_axis: Axis
+    learning: curves.Learning
+    by_trial: tuple[Plot, ...]
+    by_seconds: tuple[Plot, ...]
+    searches: Sequence[searches.Search]
+    costs: tuple[Scatter, ...]
+    agreement: Agreement
+    gallery: gallery.Gallery
+
+    @property
+    def finished(self) -> list[Row]:
+        """Return the methods with numbers, best first."""
+        return [row for row in self.rows if row.scores]
+
+    @property
+    def references(self) -> list[str]:
+        """Return the names of rows that stand for the untouched trunk."""
+        return [row.name for row in self.rows if row.role == "reference"]
+
+    @property
+    def verdicts(self) -> dict[str, list[Pair]]:
+        """Return the comparisons by verdict, those of the reference left out."""
+        ours = [pair for pair in self.pairs if pair.mark.name not in self.references]
+        return {word: [p for p in ours if p.verdict == word] for word in VERDICTS}
+
+    @property
+    def spent(self) -> dict[str, float]:
+        """Return the seconds of the searches drawn, by method, where they are known."""
+        return {found.name: found.ends[-1] for found in self.searches if found.ends}
+
+    @property
+    def opponent(self) -> str | None:
+        """Return the one method that all others are compared with, None if there is none."""
+        others = {pair.other for pair in self.pairs}
+        return others.pop() if len(others) == 1 else None
+
+
+def sections(study: Study, frames: Tables) -> Iterator[Section]:
+    """Yield a section for each dataset, trunk and recipe."""
+    found = rows(study, frames)
+    compared = pairs(frames, {place: _finished(group) for place, group in found.items()})
+    names: dict[tuple[str, str], Sequence[str]] = {}
+    for number, (place, group) in enumerate(found.items(), 1):
+        key = (place[0], str(group[0].identity.get("dataset_digest", "")))
+        if key not in names:
+            names[key] = gallery.class_names(*key)
+        yield _section(study, number, group, compared.get(place, []), names[key], len(found))
+
+
+def panels(count: int) -> int:
+    """Return how many methods of one of ``count`` sections get charts of their curves."""
+    return min(12, max(3, MAX_PANELS // max(count, 1)))
+
+
+def seeds_drawn(study: Study, count: int) -> int:
+    """Return how many seeds' trainings stand in a chart."""
+    trainings = panels(count) * max(count, 1) * study.protocol.folds
+    return max(1, min(study.protocol.seeds, MAX_TRAININGS // trainings))
+
+
+def _section(
+    study: Study,
+    number: int,
+    group: Sequence[Row],
+    compared: Sequence[Pair],
+    names: Sequence[str],
+    count: int,
+) -> Section:
+    baseline = next((row for row in group if row.role == "baseline"), None)
+    drawn = [row for rank, row in enumerate(group) if rank < panels(count) or row is baseline]
+    searched = [
+        searches.search(row.name, study.trials(row.key), row.choice)
+        for row in drawn
+        if row.key.searched
+    ]
+    base = baseline.name if baseline else None
+    return Section(
+        number=number,
+        place=(group[0].key.dataset, group[0].key.trunk, group[0].key.recipe),
+        rows=group,
+        axis=focused(*_sides(group, [row.mark for row in group])),
+        pairs=compared,
+        pair_axis=focused(*_sides(group, [pair.mark for pair in compared]), -ROPE, ROPE),
+        learning=curves.learning(
+            study,
+            [row.key for row in drawn],
+            baseline.key if baseline else None,
+            seeds_drawn(study, count),
+        ),
+        by_trial=searches.by_trial(searched, base),
+        by_seconds=searches.by_seconds(searched, base),
+        searches=searched,
+        costs=tuple(_costs(group)),
+        agreement=agreement(group),
+        gallery=_gallery(study, group, base, names, count),
+    )
+
+
+def _gallery(
+    study: Study, group: Sequence[Row], baseline: str | None, names: Sequence[str], count: int
+) -> gallery.Gallery:
+    dataset, digest = group[0].key.dataset, str(group[0].identity.get("dataset_digest", ""))
+    resize_px, allowance = study.protocol.image.resize_px, gallery.BUDGET // count
+    album = gallery.open_album(study.out, dataset, digest, resize_px, names, allowance)
+    methods = [row.name for row in group if row.scores and row.role != "reference"]
+    wanted = _opponents(methods, baseline)[: max(1, MAX_GALLERIES // count)]
+    runs = [(row.name, row.done) for row in group]
+    return gallery.build(study.out, album, names, runs, wanted)
+
+
+def _opponents(methods: Sequence[str], baseline: str | None) -> list[tuple[str, str]]:
+    """Return pairs worth a look: the two best, and the best few against the baseline."""
+    others = [(baseline, name) for name in methods if name != baseline and baseline in methods]
+    best = [(methods[1], methods[0])] if len(methods) > 1 else []
+    return list(dict.fromkeys([*others[:1], *best, *others[1:4]]))  # type: ignore[list-item]
+
+
+def _sides(group: Sequence[Row], marks: Sequence[Mark]) -> tuple[list[Mark], list[Mark]]:
+    """Return the marks of methods that train and those of the reference."""
+    aside = {row.name for row in group if row.role == "reference"}
+    return [m for m in marks if m.name not in aside], [m for m in marks if m.name in aside]
+
+
+def _costs(group: Sequence[Row]) -> Iterator[Scatter]:
+    """Yield MAP@R against seconds and parameters, of all that train and where they differ."""
+    for name, label, unit in (
+        ("train_s", "seconds of training one seed", 1.0),
+        ("parameters_trained", "thousand parameters trained", 1e-3),
+        ("parameters_deployed", "thousand parameters deployed", 1e-3),
+    ):
+        points = [
+            Point(row.name, unit * cost, row.main.mean, row.role)
+            for row in group
+            if row.main and row.key.trains and (cost := row.mean(name)) is not None
+        ]
+        if points and (name == "train_s" or len({point.x for point in points}) > 1):
+            x = spanning((point.x for point in points), zero=True, count=4)
+            y = spanning((point.y for point in points), count=4)
+            yield place_labels(Scatter(x, y, tuple(points), label, "MAP@R, %"))
+
+
+def _finished(group: Sequence[Row]) -> list[str]:
+    return [row.name for row in group if row.scores]
