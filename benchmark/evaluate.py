@@ -20,9 +20,11 @@ from protocols.protocol import Protocol
 Forward = Callable[[Tensor], Tensor]
 
 
-def embed(network: Network, split: Split, protocol: Protocol) -> NDArray[np.float32]:
-    """Return (n, D) embeddings in the split's order, in eval mode, not normalised."""
-    return _extract(network, split, protocol, lambda pixels: network(pixels)["embedding"])
+def embed(
+    network: Network, split: Split, protocol: Protocol, view: str = "embedding"
+) -> NDArray[np.float32]:
+    """Return (n, D) rows of an eval view in the split's order, in eval mode, not normalised."""
+    return _extract(network, split, protocol, lambda pixels: network(pixels)[view])
 
 
 def extract(network: Network, split: Split, protocol: Protocol, view: str) -> NDArray[np.float32]:

@@ -209,6 +209,7 @@ def build_network(job: Job, train: data.Split) -> Network:
         classes=int(labels.max()) + 1,
         channels=trunk.channels,
         embedding_size=protocol.embedding_size,
+        folds=protocol.folds,
         batch_size=protocol.batch_size,
         steps=protocol.pace.max_steps,
         steps_per_epoch=protocol.pace.steps_per_epoch,
@@ -289,9 +290,15 @@ def _watch(job: Job, network: Network) -> Watch | None:
 
 
 def _score_test(job: Job, network: Network) -> tuple[metrics.PerQuery, NDArray[np.float32], str]:
-    """Open the test split and score the network on it; return also what was opened, in words."""
+    """Open the test split and score the network on it.
+
+    Returns:
+        The metrics, what this fold gives to the joined embedding, what was opened, in words.
+    """
     test = data.open_test(job.source, job.protocol)
     scored, embeddings = evaluate.score(network, test, job.protocol)
+    if network.method.joined != "embedding":
+        embeddings = evaluate.embed(network, test, job.protocol, network.method.joined)
     return scored, embeddings, f"{len(test)} test images of {job.source.name}"
 
 
