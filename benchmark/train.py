@@ -122,7 +122,7 @@ def fit(
         if schedule.validates(step):
             fitted.history.append(_validated(step, sums, step - fitted.steps, validate))
             fitted.steps, sums = step, {}
-            watch(step)
+            started += _took(watch, step)
             if improves(fitted.history, protocol.selection_metric):
                 fitted.best_step, fitted.validation = step, _metrics_of(fitted.history[-1])
                 best = {k: v.detach().clone() for k, v in network.state_dict().items()}
@@ -150,6 +150,13 @@ def fit(
             return fitted
     network.load_state_dict(best)
     return fitted
+
+
+def _took(watch: Callable[[int], None], step: int) -> float:
+    """Tell ``watch`` and return the seconds it took: they belong to no training's budget."""
+    started = time.perf_counter()
+    watch(step)
+    return time.perf_counter() - started
 
 
 def _averaged_is_best(

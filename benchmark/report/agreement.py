@@ -54,7 +54,8 @@ def agreement(group: Sequence[Row]) -> Agreement:
     points = [
         Point(row.name, *both, row.role) for row in group if row.key.trains and (both := _both(row))
     ]
-    x, y = spanning((p.x for p in points), count=4), spanning((p.y for p in points), count=4)
+    x = spanning((p.x for p in points), count=4, room=0.12)
+    y = spanning((p.y for p in points), count=4, room=0.12)
     scatter = Scatter(x, y, tuple(points), "validation MAP@R, %", "test MAP@R, %")
     return Agreement(
         scatter=place_labels(scatter),

@@ -182,20 +182,23 @@ def minus(text: str) -> str:
     return text.replace("-", "\N{MINUS SIGN}")
 
 
-def spanning(values: Iterable[float], *, zero: bool = False, count: int = 5) -> Axis:
+def spanning(
+    values: Iterable[float], *, zero: bool = False, count: int = 5, room: float = 0.05
+) -> Axis:
     """Return an axis that reaches ``values`` with a little room and about ``count`` ticks.
 
     Args:
         values: finite numbers; none gives the axis from 0 to 1.
         zero: start at 0 exactly, for amounts.
         count: how many ticks are wanted.
+        room: left free at an end that is not 0, as a share of what is reached.
     """
     reached = list(values) or [0.0, 1.0]
     low, high = min(reached), max(reached)
     if zero:
         low = min(low, 0.0)
-    room = 0.05 * (high - low) or max(0.05 * abs(high), 0.5)
-    low, high = (low if zero and low == 0 else low - room), high + room
+    free = room * (high - low) or max(0.05 * abs(high), 0.5)
+    low, high = (low if zero and low == 0 else low - free), high + free
     rough = (high - low) / max(count, 1)
     power = 10.0 ** math.floor(math.log10(rough))
     step = next(power * s for s in _STEPS if power * s >= rough * 0.999)

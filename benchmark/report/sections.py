@@ -163,9 +163,11 @@ def _gallery(
 
 def _opponents(methods: Sequence[str], baseline: str | None) -> list[tuple[str, str]]:
     """Return pairs worth a look: the two best, and the best few against the baseline."""
-    others = [(baseline, name) for name in methods if name != baseline and baseline in methods]
-    best = [(methods[1], methods[0])] if len(methods) > 1 else []
-    return list(dict.fromkeys([*others[:1], *best, *others[1:4]]))  # type: ignore[list-item]
+    against = baseline if baseline in methods else None
+    others = [(against, name) for name in methods if against and name != against]
+    two = methods[:2]
+    best = [(two[1], two[0])] if len(two) == 2 and baseline not in two else []
+    return [*others[:1], *best, *others[1:4]]
 
 
 def _sides(group: Sequence[Row], marks: Sequence[Mark]) -> tuple[list[Mark], list[Mark]]:
@@ -187,8 +189,8 @@ def _costs(group: Sequence[Row]) -> Iterator[Scatter]:
             if row.main and row.key.trains and (cost := row.mean(name)) is not None
         ]
         if points and (name == "train_s" or len({point.x for point in points}) > 1):
-            x = spanning((point.x for point in points), zero=True, count=4)
-            y = spanning((point.y for point in points), count=4)
+            x = spanning((point.x for point in points), zero=True, count=4, room=0.12)
+            y = spanning((point.y for point in points), count=4, room=0.12)
             yield place_labels(Scatter(x, y, tuple(points), label, "MAP@R, %"))
 
 
