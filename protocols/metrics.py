@@ -112,8 +112,8 @@ def per_query(
         rows = slice(start, start + _SCORED)
         hits = item_labels[near[rows]] == query_labels[rows, None]
         parts.append(_scores(hits, relevant[rows]))
-    columns = (np.concatenate(column) for column in zip(*parts, strict=True))
-    return PerQuery(*columns, near[:, :neighbours])
+    p1, rp, ap = (np.concatenate(columns) for columns in zip(*parts, strict=True))
+    return PerQuery(p1, rp, ap, near[:, :neighbours])
 
 
 def concatenate(parts: list[NDArray[np.float32]], *, normalize: bool = True) -> NDArray[np.float32]:

@@ -211,7 +211,9 @@ def _settle(search: Search, maxima: Rows, block: slice, found: Found) -> None:
         )
 
 
-def _pairs(search: Search, rows: slice, wanted: NDArray[np.bool_], bound: Rows, width: int):
+def _pairs(
+    search: Search, rows: slice, wanted: NDArray[np.bool_], bound: Rows, width: int
+) -> Pairs | None:
     """Return the pairs whose similarity reaches the query's bound; None if they are too many."""
     group, row = np.nonzero(wanted.T)
     ends = np.searchsorted(group, np.arange(search.groups + 1))
@@ -239,7 +241,7 @@ def _pairs(search: Search, rows: slice, wanted: NDArray[np.bool_], bound: Rows, 
 def _order(search: Search, rows: slice, pairs: Pairs, width: int) -> Found:
     """Return the first ``width`` columns of each row, best first, ties by lower column."""
     order = np.lexsort((-pairs.value, pairs.row))
-    row, column, value = (part[order] for part in pairs)
+    row, column, value = pairs.row[order], pairs.column[order], pairs.value[order]
     apart = value[:-1] - value[1:] > search.margin[rows][row[1:]]
     starts = np.concatenate([[True], apart | (row[1:] != row[:-1])])
     run = np.cumsum(starts)  # within a run of close similarities float32 does not decide
