@@ -9,7 +9,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from benchmark import records, selection
+from benchmark import environment, records, selection
 from benchmark.job import Job, JobOutcome, JoinJob, JoinOutcome, execute, failure, join
 from benchmark.progress import Progress
 from benchmark.records import ChoiceRecord, JobRecord, Metrics, Record, RunRecord, TrialRecord
@@ -151,8 +151,11 @@ class Coordinator:
         if record.reason in RETRIED and self._retry(job.id, record.reason):
             self.progress.note(f"{cell.row}: {record.reason} in {_where(job)}, trying again")
             return None
-        failed = {"failed_attempts": self.attempts.pop(job.id, [])}
-        record = replace(record, measured={**record.measured, **failed})
+        # The commit is this process's: a worker elsewhere has the code, not the checkout.
+        here = {**record.measured.get("environment", {}), **environment.commit()}
+        failed = self.attempts.pop(job.id, [])
+        measured = {**record.measured, "environment": here, "failed_attempts": failed}
+        record = replace(record, measured=measured)
         if outcome.vectors is not None:
             records.write_bytes(self._vectors(cell, job.number, job.fold), outcome.vectors)
         self._record(cell, record)

@@ -58,10 +58,10 @@ def open_store(key: str, resize_px: int, folder: Path, images: Callable[[], Imag
         DataError: an image cannot be read.
         StoreError: the store cannot be written.
     """
-    path = folder / f"{key}-{resize_px}px.u8"
-    if not path.exists():
+    path = store_path(folder, key, resize_px)
+    if not _complete(path):
         _build(path, images(), resize_px)
-    sizes = np.load(_sizes_path(path))
+    sizes = np.load(sizes_path(path))
     lengths = sizes.prod(axis=1) * 3
     starts = np.concatenate([[0], np.cumsum(lengths)[:-1]])
     flat = np.memmap(path, dtype=np.uint8, mode="r", shape=(int(lengths.sum()),))
@@ -71,6 +71,16 @@ def open_store(key: str, resize_px: int, folder: Path, images: Callable[[], Imag
 def store_key(dataset: str, digest: str) -> str:
     """Return what names a dataset's store; an argument in its name may be a path."""
     return re.sub(r"[^\w.-]+", "-", dataset) + f"-{digest[:12]}"
+
+
+def store_path(folder: Path, key: str, resize_px: int) -> Path:
+    """Return the file of a dataset's pixels; :func:`sizes_path` gives the one beside it."""
+    return folder / f"{key}-{resize_px}px.u8"
+
+
+def sizes_path(path: Path) -> Path:
+    """Return the file with the heights and widths of the images in the store at ``path``."""
+    return path.with_suffix(".sizes.npy")
 
 
 def resize(pixels: NDArray[np.uint8], shorter: int) -> NDArray[np.uint8]:
@@ -83,6 +93,14 @@ def resize(pixels: NDArray[np.uint8], shorter: int) -> NDArray[np.uint8]:
     long = int(shorter * ratio)
     size = (shorter, long) if width <= height else (long, shorter)
     return np.asarray(Image.fromarray(pixels).resize(size, Image.Resampling.BILINEAR))
+
+
+def _complete(path: Path) -> bool:
+    """Return whether the store is there whole; what a full disk or a crash cut is decoded anew."""
+    try:
+        return path.stat().st_size == int(np.load(sizes_path(path)).prod(axis=1).sum()) * 3
+    except (OSError, ValueError, EOFError):
+        return False
 
 
 def _build(path: Path, images: Images, resize_px: int) -> None:
@@ -98,7 +116,7 @@ def _build(path: Path, images: Images, resize_px: int) -> None:
                 file.write(pixels.tobytes())
         sizes_part = part.with_suffix(".npy")
         np.save(sizes_part, sizes)
-        sizes_part.replace(_sizes_path(path))
+        sizes_part.replace(sizes_path(path))
         part.replace(path)
     except OSError as error:
         raise StoreError(
@@ -107,7 +125,3 @@ def _build(path: Path, images: Images, resize_px: int) -> None:
         ) from error
     finally:
         part.unlink(missing_ok=True)
-
-
-def _sizes_path(path: Path) -> Path:
-    return path.with_suffix(".sizes.npy")

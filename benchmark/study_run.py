@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -62,6 +63,7 @@ def plan(args: argparse.Namespace) -> int:
         setup = with_device(setup)
         with engine_for(setup, min(2, setup.workers)) as engine:
             seconds = expected_seconds(setup, plans, engine)
+            setup = replace(setup, workers=setup.workers or engine.capacity)
     show_plan(console, setup, plans, seconds)
     return DONE
 
@@ -74,12 +76,12 @@ def work(console: Console, setup: Setup, plans: list[CellPlan], tracker: Tracker
     study = setup.study
     with engine_for(setup, setup.workers) as engine:
         seconds = expected_seconds(setup, plans, engine)
-        show_plan(console, setup, plans, seconds)
+        show_plan(console, replace(setup, workers=engine.capacity), plans, seconds)
         study.save()
         planning.save_cells(study, setup.cells)
         jobs = sum(item.jobs_left for item in plans)
         job_s = total_seconds(plans, seconds) / jobs if jobs else 0.0
-        with Progress(console, plans, study.out / "log.txt", setup.workers, job_s) as progress:
+        with Progress(console, plans, study.out / "log.txt", engine.capacity, job_s) as progress:
             coordinator = Coordinator(study, job_maker(setup), space_of(setup), tracker, progress)
             schedule.run(coordinator.flows(setup.asked), engine)
 
@@ -97,11 +99,9 @@ def open_tracker(console: Console, study: Study, plans: list[CellPlan]) -> Track
 def engine_for(setup: Setup, workers: int) -> Iterator[Engine]:
     """Yield workers, with the datasets decoded for them; kill them at the end."""
     from benchmark import data
-    from benchmark.engine import LocalEngine
 
     setup.study.out.mkdir(parents=True, exist_ok=True)
-    log = setup.study.out / "workers.txt"
-    engine = LocalEngine(workers, setup.study.protocol.threads_per_job, log)
+    engine = make_engine(setup, workers)
     try:
         engine.start()
         for source in setup.sources.values():
@@ -109,6 +109,20 @@ def engine_for(setup: Setup, workers: int) -> Iterator[Engine]:
         yield engine
     finally:
         engine.close()
+
+
+def make_engine(setup: Setup, workers: int) -> Engine:
+    """Return the engine that was asked for; ``workers`` 0 under Ray is as many as fit."""
+    place, threads = setup.place, setup.study.protocol.threads_per_job
+    log, strict = setup.study.out / "workers.txt", place.deterministic
+    if place.engine == "ray":
+        from benchmark.ray_engine import RayEngine
+
+        gpus = place.gpus_per_job if setup.device == "cuda" else 0.0
+        return RayEngine(workers or None, threads, gpus, log, deterministic=strict)
+    from benchmark.engine import LocalEngine
+
+    return LocalEngine(workers, threads, log, deterministic=strict, devices=place.devices)
 
 
 def job_maker(setup: Setup) -> JobMaker:
