@@ -79,9 +79,8 @@ def work(console: Console, setup: Setup, plans: list[CellPlan], tracker: Tracker
         show_plan(console, replace(setup, workers=engine.capacity), plans, seconds)
         study.save()
         planning.save_cells(study, setup.cells)
-        jobs = sum(item.jobs_left for item in plans)
-        job_s = total_seconds(plans, seconds) / jobs if jobs else 0.0
-        with Progress(console, plans, study.out / "log.txt", engine.capacity, job_s) as progress:
+        log = study.out / "log.txt"
+        with Progress(console, plans, log, engine.capacity, seconds) as progress:
             coordinator = Coordinator(study, job_maker(setup), space_of(setup), tracker, progress)
             schedule.run(coordinator.flows(setup.asked), engine)
 

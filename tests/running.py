@@ -16,7 +16,7 @@ def command(*words, out):
     return [sys.executable, "-m", "benchmark", *words, "--out", str(out)]
 
 
-def start(*words, out, before=(), environment=(), **kwargs):
+def start(*words, out, before=(), environment=(), stdout=subprocess.PIPE):
     """Start a command in a session of its own; ``before`` are words to put in front of it."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "120", **dict(environment)}
     # One mirror for all: laying out a fresh MLflow database takes longer than a toy study.
@@ -25,11 +25,10 @@ def start(*words, out, before=(), environment=(), **kwargs):
         [*before, *command(*words, out=out)],
         env=environment,
         cwd=out.parent,
-        stdout=subprocess.PIPE,
+        stdout=stdout,
         stderr=subprocess.STDOUT,
         text=True,
         start_new_session=True,
-        **kwargs,
     )
 
 
