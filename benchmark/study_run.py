@@ -13,7 +13,6 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmark import plan as planning
-from benchmark import records
 from benchmark.cli import DONE, FAILED_JOBS
 from benchmark.machine import check_disk, interruptible, lock
 from benchmark.plan import CellPlan
@@ -40,7 +39,7 @@ def run(args: argparse.Namespace) -> int:
     check_disk(setup.study.out)
     with lock(setup.study.out), interruptible():
         for cell in setup.asked:
-            if damaged := records.set_aside_damaged(setup.study.folder(cell)):
+            if damaged := setup.study.set_aside_damaged(cell):
                 console.print(f"{damaged} damaged record(s) of {cell.row}: kept aside, redone")
         plans = planning.progress_of(setup.study, setup.asked)
         tracker = open_tracker(console, setup.study, plans)
@@ -49,6 +48,7 @@ def run(args: argparse.Namespace) -> int:
         else:
             console.print(f"nothing left to do in {setup.study.out}", highlight=False)
             setup.study.save()
+            planning.save_cells(setup.study, setup.cells)
         artifacts = write_outputs(setup.study)
         tracker.finish(artifacts, MIRROR_TIMEOUT_S)
     return show_results(console, setup)
