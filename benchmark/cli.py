@@ -135,7 +135,13 @@ def _add_run(commands: argparse._SubParsersAction[Parser], name: str, summary: s
     parser.add_argument(
         "--jobs", type=_positive, metavar="N", help="jobs at once (default: one a core or device)"
     )
-    parser.add_argument("--engine", default="local", choices=("local",), help="default: local")
+    parser.add_argument(
+        "--engine", default="local", choices=("local", "ray"), help="default: local"
+    )
+    parser.add_argument("--address", metavar="HOST:PORT", help="of the Ray cluster (default: here)")
+    parser.add_argument(
+        "--gpus-per-job", type=_share, default=1.0, metavar="F", help="under Ray; default: 1"
+    )
     _add_out(parser)
     parser.add_argument(
         "--plugin",
@@ -154,6 +160,11 @@ def _add_run(commands: argparse._SubParsersAction[Parser], name: str, summary: s
         "--oracle-gap",
         action="store_true",
         help="also test at every validation of final runs: what selecting on test would claim",
+    )
+    parser.add_argument(
+        "--deterministic",
+        action="store_true",
+        help="an operation whose result may differ between two runs fails its job (GPU)",
     )
     parser.add_argument("--dry-run", action="store_true", help="print the plan and stop")
     if name == "plan":
@@ -241,3 +252,13 @@ def _positive(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r}: expected a whole number of at least 1")
     return int(text)
+
+
+def _share(text: str) -> float:
+    try:
+        share = float(text)
+    except ValueError:
+        share = 0.0
+    if not (0 < share <= 1 or (share > 1 and share.is_integer())):
+        raise argparse.ArgumentTypeError(f"{text!r}: expected a share of a GPU, or a whole number")
+    return share

@@ -12,6 +12,7 @@ import resource
 import sys
 import time
 import traceback
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,7 @@ from protocols.space import Settings
 from protocols.trunk import Trunk
 
 Vectors = dict[str, NDArray[Any]]
+_STRICT = 2  # torch's debug mode in which an operation that is not deterministic is an error
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,19 @@ class Job:
     device: str
     plugins: tuple[Path, ...] = ()
     weights: Path | str | None = None
+
+    def files(self) -> tuple[tuple[Path, ...], ...]:
+        """Return the files that the job reads; those of one group must lie in one folder."""
+        weights = (self.weights,) if isinstance(self.weights, Path) else ()
+        alone = ((path,) for path in (*self.plugins, *weights))
+        return (self.source.files(self.protocol), *alone)
+
+    def moved(self, place: Callable[[Path], Path]) -> Job:
+        """Return the job for a machine where each of its files lies at ``place(file)``."""
+        weights = place(self.weights) if isinstance(self.weights, Path) else self.weights
+        plugins = tuple(map(place, self.plugins))
+        source = _moved(self.source, self.protocol, place)
+        return replace(self, source=source, plugins=plugins, weights=weights)
 
     @property
     def id(self) -> str:
@@ -76,6 +91,14 @@ class JoinJob:
     protocol: Protocol
     source: data.DataSource
     folds: tuple[bytes, ...]
+
+    def files(self) -> tuple[tuple[Path, ...], ...]:
+        """Return the files that joining reads, like :meth:`Job.files`."""
+        return (self.source.files(self.protocol),)
+
+    def moved(self, place: Callable[[Path], Path]) -> JoinJob:
+        """Return the same work for another machine, like :meth:`Job.moved`."""
+        return replace(self, source=_moved(self.source, self.protocol, place))
 
 
 @dataclass(frozen=True)
@@ -104,8 +127,8 @@ def execute(job: Job) -> JobOutcome:
         "peak_memory_mb": _peak_memory_mb(job.device),
         "environment": {
             "device": _device_name(job.device),
+            "deterministic": torch.get_deterministic_debug_mode() == _STRICT,
             **environment.versions(),
-            **environment.commit(),
         },
     }
     return replace(outcome, record=replace(outcome.record, measured=measured))
@@ -322,6 +345,12 @@ def _test(job: Job, network: Network, record: JobRecord, watch: Watch | None) ->
         vectors_sha256=hashlib.sha256(vectors).hexdigest(),
     )
     return JobOutcome(record, vectors)
+
+
+def _moved(
+    source: data.DataSource, protocol: Protocol, place: Callable[[Path], Path]
+) -> data.DataSource:
+    return replace(source, root=None, cache=place(source.files(protocol)[0]).parent)
 
 
 def _record(job: Job, **values: Any) -> JobRecord:

@@ -34,7 +34,8 @@ class Grid:
 class CellPlan:
     """How far a cell has come.
 
-    ``jobs_left`` counts trainings, the folds of unfinished trials and runs included.
+    ``jobs_left`` counts trainings, the folds of unfinished trials and runs included; ``chosen``
+    says whether the setting of the final runs is written down.
     """
 
     cell: CellKey
@@ -43,11 +44,12 @@ class CellPlan:
     runs: int
     runs_done: int
     jobs_left: int
+    chosen: bool
 
     @property
     def state(self) -> str:
         """Return ``done``, ``partial`` or ``todo``."""
-        if self.runs_done == self.runs:
+        if self.runs_done == self.runs and self.chosen:
             return "done"
         return "partial" if self.trials_done or self.runs_done else "todo"
 
@@ -206,6 +208,7 @@ def _progress(study: Study, cell: CellKey) -> CellPlan:
         runs=protocol.seeds,
         runs_done=protocol.seeds - len(runs_left),
         jobs_left=(trials_left + len(runs_left)) * protocol.folds - folds_done,
+        chosen="choice.json" in names,
     )
 
 

@@ -31,6 +31,7 @@ LAYERS = [
     {"render"},
     {"report"},
     {"engine", "calibrate"},
+    {"ray_engine"},
     {"schedule", "request"},
     {"run"},
     {"cli"},
@@ -89,7 +90,10 @@ def test_protocols_knows_no_runner_store_or_clock() -> None:
             assert not tops & set(forbidden), f"{path}: {tops & set(forbidden)}"
 
 
-@pytest.mark.parametrize(("package", "home"), [("optuna", "search.py"), ("mlflow", "tracking.py")])
+@pytest.mark.parametrize(
+    ("package", "home"),
+    [("optuna", "search.py"), ("mlflow", "tracking.py"), ("ray", "ray_engine.py")],
+)
 def test_each_store_has_one_file(package: str, home: str) -> None:
     users = [p.name for p in MODULES if package in {m.split(".")[0] for m in imported(p)}]
     assert users == [home]
