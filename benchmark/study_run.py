@@ -93,14 +93,23 @@ def work(console: Console, setup: Setup, plans: list[CellPlan], tracker: Tracker
 
 
 def check_trunks(setup: Setup, plans: list[CellPlan]) -> None:
-    """Raise InvalidInputError if a trunk cannot give what a method wants; nothing has started."""
+    """Raise InvalidInputError before anything starts where jobs could only fail.
+
+    That is a trunk that cannot give what a method wants, or weights that do not fit it.
+    """
     from benchmark.job import serving_trunk
     from protocols.method import Wants
 
-    make = job_maker(setup)
+    make, loaded = job_maker(setup), set()
     for item in plans:
-        if item.jobs_left and setup.registry.load("method", item.cell.method).wants != Wants():
-            serving_trunk(replace(make(item.cell, "search", 0, 0, {}), weights=None))
+        if not item.jobs_left:
+            continue
+        job = make(item.cell, "search", 0, 0, {})
+        if job.weights is not None and item.cell.trunk not in loaded:
+            loaded.add(item.cell.trunk)
+            serving_trunk(job)
+        elif setup.registry.load("method", item.cell.method).wants != Wants():
+            serving_trunk(replace(job, weights=None))
 
 
 def open_tracker(console: Console, study: Study, plans: list[CellPlan]) -> Tracker:

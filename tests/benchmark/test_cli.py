@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 
 from benchmark import machine
 from benchmark.cli import main
@@ -69,6 +70,16 @@ def test_a_full_disk_is_noticed_before_any_work(capsys, tmp_path, monkeypatch):
     monkeypatch.setattr(machine, "MIN_FREE_BYTES", 1 << 60)
     assert main(f"run --protocol toy --methods ms --out {tmp_path / 'out'}".split()) == 2
     assert "MB free" in capsys.readouterr().err
+    assert not (tmp_path / "out" / "records").exists()
+
+
+def test_weights_of_another_network_are_refused_before_any_work(capsys, tmp_path):
+    torch.save({"some.weight": torch.zeros(2)}, tmp_path / "other.pt")
+    words = f"--protocol toy --trunks mobilenet_v2 --weights {tmp_path / 'other.pt'} --methods ms"
+    for command in ("run", "plan"):
+        assert main(f"{command} {words} --out {tmp_path / 'out'}".split()) == 2
+        (line,) = capsys.readouterr().err.strip().splitlines()
+        assert "other.pt do not fit" in line
     assert not (tmp_path / "out" / "records").exists()
 
 
