@@ -98,12 +98,12 @@ def _latex(tables: Tables) -> dict[str, bytes]:
     for headline in (*headlines(tables, tables.study), *further(tables)):
         lines = [
             r"\begin{table}",
-            r"\centering\footnotesize\setlength{\tabcolsep}{4pt}",
-            rf"\caption{{{f'{headline.title}. {headline.caption}'.translate(_TEX)}}}",
-            rf"\begin{{tabular}}{{l{'r' * (len(headline.header) - 1)}}}",
-            rf"\toprule {_tex_row(headline.header)} \midrule",
+            r"\centering\scriptsize\setlength{\tabcolsep}{3pt}",
+            rf"\caption{{{_tex_text(f'{headline.title}. {headline.caption}')}}}",
+            rf"\makebox[\linewidth]{{\begin{{tabular}}{{l{'r' * (len(headline.header) - 1)}}}",
+            rf"\toprule {_tex_head(headline.header)} \midrule",
             *map(_tex_row, headline.rows),
-            r"\bottomrule \end{tabular}",
+            r"\bottomrule \end{tabular}}",
             r"\end{table}",
         ]
         parts.append("\n".join([*lines, ""]))
@@ -111,8 +111,23 @@ def _latex(tables: Tables) -> dict[str, bytes]:
 
 
 def _tex_row(cells: tuple[str, ...]) -> str:
-    first, *rest = (cell.translate(_TEX) for cell in cells)
+    first, *rest = map(_tex_text, cells)
     return " & ".join([first, *(re.sub(r"^-(?=\d)", "$-$", cell) for cell in rest)]) + r" \\"
+
+
+def _tex_head(names: tuple[str, ...]) -> str:
+    """Return column names in two rows, words one above the other: else tables leave the page."""
+    parts = [name.partition(" ") for name in names]
+    upper = tuple(first if rest else "" for first, _, rest in parts)
+    return f"{_tex_row(upper)} {_tex_row(tuple(rest or first for first, _, rest in parts))}"
+
+
+def _tex_text(text: str) -> str:
+    """Return text for LaTeX; what pdflatex has no letter for stands as its code point."""
+    return "".join(
+        c if c.isascii() or c in _LETTERS else f"[U+{ord(c):04X}]" if len(c) == 1 else c
+        for c in (character.translate(_TEX) for character in text)
+    )
 
 
 def _parquet(tables: Tables) -> dict[str, bytes]:
@@ -130,6 +145,7 @@ def _parquet(tables: Tables) -> dict[str, bytes]:
     return files
 
 
+_LETTERS = "àáâãäåæçèéêëìíîïñòóôõöøùúûüýÿßœÀÁÂÃÄÅÆÇÈÉÊËÌÍÎÏÑÒÓÔÕÖØÙÚÛÜÝŒš\N{EM DASH}"
 _TEX = str.maketrans(
     {
         "\\": r"\textbackslash{}",

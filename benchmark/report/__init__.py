@@ -9,6 +9,7 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from benchmark import diagnostics, records, statistics
+from benchmark.headlines import further
 from benchmark.report import searches
 from benchmark.report.answers import answers
 from benchmark.report.charts import MAX_DOTS, minus
@@ -68,6 +69,7 @@ def render(study: Study, frames: Tables) -> str:
         failure_count=len(failures),
         max_pairs=MAX_PAIRS,
         max_dots=MAX_DOTS,
+        further=further(frames),
         answers=list(answers(shown)),
         max_answers=MAX_ANSWERS,
         min_trials=diagnostics.MIN_TRIALS,

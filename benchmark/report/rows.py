@@ -24,10 +24,14 @@ MAIN: Part = ("concatenated", HEADLINE_METRIC)
 
 @dataclass(frozen=True)
 class Score:
-    """A mean over runs and its interval's half-width, in per cent; None without interval."""
+    """A mean over runs, in per cent, and half-widths of its intervals; None where there is none.
+
+    ``half`` is of the seeds; ``over_classes`` of the test classes, runs and gallery as they are.
+    """
 
     mean: float
     half: float | None
+    over_classes: float | None = None
 
 
 @dataclass(frozen=True)
@@ -142,7 +146,9 @@ def _row(study: Study, key: CellKey, summary: Sequence[Any], trials: Sequence[An
     done = [run for run in runs if run.status == "done"]
     finished = len(runs) == protocol.seeds and bool(done)
     scores = {
-        (str(row.embedding), str(row.metric)): Score(100 * row.mean, _half(row))
+        (str(row.embedding), str(row.metric)): Score(
+            100 * row.mean, _half(row.ci_low, row.ci_high), _half(row.test_ci_low, row.test_ci_high)
+        )
         for row in summary
         if finished and not math.isnan(row.mean)
     }
@@ -197,8 +203,8 @@ def _mark(name: str, row: Any, column: str, dots: tuple[float, ...], note: str) 
     return Mark(name, mean, low, high, dots, note)
 
 
-def _half(row: Any) -> float | None:
-    half = float(row.ci_high - row.ci_low) / 2
+def _half(low: float, high: float) -> float | None:
+    half = float(high - low) / 2
     return None if math.isnan(half) else 100 * half
 
 

@@ -371,6 +371,13 @@ def test_latex_escapes_and_keeps_its_shape(tmp_path):
         assert text.count(rf"\begin{{{name}}}") == text.count(rf"\end{{{name}}}") == 1
 
 
+def test_letters_that_latex_lacks_stand_as_code_points():
+    assert (
+        render._tex_text("d\u00e9j\u00e0_\u03b2 \u2192 \u00b1")
+        == "d\u00e9j\u00e0\\_[U+03B2] [U+2192] $\\pm$"
+    )
+
+
 def test_csv_is_what_the_main_job_writes(tmp_path):
     study = make(tmp_path, THREE)
     files = render.to_format(tables.frames(study), "csv")
