@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -28,6 +29,9 @@ if TYPE_CHECKING:
     from benchmark.tracking import Tracker
 
 MIRROR_TIMEOUT_S = 60.0
+_FLAGS = {"trunk": "--trunks", "recipe": "--recipes"} | {
+    word: f"--{word}" for word in ("trials", "seeds", "params", "bounds", "precision")
+}
 Kind = tuple[str, str, str, bool]  # dataset, trunk, recipe, trains: jobs that take alike
 
 
@@ -275,10 +279,17 @@ def show_results(console: Console, setup: Setup) -> int:
 
 
 def next_command(setup: Setup) -> str:
-    """Return a command that leads on from here."""
+    """Return a command that leads on from here, under the same rules."""
+    protocol = setup.study.protocol
     used = {cell.method for cell in setup.study.cells}
     other = next((m for m in setup.registry.names("method") if m not in used), None)
-    if other:
-        return f"python -m benchmark run --methods {other} --out {setup.study.out}"
-    seeds = setup.study.protocol.seeds + 2
-    return f"python -m benchmark run --seeds {seeds} --out {setup.study.out}"
+    words = ["--methods", other] if other else ["--seeds", str(protocol.seeds + 2)]
+    if protocol.name != "quick":
+        words += ["--protocol", protocol.name]
+    for name, value in protocol.overrides.items():
+        if (flag := _FLAGS.get(name)) and flag not in words:
+            words += [flag, str(value)]
+    if setup.weights is not None:
+        words += ["--weights", str(setup.weights)]
+    words += ["--out", str(setup.study.out)]
+    return f"python -m benchmark run {shlex.join(words)}"

@@ -1,6 +1,7 @@
 """Bad input: one line, exit code 2, nothing started, nothing written."""
 
 import fcntl
+import shlex
 import subprocess
 import sys
 import time
@@ -154,3 +155,13 @@ def test_check_names_what_a_broken_method_breaks(capsys, tmp_path):
     )
     assert main(["check", str(path)]) == 3
     assert "hyperparameter unused changes nothing" in capsys.readouterr().out
+
+
+def test_the_next_command_keeps_the_rules(capsys, tmp_path):
+    out = tmp_path / "a folder"
+    words = ["run", "--protocol", "toy", "--methods", "ms", "--trials", "1", "--seeds", "1"]
+    assert main([*words, "--out", str(out)]) == 0
+    line = next(row for row in capsys.readouterr().out.splitlines() if row.startswith("next"))
+    following = shlex.split(line.removeprefix("next     python -m benchmark "))
+    assert main([*following, "--dry-run"]) == 0
+    assert "holds a study under other rules" not in capsys.readouterr().err
