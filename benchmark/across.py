@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmark.bootstrap import expanded, resample_means, resample_seeds
-from benchmark.statistics import ALPHA, MIN_RUNS, holm, paired
+from benchmark.statistics import ALPHA, EXACT_PAIRS, MIN_RUNS, draw_flips, holm, paired_all
 from protocols.errors import InvalidInputError
 
 _SORTED = 500_000  # values put in order for one interquartile mean's interval
@@ -96,22 +96,29 @@ def mean_ranks(scores: Mapping[str, Floats]) -> list[Estimate]:
 
 def ranks(scores: Floats) -> Floats:
     """Return ranks along the last axis, 1 for the highest; equal scores share their mean rank."""
-    own, other = scores[..., :, None], scores[..., None, :]
-    above, equal = (own < other).sum(axis=-1), (own == other).sum(axis=-1)
-    return np.asarray(above + (equal + 1) / 2)
+    found = np.full(scores.shape, 0.5)
+    for other in np.moveaxis(scores, -1, 0)[..., None]:  # one at a time: less memory, faster
+        found += scores < other
+        found += 0.5 * (scores == other)
+    return found
 
 
-def wilcoxon(differences: Sequence[float]) -> float | None:
-    """Return the exact two-sided signed-rank p of 6 to 20 differences, None if too few count.
+def wilcoxon(differences: Sequence[Sequence[float]]) -> list[float | None]:
+    """Return the two-sided signed-rank p of each row of differences (P, D).
 
-    Differences of 0 are left out. The test is the sign-flip test of the signed ranks.
-
-    Raises:
-        InvalidInputError: more than 20 differences.
+    Differences of 0 are left out; None where fewer than 6 remain. The test is the sign-flip test
+    of the signed ranks: exact up to 20, by random flips, the same for all rows, beyond.
     """
-    nonzero = np.array([d for d in differences if d])
-    signed = ranks(-np.abs(nonzero)) * np.sign(nonzero)
-    return paired(signed.tolist(), [0.0] * len(signed)).p
+    gaps = np.array(differences, np.float64)
+    signed = np.full((len(gaps) + 1, gaps.shape[1]), np.nan)
+    for row, gap in zip(signed, gaps, strict=False):
+        nonzero = gap != 0
+        row[nonzero] = ranks(-np.abs(gap[nonzero])) * np.sign(gap[nonzero])
+    signed[-1] = 0.0
+    many = gaps.shape[1] > EXACT_PAIRS
+    flips = draw_flips(gaps.shape[1], np.random.default_rng(0)) if many else None
+    pairs = [(row, len(gaps)) for row in range(len(gaps))]
+    return [found.p for found in paired_all(signed, pairs, flips=flips)]
 
 
 def critical_differences(scores: Floats) -> Cliques:
@@ -127,7 +134,7 @@ def critical_differences(scores: Floats) -> Cliques:
     if refusal := why_not(methods, datasets):
         raise InvalidInputError(refusal)
     pairs = list(combinations(range(methods), 2))
-    raw = [wilcoxon((scores[a] - scores[b]).tolist()) for a, b in pairs]
+    raw = wilcoxon([(scores[a] - scores[b]).tolist() for a, b in pairs])
     p = dict(zip(pairs, holm(raw), strict=True))
     mean_rank = ranks(scores.T).mean(axis=0)
     order = sorted(range(methods), key=lambda m: (mean_rank[m], m))

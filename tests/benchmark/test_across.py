@@ -76,12 +76,12 @@ def test_the_signed_rank_p_is_scipys(datasets):
     for seed in range(20):
         d = np.random.default_rng(seed).normal(0.005, 0.01, datasets)
         expected = stats.wilcoxon(d, method="exact").pvalue
-        assert across.wilcoxon(d.tolist()) == pytest.approx(expected)
+        assert across.wilcoxon([d.tolist()]) == [pytest.approx(expected)]
 
 
 def test_differences_of_zero_are_left_out_and_too_few_have_no_p():
-    assert across.wilcoxon([0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6]) == 2 / 64
-    assert across.wilcoxon([0.0, 0.1, 0.2, 0.3, 0.4, 0.5]) is None
+    assert across.wilcoxon([[0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6]]) == [2 / 64]
+    assert across.wilcoxon([[0.0, 0.1, 0.2, 0.3, 0.4, 0.5]]) == [None]
 
 
 @pytest.mark.parametrize("methods", [3, 4])
@@ -141,3 +141,13 @@ def test_intervals_over_datasets_hold_the_truth():
     found = simulate.across_coverage(3, 3, count, np.random.default_rng(7))
     bound = 0.95 - 3 * simulate.error(0.95, count)
     assert min(found) > bound
+
+
+def test_more_than_twenty_datasets_are_tested_by_random_flips():
+    rng = np.random.default_rng(3)
+    rows = rng.standard_normal((4, 40)) + np.array([0.0, 0.2, 0.4, 0.8])[:, None]
+    for p, row in zip(across.wilcoxon(rows.tolist()), rows, strict=True):
+        expected = stats.wilcoxon(row, method="approx").pvalue
+        assert abs(p - expected) < 4 * np.sqrt(expected * (1 - expected) / 9_999) + 2e-3
+    found = across.critical_differences(np.cumsum(rows, axis=0))
+    assert all(p is not None for p in found.p.values())
