@@ -157,7 +157,7 @@ class Protocol:
         return self.pair_images_per_class if draws == "pairs" else self.class_images_per_class
 
     def derive(self, **changes: int | str | None) -> Protocol:
-        """Return this protocol with trials, seeds, params, bounds, trunk or recipe replaced.
+        """Return this protocol with some of its rules, its trunk or its recipe replaced.
 
         What differs from the named protocol is kept in ``overrides`` for people to see; None
         and values that change nothing are left out.
@@ -167,6 +167,7 @@ class Protocol:
             "bounds": self.search.bounds,
             "seeds": self.seeds,
             "params": self.params,
+            "precision": self.precision,
             "trunk": self.trunk,
             "recipe": self.recipe,
         }
