@@ -120,6 +120,9 @@ def _add_run(commands: argparse._SubParsersAction[Parser], name: str, summary: s
     parser.add_argument(
         "--bounds", choices=("wide", "narrow"), help="narrow: where the paper's searches began"
     )
+    parser.add_argument(
+        "--precision", choices=("fp32", "bf16"), help="bf16: networks in bfloat16, losses in fp32"
+    )
     parser.add_argument("--seeds", type=_positive, metavar="N", help="final runs of each cell")
     parser.add_argument("--trials", type=_positive, metavar="N", help="trials of each search")
     parser.add_argument(

@@ -126,7 +126,7 @@ def read_protocol(args: argparse.Namespace, registry: Registry) -> Protocol:
     named: Protocol = registry.load("protocol", args.protocol)
     one = {"trunk": args.trunks, "recipe": args.recipes}
     single = {k: v[0] for k, v in one.items() if v is not None and len(v) == 1}
-    words = ("trials", "seeds", "params", "bounds")
+    words = ("trials", "seeds", "params", "bounds", "precision")
     asked = {word: getattr(args, word) for word in words}
     derived = named.derive(**asked, oracle_gap=args.oracle_gap or None, **single)
     return derived.matching_cost() if args.match_cost else derived

@@ -80,6 +80,7 @@ def per_query(
     gallery: tuple[ArrayLike, ArrayLike] | None = None,
     normalize: bool = True,
     neighbours: int = 10,
+    device: str = "cpu",
 ) -> PerQuery:
     """Return the metrics of every query.
 
@@ -90,6 +91,7 @@ def per_query(
             queries are the gallery and each is removed from its own result by index.
         normalize: True compares by angle, False by Euclidean distance.
         neighbours: how many nearest gallery indices to return for each query, at most.
+        device: where products are made, in torch's words; the result does not depend on it.
 
     Raises:
         InvalidInputError: shapes that do not fit, an empty set, non-finite numbers.
@@ -106,7 +108,7 @@ def per_query(
         raise InvalidInputError(f"{len(items)} embeddings: retrieval needs at least 2")
     # Euclidean order without a square root: 2 q.x - |x|^2 falls as the distance grows.
     half = np.zeros(len(items)) if normalize else (items.astype(np.float64) ** 2).sum(1) / 2
-    near = nearest(queries, items, half, width)
+    near = nearest(queries, items, half, width, device)
     parts = []
     for start in range(0, len(queries), _SCORED):
         rows = slice(start, start + _SCORED)

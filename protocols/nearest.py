@@ -30,6 +30,7 @@ _ROWS, _COLUMNS = 1024, 4096  # of a product computed at once: 16 MB stay in the
 _MAXIMA = 1 << 26  # group maxima held at once: 256 MB
 _FOUND = 1 << 20  # neighbours looked for at once
 _ALL = 1 << 24  # float64 similarities held at once: 128 MB
+_ON_DEVICE = 1 << 30  # float32 similarities held at once on another device: 4 GB
 _UNIT = 2.0**-24  # relative error of one float32 operation
 _LARGEST = 1e37  # beyond it float32 products may overflow
 
@@ -73,7 +74,13 @@ class Pairs(NamedTuple):
     value: Rows
 
 
-def nearest(queries: Rows, items: Rows, half_squares: NDArray[np.float64], width: int) -> Found:
+def nearest(
+    queries: Rows,
+    items: Rows,
+    half_squares: NDArray[np.float64],
+    width: int,
+    device: str = "cpu",
+) -> Found:
     """Return the ``width`` nearest items (Q, width) of each query, nearest first.
 
     The similarity is q . x - half_squares. If ``queries is items`` no row is its own neighbour.
@@ -83,11 +90,14 @@ def nearest(queries: Rows, items: Rows, half_squares: NDArray[np.float64], width
         items: (N, D).
         half_squares: (N,) |x|^2 / 2 to rank by distance, 0 to rank unit vectors by angle.
         width: how many to find; fewer than there are items.
+        device: where float32 products are made; the order does not depend on it.
     """
     own, size = queries is items, _sizes(queries, items, half_squares)
     margin = (2.02 * (items.shape[1] + 6) * _UNIT * size).astype(np.float32)
     tile = _tile(len(items), width)
     search = Search(queries, items, half_squares, own, tile, margin)
+    if device != "cpu" and size.max() < _LARGEST:
+        return _on_device(search, width, device)
     if search.groups - SIDE < width or not size.max() < _LARGEST:
         return _exact(search, slice(0, len(queries)), width)
     # The last tile may be all but empty, and empty groups bound nothing: hence - SIDE.
@@ -263,6 +273,38 @@ def _similarities(search: Search, row: Found, column: Found) -> Rows:
         left = search.queries[row[some]].astype(np.float64)
         left *= search.items[column[some]]
         found[some] = left.sum(axis=1) - search.half_squares[column[some]]
+    return found
+
+
+def _on_device(search: Search, width: int, device: str) -> Found:
+    """Return the nearest, candidates found by torch: all similarities of a block, and the best.
+
+    A few more than ``width`` are kept of each query. Where even the last of them is within the
+    error of the ``width`` th, float64 decides in full.
+    """
+    import torch  # here: tables read the metrics' names without it
+
+    own, count = search.own, len(search.items)
+    keep = min(width + SIDE // 2, count - own)
+    items = torch.from_numpy(search.items).to(device)
+    queries = items if own else torch.from_numpy(search.queries).to(device)
+    shift = torch.from_numpy(search.half_squares).float().to(device)
+    found = np.empty((len(search.queries), width), np.int64)
+    block = max(1, _ON_DEVICE // count)
+    for start in range(0, len(found), block):
+        rows = slice(start, min(start + block, len(found)))
+        dots = queries[rows] @ items.T - shift
+        if own:
+            here = torch.arange(rows.stop - start, device=device)
+            dots[here, here + start] = -torch.inf
+        best = dots.topk(keep)
+        value, column = best.values.cpu().numpy(), best.indices.cpu().numpy()
+        row = np.repeat(np.arange(len(value)), keep)
+        pairs = Pairs(row, column.reshape(-1), value.reshape(-1))
+        found[rows] = _order(search, rows, pairs, width)
+        tied = value[:, -1] >= value[:, width - 1] - search.margin[rows]
+        for late in start + np.flatnonzero(tied & (keep < count - own)):
+            found[late] = _exact(search, slice(late, late + 1), width)[0]
     return found
 
 

@@ -202,6 +202,7 @@ class Protocol:
             "bounds": self.search.bounds,
             "seeds": self.seeds,
             "params": self.params,
+            "precision": self.precision,
             "trunk": self.trunk,
             "recipe": self.recipe,
             "oracle_gap": self.oracle_gap,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import time
 from dataclasses import dataclass
 
@@ -38,7 +37,6 @@ class Pictures(Dataset):
 
 def measure(job: Job, workers: int, steps: int = 30) -> Rate:
     """Train ``steps`` iterations and validate once; return what one of each takes."""
-    os.environ["TQDM_DISABLE"] = "1"  # a bar would cost the peer time
     logging.getLogger("PML").setLevel(logging.ERROR)
     from pytorch_metric_learning import samplers, testers, trainers
     from pytorch_metric_learning.utils.accuracy_calculator import AccuracyCalculator

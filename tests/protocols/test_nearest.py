@@ -112,3 +112,18 @@ def test_full_size_tiles_equal_the_sort(in_full):
     half = np.zeros(len(x))
     np.testing.assert_array_equal(nearest(x, x, half, 10), sorted_out(x, x, half, 10))
     assert in_full == []
+
+
+@pytest.mark.parametrize("by_angle", [True, False], ids=["angle", "distance"])
+@pytest.mark.parametrize("own", [True, False], ids=["own set", "gallery"])
+def test_candidates_from_torch_end_in_the_same_order(own, by_angle, in_full, monkeypatch):
+    """As on another device, here with torch's CPU; copies of one row tie beyond what is kept."""
+    monkeypatch.setattr(module, "_ON_DEVICE", 7000)
+    rng = np.random.default_rng(0)
+    x = points(rng, 400, 8, by_angle, copies=100)
+    x[rng.permutation(400)[:60]] = x[0]
+    q = x if own else points(rng, 90, 8, by_angle)
+    half = half_squares(x, by_angle)
+    found = nearest(q, x, half, 5, "cpu:0")
+    np.testing.assert_array_equal(found, sorted_out(q, x, half, 5))
+    assert in_full
