@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import os
 import resource
 import sys
 import time
@@ -119,6 +120,9 @@ def execute(job: Job) -> JobOutcome:
         outcome = _train(job)
     # The one broad place: whatever a method does wrong is a row of the table, not the end.
     except Exception as error:
+        if _breaks_device(error):
+            traceback.print_exc()
+            os._exit(1)  # a lost worker: the next attempt and all other jobs get a fresh process
         outcome = JobOutcome(failure(job, reason_of(error), _explain(error)))
     measured = {
         **outcome.record.measured,
@@ -148,6 +152,16 @@ def reason_of(error: BaseException) -> Reason:
     if isinstance(error, DataError):
         return "bad_data"
     return "crash"
+
+
+def _breaks_device(error: BaseException) -> bool:
+    """Return whether nothing can run on the device in this process any more.
+
+    After such an error CUDA answers every call with it; being out of memory is none of them.
+    """
+    if isinstance(error, torch.OutOfMemoryError):
+        return False
+    return isinstance(error, RuntimeError) and "CUDA error" in str(error)
 
 
 def join(job: JoinJob) -> JoinOutcome:

@@ -1,9 +1,12 @@
 """Which records go aside when one of them is damaged."""
 
 import random
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from benchmark.records import (
     CellRecord,
@@ -14,7 +17,9 @@ from benchmark.records import (
     damaged,
     write,
 )
-from benchmark.study import CellKey, Study
+from benchmark.study import CellKey, Study, load
+from protocols.errors import StoreError
+from protocols.protocol import ImagePipeline, Pace, Protocol, SearchRule
 from protocols.specs.toy import PROTOCOL
 
 CELL = CellKey("c0" * 8, "toy", "tiny", "adam", "ms", "ms")
@@ -87,3 +92,60 @@ def test_any_number_of_damaged_records(study) -> None:
             assert {f"{stem}.fold-0.json", f"{stem}.fold-1.json"} <= left
     if "choice.json" in left:
         assert {"trial-000.json", "trial-001.json"} <= left
+
+
+whole, share = st.integers(0, 10**9), st.floats(0, 1)
+words = st.text(max_size=20)
+pairs = st.tuples(share, share)
+paces = st.builds(Pace, whole, whole, whole, whole)
+protocols = st.builds(
+    Protocol,
+    name=words,
+    version=whole,
+    summary=words,
+    datasets=st.lists(words, max_size=3).map(tuple),
+    trunk=words,
+    recipe=words,
+    reference=words,
+    baseline=words,
+    folds=whole,
+    image=st.builds(ImagePipeline, whole, whole, pairs, pairs, share),
+    pace=paces,
+    paces=st.dictionaries(words, paces, max_size=2),
+    search=st.builds(SearchRule, whole, st.sampled_from(["tpe", "gp", "random"]), whole, share),
+    seeds=whole,
+    timeout_s=st.floats(0, 1e9),
+    overrides=st.dictionaries(words, st.one_of(whole, words), max_size=2),
+)
+
+
+@given(protocols)
+def test_any_protocol_is_read_as_it_was_written(tmp_path_factory, protocol) -> None:
+    out = tmp_path_factory.mktemp("study")
+    Study(out, protocol, (CELL,)).save()
+    found = load(out)
+    assert found is not None
+    assert found.protocol == protocol
+    assert found.protocol.hash() == protocol.hash()
+    assert found.cells == (CELL,)
+
+
+@given(protocols, protocols)
+def test_rules_are_equal_where_all_that_moves_a_number_is(one, other) -> None:
+    wordless = {"summary", "label", "overrides", "datasets", "trunk", "recipe", "seeds"}
+    names = [f.name for f in fields(Protocol)]
+    for name in names:
+        changed = replace(one, **{name: getattr(other, name)})
+        same = asdict(changed)[name] == asdict(one)[name] or name in wordless
+        assert (changed.rules_hash() == one.rules_hash()) == same, name
+
+
+@given(st.data())
+def test_a_damaged_study_file_is_one_clear_line_or_the_same_study(tmp_path_factory, data) -> None:
+    out = tmp_path_factory.mktemp("study")
+    Study(out, PROTOCOL, (CELL,)).save()
+    content = (out / "study.json").read_bytes()
+    cut = data.draw(st.integers(0, len(content) - 3))
+    (out / "study.json").write_bytes(content[:cut])
+    with pytest.raises(StoreError, match="Delete that one file"):
+        load(out)

@@ -12,7 +12,7 @@ import time
 import pytest
 
 from benchmark import records
-from tests.running import ROOT, gone, run, start, tables, truth
+from tests.running import ROOT, gone, run, start, tables, truth, workers_of
 
 STORAGE = "Storage and clocks"
 WORDS = ("--methods", "triplet")
@@ -84,27 +84,25 @@ def test_a_disk_that_closes(ledger, whole, disk, tmp_path):
         out = disk / "study" / "out"
         out.parent.mkdir()
         process = started(out, 2, environment=mirror(tmp_path))
-        turn(disk, "ro")
+        close(out / "records")
         printed, _ = process.communicate(timeout=120)
         assert process.returncode == 2, printed
         assert_one_line(printed, "Read-only file system")
         assert gone(process.pid)
-        turn(disk, "rw")
+        reopen(out / "records")
         run(*WORDS, out=out, environment=mirror(tmp_path))
         assert truth(out) == truth(whole)
         assert tables(out) == tables(whole)
 
 
-def turn(disk, how):
-    """Make a disk read-only or writable; the kernel refuses while a file is being written."""
-    words = ["mount", "-o", f"remount,{how}", str(disk)]
-    deadline = time.monotonic() + 30
-    while subprocess.run(words, capture_output=True).returncode:
-        # A log that is held open for writing keeps a disk from closing: seal it for all.
-        subprocess.run(["mount", "-o", f"remount,{how},bind", str(disk)], capture_output=True)
-        if time.monotonic() > deadline:
-            pytest.fail(f"cannot remount {how}")
-        time.sleep(0.05)
+def close(folder):
+    """Make a folder read-only for all, root included, while files around it are open."""
+    subprocess.run(["mount", "--bind", str(folder), str(folder)], check=True)
+    subprocess.run(["mount", "-o", "remount,bind,ro", str(folder)], check=True)
+
+
+def reopen(folder):
+    subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
 def test_a_full_or_closed_disk_at_the_start(ledger, disk, tmp_path):
@@ -117,10 +115,10 @@ def test_a_full_or_closed_disk_at_the_start(ledger, disk, tmp_path):
         (disk / "filler").unlink()
     outcome = "exit 2, one line, nothing started"
     with ledger.attempt(STORAGE, "output read-only at the start", outcome):
-        turn(disk, "ro")
+        close(disk)
         printed = run(*WORDS, out=out, code=2, environment=mirror(tmp_path))
         assert_one_line(printed, "Read-only file system")
-        turn(disk, "rw")
+        reopen(disk)
 
 
 def damage(content, rng):
@@ -205,8 +203,6 @@ def test_a_stopped_process_is_no_hang(ledger, whole, tmp_path):
         out = tmp_path / "study" / "out"
         out.parent.mkdir()
         process = started(out, 1)
-        from tests.running import workers_of
-
         pids = workers_of(process.pid)
         for which in (signal.SIGSTOP, signal.SIGCONT):
             for pid in pids:
