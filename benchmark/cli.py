@@ -142,9 +142,7 @@ def _add_grid(parser: Parser) -> None:
 
 
 def _add_rules(parser: Parser) -> None:
-    rules = parser.add_argument_group(
-        "how much, by which rules (other rules make a derived protocol)"
-    )
+    rules = parser.add_argument_group("how much, by which rules (others make a derived protocol)")
     rules.add_argument("--seeds", type=_positive, metavar="N", help="final runs of each cell")
     rules.add_argument("--trials", type=_positive, metavar="N", help="trials of each search")
     rules.add_argument(
