@@ -161,11 +161,14 @@ def paired_all(
     differences = [gap[~np.isnan(gap)].tolist() for gap in gaps]
     intervals = [t_interval(d, level) for d in differences]
     pvalues: list[float | None] = [None] * len(pairs)
-    for n in range(MIN_PAIRS, EXACT_PAIRS + 1):
-        alike = [index for index, d in enumerate(differences) if len(d) == n]
-        found = _listed([differences[i] for i in alike]) if n <= LISTED_PAIRS else None
-        for k, index in enumerate(alike):
-            pvalues[index] = found[k] if found else _exact(differences[index])
+    sizes: dict[int, list[int]] = {}
+    for index, d in enumerate(differences):
+        sizes.setdefault(len(d), []).append(index)
+    for n in sizes.keys() & set(range(MIN_PAIRS, EXACT_PAIRS + 1)):
+        of_size = [differences[index] for index in sizes[n]]
+        found = _listed(of_size) if n <= LISTED_PAIRS else list(map(_exact, of_size))
+        for index, p in zip(sizes[n], found, strict=True):
+            pvalues[index] = p
     many = [index for index, d in enumerate(differences) if len(d) > EXACT_PAIRS]
     for index, p in zip(many, _drawn(runs, [pairs[i] for i in many], flips), strict=True):
         pvalues[index] = p
@@ -253,8 +256,6 @@ def _listed(differences: Sequence[Sequence[float]]) -> list[float]:
 
     The first sign stays: flipping all of them mirrors the sums, so half of the flips tell.
     """
-    if not differences:
-        return []
     found: list[float] = []
     for start in range(0, len(differences), 1024):
         block = np.array(differences[start : start + 1024])

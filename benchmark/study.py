@@ -125,21 +125,23 @@ class Study:
     def trials(self, cell: CellKey) -> list[TrialRecord]:
         """Return the finished trials, in order, up to the first that is missing."""
         found: list[TrialRecord] = []
-        while trial := self._read(cell, _stem("search", len(found)), TrialRecord):
+        folder = self.folder(cell)
+        while trial := _read(folder, _stem("search", len(found)), TrialRecord):
             found.append(trial)
         return found
 
     def choice(self, cell: CellKey) -> ChoiceRecord | None:
         """Return the chosen setting, None before the search has ended."""
-        return self._read(cell, "choice", ChoiceRecord)
+        return _read(self.folder(cell), "choice", ChoiceRecord)
 
     def run(self, cell: CellKey, seed: int) -> RunRecord | None:
         """Return the run of ``seed``, None if it is not finished."""
-        return self._read(cell, _stem("final", seed), RunRecord)
+        return _read(self.folder(cell), _stem("final", seed), RunRecord)
 
     def runs(self, cell: CellKey) -> list[RunRecord]:
         """Return the finished runs among the protocol's seeds, by seed."""
-        found = (self.run(cell, seed) for seed in range(self.protocol.seeds))
+        folder, seeds = self.folder(cell), range(self.protocol.seeds)
+        found = (_read(folder, _stem("final", seed), RunRecord) for seed in seeds)
         return [run for run in found if run]
 
     def record_path(self, cell: CellKey, record: records.Record) -> Path:
@@ -170,9 +172,6 @@ class Study:
                 with suppress(FileNotFoundError):
                     path.replace(path.with_name(f"{path.name}.{mark}"))
         return len(lost)
-
-    def _read(self, cell: CellKey, stem: str, kind: type[R]) -> R | None:
-        return records.read(self.folder(cell) / f"{stem}.json", kind)
 
 
 def load(out: Path) -> Study | None:
@@ -210,6 +209,10 @@ def _protocol(body: dict[str, Any]) -> Protocol:
         "paces": {name: Pace(**pace) for name, pace in body["paces"].items()},
     }
     return Protocol(**{**body, **parts})
+
+
+def _read(folder: Path, stem: str, kind: type[R]) -> R | None:
+    return records.read(folder / f"{stem}.json", kind)
 
 
 def _stem(stage: str, number: int) -> str:

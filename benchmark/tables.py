@@ -106,6 +106,7 @@ class Tables:
             or more; empty otherwise.
         searches: ``runs`` of every search of the cells that have more than one.
         variance: how much of those cells' spread is the searches' and how much the seeds'.
+        cells: the records behind the frames, so that a report need not read them again.
     """
 
     summary: pd.DataFrame
@@ -116,6 +117,7 @@ class Tables:
     across: pd.DataFrame = field(default_factory=pd.DataFrame)
     searches: pd.DataFrame = field(default_factory=pd.DataFrame)
     variance: pd.DataFrame = field(default_factory=pd.DataFrame)
+    cells: tuple[Cell, ...] = ()
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -144,6 +146,7 @@ def frames(study: Study) -> Tables:
         across=_frame(across_rows(cells, study.protocol), _ACROSS),
         searches=_frame(_search_rows(repeated, seeds), _SEARCHES),
         variance=_frame(variance_rows(repeated), _VARIANCE),
+        cells=tuple(cells),
     )
 
 

@@ -104,7 +104,8 @@ def _failures(everything: Sequence[Row]) -> Iterator[tuple[Row, str, str, str]]:
             yield row, f"seed {run.seed}", run.reason or "unknown", run.detail
         for trial in row.trials:
             if trial.status == "failed":
-                yield row, f"trial {trial.number}", str(trial.reason), trial.settings
+                tried = ", ".join(f"{k} {_short(v)}" for k, v in sorted(trial.settings.items()))
+                yield row, f"trial {trial.number}", str(trial.reason), tried
 
 
 def _excluded(everything: Sequence[Row]) -> dict[str, list[int]]:

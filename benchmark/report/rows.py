@@ -10,8 +10,9 @@ from statistics import fmean
 from typing import Any
 
 from benchmark import records
+from benchmark.cells import Cell
 from benchmark.diagnostics import Edge, edges, space_of
-from benchmark.records import CellRecord, ChoiceRecord, RunRecord
+from benchmark.records import CellRecord, ChoiceRecord, RunRecord, TrialRecord
 from benchmark.report.charts import Mark
 from benchmark.study import CellKey, Study
 from benchmark.tables import HEADLINE_METRIC, Tables
@@ -44,7 +45,7 @@ class Row:
         runs: the runs that have ended, failed ones too.
         choice: the setting that was chosen, None during the search.
         identity: what the cell is made of.
-        trials: rows of the frame ``trials``.
+        trials: of its search, in order, failed ones too.
         scores: empty unless all runs have ended and one has numbers.
         mark: MAP@R of the joined embeddings; single seeds also while runs are missing.
         kind: of the interval.
@@ -56,7 +57,7 @@ class Row:
     runs: list[RunRecord]
     choice: ChoiceRecord | None
     identity: Mapping[str, Any]
-    trials: Sequence[Any]
+    trials: Sequence[TrialRecord]
     scores: Mapping[Part, Score]
     mark: Mark
     kind: str
@@ -76,6 +77,13 @@ class Row:
     def done(self) -> list[RunRecord]:
         """Return the runs that have numbers."""
         return [run for run in self.runs if run.status == "done"]
+
+    @property
+    def search_s(self) -> float | None:
+        """Return the seconds of its search, None where there is none or they are not known."""
+        seconds = [trial.measured.get("seconds") for trial in self.trials]
+        known = [float(value) for value in seconds if value is not None]
+        return math.fsum(known) if known and len(known) == len(seconds) else None
 
     @property
     def edges(self) -> list[Edge]:
@@ -109,11 +117,10 @@ class Pair:
 def rows(study: Study, frames: Tables) -> dict[Place, list[Row]]:
     """Return the methods of each dataset, trunk and recipe, best first, unfinished ones last."""
     summary = _grouped(frames.summary)
-    trials = _grouped(frames.trials)
     found: dict[Place, list[Row]] = {}
-    for key in sorted(study.cells, key=lambda cell: cell.axes):
-        at = (key.dataset, key.trunk, key.recipe, key.row)
-        row = _row(study, key, summary.get(at, []), trials.get(at, []))
+    for cell in sorted(frames.cells, key=lambda cell: cell.key.axes):
+        at = (cell.key.dataset, cell.key.trunk, cell.key.recipe, cell.key.row)
+        row = _row(study, cell, summary.get(at, []))
         found.setdefault(at[:3], []).append(row)
     for group in found.values():
         group.sort(key=lambda row: (-row.main.mean if row.main else 1.0, row.name))
@@ -140,9 +147,9 @@ def pairs(frames: Tables, finished: Mapping[Place, Sequence[str]]) -> dict[Place
     return found
 
 
-def _row(study: Study, key: CellKey, summary: Sequence[Any], trials: Sequence[Any]) -> Row:
-    protocol, runs = study.protocol, study.runs(key)
-    cell = records.read(study.folder(key) / "cell.json", CellRecord)
+def _row(study: Study, cell: Cell, summary: Sequence[Any]) -> Row:
+    protocol, key, runs = study.protocol, cell.key, cell.runs
+    record = records.read(study.folder(key) / "cell.json", CellRecord)
     done = [run for run in runs if run.status == "done"]
     finished = len(runs) == protocol.seeds and bool(done)
     scores = {
@@ -153,16 +160,16 @@ def _row(study: Study, key: CellKey, summary: Sequence[Any], trials: Sequence[An
         if finished and not math.isnan(row.mean)
     }
     main = next((row for row in summary if (row.embedding, row.metric) == MAIN), None)
-    reason = "" if finished else _reason(study, key, runs, len(trials))
+    reason = "" if finished else _reason(study, key, runs, len(cell.trials))
     dots = tuple(100 * run.concatenated[HEADLINE_METRIC] for run in done if run.concatenated)
     roles = {protocol.baseline: "baseline", protocol.reference: "reference"}
     return Row(
         key=key,
         role=roles.get(key.method, ""),
         runs=runs,
-        choice=study.choice(key),
-        identity=cell.identity if cell else {},
-        trials=trials,
+        choice=cell.choice,
+        identity=record.identity if record else {},
+        trials=cell.trials,
         scores=scores,
         mark=_mark(key.row, main if finished else None, "mean", dots, reason),
         kind=str(main.ci_kind) if finished and main else "",

@@ -77,11 +77,6 @@ class Section:
         return {word: [p for p in ours if p.verdict == word] for word in VERDICTS}
 
     @property
-    def spent(self) -> dict[str, float]:
-        """Return the seconds of the searches drawn, by method, where they are known."""
-        return {found.name: found.ends[-1] for found in self.searches if found.ends}
-
-    @property
     def opponent(self) -> str | None:
         """Return the one method that all others are compared with, None if there is none."""
         others = {pair.other for pair in self.pairs}
@@ -122,9 +117,7 @@ def _section(
     baseline = next((row for row in group if row.role == "baseline"), None)
     drawn = [row for rank, row in enumerate(group) if rank < panels(count) or row is baseline]
     searched = [
-        searches.search(row.name, study.trials(row.key), row.choice)
-        for row in drawn
-        if row.key.searched
+        searches.search(row.name, row.trials, row.choice) for row in drawn if row.key.searched
     ]
     base = baseline.name if baseline else None
     return Section(
