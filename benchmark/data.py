@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import zipfile
 import zlib
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -38,6 +39,10 @@ class DataSource:
         """Return the prepared files in ``cache``: pixels, sizes and labels."""
         pixels = store_path(self.cache, self.key, protocol.image.resize_px)
         return (pixels, sizes_path(pixels), self.labels_path)
+
+    def moved(self, protocol: Protocol, place: Callable[[Path], Path]) -> DataSource:
+        """Return the source on a machine where ``place`` says each of the files lies."""
+        return replace(self, root=None, cache=place(self.files(protocol)[0]).parent)
 
     @property
     def key(self) -> str:

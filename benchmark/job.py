@@ -1,4 +1,4 @@
-"""What a worker does: one training of one fold, or joining a run's test embeddings.
+"""What a worker does: one training of one fold. The other thing is :mod:`benchmark.join`.
 
 Jobs and outcomes are plain data, so they travel to another process or machine. A worker opens
 no store of results: the coordinator alone writes.
@@ -7,7 +7,6 @@ no store of results: the coordinator alone writes.
 from __future__ import annotations
 
 import hashlib
-import io
 import os
 import resource
 import sys
@@ -23,6 +22,7 @@ import torch
 from numpy.typing import NDArray
 
 from benchmark import data, environment, evaluate
+from benchmark.join import pack
 from benchmark.oracle import Watch, unwatched
 from benchmark.records import JobRecord, Metrics, Reason
 from benchmark.seeds import seed
@@ -38,7 +38,6 @@ from protocols.recipe import Recipe
 from protocols.space import Settings
 from protocols.trunk import Trunk
 
-Vectors = dict[str, NDArray[Any]]
 _STRICT = 2  # torch's debug mode in which an operation that is not deterministic is an error
 
 
@@ -68,7 +67,7 @@ class Job:
         """Return the job for a machine where each of its files lies at ``place(file)``."""
         weights = place(self.weights) if isinstance(self.weights, Path) else self.weights
         plugins = tuple(map(place, self.plugins))
-        source = _moved(self.source, self.protocol, place)
+        source = self.source.moved(self.protocol, place)
         return replace(self, source=source, plugins=plugins, weights=weights)
 
     @property
@@ -83,34 +82,6 @@ class JobOutcome:
 
     record: JobRecord
     vectors: bytes | None = None
-
-
-@dataclass(frozen=True)
-class JoinJob:
-    """Join the fold models' test embeddings of one run and score them."""
-
-    protocol: Protocol
-    source: data.DataSource
-    folds: tuple[bytes, ...]
-
-    def files(self) -> tuple[tuple[Path, ...], ...]:
-        """Return the files that joining reads, like :meth:`Job.files`."""
-        return (self.source.files(self.protocol),)
-
-    def moved(self, place: Callable[[Path], Path]) -> JoinJob:
-        """Return the same work for another machine, like :meth:`Job.moved`."""
-        return replace(self, source=_moved(self.source, self.protocol, place))
-
-
-@dataclass(frozen=True)
-class JoinOutcome:
-    """Metrics of the joined embeddings, and the run's per-query results as one file."""
-
-    metrics: Metrics
-    excluded: int
-    embeddings_sha256: str
-    embeddings_shape: list[int]
-    queries: bytes
 
 
 def execute(job: Job) -> JobOutcome:
@@ -162,50 +133,6 @@ def _breaks_device(error: BaseException) -> bool:
     if isinstance(error, torch.OutOfMemoryError):
         return False
     return isinstance(error, RuntimeError) and "CUDA error" in str(error)
-
-
-def join(job: JoinJob) -> JoinOutcome:
-    """Return the scored join of a run's fold models.
-
-    Stored per query: each fold model's metrics and the joined embedding's, float32, and the
-    ten nearest test images under the joined embedding. ``query`` and ``neighbours`` are
-    positions in ``index`` and ``labels``, which describe the whole test split.
-    """
-    folds = [unpack(content) for content in job.folds]
-    normalize = bool(folds[0]["normalized"])
-    joined = metrics.concatenate([f["embeddings"] for f in folds], normalize=normalize)
-    test = data.open_test(job.source, job.protocol)
-    scored = evaluate.rank(joined, test, normalize=normalize)
-    asked = np.ones(len(test), bool) if test.query is None else test.query
-    queries: Vectors = {
-        "index": test.index.astype(np.int32),
-        "labels": test.labels.astype(np.int32),
-        "query": np.flatnonzero(asked).astype(np.int32),
-        "neighbours": scored.neighbours.astype(np.int32),
-    }
-    for name in metrics.METRICS:
-        queries[f"concatenated_{name}"] = getattr(scored, name).astype(np.float32)
-        queries[f"separated_{name}"] = np.stack([f[name] for f in folds])
-    return JoinOutcome(
-        metrics=scored.means(),
-        excluded=scored.excluded,
-        embeddings_sha256=hashlib.sha256(joined.tobytes()).hexdigest(),
-        embeddings_shape=list(joined.shape),
-        queries=pack(queries),
-    )
-
-
-def pack(arrays: Vectors) -> bytes:
-    """Return arrays as the bytes of a compressed npz file; equal arrays, equal bytes."""
-    buffer = io.BytesIO()
-    np.savez_compressed(buffer, allow_pickle=False, **arrays)
-    return buffer.getvalue()
-
-
-def unpack(content: bytes) -> Vectors:
-    """Return the arrays of :func:`pack`."""
-    with np.load(io.BytesIO(content), allow_pickle=False) as file:
-        return dict(file)
 
 
 def _train(job: Job) -> JobOutcome:
@@ -359,12 +286,6 @@ def _test(job: Job, network: Network, record: JobRecord, watch: Watch | None) ->
         vectors_sha256=hashlib.sha256(vectors).hexdigest(),
     )
     return JobOutcome(record, vectors)
-
-
-def _moved(
-    source: data.DataSource, protocol: Protocol, place: Callable[[Path], Path]
-) -> data.DataSource:
-    return replace(source, root=None, cache=place(source.files(protocol)[0]).parent)
 
 
 def _record(job: Job, **values: Any) -> JobRecord:

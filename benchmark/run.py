@@ -12,7 +12,8 @@ from statistics import fmean
 from typing import Any
 
 from benchmark import environment, oracle, records, selection
-from benchmark.job import Job, JobOutcome, JoinJob, JoinOutcome, execute, failure, join
+from benchmark.job import Job, JobOutcome, execute, failure
+from benchmark.join import JoinJob, JoinOutcome, join
 from benchmark.progress import Progress
 from benchmark.records import ChoiceRecord, JobRecord, Metrics, Record, RunRecord, TrialRecord
 from benchmark.schedule import Flow, Task

@@ -13,7 +13,8 @@ from benchmark import costs, data, evaluate, records
 from benchmark import job as jobs
 from benchmark.cli import main
 from benchmark.evaluate import embed
-from benchmark.job import Job, build_network, execute, serving_trunk, unpack
+from benchmark.job import Job, build_network, execute, serving_trunk
+from benchmark.join import unpack
 from benchmark.records import RunRecord
 from benchmark.study import CellKey, Study
 from benchmark.train import Streams, fit
