@@ -129,6 +129,7 @@ def test_test_images_come_out_of_one_function() -> None:
         text = path.read_text()
         if "open_test(" in text:
             callers[path.name] = text.count("open_test(")
-    assert callers == {"data.py": 1, "job.py": 1, "join.py": 1}, (
+    expected = {"data.py": 1, "job.py": 1, "join.py": 1}
+    assert callers == expected, "only final jobs and joins open the test split"
         "only final jobs and joins open the test split"
     )
