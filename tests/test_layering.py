@@ -131,5 +131,3 @@ def test_test_images_come_out_of_one_function() -> None:
             callers[path.name] = text.count("open_test(")
     expected = {"data.py": 1, "job.py": 1, "join.py": 1}
     assert callers == expected, "only final jobs and joins open the test split"
-        "only final jobs and joins open the test split"
-    )

@@ -12,7 +12,8 @@ import torch
 
 from benchmark import data, evaluate
 from benchmark.job import Job, build_network
-from benchmark.train import Streams, contiguous, draw_batches, fit, train_step
+from benchmark.oracle import unwatched
+from benchmark.train import Probe, Streams, contiguous, draw_batches, fit, train_step
 from protocols.method import Batch
 from protocols.network import Network
 from protocols.optimizer import make_optimizer
@@ -61,7 +62,7 @@ def measure(job: Job) -> Rate:
         return {"map_at_r": 0.0}
 
     made = paced(job, 2 * CHUNK, CHUNK)
-    fit(network, train, validate, made.protocol, made.recipe, streams())
+    fit(network, train, validate, made.protocol, made.recipe, streams(), unwatched)
     return Rate(took["step"][-1], median(took["validation"][1:]))
 
 
@@ -84,7 +85,7 @@ def against(job: Job, bare: Callable[[], float], steps: int, rounds: int) -> lis
         return {"map_at_r": 0.0}
 
     made = paced(job, (rounds + 1) * steps, steps)
-    fit(network, train, validate, made.protocol, made.recipe, streams())
+    fit(network, train, validate, made.protocol, made.recipe, streams(), unwatched)
     return found[2:]
 
 
@@ -98,7 +99,7 @@ def bare_loop(job: Job, steps: int) -> Callable[[], float]:
     network = network_of(job, train).train()
     optimizer = make_optimizer(job.recipe, network.groups())
     labels, sources = contiguous(train.labels), streams()
-    draws = draw_batches(network, train, labels, job.protocol, sources)
+    draws = draw_batches(Probe(network, train, job.protocol), labels, sources)
     resident = [_resident(network, train, next(draws), job, labels) for _ in range(min(steps, 8))]
 
     def run() -> float:
