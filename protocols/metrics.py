@@ -25,7 +25,7 @@ from protocols.errors import InvalidInputError
 from protocols.nearest import nearest
 
 METRICS = ("precision_at_1", "r_precision", "map_at_r")
-_SCORED = 4096  # queries scored at once
+_SCORED = 4096  # rows scaled or scored at once
 
 
 @dataclass(frozen=True)
@@ -132,8 +132,11 @@ def concatenate(parts: list[NDArray[np.float32]], *, normalize: bool = True) -> 
 
 def unit(embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
     """Return rows scaled to unit Euclidean length; a zero row stays zero."""
-    norms = np.linalg.norm(embeddings.astype(np.float64), axis=1, keepdims=True)
-    scaled: NDArray[np.float32] = (embeddings / np.maximum(norms, 1e-12)).astype(np.float32)
+    scaled = np.empty(embeddings.shape, np.float32)
+    for start in range(0, len(embeddings), _SCORED):  # float64 copies of a few rows only
+        rows = embeddings[start : start + _SCORED].astype(np.float64)
+        norms = np.linalg.norm(rows, axis=1, keepdims=True)
+        scaled[start : start + _SCORED] = rows / np.maximum(norms, 1e-12)
     return scaled
 
 

@@ -13,7 +13,7 @@ from tests.perf.trials import pair
 
 def rows(folder: Path) -> list[Row]:
     """Return the row on emoji at 64 px."""
-    made = pictures.job(folder, "emoji")
+    made = pictures.paced(pictures.job(folder, "emoji"), 80, 40)
     engines = {n: LocalEngine(n, 3 - n, folder / "workers.txt") for n in (1, 2)}
 
     def job_s(count: int) -> float:

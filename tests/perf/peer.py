@@ -35,8 +35,9 @@ class Pictures(Dataset):
         return self.transform(image), self.labels[index]
 
 
-def measure(job: Job, workers: int, steps: int = 30) -> Rate:
-    """Train ``steps`` iterations and validate once; return what one of each takes."""
+def measure(job: Job, workers: int) -> Rate:
+    """Train until the job's first validation, then validate; return what one of each takes."""
+    steps = job.protocol.pace.validate_every
     logging.getLogger("PML").setLevel(logging.ERROR)
     from pytorch_metric_learning import samplers, testers, trainers
     from pytorch_metric_learning.utils.accuracy_calculator import AccuracyCalculator

@@ -19,8 +19,6 @@ from protocols.network import Network
 from protocols.optimizer import make_optimizer
 from tests.perf.pictures import paced
 
-CHUNK = 40  # steps between two validations of a measured training
-
 
 @dataclass(frozen=True)
 class Rate:
@@ -43,26 +41,26 @@ def streams() -> Streams:
 
 
 def measure(job: Job) -> Rate:
-    """Train for two times ``CHUNK`` steps and return the rate of the second half.
+    """Train as the job's pace says and return the rate after its last validation but one.
 
-    Runs on a worker. Validation is the job's own, twice in training and not counted there.
+    Runs on a worker. Validation is the job's own and not counted in the steps.
     """
     train, validation = data.open_fold(job.source, job.protocol, job.fold)
     network = network_of(job, train)
+    steps = job.protocol.pace.validate_every
     left, took = 0.0, {"step": [], "validation": []}
 
     def validate() -> dict[str, float]:
         nonlocal left
         _wait(job)
         arrived = time.perf_counter()
-        took["step"].append((arrived - left) / CHUNK)
+        took["step"].append((arrived - left) / steps)
         evaluate.score(network, validation, job.protocol)
         left = time.perf_counter()
         took["validation"].append((left - arrived) / len(validation))
         return {"map_at_r": 0.0}
 
-    made = paced(job, 2 * CHUNK, CHUNK)
-    fit(network, train, validate, made.protocol, made.recipe, streams(), unwatched)
+    fit(network, train, validate, job.protocol, job.recipe, streams(), unwatched)
     return Rate(took["step"][-1], median(took["validation"][1:]))
 
 

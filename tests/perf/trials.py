@@ -27,7 +27,7 @@ PHOTOS = ImagePipeline(resize_px=256, crop_px=227, area=(0.16, 1.0), aspect=(0.7
 
 def emoji(folder: Path) -> list[Row]:
     """Return the rows on emoji at 64 px, at equal precision and with bf16."""
-    made = pictures.job(folder, "emoji")
+    made = pictures.paced(pictures.job(folder, "emoji"), 80, 40)
     images = len(data.open_fold(made.source, made.protocol, 0)[1])
     what = "trials/h, emoji 64 px, stock trainer and tester"
     return _rows(folder, made, images, what, ">= 2.0", ">= 3.3")
@@ -35,7 +35,7 @@ def emoji(folder: Path) -> list[Row]:
 
 def photographs(folder: Path) -> list[Row]:
     """Return the rows on 500 x 375 JPEG files seen at 227 of 256 px, stored pixels warm."""
-    made = pictures.job(folder, "photographs", image=PHOTOS)
+    made = pictures.paced(pictures.job(folder, "photographs", image=PHOTOS), 16, 8)
     what = "trials/h, JPEG 256 px, stock trainer and tester"
     return _rows(folder, made, pictures.CUB_VALIDATION, what, ">= 5.0", "")
 
