@@ -14,7 +14,7 @@ from torch.nn import functional
 from benchmark import data
 from benchmark.engine import LocalEngine
 from benchmark.job import Job
-from benchmark.train import contiguous, draw_batches
+from benchmark.train import Probe, contiguous, draw_batches
 from protocols.images import crop, training_boxes
 from protocols.protocol import ImagePipeline
 from tests.perf import pictures
@@ -71,7 +71,7 @@ def captured_loop(job: Job, steps: int) -> Callable[[], float]:
     train, _ = data.open_fold(job.source, job.protocol, job.fold)
     network = network_of(job, train).train()
     labels = contiguous(train.labels)
-    draw = next(draw_batches(network, train, labels, job.protocol, streams()))
+    draw = next(draw_batches(Probe(network, train, job.protocol), labels, streams()))
     index = torch.as_tensor(draw.index)
     pixels, sizes = train.store.batch(train.index[index.numpy()])
     boxes, flips = training_boxes(job.protocol.image, sizes, streams().augment)
