@@ -74,3 +74,9 @@ def benchmark(session: nox.Session) -> None:
 def ui(session: nox.Session) -> None:
     """Open the MLflow mirror of a study: ``nox -s ui -- --out runs``."""
     session.run(environment(session), "-m", "benchmark", "ui", *session.posargs, external=True)
+
+
+@nox.session(default=False)
+def perf(session: nox.Session) -> None:
+    """Measure speed as ratios: ``nox -s perf -- fit search``."""
+    session.run(environment(session), "-m", "tests.perf", *session.posargs, external=True)

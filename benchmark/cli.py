@@ -108,36 +108,26 @@ def make_parser() -> Parser:
 
 def _add_run(commands: argparse._SubParsersAction[Parser], name: str, summary: str) -> None:
     parser = _add(commands, name, summary, "study_run", name)
-    parser.add_argument("--protocol", default="quick", metavar="NAME", help="default: quick")
+    _add_grid(parser)
+    _add_rules(parser)
+    _add_place(parser)
+    _add_out(parser)
+    parser.add_argument("--dry-run", action="store_true", help="print the plan and stop")
+    if name == "plan":
+        parser.add_argument(
+            "--detect", type=_points, metavar="POINTS", help="seeds and hours to find a difference"
+        )
+
+
+def _add_grid(parser: Parser) -> None:
+    grid = parser.add_argument_group("what is compared")
+    grid.add_argument("--protocol", default="quick", metavar="NAME", help="default: quick")
     for axis in ("methods", "datasets", "trunks", "recipes"):
         default = "the protocol's" if axis != "methods" else "the protocol's baseline"
-        parser.add_argument(
+        grid.add_argument(
             f"--{axis}", type=_names, metavar="A,B", help=f"comma-separated; default: {default}"
         )
-    parser.add_argument(
-        "--params", choices=("search", "published"), help="published: the paper's settings"
-    )
-    parser.add_argument(
-        "--bounds", choices=("wide", "narrow"), help="narrow: where the paper's searches began"
-    )
-    parser.add_argument("--seeds", type=_positive, metavar="N", help="final runs of each cell")
-    parser.add_argument("--trials", type=_positive, metavar="N", help="trials of each search")
-    parser.add_argument(
-        "--match-cost", action="store_true", help="same seconds, not steps: if the protocol says so"
-    )
-    parser.add_argument(
-        "--search-repeats",
-        type=_positive,
-        default=1,
-        metavar="N",
-        help="searches of each cell, each with seeds, a choice and runs of its own (default: 1)",
-    )
-    parser.add_argument(
-        "--jobs", type=_positive, metavar="N", help="jobs at once (default: one a core or device)"
-    )
-    parser.add_argument("--engine", default="local", choices=("local",), help="default: local")
-    _add_out(parser)
-    parser.add_argument(
+    grid.add_argument(
         "--plugin",
         type=Path,
         action="append",
@@ -145,21 +135,58 @@ def _add_run(commands: argparse._SubParsersAction[Parser], name: str, summary: s
         metavar="FILE",
         help="a file that holds a method, a protocol or a recipe",
     )
-    parser.add_argument(
+    grid.add_argument(
         "--weights", default="none", metavar="FILE|NAME|none", help="of the trunk; default: none"
     )
-    parser.add_argument("--root", type=Path, metavar="DIR", help="where prepared datasets lie")
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
-    parser.add_argument(
+    grid.add_argument("--root", type=Path, metavar="DIR", help="where prepared datasets lie")
+
+
+def _add_rules(parser: Parser) -> None:
+    rules = parser.add_argument_group("how much, by which rules (others make a derived protocol)")
+    rules.add_argument("--seeds", type=_positive, metavar="N", help="final runs of each cell")
+    rules.add_argument("--trials", type=_positive, metavar="N", help="trials of each search")
+    rules.add_argument(
+        "--params", choices=("search", "published"), help="published: the paper's settings"
+    )
+    rules.add_argument(
+        "--bounds", choices=("wide", "narrow"), help="narrow: where the paper's searches began"
+    )
+    rules.add_argument(
+        "--precision", choices=("fp32", "bf16"), help="bf16: networks in bfloat16, losses in fp32"
+    )
+    rules.add_argument(
+        "--match-cost", action="store_true", help="same seconds, not steps: if the protocol says so"
+    )
+    rules.add_argument(
         "--oracle-gap",
         action="store_true",
         help="also test at every validation of final runs: what selecting on test would claim",
     )
-    parser.add_argument("--dry-run", action="store_true", help="print the plan and stop")
-    if name == "plan":
-        parser.add_argument(
-            "--detect", type=_points, metavar="POINTS", help="seeds and hours to find a difference"
-        )
+    rules.add_argument(
+        "--search-repeats",
+        type=_positive,
+        default=1,
+        metavar="N",
+        help="searches of each cell, each with seeds, a choice and runs of its own (default: 1)",
+    )
+
+
+def _add_place(parser: Parser) -> None:
+    place = parser.add_argument_group("where it runs")
+    place.add_argument(
+        "--jobs", type=_positive, metavar="N", help="jobs at once (default: one a core or device)"
+    )
+    place.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
+    place.add_argument(
+        "--deterministic",
+        action="store_true",
+        help="an operation whose result may differ between two runs fails its job (GPU)",
+    )
+    place.add_argument("--engine", default="local", choices=("local", "ray"), help="default: local")
+    place.add_argument("--address", metavar="HOST:PORT", help="of the Ray cluster (default: here)")
+    place.add_argument(
+        "--gpus-per-job", type=_share, default=1.0, metavar="F", help="under Ray; default: 1"
+    )
 
 
 def _add_data(commands: argparse._SubParsersAction[Parser]) -> None:
@@ -241,3 +268,13 @@ def _positive(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r}: expected a whole number of at least 1")
     return int(text)
+
+
+def _share(text: str) -> float:
+    try:
+        share = float(text)
+    except ValueError:
+        share = 0.0
+    if not (0 < share <= 1 or (share > 1 and share.is_integer())):
+        raise argparse.ArgumentTypeError(f"{text!r}: expected a share of a GPU, or a whole number")
+    return share

@@ -15,7 +15,7 @@ from benchmark import power, statistics
 from benchmark import study as studies
 from benchmark.cells import value_of
 from benchmark.cli import DONE
-from benchmark.machine import default_workers, pick_device
+from benchmark.machine import cuda_devices, default_workers, pick_device
 from benchmark.records import RunRecord
 from benchmark.study import CellKey, Study
 from benchmark.tables import HEADLINE_METRIC
@@ -59,7 +59,8 @@ def detect(args: argparse.Namespace) -> int:
             "in common with the protocol's baseline. Run one first, the baseline among the "
             f"methods: python -m benchmark run --methods A,B --seeds 5 --out {args.out}"
         )
-    workers = args.jobs or default_workers(pick_device(args.device), study.protocol)
+    devices = cuda_devices(pick_device(args.device))
+    workers = args.jobs or default_workers(devices, study.protocol)
     show(Console(), args.detect, found, workers)
     return DONE
 

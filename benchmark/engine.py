@@ -1,7 +1,8 @@
 """Where jobs run: spawned processes on this machine, one job at a time in each.
 
 The surface is that of :mod:`concurrent.futures`: ``submit`` gives a future. A process that dies
-takes one job with it, and the next job gets a fresh one.
+takes one job with it, and the next job gets a fresh one. Each worker leads a process group, so
+that what a method starts dies with it, and a worker dies with its coordinator.
 """
 
 from __future__ import annotations
@@ -13,9 +14,10 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -26,12 +28,19 @@ class Engine(Protocol):
     """What the scheduler needs of a place to run jobs.
 
     Attributes:
-        capacity: how many jobs run at once.
         lost: what a future raises when its worker died or was killed.
     """
 
-    capacity: int
     lost: type[Exception]
+
+    @property
+    def capacity(self) -> int:
+        """Return how many jobs run at once, now."""
+        ...
+
+    def start(self) -> None:
+        """Get workers ready while other things are prepared."""
+        ...
 
     def submit(self, function: Callable[[Any], T], argument: Any) -> Future[T]:
         """Start ``function(argument)`` on a free worker."""
@@ -53,13 +62,24 @@ class LocalEngine:
         capacity: how many jobs run at once.
         threads: CPU threads of each.
         log: file that takes what workers print.
+        deterministic: whether an operation that may differ between two runs is an error.
+        devices: the CUDA devices that workers share out, one each; empty on the CPU.
     """
 
     lost: type[Exception] = BrokenProcessPool
 
-    def __init__(self, capacity: int, threads: int, log: Path) -> None:
+    def __init__(
+        self,
+        capacity: int,
+        threads: int,
+        log: Path,
+        *,
+        deterministic: bool = False,
+        devices: Sequence[str] = (),
+    ) -> None:
         self.capacity = capacity
-        self._start = (os.getpid(), threads, str(log))
+        self._devices = devices
+        self._start = (os.getpid(), threads, str(log), deterministic)
         self._slots: list[ProcessPoolExecutor | None] = [None] * capacity
         self._running: dict[Future[Any], int] = {}
 
@@ -99,7 +119,9 @@ class LocalEngine:
         # spawn: a fork is unsafe once CUDA has started. One executor a process, so that a
         # process that dies breaks no other's work.
         context = multiprocessing.get_context("spawn")
-        pool = ProcessPoolExecutor(1, context, initializer=_start_worker, initargs=self._start)
+        device = self._devices[number % len(self._devices)] if self._devices else None
+        start = (*self._start, device)
+        pool = ProcessPoolExecutor(1, context, initializer=_start_worker, initargs=start)
         self._slots[number] = pool
         return pool
 
@@ -110,24 +132,44 @@ class LocalEngine:
 
 
 def _kill(pool: ProcessPoolExecutor) -> None:
-    """Kill a pool's process, started or starting."""
+    """Kill a pool's process, started or starting, and what it has started."""
     for process in list((pool._processes or {}).values()):  # no public way before Python 3.14
+        if process.pid is not None:
+            with suppress(ProcessLookupError, PermissionError):  # no group yet, or no more
+                os.killpg(process.pid, signal.SIGKILL)
         process.kill()
 
 
-def _start_worker(parent: int, threads: int, log: str) -> None:
+def _start_worker(
+    parent: int, threads: int, log: str, deterministic: bool, device: str | None
+) -> None:
     """Set up a worker: its threads, where its output goes, and that it dies with its parent."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the coordinator, which decides
+    os.setpgid(0, 0)
+    threading.Thread(target=_die_with, args=(parent,), daemon=True).start()
     os.environ["OMP_NUM_THREADS"] = str(threads)
+    if device is not None:
+        os.environ["CUDA_VISIBLE_DEVICES"] = device
     output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     os.dup2(output, 1)
     os.dup2(output, 2)
-    threading.Thread(target=_die_with, args=(parent,), daemon=True).start()
+    set_up_torch(threads, deterministic=deterministic)
+
+
+def set_up_torch(threads: int, *, deterministic: bool) -> None:
+    """Make this process compute what every worker computes: threads, algorithms, memory.
+
+    Operations without a deterministic implementation are a warning, or under ``deterministic``
+    an error. Called once, before anything is computed.
+    """
     _keep_memory()
+    if deterministic:
+        os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"  # read when CUDA starts
     import torch  # here: the coordinator starts workers without waiting for torch itself
 
     torch.set_num_threads(threads)
-    torch.use_deterministic_algorithms(mode=True, warn_only=True)
+    torch.use_deterministic_algorithms(mode=True, warn_only=not deterministic)
+    torch.backends.cudnn.benchmark = False
 
 
 def _keep_memory() -> None:
@@ -144,7 +186,7 @@ def _keep_memory() -> None:
 
 
 def _die_with(parent: int) -> None:
-    """End this process soon after its parent is gone, killed ones included."""
+    """End this process and what it started soon after its parent is gone, killed ones included."""
     while os.getppid() == parent:
         time.sleep(0.5)
-    os._exit(1)
+    os.killpg(0, signal.SIGKILL)

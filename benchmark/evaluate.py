@@ -20,9 +20,11 @@ from protocols.protocol import Protocol
 Forward = Callable[[Tensor], Tensor]
 
 
-def embed(network: Network, split: Split, protocol: Protocol) -> NDArray[np.float32]:
-    """Return (n, D) embeddings in the split's order, in eval mode, not normalised."""
-    return _extract(network, split, protocol, lambda pixels: network(pixels)["embedding"])
+def embed(
+    network: Network, split: Split, protocol: Protocol, view: str = "embedding"
+) -> NDArray[np.float32]:
+    """Return (n, D) rows of an eval view in the split's order, in eval mode, not normalised."""
+    return _extract(network, split, protocol, lambda pixels: network(pixels)[view])
 
 
 def extract(network: Network, split: Split, protocol: Protocol, view: str) -> NDArray[np.float32]:
@@ -43,19 +45,24 @@ def score(
 ) -> tuple[metrics.PerQuery, NDArray[np.float32]]:
     """Return the per-query metrics of a split searched against itself, and its embeddings."""
     embeddings = embed(network, split, protocol)
-    return rank(embeddings, split, normalize=network.method.normalize_embeddings), embeddings
+    device = str(next(network.parameters()).device)
+    by_angle = network.method.normalize_embeddings
+    return rank(embeddings, split, normalize=by_angle, device=device), embeddings
 
 
-def rank(embeddings: NDArray[np.float32], split: Split, *, normalize: bool) -> metrics.PerQuery:
+def rank(
+    embeddings: NDArray[np.float32], split: Split, *, normalize: bool, device: str = "cpu"
+) -> metrics.PerQuery:
     """Return the metrics of a split's queries; neighbours are positions in the split."""
     if split.query is None:
-        return metrics.per_query(embeddings, split.labels, normalize=normalize)
+        return metrics.per_query(embeddings, split.labels, normalize=normalize, device=device)
     query, gallery = split.query, np.flatnonzero(~split.query)
     found = metrics.per_query(
         embeddings[query],
         split.labels[query],
         gallery=(embeddings[gallery], split.labels[gallery]),
         normalize=normalize,
+        device=device,
     )
     return replace(found, neighbours=gallery[found.neighbours])
 

@@ -1,4 +1,4 @@
-"""What a worker does: one training of one fold, or joining a run's test embeddings.
+"""What a worker does: one training of one fold. The other thing is :mod:`benchmark.join`.
 
 Jobs and outcomes are plain data, so they travel to another process or machine. A worker opens
 no store of results: the coordinator alone writes.
@@ -7,11 +7,12 @@ no store of results: the coordinator alone writes.
 from __future__ import annotations
 
 import hashlib
-import io
+import os
 import resource
 import sys
 import time
 import traceback
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ import torch
 from numpy.typing import NDArray
 
 from benchmark import data, environment, evaluate
+from benchmark.join import pack
 from benchmark.oracle import Watch, unwatched
 from benchmark.records import JobRecord, Metrics, Reason
 from benchmark.seeds import seed
@@ -36,7 +38,7 @@ from protocols.recipe import Recipe
 from protocols.space import Settings
 from protocols.trunk import Trunk
 
-Vectors = dict[str, NDArray[Any]]
+_STRICT = 2  # torch's debug mode in which an operation that is not deterministic is an error
 
 
 @dataclass(frozen=True)
@@ -55,6 +57,19 @@ class Job:
     plugins: tuple[Path, ...] = ()
     weights: Path | str | None = None
 
+    def files(self) -> tuple[tuple[Path, ...], ...]:
+        """Return the files that the job reads; those of one group must lie in one folder."""
+        weights = (self.weights,) if isinstance(self.weights, Path) else ()
+        alone = ((path,) for path in (*self.plugins, *weights))
+        return (self.source.files(self.protocol), *alone)
+
+    def moved(self, place: Callable[[Path], Path]) -> Job:
+        """Return the job for a machine where each of its files lies at ``place(file)``."""
+        weights = place(self.weights) if isinstance(self.weights, Path) else self.weights
+        plugins = tuple(map(place, self.plugins))
+        source = self.source.moved(self.protocol, place)
+        return replace(self, source=source, plugins=plugins, weights=weights)
+
     @property
     def id(self) -> str:
         """Return the job's content address."""
@@ -69,26 +84,6 @@ class JobOutcome:
     vectors: bytes | None = None
 
 
-@dataclass(frozen=True)
-class JoinJob:
-    """Join the fold models' test embeddings of one run and score them."""
-
-    protocol: Protocol
-    source: data.DataSource
-    folds: tuple[bytes, ...]
-
-
-@dataclass(frozen=True)
-class JoinOutcome:
-    """Metrics of the joined embeddings, and the run's per-query results as one file."""
-
-    metrics: Metrics
-    excluded: int
-    embeddings_sha256: str
-    embeddings_shape: list[int]
-    queries: bytes
-
-
 def execute(job: Job) -> JobOutcome:
     """Run ``job`` and return its outcome; a failure is an outcome with a typed reason."""
     started, cpu = time.perf_counter(), time.process_time()
@@ -96,6 +91,9 @@ def execute(job: Job) -> JobOutcome:
         outcome = _train(job)
     # The one broad place: whatever a method does wrong is a row of the table, not the end.
     except Exception as error:
+        if _breaks_device(error):
+            traceback.print_exc()
+            os._exit(1)  # a lost worker: the next attempt and all other jobs get a fresh process
         outcome = JobOutcome(failure(job, reason_of(error), _explain(error)))
     measured = {
         **outcome.record.measured,
@@ -104,8 +102,8 @@ def execute(job: Job) -> JobOutcome:
         "peak_memory_mb": _peak_memory_mb(job.device),
         "environment": {
             "device": _device_name(job.device),
+            "deterministic": torch.get_deterministic_debug_mode() == _STRICT,
             **environment.versions(),
-            **environment.commit(),
         },
     }
     return replace(outcome, record=replace(outcome.record, measured=measured))
@@ -127,48 +125,14 @@ def reason_of(error: BaseException) -> Reason:
     return "crash"
 
 
-def join(job: JoinJob) -> JoinOutcome:
-    """Return the scored join of a run's fold models.
+def _breaks_device(error: BaseException) -> bool:
+    """Return whether nothing can run on the device in this process any more.
 
-    Stored per query: each fold model's metrics and the joined embedding's, float32, and the
-    ten nearest test images under the joined embedding. ``query`` and ``neighbours`` are
-    positions in ``index`` and ``labels``, which describe the whole test split.
+    After such an error CUDA answers every call with it; being out of memory is none of them.
     """
-    folds = [unpack(content) for content in job.folds]
-    normalize = bool(folds[0]["normalized"])
-    joined = metrics.concatenate([f["embeddings"] for f in folds], normalize=normalize)
-    test = data.open_test(job.source, job.protocol)
-    scored = evaluate.rank(joined, test, normalize=normalize)
-    asked = np.ones(len(test), bool) if test.query is None else test.query
-    queries: Vectors = {
-        "index": test.index.astype(np.int32),
-        "labels": test.labels.astype(np.int32),
-        "query": np.flatnonzero(asked).astype(np.int32),
-        "neighbours": scored.neighbours.astype(np.int32),
-    }
-    for name in metrics.METRICS:
-        queries[f"concatenated_{name}"] = getattr(scored, name).astype(np.float32)
-        queries[f"separated_{name}"] = np.stack([f[name] for f in folds])
-    return JoinOutcome(
-        metrics=scored.means(),
-        excluded=scored.excluded,
-        embeddings_sha256=hashlib.sha256(joined.tobytes()).hexdigest(),
-        embeddings_shape=list(joined.shape),
-        queries=pack(queries),
-    )
-
-
-def pack(arrays: Vectors) -> bytes:
-    """Return arrays as the bytes of a compressed npz file; equal arrays, equal bytes."""
-    buffer = io.BytesIO()
-    np.savez_compressed(buffer, allow_pickle=False, **arrays)
-    return buffer.getvalue()
-
-
-def unpack(content: bytes) -> Vectors:
-    """Return the arrays of :func:`pack`."""
-    with np.load(io.BytesIO(content), allow_pickle=False) as file:
-        return dict(file)
+    if isinstance(error, torch.OutOfMemoryError):
+        return False
+    return isinstance(error, RuntimeError) and "CUDA error" in str(error)
 
 
 def _train(job: Job) -> JobOutcome:
@@ -209,6 +173,7 @@ def build_network(job: Job, train: data.Split) -> Network:
         classes=int(labels.max()) + 1,
         channels=trunk.channels,
         embedding_size=protocol.embedding_size,
+        folds=protocol.folds,
         batch_size=protocol.batch_size,
         steps=protocol.pace.max_steps,
         steps_per_epoch=protocol.pace.steps_per_epoch,
@@ -289,9 +254,15 @@ def _watch(job: Job, network: Network) -> Watch | None:
 
 
 def _score_test(job: Job, network: Network) -> tuple[metrics.PerQuery, NDArray[np.float32], str]:
-    """Open the test split and score the network on it; return also what was opened, in words."""
+    """Open the test split and score the network on it.
+
+    Returns:
+        The metrics, what this fold gives to the joined embedding, what was opened, in words.
+    """
     test = data.open_test(job.source, job.protocol)
     scored, embeddings = evaluate.score(network, test, job.protocol)
+    if network.method.joined != "embedding":
+        embeddings = evaluate.embed(network, test, job.protocol, network.method.joined)
     return scored, embeddings, f"{len(test)} test images of {job.source.name}"
 
 

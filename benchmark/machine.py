@@ -41,10 +41,22 @@ def pick_device(asked: str) -> str:
     return asked
 
 
-def default_workers(device: str, protocol: Protocol) -> int:
-    """Return how many jobs run at once: the cores over a job's threads, or one per device."""
-    if device != "cpu":
-        return 1
+def cuda_devices(device: str) -> tuple[str, ...]:
+    """Return the CUDA devices that ``device`` stands for, as CUDA_VISIBLE_DEVICES names them."""
+    if device == "cpu":
+        return ()
+    import torch  # here: see above
+
+    names = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")
+    visible = names if names != [""] else [str(n) for n in range(torch.cuda.device_count())]
+    number = device.partition(":")[2]
+    return (visible[int(number)],) if number else tuple(visible)
+
+
+def default_workers(devices: tuple[str, ...], protocol: Protocol) -> int:
+    """Return how many jobs run at once: one per device, or the cores over a job's threads."""
+    if devices:
+        return len(devices)
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return max(1, (cores or 1) // protocol.threads_per_job)
 

@@ -34,7 +34,8 @@ class Grid:
 class CellPlan:
     """How far a cell has come.
 
-    ``jobs_left`` counts trainings, the folds of unfinished trials and runs included.
+    ``jobs_left`` counts trainings, the folds of unfinished trials and runs included; ``chosen``
+    says whether the setting of the final runs is written down.
     """
 
     cell: CellKey
@@ -43,11 +44,12 @@ class CellPlan:
     runs: int
     runs_done: int
     jobs_left: int
+    chosen: bool
 
     @property
     def state(self) -> str:
         """Return ``done``, ``partial`` or ``todo``."""
-        if self.runs_done == self.runs:
+        if self.runs_done == self.runs and self.chosen:
             return "done"
         return "partial" if self.trials_done or self.runs_done else "todo"
 
@@ -74,21 +76,26 @@ def make_cells(
     for kind, names in _axes(grid, methods).items():
         for name in names:
             registry.check(kind, name)
-    found = []
+    codes = {method: registry.code_digest("method", method) for method in methods}
+    trunk_codes = {trunk: registry.code_digest("trunk", trunk) for trunk in grid.trunks}
+    recipes = {recipe: registry.load("recipe", recipe).values() for recipe in grid.recipes}
+    rules, rules_hash, found = protocol.rules(), protocol.rules_hash(), []
     for dataset in grid.datasets:
         data_digest = registry.load("dataset", dataset).digest(root)
         for trunk in grid.trunks:
             for recipe in grid.recipes:
                 place = {
-                    "rules": protocol.rules(),
+                    "rules": rules,
                     "dataset": dataset,
                     "dataset_digest": data_digest,
                     "trunk": trunk if weights is None else f"{trunk}+{_short(known)}",
                     "weights": known,
-                    "trunk_code": registry.code_digest("trunk", trunk),
-                    "recipe": registry.load("recipe", recipe).values(),
+                    "trunk_code": trunk_codes[trunk],
+                    "recipe": recipes[recipe],
                 }
-                found += [_cell(place, protocol, registry, method) for method in methods]
+                for method, code in codes.items():
+                    made_of = {**place, "method": method, "method_code": code}
+                    found.append(_cell(made_of, protocol, rules_hash))
     return found
 
 
@@ -163,18 +170,16 @@ def _axes(grid: Grid, methods: Sequence[str]) -> dict[str, Sequence[str]]:
     }
 
 
-def _cell(place: dict[str, Any], protocol: Protocol, registry: Registry, method: str) -> CellRecord:
-    code = registry.code_digest("method", method)
-    identity = {**place, "method": method, "method_code": code}
+def _cell(identity: dict[str, Any], protocol: Protocol, rules_hash: str) -> CellRecord:
     return CellRecord(
-        id=_digest_with_rules(protocol.rules_hash(), identity),
+        id=_digest_with_rules(rules_hash, identity),
         protocol=protocol.name,
         protocol_version=protocol.version,
-        dataset=place["dataset"],
-        trunk=place["trunk"],
-        recipe=place["recipe"]["name"],
-        method=method,
-        row=method,
+        dataset=identity["dataset"],
+        trunk=identity["trunk"],
+        recipe=identity["recipe"]["name"],
+        method=identity["method"],
+        row=identity["method"],
         identity=identity,
     )
 
@@ -203,6 +208,7 @@ def _progress(study: Study, cell: CellKey) -> CellPlan:
         runs=protocol.seeds,
         runs_done=protocol.seeds - len(runs_left),
         jobs_left=(trials_left + len(runs_left)) * protocol.folds - folds_done,
+        chosen="choice.json" in names,
     )
 
 

@@ -6,7 +6,8 @@ Every line also goes to ``log.txt``. Programs read records; nothing reads these 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -31,7 +32,7 @@ class Progress:
         plans: how far each cell has come at the start.
         log: file that takes every line.
         workers: jobs that run at once.
-        job_s: expected seconds of a job before any has been measured.
+        expected_s: expected seconds of a job, by cell id, before one has been measured.
     """
 
     def __init__(
@@ -40,13 +41,12 @@ class Progress:
         plans: Sequence[CellPlan],
         log: Path,
         workers: int,
-        job_s: float | None,
+        expected_s: Mapping[str, float],
     ) -> None:
         self._console, self._log, self._workers = console, log, workers
-        self._rows = {plan.cell.id: _Row(plan) for plan in plans}
+        self._rows = {p.cell.id: _Row(p, expected_s.get(p.cell.id)) for p in plans}
         self._left = sum(plan.jobs_left for plan in plans)
-        self._total, self._job_s = self._left, job_s
-        self._seconds: list[float] = []
+        self._total, self._started = self._left, time.monotonic()
         columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[eta]}"))
         self._bar = Bar(TextColumn("jobs"), *columns)
         self._task = self._bar.add_task("jobs", total=self._total, eta=self._eta())
@@ -71,13 +71,13 @@ class Progress:
     def trained(self, cell: CellKey, record: JobRecord) -> None:
         """A job ended: one training of one fold."""
         self._left = max(0, self._left - 1)
-        self._seconds.append(record.measured.get("seconds", 0.0))
         row, unit = self._rows[cell.id], "trial" if record.stage == "search" else "seed"
-        row.jobs_left -= 1
+        took = record.measured.get("seconds", 0.0)
+        row.trained(took)
         where = f"{cell.row}/{cell.dataset} {unit} {record.number} fold {record.fold}"
         if record.validation:
             best = f"val map_at_r {record.validation['map_at_r']:.4f} @ step {record.best_step}"
-            text = f"{where}  {record.steps} steps  {best}  {self._seconds[-1]:.1f} s"
+            text = f"{where}  {record.steps} steps  {best}  {took:.1f} s"
         else:
             text = f"{where}  failed: {record.reason}  {record.detail}"
         done = self._total - self._left
@@ -134,23 +134,69 @@ class Progress:
         self._live.update(Group(table, Text(), self._bar))
 
     def _eta(self) -> str:
-        if self._seconds:
-            job_s = sum(self._seconds) / len(self._seconds)
-        elif self._job_s is not None:
-            job_s = self._job_s
+        seconds = time_left(list(self._rows.values()), self._workers, self._elapsed())
+        return "time left unknown" if seconds is None else f"{duration(seconds)} left"
+
+    def _elapsed(self) -> float:
+        return time.monotonic() - self._started
+
+
+@dataclass
+class _Work:
+    """A cell's jobs: those left, and what those that ended took.
+
+    Attributes:
+        jobs_left, jobs_done: jobs.
+        done_s: seconds of the jobs that ended, one after the other.
+        expected_s: seconds of a job as measured before the start, None if that failed.
+    """
+
+    jobs_left: int
+    expected_s: float | None
+    jobs_done: int = 0
+    done_s: float = 0.0
+
+    def trained(self, seconds: float) -> None:
+        """A job ended."""
+        self.jobs_left -= 1
+        self.jobs_done += 1
+        self.done_s += seconds
+
+
+def time_left(cells: Sequence[_Work], workers: int, elapsed_s: float) -> float | None:
+    """Return the expected seconds of all jobs left, None if nothing is known.
+
+    A cell's jobs are taken to last as its own have so far; where none has ended, as expected,
+    corrected by how far expectation was off elsewhere. Job seconds become time by the pace so
+    far: it holds the number of workers and what goes by between jobs.
+    """
+    seen = [cell for cell in cells if cell.jobs_done and cell.expected_s is not None]
+    expected = sum(cell.jobs_done * (cell.expected_s or 0.0) for cell in seen)
+    off = sum(cell.done_s for cell in seen) / expected if expected > 0 else 1.0
+    done_s, done = sum(c.done_s for c in cells), sum(c.jobs_done for c in cells)
+    left_s = 0.0
+    for cell in cells:
+        if cell.jobs_done:
+            each: float | None = cell.done_s / cell.jobs_done
+        elif cell.expected_s is not None:
+            each = cell.expected_s * off
         else:
-            return "time left unknown"
-        return f"{duration(self._left * job_s / self._workers)} left"
+            each = done_s / done if done else None
+        if cell.jobs_left > 0 and each is None:
+            return None
+        left_s += max(0, cell.jobs_left) * (each or 0.0)
+    pace = elapsed_s / done_s if done > workers and done_s > 0 else 1 / workers
+    return left_s * pace
 
 
-class _Row:
+class _Row(_Work):
     """One cell's line in the live table."""
 
-    def __init__(self, plan: CellPlan) -> None:
+    def __init__(self, plan: CellPlan, expected_s: float | None) -> None:
+        super().__init__(plan.jobs_left, expected_s)
         self.name = f"{plan.cell.row}/{plan.cell.dataset}"
         self.trials, self.trials_done = plan.trials, plan.trials_done
         self.runs, self.runs_done = plan.runs, plan.runs_done
-        self.jobs_left = plan.jobs_left
         self.best: float | None = None
         self.tests: list[float] = []
 

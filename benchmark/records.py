@@ -274,10 +274,16 @@ def scan(folder: Path, pattern: str) -> Iterator[tuple[Path, Record]]:
             path.replace(path.with_name(f"{path.name}.damaged"))
 
 
-def set_aside_damaged(folder: Path) -> int:
-    """Rename the damaged records in ``folder`` to ``….damaged``; return how many there were."""
-    before = len(list(folder.glob("*.json")))
-    return before - sum(1 for _ in scan(folder, "*.json"))
+def damaged(folder: Path) -> list[Path]:
+    """Return where in ``folder`` records are damaged, or were and have not been redone."""
+    found = [path.with_suffix("") for path in folder.glob("*.json.damaged")]
+    lost = {path for path in found if not path.exists()}
+    for path in folder.glob("*.json"):
+        try:
+            load(path)
+        except DamagedRecordError:
+            lost.add(path)
+    return sorted(lost)
 
 
 def _dump(body: object) -> str:

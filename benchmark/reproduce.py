@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 
@@ -21,7 +22,7 @@ from protocols.errors import InvalidInputError
 from protocols.protocol import protocol_line
 
 EMBEDDINGS = {"separated_128": "separated", "concatenated_512": "concatenated"}
-COLUMNS = ("method", "embedding", "metric", "paper", "ours", "difference", "interval", "inside")
+COLUMNS = ("method", "metric", "paper", "ours", "difference", "interval", "inside")
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ class Compared:
             inside = "yes" if low <= self.paper <= high else "no"
         name, published = self.method or self.title, f"{100 * self.paper:.2f}"
         return (
-            *(name, self.embedding, self.metric, published),
+            *(name, self.metric, published),
             *(ours, difference, interval, inside),
         )
 
@@ -84,10 +85,13 @@ def show_results(console: Console, dataset: str, out: Path) -> None:
     """Print the paper's means, ours, and the command that would fill what is missing."""
     study = studies.load(out)
     rows = compare(dataset, study)
-    table = Table(*COLUMNS, title=f"A Metric Learning Reality Check · {dataset}, per cent")
-    for row in rows:
-        table.add_row(*row.cells())
-    console.print(table, highlight=False)
+    for embedding in dict.fromkeys(row.embedding for row in rows):
+        title = f"A Metric Learning Reality Check · {dataset}, {embedding}, per cent"
+        table = Table(*COLUMNS, title=title, box=SIMPLE, padding=(0, 1, 0, 0))
+        for row in rows:
+            if row.embedding == embedding:
+                table.add_row(*row.cells())
+        console.print(table, highlight=False)
     if study:
         console.print(protocol_line(study.protocol), highlight=False)
     missing = sorted({row.method for row in rows if row.method and row.ours is None})

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import argparse
 from dataclasses import dataclass, replace
+from importlib.util import find_spec
 
 from benchmark import plan as planning
 from benchmark import study as studies
 from benchmark.data import DataSource
-from benchmark.machine import default_workers, pick_device
+from benchmark.machine import cuda_devices, default_workers, pick_device
 from benchmark.plan import Grid
 from benchmark.records import CellRecord
 from benchmark.study import CellKey, Study
@@ -21,10 +22,30 @@ from protocols.weights import parse as parse_weights
 
 
 @dataclass(frozen=True)
+class Place:
+    """Where jobs run, as asked for.
+
+    Attributes:
+        engine: ``local`` or ``ray``.
+        address: of the Ray cluster; None looks on this machine.
+        gpus_per_job: share of a GPU under Ray.
+        deterministic: whether an operation that may differ between two runs is an error.
+        devices: the CUDA devices of this machine that local workers share out.
+    """
+
+    engine: str = "local"
+    address: str | None = None
+    gpus_per_job: float = 1.0
+    deterministic: bool = False
+    devices: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Setup:
     """A command's names, turned into objects and checked.
 
-    ``device`` may still be ``auto`` and ``workers`` 0; see :func:`with_device`.
+    ``device`` may still be ``auto`` and ``workers`` 0; see :func:`with_device`. Under Ray
+    ``workers`` stays 0 where no limit was asked for: the cluster says how many there are.
     """
 
     study: Study
@@ -36,6 +57,7 @@ class Setup:
     device: str
     weights: Weights
     workers: int
+    place: Place
 
 
 def set_up(args: argparse.Namespace) -> Setup:
@@ -57,7 +79,9 @@ def set_up(args: argparse.Namespace) -> Setup:
     cells += further_searches(cells, protocol, args.search_repeats)
     keys = [key for key, _ in cells]
     study = (known or Study(args.out, protocol)).extend(keys, protocol.seeds)
-    if args.device != "auto":
+    if args.engine == "ray" and find_spec("ray") is None:
+        raise InvalidInputError("engine 'ray' is not installed: pip install 'ray[default]'")
+    if args.device != "auto" and args.engine == "local":
         pick_device(args.device)
     return Setup(
         study=study,
@@ -74,17 +98,27 @@ def set_up(args: argparse.Namespace) -> Setup:
         device=args.device,
         weights=weights,
         workers=args.jobs or 0,
+        place=Place(args.engine, args.address, args.gpus_per_job, args.deterministic),
     )
 
 
 def with_device(setup: Setup) -> Setup:
     """Return the setup with ``auto`` settled and the number of workers known.
 
-    Only for a study with work left: looking for devices imports torch.
+    Only for a study with work left: looking for devices imports torch, or joins a cluster.
     """
+    protocol = setup.study.protocol
+    if setup.place.engine == "ray":
+        from benchmark import ray_engine  # found installed by set_up
+
+        ray_engine.connect(setup.place.address, protocol.threads_per_job)
+        return replace(setup, device=ray_engine.pick_device(setup.device))
     device = pick_device(setup.device)
-    workers = setup.workers or default_workers(device, setup.study.protocol)
-    return replace(setup, device=device, workers=workers)
+    devices = cuda_devices(device)
+    workers = setup.workers or default_workers(devices, protocol)
+    # A worker sees its own device alone, so all jobs call it by the same name.
+    place = replace(setup.place, devices=devices)
+    return replace(setup, device=device.partition(":")[0], workers=workers, place=place)
 
 
 def read_protocol(args: argparse.Namespace, registry: Registry) -> Protocol:
@@ -92,9 +126,9 @@ def read_protocol(args: argparse.Namespace, registry: Registry) -> Protocol:
     named: Protocol = registry.load("protocol", args.protocol)
     one = {"trunk": args.trunks, "recipe": args.recipes}
     single = {k: v[0] for k, v in one.items() if v is not None and len(v) == 1}
-    words = ("trials", "seeds", "params", "bounds")
-    changes = {word: getattr(args, word) for word in words}
-    derived = named.derive(**changes, **single, oracle_gap=args.oracle_gap or None)
+    words = ("trials", "seeds", "params", "bounds", "precision")
+    asked = {word: getattr(args, word) for word in words}
+    derived = named.derive(**asked, oracle_gap=args.oracle_gap or None, **single)
     return derived.matching_cost() if args.match_cost else derived
 
 

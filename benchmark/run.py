@@ -4,25 +4,28 @@ from __future__ import annotations
 
 import hashlib
 import math
+import time
 from collections.abc import Callable, Generator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from benchmark import oracle, records, selection
-from benchmark.job import Job, JobOutcome, JoinJob, JoinOutcome, execute, failure, join
+from benchmark import environment, oracle, records, selection
+from benchmark.job import Job, JobOutcome, execute, failure
+from benchmark.join import JoinJob, JoinOutcome, join
 from benchmark.progress import Progress
 from benchmark.records import ChoiceRecord, JobRecord, Metrics, Record, RunRecord, TrialRecord
 from benchmark.schedule import Flow, Task
 from benchmark.study import CellKey, Study
 from benchmark.tracking import Tracker
 from protocols import paper
-from protocols.errors import InvalidInputError
+from protocols.errors import InvalidInputError, StoreError
 from protocols.protocol import Protocol, digest
 from protocols.space import Settings, Space, described
 
 JobMaker = Callable[[CellKey, str, int, int, Settings], Job]
+COPY_RETRY_S = 60.0
 RETRIED = ("crash", "oom", "timeout")
 
 
@@ -37,6 +40,7 @@ class Coordinator:
         tracker: the mirror.
         progress: what a person sees.
         attempts: failed attempts so far, by job id.
+        copy_again: when Optuna's database is tried next, on the monotonic clock.
     """
 
     study: Study
@@ -45,6 +49,7 @@ class Coordinator:
     tracker: Tracker
     progress: Progress
     attempts: dict[str, list[str]] = field(default_factory=dict)
+    copy_again: float = 0.0
 
     def flows(self, cells: list[CellKey]) -> list[Flow]:
         """Return one flow per cell."""
@@ -82,7 +87,7 @@ class Coordinator:
         rule, trials = self.study.protocol.search, self.study.trials(cell)
         budget = rule.trials if cell.searched else 0
         while len(trials) < budget and not _hopeless(trials, rule.max_failures_in_a_row):
-            from benchmark.search import export, suggest  # here: a finished folder needs no optuna
+            from benchmark.search import suggest  # here: a finished folder needs no optuna
 
             space, number = self.space_of(cell), len(trials)
             settings = suggest(cell.id, rule, space, trials)
@@ -91,9 +96,21 @@ class Coordinator:
             self._record(cell, trial)
             self.progress.tried(cell, trial)
             trials.append(trial)
-            name = f"{cell.path} [{self.study.protocol.rules_hash()}]"
-            export(self.study.out / "search.db", name, space, trials)
+            self._copy_search(cell, space, trials)
         return trials
+
+    def _copy_search(self, cell: CellKey, space: Space, trials: list[TrialRecord]) -> None:
+        """Copy the trials to Optuna's database; one that is away costs a warning and no job."""
+        from benchmark.search import export, storage_of
+
+        if time.monotonic() < self.copy_again:
+            return
+        name = f"{cell.path} [{self.study.protocol.rules_hash()}]"
+        try:
+            export(storage_of(self.study.out), name, space, trials)
+        except StoreError as error:
+            self.copy_again = time.monotonic() + COPY_RETRY_S
+            self.progress.note(f"{error}. The results are safe; the copy is mended by a next trial")
 
     def _final(
         self, cell: CellKey, choice: ChoiceRecord, seed: int
@@ -158,8 +175,11 @@ class Coordinator:
         if record.reason in RETRIED and self._retry(job.id, record.reason):
             self.progress.note(f"{cell.row}: {record.reason} in {_where(job)}, trying again")
             return None
-        failed = {"failed_attempts": self.attempts.pop(job.id, [])}
-        record = replace(record, measured={**record.measured, **failed})
+        # The commit is this process's: a worker elsewhere has the code, not the checkout.
+        here = {**record.measured.get("environment", {}), **environment.commit()}
+        failed = self.attempts.pop(job.id, [])
+        measured = {**record.measured, "environment": here, "failed_attempts": failed}
+        record = replace(record, measured=measured)
         if outcome.vectors is not None:
             records.write_bytes(self._vectors(cell, job.number, job.fold), outcome.vectors)
         self._record(cell, record)

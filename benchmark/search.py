@@ -6,8 +6,11 @@ order. So it does not depend on how many workers there were, nor on a restart in
 
 from __future__ import annotations
 
+import os
+import re
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +23,12 @@ from optuna.distributions import (
 )
 from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
 from optuna.samplers import BaseSampler, GPSampler, QMCSampler, RandomSampler, TPESampler
+from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from benchmark.records import TrialRecord
 from benchmark.seeds import seed
+from protocols.errors import StoreError
 from protocols.protocol import SearchRule
 from protocols.space import Choice, Hyperparameter, Integer, Real, Settings, Space, defaults
 
@@ -49,20 +54,56 @@ def suggest(cell: str, rule: SearchRule, space: Space, trials: Sequence[TrialRec
     return found
 
 
-def export(path: Path, name: str, space: Space, trials: Sequence[TrialRecord]) -> None:
+def storage_of(out: Path) -> str:
+    """Return ``OPTUNA_STORAGE``, which Optuna's own commands read too, else a file in ``out``."""
+    return os.environ.get("OPTUNA_STORAGE") or f"sqlite:///{out / 'search.db'}"
+
+
+def export(storage: str, name: str, space: Space, trials: Sequence[TrialRecord]) -> None:
     """Write a cell's finished trials to an Optuna database, for its dashboard and plots.
 
-    The database is a copy: a study that does not hold exactly these trials is written anew.
+    The database is a copy: trials that it lacks are added, other trials are written anew.
+
+    Raises:
+        StoreError: the database cannot be reached or refuses; the message holds no password.
     """
-    storage = f"sqlite:///{path}"
-    names = optuna.get_all_study_names(storage=storage)
-    if name in names:
-        known = optuna.load_study(study_name=name, storage=storage).get_trials(deepcopy=False)
-        if [t.user_attrs.get("record") for t in known] == [t.id for t in trials]:
+    try:
+        with _opened(storage) as database:
+            _export(database, name, [_frozen(space, trial) for trial in trials])
+    # Broad: what a database driver raises is its own; the records are safe.
+    except Exception as error:
+        reason = str(error.__cause__ or error).strip().partition("\n")[0][:200]
+        raise StoreError(f"Optuna's database at {_shown(storage)} is behind ({reason})") from error
+
+
+@contextmanager
+def _opened(storage: str) -> Iterator[RDBStorage]:
+    """Open a database and close it; a server that does not answer is given up after seconds."""
+    waits = {"connect_timeout": 10} if storage.startswith("postgresql") else {"timeout": 10}
+    connection = {} if storage.startswith("mysql") else {"connect_args": waits}
+    database = RDBStorage(storage, engine_kwargs={**connection, "pool_pre_ping": True})
+    try:
+        yield database
+    finally:
+        database.remove_session()
+        database.engine.dispose()
+
+
+def _export(storage: RDBStorage, name: str, trials: list[FrozenTrial]) -> None:
+    if name in optuna.get_all_study_names(storage=storage):
+        study = optuna.load_study(study_name=name, storage=storage)
+        known, wanted = ([t.user_attrs.get("record") for t in s] for s in (study.trials, trials))
+        common = min(len(known), len(wanted))
+        if known[:common] == wanted[:common]:
+            study.add_trials(trials[common:])
             return
         optuna.delete_study(study_name=name, storage=storage)
     study = optuna.create_study(study_name=name, storage=storage, direction="maximize")
-    study.add_trials([_frozen(space, trial) for trial in trials])
+    study.add_trials(trials)
+
+
+def _shown(uri: str) -> str:
+    return re.sub(r"//[^/@\s]*@", "//…@", uri)
 
 
 def importances(space: Space, trials: Sequence[TrialRecord]) -> dict[str, float]:

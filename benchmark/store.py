@@ -34,12 +34,9 @@ class PixelStore:
         """Return images (B, H, W, 3), padded at bottom and right, and their sizes (B, 2)."""
         sizes = self.sizes[index]
         height, width = sizes.max(axis=0)
-        if (sizes == sizes[0]).all():  # one shape: a single gather
-            length = height * width * 3
-            rows = self.starts[index, None] + np.arange(length)
-            return self.flat[rows].reshape(len(index), height, width, 3), sizes
-        pixels = np.zeros((len(index), height, width, 3), np.uint8)
-        for row, (h, w) in enumerate(sizes):
+        alike = bool((sizes == sizes[0]).all())  # one shape: nothing to pad
+        pixels = (np.empty if alike else np.zeros)((len(index), height, width, 3), np.uint8)
+        for row, (h, w) in enumerate(sizes.tolist()):
             start = self.starts[index[row]]
             pixels[row, :h, :w] = self.flat[start : start + h * w * 3].reshape(h, w, 3)
         return pixels, sizes

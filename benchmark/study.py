@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -152,6 +153,25 @@ class Study:
         if isinstance(record, RunRecord):
             return self.folder(cell) / f"{_stem('final', record.seed)}.json"
         return self.folder(cell) / f"{record.kind}.json"
+
+    def set_aside_damaged(self, cell: CellKey) -> int:
+        """Rename the cell's damaged records, and those made from them, so that they are redone.
+
+        A trial or run goes aside with one of its folds, the choice with one of its trials;
+        what goes aside undamaged comes out the same again. Returns how many were damaged.
+        """
+        folder = self.folder(cell)
+        lost = set(records.damaged(folder))
+        stems = {path.name.partition(".fold-")[0] for path in lost if ".fold-" in path.name}
+        above = {folder / f"{stem}.json" for stem in stems}
+        if any(path.name.startswith("trial-") for path in lost | above):
+            above.add(folder / "choice.json")
+        # What was made from a damaged record goes first: a crash in between leaves no hole.
+        for paths, mark in ((above - lost, "aside"), (lost, "damaged")):
+            for path in sorted(paths):
+                with suppress(FileNotFoundError):
+                    path.replace(path.with_name(f"{path.name}.{mark}"))
+        return len(lost)
 
 
 def load(out: Path) -> Study | None:

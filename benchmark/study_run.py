@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -13,7 +14,6 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmark import plan as planning
-from benchmark import records
 from benchmark.cli import DONE, FAILED_JOBS
 from benchmark.machine import check_disk, interruptible, lock
 from benchmark.plan import CellPlan
@@ -29,6 +29,9 @@ if TYPE_CHECKING:
     from benchmark.tracking import Tracker
 
 MIRROR_TIMEOUT_S = 60.0
+_FLAGS = {"trunk": "--trunks", "recipe": "--recipes"} | {
+    word: f"--{word}" for word in ("trials", "seeds", "params", "bounds", "precision")
+}
 Kind = tuple[str, str, str, bool]  # dataset, trunk, recipe, trains: jobs that take alike
 
 
@@ -40,7 +43,7 @@ def run(args: argparse.Namespace) -> int:
     check_disk(setup.study.out)
     with lock(setup.study.out), interruptible():
         for cell in setup.asked:
-            if damaged := records.set_aside_damaged(setup.study.folder(cell)):
+            if damaged := setup.study.set_aside_damaged(cell):
                 console.print(f"{damaged} damaged record(s) of {cell.row}: kept aside, redone")
         plans = planning.progress_of(setup.study, setup.asked)
         tracker = open_tracker(console, setup.study, plans)
@@ -51,6 +54,7 @@ def run(args: argparse.Namespace) -> int:
         else:
             console.print(f"nothing left to do in {setup.study.out}", highlight=False)
             setup.study.save()
+            planning.save_cells(setup.study, setup.cells)
         artifacts = write_outputs(setup.study)
         tracker.finish(artifacts, MIRROR_TIMEOUT_S)
     return show_results(console, setup)
@@ -70,6 +74,7 @@ def plan(args: argparse.Namespace) -> int:
         check_trunks(setup, plans)
         with engine_for(setup, min(2, setup.workers)) as engine:
             seconds = expected_seconds(setup, plans, engine)
+            setup = replace(setup, workers=setup.workers or engine.capacity)
     show_plan(console, setup, plans, seconds)
     return DONE
 
@@ -82,25 +87,33 @@ def work(console: Console, setup: Setup, plans: list[CellPlan], tracker: Tracker
     study = setup.study
     with engine_for(setup, setup.workers) as engine:
         seconds = expected_seconds(setup, plans, engine)
-        show_plan(console, setup, plans, seconds)
+        show_plan(console, replace(setup, workers=engine.capacity), plans, seconds)
         study.save()
         planning.save_cells(study, setup.cells)
-        jobs = sum(item.jobs_left for item in plans)
-        job_s = total_seconds(plans, seconds) / jobs if jobs else 0.0
-        with Progress(console, plans, study.out / "log.txt", setup.workers, job_s) as progress:
+        log = study.out / "log.txt"
+        with Progress(console, plans, log, engine.capacity, seconds) as progress:
             coordinator = Coordinator(study, job_maker(setup), space_of(setup), tracker, progress)
             schedule.run(coordinator.flows(setup.asked), engine)
 
 
 def check_trunks(setup: Setup, plans: list[CellPlan]) -> None:
-    """Raise InvalidInputError if a trunk cannot give what a method wants; nothing has started."""
+    """Raise InvalidInputError before anything starts where jobs could only fail.
+
+    That is a trunk that cannot give what a method wants, or weights that do not fit it.
+    """
     from benchmark.job import serving_trunk
     from protocols.method import Wants
 
-    make = job_maker(setup)
+    make, loaded = job_maker(setup), set()
     for item in plans:
-        if item.jobs_left and setup.registry.load("method", item.cell.method).wants != Wants():
-            serving_trunk(replace(make(item.cell, "search", 0, 0, {}), weights=None))
+        if not item.jobs_left:
+            continue
+        job = make(item.cell, "search", 0, 0, {})
+        if job.weights is not None and item.cell.trunk not in loaded:
+            loaded.add(item.cell.trunk)
+            serving_trunk(job)
+        elif setup.registry.load("method", item.cell.method).wants != Wants():
+            serving_trunk(replace(job, weights=None))
 
 
 def open_tracker(console: Console, study: Study, plans: list[CellPlan]) -> Tracker:
@@ -116,11 +129,9 @@ def open_tracker(console: Console, study: Study, plans: list[CellPlan]) -> Track
 def engine_for(setup: Setup, workers: int) -> Iterator[Engine]:
     """Yield workers, with the datasets decoded for them; kill them at the end."""
     from benchmark import data
-    from benchmark.engine import LocalEngine
 
     setup.study.out.mkdir(parents=True, exist_ok=True)
-    log = setup.study.out / "workers.txt"
-    engine = LocalEngine(workers, setup.study.protocol.threads_per_job, log)
+    engine = make_engine(setup, workers)
     try:
         engine.start()
         for source in setup.sources.values():
@@ -128,6 +139,20 @@ def engine_for(setup: Setup, workers: int) -> Iterator[Engine]:
         yield engine
     finally:
         engine.close()
+
+
+def make_engine(setup: Setup, workers: int) -> Engine:
+    """Return the engine that was asked for; ``workers`` 0 under Ray is as many as fit."""
+    place, threads = setup.place, setup.study.protocol.threads_per_job
+    log, strict = setup.study.out / "workers.txt", place.deterministic
+    if place.engine == "ray":
+        from benchmark.ray_engine import RayEngine
+
+        gpus = place.gpus_per_job if setup.device == "cuda" else 0.0
+        return RayEngine(workers or None, threads, gpus, log, deterministic=strict)
+    from benchmark.engine import LocalEngine
+
+    return LocalEngine(workers, threads, log, deterministic=strict, devices=place.devices)
 
 
 def job_maker(setup: Setup) -> JobMaker:
@@ -254,10 +279,17 @@ def show_results(console: Console, setup: Setup) -> int:
 
 
 def next_command(setup: Setup) -> str:
-    """Return a command that leads on from here."""
+    """Return a command that leads on from here, under the same rules."""
+    protocol = setup.study.protocol
     used = {cell.method for cell in setup.study.cells}
     other = next((m for m in setup.registry.names("method") if m not in used), None)
-    if other:
-        return f"python -m benchmark run --methods {other} --out {setup.study.out}"
-    seeds = setup.study.protocol.seeds + 2
-    return f"python -m benchmark run --seeds {seeds} --out {setup.study.out}"
+    words = ["--methods", other] if other else ["--seeds", str(protocol.seeds + 2)]
+    if protocol.name != "quick":
+        words += ["--protocol", protocol.name]
+    for name, value in protocol.overrides.items():
+        if (flag := _FLAGS.get(name)) and flag not in words:
+            words += [flag, str(value)]
+    if setup.weights is not None:
+        words += ["--weights", str(setup.weights)]
+    words += ["--out", str(setup.study.out)]
+    return f"python -m benchmark run {shlex.join(words)}"

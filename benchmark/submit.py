@@ -70,7 +70,9 @@ def submit(args: argparse.Namespace) -> int:
         for key in study.cells:
             folder = args.results / _place(shipped, key)
             finished = _finished(study, key, study.protocol.seeds)
-            files |= _row_files(folder, finished, shipped, _space(finished.record, registry))
+            files |= _row_files(
+                folder, finished, shipped, _space(finished.record, shipped, registry)
+            )
             if not (folder / "claim.toml").exists():
                 files[folder / "claim.toml"] = claim
     written = write_once(files)
@@ -201,7 +203,7 @@ def _finished(study: Study, key: CellKey, seeds: int) -> Finished:
     return Finished(key, record, choice, trials, seconds, runs)
 
 
-def _space(record: CellRecord, registry: Registry) -> Space:
+def _space(record: CellRecord, protocol: Protocol, registry: Registry) -> Space:
     """Return the cell's search space, from the code that ran and no other."""
     code = registry.code_digest("method", record.method)
     if code != record.identity["method_code"]:
@@ -209,7 +211,8 @@ def _space(record: CellRecord, registry: Registry) -> Space:
             f"the code of {record.method!r} is not that of the study any more "
             f"({code}, the study has {record.identity['method_code']}). Run it again"
         )
-    space: Space = registry.load("method", record.method).space(record.dataset)
+    method = registry.load("method", record.method)
+    space: Space = method.space(record.dataset, protocol.search.bounds)
     return space
 
 

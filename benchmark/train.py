@@ -145,9 +145,9 @@ def fit(
         passes = list(itertools.islice(draws, protocol.pace.steps_per_epoch))
         fitted.images_forward = probe.images + sum(len(draw.index) for draw in passes)
         images = (_images(network, train, draw, protocol, streams) for draw in passes)
-        averaged_is_best = _averaged_is_best(average, network, images, validate, protocol, fitted)
+        won = _averaged_is_best(average, network, images, validate, protocol, fitted)
         watch(fitted.steps)
-        if averaged_is_best:
+        if won:
             return fitted
     network.load_state_dict(best)
     return fitted

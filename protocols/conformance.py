@@ -34,6 +34,7 @@ SPEC = TrainSpec(
     classes=CLASSES,
     channels=CHANNELS,
     embedding_size=EMBEDDING,
+    folds=2,
     batch_size=ROWS,
     steps=100,
     steps_per_epoch=10,

@@ -64,6 +64,8 @@ def decode(content: bytes, name: str) -> Decoded:
         with Image.open(io.BytesIO(content), formats=FORMATS) as image:
             if image.width * image.height > MAX_PIXELS:
                 raise _unreadable(name, f"{image.width} x {image.height} px: too large", _SHRINK)
+            if image.format == "PNG":  # PIL would pass over a wrong checksum of the pixels
+                Image.open(io.BytesIO(content)).verify()
             return _decoded(image, content, name)
     except DataError:
         raise

@@ -53,6 +53,7 @@ class Registry:
 
     def __init__(self, plugins: tuple[Path, ...] = ()) -> None:
         self._files: dict[tuple[str, str], Path] = {}
+        self._stems: dict[str, set[str]] = {}  # folders are listed once
         for path in plugins:
             if not path.is_file():
                 raise PluginError(f"plugin {str(path)!r}: no such file")
@@ -201,10 +202,13 @@ class Registry:
             raise PluginError(f"{kind} {name!r} ({source}) does not parse: {error}") from error
 
     def _shipped(self, kind: str) -> set[str]:
-        folder = _ROOT / KINDS[kind]
-        files = {p.stem for p in folder.glob("*.py") if not p.stem.startswith("_")}
-        stems = files | {p.parent.name for p in folder.glob("*/__init__.py")}
-        return {s.replace("_", "-") for s in stems} if kind == "protocol" else stems
+        if kind not in self._stems:
+            folder = _ROOT / KINDS[kind]
+            files = {p.stem for p in folder.glob("*.py") if not p.stem.startswith("_")}
+            stems = files | {p.parent.name for p in folder.glob("*/__init__.py")}
+            hyphens = kind == "protocol"
+            self._stems[kind] = {s.replace("_", "-") for s in stems} if hyphens else stems
+        return self._stems[kind]
 
     def _installed(self, kind: str) -> dict[str, EntryPoint]:
         return {point.name: point for point in self._points if point.group == _GROUP[kind]}

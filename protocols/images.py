@@ -66,14 +66,17 @@ def crop(
         out_px: side of the result.
         flips: (B,) mirror left and right.
     """
-    _, height, width, _ = pixels.shape
+    count, height, width, _ = pixels.shape
     down = resize_weights(boxes[:, 0], boxes[:, 2], height, out_px)  # (B, S, H)
     across = resize_weights(boxes[:, 1], boxes[:, 3], width, out_px)  # (B, S, W)
     if flips is not None:
         across[flips] = across[flips, ::-1]
     rows, columns = (torch.from_numpy(w).to(pixels.device) for w in (down, across))
-    planes = pixels.permute(0, 3, 1, 2).float()  # (B, 3, H, W)
-    return rows[:, None] @ planes @ columns.transpose(1, 2)[:, None]
+    # Down first, on the pixels as they lie: colours need no plane of their own there.
+    lines = rows @ pixels.reshape(count, height, width * 3).float()  # (B, S, W * 3)
+    planes = lines.view(count, out_px, width, 3).permute(0, 3, 1, 2)  # (B, 3, S, W)
+    found = planes.reshape(count, 3 * out_px, width) @ columns.transpose(1, 2)
+    return found.view(count, 3, out_px, out_px)
 
 
 def resize_weights(
@@ -87,10 +90,16 @@ def resize_weights(
     """
     scale = (length / out)[:, None, None]  # input pixels per output pixel
     centre = start[:, None, None] + (np.arange(out)[None, :, None] + 0.5) * scale
-    at = np.arange(size)[None, None, :] + 0.5
-    weights = np.maximum(0.0, 1 - np.abs(at - centre) / np.maximum(scale, 1.0))
-    inside = (at > start[:, None, None]) & (at < (start + length)[:, None, None])
-    weights *= inside
+    reach = np.maximum(scale, 1.0)
+    # Only the pixels under a triangle are worked on: a few of a whole row.
+    taps = math.ceil(2 * reach.max()) + 2
+    column = np.floor(centre - reach - 0.5).astype(np.int64) + np.arange(taps)  # (B, out, taps)
+    at = column + 0.5
+    under = np.maximum(0.0, 1 - np.abs(at - centre) / reach)
+    under *= (at > start[:, None, None]) & (at < (start + length)[:, None, None])
+    padded = np.zeros((len(start), out, size + 2 * taps))  # triangles may hang over the ends
+    np.put_along_axis(padded, column + taps, under, axis=2)
+    weights = padded[:, :, taps : taps + size]
     weights /= weights.sum(axis=2, keepdims=True)
     return weights.astype(np.float32)
 

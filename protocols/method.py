@@ -57,6 +57,7 @@ class TrainSpec:
     classes: int
     channels: int  # of the trunk's features
     embedding_size: int
+    folds: int  # so many models of a run are joined into the concatenated embedding
     batch_size: int
     steps: int  # the longest a training may last
     steps_per_epoch: int
@@ -161,6 +162,7 @@ class Method(nn.Module):
         draws: ``pairs`` (several images of each class in a batch) or ``classes`` (as many
             classes as fit); the protocol says how many images of a class that means.
         trains: False for a reference row that is evaluated as it is.
+        joined: the eval view whose copies of all folds make the concatenated embedding.
         normalize_embeddings: embeddings are compared by angle (True) or by the Euclidean
             distance of the raw vectors (False); an instance may set it from a setting.
     """
@@ -172,6 +174,7 @@ class Method(nn.Module):
     draws: ClassVar[Literal["pairs", "classes"]] = "pairs"
     trains: ClassVar[bool] = True
     wants: ClassVar[Wants] = Wants()
+    joined: ClassVar[str] = "embedding"
     normalize_embeddings: bool = True
 
     def __init__(self, spec: TrainSpec, **settings: object) -> None:

@@ -22,9 +22,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from protocols.errors import InvalidInputError
+from protocols.nearest import nearest
 
 METRICS = ("precision_at_1", "r_precision", "map_at_r")
-_BLOCK_VALUES = 1 << 24  # similarities held at once: 128 MB in float64
+_SCORED = 4096  # rows scaled or scored at once
 
 
 @dataclass(frozen=True)
@@ -79,6 +80,7 @@ def per_query(
     gallery: tuple[ArrayLike, ArrayLike] | None = None,
     normalize: bool = True,
     neighbours: int = 10,
+    device: str = "cpu",
 ) -> PerQuery:
     """Return the metrics of every query.
 
@@ -89,6 +91,7 @@ def per_query(
             queries are the gallery and each is removed from its own result by index.
         normalize: True compares by angle, False by Euclidean distance.
         neighbours: how many nearest gallery indices to return for each query, at most.
+        device: where products are made, in torch's words; the result does not depend on it.
 
     Raises:
         InvalidInputError: shapes that do not fit, an empty set, non-finite numbers.
@@ -103,24 +106,16 @@ def per_query(
     width = min(max(int(relevant.max(initial=1)), neighbours, 1), len(items) - own)
     if width < 1:
         raise InvalidInputError(f"{len(items)} embeddings: retrieval needs at least 2")
-    # Sums in float64, ranks in float32: BLAS adds in an order that depends on the position, and
-    # float32 sums of exact duplicates would differ in the last bit, which breaks the tie rule.
-    left, right = queries.astype(np.float64), items.astype(np.float64)
     # Euclidean order without a square root: 2 q.x - |x|^2 falls as the distance grows.
-    offset = np.zeros(len(items)) if normalize else (right**2).sum(1) / 2
-    block = max(1, _BLOCK_VALUES // len(items))
+    half = np.zeros(len(items)) if normalize else (items.astype(np.float64) ** 2).sum(1) / 2
+    near = nearest(queries, items, half, width, device)
     parts = []
-    for start in range(0, len(queries), block):
-        rows = slice(start, start + block)
-        similarity = (left[rows] @ right.T - offset).astype(np.float32)  # (b, N)
-        if own:
-            index = np.arange(start, start + len(similarity))
-            similarity[np.arange(len(similarity)), index] = -np.inf
-        nearest = _nearest(similarity, width)  # (b, width)
-        hits = item_labels[nearest] == query_labels[rows, None]
-        parts.append((*_scores(hits, relevant[rows]), nearest[:, :neighbours]))
-    p1, rp, ap, near = (np.concatenate(columns) for columns in zip(*parts, strict=True))
-    return PerQuery(p1, rp, ap, near)
+    for start in range(0, len(queries), _SCORED):
+        rows = slice(start, start + _SCORED)
+        hits = item_labels[near[rows]] == query_labels[rows, None]
+        parts.append(_scores(hits, relevant[rows]))
+    p1, rp, ap = (np.concatenate(columns) for columns in zip(*parts, strict=True))
+    return PerQuery(p1, rp, ap, near[:, :neighbours])
 
 
 def concatenate(parts: list[NDArray[np.float32]], *, normalize: bool = True) -> NDArray[np.float32]:
@@ -137,8 +132,11 @@ def concatenate(parts: list[NDArray[np.float32]], *, normalize: bool = True) -> 
 
 def unit(embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
     """Return rows scaled to unit Euclidean length; a zero row stays zero."""
-    norms = np.linalg.norm(embeddings.astype(np.float64), axis=1, keepdims=True)
-    scaled: NDArray[np.float32] = (embeddings / np.maximum(norms, 1e-12)).astype(np.float32)
+    scaled = np.empty(embeddings.shape, np.float32)
+    for start in range(0, len(embeddings), _SCORED):  # float64 copies of a few rows only
+        rows = embeddings[start : start + _SCORED].astype(np.float64)
+        norms = np.linalg.norm(rows, axis=1, keepdims=True)
+        scaled[start : start + _SCORED] = rows / np.maximum(norms, 1e-12)
     return scaled
 
 
@@ -165,18 +163,6 @@ def _class_counts(
     position = np.searchsorted(classes, queries).clip(max=len(classes) - 1)
     found: NDArray[np.int64] = np.where(classes[position] == queries, counts[position], 0)
     return found
-
-
-def _nearest(similarity: NDArray[np.float32], width: int) -> NDArray[np.int64]:
-    """Return the ``width`` best columns of each row, best first, ties by lower column."""
-    count, columns = similarity.shape
-    worst = np.partition(similarity, columns - width, axis=1)[:, columns - width]
-    # All that reach the worst kept value: more than ``width`` where that value is tied.
-    rows, near = np.nonzero(similarity >= worst[:, None])
-    order = np.lexsort((near, -similarity[rows, near], rows))
-    starts = np.searchsorted(rows, np.arange(count))
-    nearest: NDArray[np.int64] = near[order][starts[:, None] + np.arange(width)]
-    return nearest
 
 
 def _scores(

@@ -185,12 +185,14 @@ class Protocol:
                 f"--match-cost: protocol {self.name!r} gives every method the same steps, not the "
                 "same seconds. Leave it out, or use a protocol that states match_cost_s"
             )
+        if self.oracle_gap:  # watching takes seconds, and would move what it watches
+            raise InvalidInputError("--match-cost and --oracle-gap: choose one of the two")
         seconds = f"{self.match_cost_s:g} s of training"
         overrides = {**self.overrides, "match_cost": seconds}
         return replace(self, budget_s=self.match_cost_s, overrides=overrides)
 
     def derive(self, **changes: int | str | None) -> Protocol:
-        """Return this protocol with some of its numbers or names replaced.
+        """Return this protocol with some of its values replaced: see the keys below.
 
         What differs from the named protocol is kept in ``overrides`` for people to see; None
         and values that change nothing are left out.
@@ -200,6 +202,7 @@ class Protocol:
             "bounds": self.search.bounds,
             "seeds": self.seeds,
             "params": self.params,
+            "precision": self.precision,
             "trunk": self.trunk,
             "recipe": self.recipe,
             "oracle_gap": self.oracle_gap,

@@ -1,4 +1,4 @@
-"""Shared by all tests: one thread, and the same hypothesis examples every time."""
+"""Shared by all tests: one thread, the same hypothesis examples every time, the fault suite."""
 
 import torch
 from hypothesis import settings
@@ -6,3 +6,19 @@ from hypothesis import settings
 torch.set_num_threads(1)  # two busy cores fight over thread pools; sums depend on their number
 settings.register_profile("repeatable", derandomize=True, deadline=None, database=None)
 settings.load_profile("repeatable")
+
+
+def pytest_addoption(parser):
+    parser.addoption(
+        "--faults",
+        action="store_true",
+        help="the whole fault suite (a quarter of an hour), which writes tests/FAULTS.md",
+    )
+
+
+def pytest_collection_modifyitems(config, items):
+    """Leave what is marked ``faults`` to ``nox -s faults``."""
+    if not config.getoption("--faults"):
+        kept = [item for item in items if not item.get_closest_marker("faults")]
+        config.hook.pytest_deselected(items=[item for item in items if item not in kept])
+        items[:] = kept

@@ -25,6 +25,7 @@ def test_a_rows_search_space_is_its_methods(row):
         pytest.skip(f"{cell.method} does not ship here")
     if registry.code_digest("method", cell.method) != cell.identity["method_code"]:
         pytest.skip(f"{cell.method} has been edited since: its earlier bounds are in the history")
-    space = registry.load("method", cell.method).space(cell.dataset)
+    bounds = cell.rules["search"].get("bounds", "wide")
+    space = registry.load("method", cell.method).space(cell.dataset, bounds)
     stated = {name: bounds.model_dump() for name, bounds in cell.space.items()}
     assert stated == submission.bounds_of(space)

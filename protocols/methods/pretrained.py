@@ -11,19 +11,21 @@ from protocols.method import Features, Method, Probe, Term, TrainSpec
 class Pretrained(Method):
     """Standardise, project on the leading principal axes, rank by angle.
 
-    Axes come from the fold's training images only. The paper says neither what its axes were
-    fitted on nor to how many dimensions it reduced for which column; here every fold gives the
-    protocol's embedding size (128 of the paper's separated columns), and joined folds give the
-    concatenated one.
+    Axes come from the fold's training images only. A fold model is scored on as many as the
+    protocol's embedding has (128 of the paper's separated columns). Joined are its leading axes
+    in the concatenated embedding's number (512 with four folds), so the joined cosine is the mean
+    of four that differ only in the images their axes were fitted on.
     """
 
     paper = "arXiv:2003.08505"
     paper_name = "pretrained"
+    version = 2
     trains = False
+    joined = "wide"
 
     def make_head(self, spec: TrainSpec) -> nn.Module:
         """Return the projection, which has nothing to train."""
-        return Principal(spec.channels, spec.embedding_size)
+        return Principal(spec.channels, spec.embedding_size * spec.folds)
 
     def make_terms(self, spec: TrainSpec) -> Sequence[Term]:
         """Return no terms: nothing is minimised."""
@@ -35,8 +37,9 @@ class Pretrained(Method):
         self.head.fit(torch.tensor(probe("vector")))
 
     def forward(self, features: Features) -> dict[str, Tensor]:
-        """Return the projected vector as the embedding."""
-        return {"embedding": self.head(features.vector.float())}
+        """Return the projected vector, its leading axes as the embedding."""
+        wide = self.head(features.vector.float())
+        return {"embedding": wide[:, : self.spec.embedding_size], "wide": wide}
 
 
 class Principal(nn.Module):

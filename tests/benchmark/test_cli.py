@@ -1,12 +1,14 @@
 """Bad input: one line, exit code 2, nothing started, nothing written."""
 
 import fcntl
+import shlex
 import subprocess
 import sys
 import time
 from pathlib import Path
 
 import pytest
+import torch
 
 from benchmark import machine
 from benchmark.cli import main
@@ -69,6 +71,16 @@ def test_a_full_disk_is_noticed_before_any_work(capsys, tmp_path, monkeypatch):
     monkeypatch.setattr(machine, "MIN_FREE_BYTES", 1 << 60)
     assert main(f"run --protocol toy --methods ms --out {tmp_path / 'out'}".split()) == 2
     assert "MB free" in capsys.readouterr().err
+    assert not (tmp_path / "out" / "records").exists()
+
+
+def test_weights_of_another_network_are_refused_before_any_work(capsys, tmp_path):
+    torch.save({"some.weight": torch.zeros(2)}, tmp_path / "other.pt")
+    words = f"--protocol toy --trunks mobilenet_v2 --weights {tmp_path / 'other.pt'} --methods ms"
+    for command in ("run", "plan"):
+        assert main(f"{command} {words} --out {tmp_path / 'out'}".split()) == 2
+        (line,) = capsys.readouterr().err.strip().splitlines()
+        assert "other.pt do not fit" in line
     assert not (tmp_path / "out" / "records").exists()
 
 
@@ -143,3 +155,13 @@ def test_check_names_what_a_broken_method_breaks(capsys, tmp_path):
     )
     assert main(["check", str(path)]) == 3
     assert "hyperparameter unused changes nothing" in capsys.readouterr().out
+
+
+def test_the_next_command_keeps_the_rules(capsys, tmp_path):
+    out = tmp_path / "a folder"
+    words = ["run", "--protocol", "toy", "--methods", "ms", "--trials", "1", "--seeds", "1"]
+    assert main([*words, "--out", str(out)]) == 0
+    line = next(row for row in capsys.readouterr().out.splitlines() if row.startswith("next"))
+    following = shlex.split(line.removeprefix("next     python -m benchmark "))
+    assert main([*following, "--dry-run"]) == 0
+    assert "holds a study under other rules" not in capsys.readouterr().err

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from benchmark import records
+from benchmark.cli import make_parser
 from benchmark.data import DataSource
 from benchmark.plan import (
     Grid,
@@ -18,7 +19,7 @@ from benchmark.plan import (
     stale_records,
 )
 from benchmark.records import ChoiceRecord, JobRecord, RunRecord, TrialRecord
-from benchmark.request import further_searches
+from benchmark.request import further_searches, read_protocol
 from benchmark.seeds import seed
 from benchmark.study import CellKey, Study, load
 from protocols.discovery import Registry
@@ -69,6 +70,19 @@ def test_derived_protocols_say_what_differs():
     assert (derived.search.trials, derived.seeds) == (7, 5)
     assert derived.overrides == {"trials": 7, "seeds": 5}
     assert derived.hash() != PROTOCOL.hash()
+
+
+def test_precision_on_the_command_line_makes_a_derived_protocol(tmp_path):
+    words = ["plan", "--protocol", "toy", "--out", str(tmp_path / "runs"), "--precision"]
+    found = {}
+    for precision in ("fp32", "bf16"):
+        args = make_parser().parse_args([*words, precision])
+        found[precision] = read_protocol(args, Registry())
+    assert found["fp32"] is PROTOCOL
+    assert found["bf16"].precision == "bf16"
+    assert found["bf16"].overrides == {"precision": "bf16"}
+    assert found["bf16"].rules_hash() != PROTOCOL.rules_hash()
+    assert not {c.id for c in cells(found["bf16"])} & {c.id for c in cells()}
 
 
 @pytest.fixture

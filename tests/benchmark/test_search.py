@@ -1,11 +1,21 @@
 """Suggestions depend on the cell and its finished trials, on nothing else."""
 
+import os
+import pwd
+import shutil
+import socket
+import subprocess
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+
 import optuna
 import pytest
 
 from benchmark import search
 from benchmark.records import TrialRecord
 from benchmark.selection import choose, improves
+from protocols.errors import StoreError
 from protocols.protocol import SearchRule
 from protocols.space import Choice, Integer, Real, defaults
 
@@ -66,14 +76,89 @@ def test_the_model_beats_random_search_on_an_easy_function():
 
 
 def test_the_database_is_a_copy_and_is_mended(tmp_path):
-    path, rule = tmp_path / "search.db", SearchRule(trials=4, startup_trials=2)
+    check_copies(search.storage_of(tmp_path))
+    assert (tmp_path / "search.db").exists()
+
+
+def check_copies(storage):
+    """A copy grows with the trials, is not cut by an earlier state, and is mended."""
+    rule = SearchRule(trials=4, startup_trials=2)
     trials = run("cell", rule, 4)
-    search.export(path, "cell", SPACE, trials[:2])
-    search.export(path, "cell", SPACE, trials)
-    search.export(path, "cell", SPACE, trials)
-    study = optuna.load_study(study_name="cell", storage=f"sqlite:///{path}")
-    assert [t.values[0] for t in study.trials] == [t.value for t in trials]
-    assert study.best_params == choose(trials).settings
+    for some in (trials[:2], trials, trials, trials[:1]):
+        search.export(storage, "cell", SPACE, some)
+    with search._opened(storage) as database:
+        study = optuna.load_study(study_name="cell", storage=database)
+        assert [t.values[0] for t in study.trials] == [t.value for t in trials]
+        assert study.best_params == choose(trials).settings
+        assert all(t.state.is_finished() for t in study.trials)
+    others = [replace(t, id=f"other {t.id}") for t in run("another", rule, 3)]
+    search.export(storage, "cell", SPACE, others)
+    with search._opened(storage) as database:
+        study = optuna.load_study(study_name="cell", storage=database)
+        assert [t.user_attrs["record"] for t in study.trials] == [t.id for t in others]
+
+
+def test_a_database_that_is_away_is_one_line_without_its_password(tmp_path):
+    trials = run("cell", SearchRule(trials=1), 1)
+    for uri in (
+        "postgresql+psycopg://me:secret@127.0.0.1:1/x",
+        f"sqlite:///{tmp_path / 'no' / 'x.db'}",
+    ):
+        with pytest.raises(StoreError, match=r"Optuna's database at .* is behind") as raised:
+            search.export(uri, "cell", SPACE, trials)
+        assert "secret" not in str(raised.value)
+        assert "\n" not in str(raised.value)
+
+
+@pytest.fixture
+def postgres(tmp_path):
+    """A PostgreSQL server of our own on loopback, run by an unprivileged user."""
+    pytest.importorskip("psycopg", reason="no PostgreSQL driver: pip install 'psycopg[binary]'")
+    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/pg_ctl"))
+    control = shutil.which("pg_ctl") or (str(found[-1]) if found else None)
+    if control is None:
+        pytest.skip("no PostgreSQL server: apt install postgresql")
+    as_user = []
+    if os.getuid() == 0:
+        if not shutil.which("runuser") or "postgres" not in (u.pw_name for u in pwd.getpwall()):
+            pytest.skip("PostgreSQL refuses to run as root and there is no user 'postgres'")
+        as_user = ["runuser", "-u", "postgres", "--"]
+    with tempfile.TemporaryDirectory() as folder, socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+        if as_user:
+            shutil.chown(folder, "postgres")
+        free.close()
+        data = f"{folder}/data"
+        calls = {
+            "init": ["initdb", "-o", "-A trust -U postgres --no-sync"],
+            "start": ["-w", "-l", f"{folder}/log", "-o", f"-h 127.0.0.1 -p {port} -k {folder} -F"],
+            "stop": ["-m", "immediate"],
+        }
+
+        def call(what):
+            words = [what, *calls[what]] if what != "init" else calls[what]
+            command = [*as_user, control, *words, "-D", data]
+            subprocess.run(command, check=True, capture_output=True, cwd=folder)
+
+        call("init")
+        call("start")
+        yield f"postgresql+psycopg://postgres@127.0.0.1:{port}/postgres", call
+        call("stop")
+
+
+def test_a_postgresql_server_takes_the_copy_also_after_a_restart(postgres, monkeypatch, tmp_path):
+    uri, call = postgres
+    monkeypatch.setenv("OPTUNA_STORAGE", uri)
+    assert search.storage_of(tmp_path) == uri
+    check_copies(uri)
+    trials = run("restarted", SearchRule(trials=2), 2)
+    call("stop")
+    with pytest.raises(StoreError, match="is behind"):
+        search.export(uri, "restarted", SPACE, trials[:1])
+    call("start")
+    search.export(uri, "restarted", SPACE, trials)
+    with search._opened(uri) as database:
+        assert len(optuna.load_study(study_name="restarted", storage=database).trials) == 2
 
 
 def trial(number, value, status="done"):

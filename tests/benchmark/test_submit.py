@@ -2,17 +2,21 @@
 
 import json
 import shutil
+from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 
 from benchmark import study as studies
 from benchmark import submission
+from benchmark import submit as submit_module
 from benchmark.cli import main
 from benchmark.submit import write_once
 from protocols.discovery import Registry
 from protocols.errors import InvalidInputError, StoreError
 from protocols.metrics import METRICS
 from protocols.space import Choice, Integer, Real
+from protocols.specs.quick import PROTOCOL as QUICK
 from tests.benchmark import rows
 
 
@@ -121,8 +125,6 @@ def test_an_unfinished_study_is_refused(study, tmp_path, capsys):
 
 
 def test_a_run_that_the_machine_lost_is_refused_a_diverged_one_is_a_result(study, tmp_path, capsys):
-    from dataclasses import replace
-
     from benchmark import records
 
     path = next(study.glob("records/toy/tiny/adam/ms-*/seed-1.json"))
@@ -199,6 +201,20 @@ def test_a_row_off_the_defaults_has_a_folder_of_its_own():
     for trunk in ("../x", "a/b", "..", "a b", "<b>"):
         with pytest.raises(InvalidInputError):
             name("ms", trunk, "adam", default)
+
+
+def test_the_bounds_are_those_that_the_protocol_searched():
+    registry = Registry()
+    code = registry.code_digest("method", "ms")
+    record = SimpleNamespace(method="ms", dataset="cub200", identity={"method_code": code})
+    found = {}
+    for bounds in ("wide", "narrow"):
+        rule = replace(QUICK.search, bounds=bounds)
+        space = submit_module._space(record, replace(QUICK, search=rule), registry)
+        found[bounds] = submission.bounds_of(space)
+        wanted = registry.load("method", "ms").space("cub200", bounds)
+        assert found[bounds] == submission.bounds_of(wanted)
+    assert found["wide"] != found["narrow"]
 
 
 def test_a_space_survives_as_data():

@@ -49,6 +49,40 @@ def test_the_same_job_gives_the_same_bits_and_leaves_torch_alone(source):
     assert first.vectors == second.vectors
 
 
+def test_bf16_runs_the_network_in_bfloat16_and_the_losses_in_float32(source, monkeypatch):
+    seen, real = set(), job.build_network
+
+    def watched(*args):
+        network = real(*args)
+
+        def look(trunk, _, out):
+            if trunk.training or torch.is_inference_mode_enabled():  # not where parameters count
+                seen.add(("trunk", out.map.dtype))
+
+        network.trunk.register_forward_hook(look)
+        losses = network.method.losses
+
+        def kept(views, batch):
+            found = losses(views, batch)
+            seen.update(("loss", value.dtype) for value in found.values())
+            return found
+
+        network.method.losses = kept
+        return network
+
+    monkeypatch.setattr(job, "build_network", watched)
+    protocol = PROTOCOL.derive(precision="bf16")
+    first = execute(make(source, stage="final", protocol=protocol))
+    assert seen == {("trunk", torch.bfloat16), ("loss", torch.float32)}
+    second = execute(make(source, stage="final", protocol=protocol))
+    assert first.vectors == second.vectors
+    plain = execute(make(source, stage="final")).record
+    assert first.record.status == "done"
+    assert first.record.test != plain.test
+    for name, value in plain.test.items():
+        assert first.record.test[name] == pytest.approx(value, abs=0.1)
+
+
 def test_another_seed_fold_or_setting_gives_other_numbers(source):
     base = execute(make(source)).record.history
     for other in (make(source, number=1), make(source, fold=1), make(source, base=0.9)):

@@ -78,6 +78,15 @@ def test_1_an_edit_without_its_checksum(results):
     assert any("checksum is not the one in cell.json" in m for m in messages)
 
 
+@pytest.mark.parametrize(
+    ("old", "new"), [(b"{\n", b'{\n"status": "failed",\n'), (b'"seed": ', b'"seed":  ')]
+)
+def test_1_what_a_reader_sees_is_what_counts(old, new, results):
+    """A doubled key shows one value to a person and another to a parser."""
+    seed(results).write_bytes(seed(results).read_bytes().replace(old, new, 1))
+    assert without_git(results) == [("is not laid out as `submit` writes it", f"{ROW}/seed-0.json")]
+
+
 def test_2_an_older_version_is_stale_and_stands_apart(results, capsys):
     def older(body):
         body["identity"]["rules"]["version"] = body["protocol_version"] = 0
@@ -311,7 +320,7 @@ def test_hostile_words_in_a_claim_reach_no_table(results):
 def test_links_are_named_and_not_followed(results, tmp_path):
     secret = tmp_path / "secret" / "inner"
     secret.mkdir(parents=True)
-    (secret / "cell.json").write_text("secret")
+    (secret / "cell.json").write_text('{"password": "secret"}')
     (results / "toy" / "evil").symlink_to(secret.parent)
     seed(results).unlink()
     seed(results).symlink_to(secret / "cell.json")

@@ -26,7 +26,9 @@ from protocols.network import Network
 
 def paper_spec(channels, size, classes=98):
     labels = np.repeat(np.arange(classes), 2)
-    return TrainSpec(labels, classes, channels, size, batch_size=32, steps=100, steps_per_epoch=10)
+    return TrainSpec(
+        labels, classes, channels, size, folds=4, batch_size=32, steps=100, steps_per_epoch=10
+    )
 
 
 def count(module):

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from protocols import metrics
+from protocols import nearest
 from protocols.errors import InvalidInputError
 from protocols.metrics import METRICS, PerQuery, concatenate, per_query, retrieval, unit
 
@@ -171,7 +171,7 @@ def test_query_is_removed_by_its_index_even_next_to_exact_duplicates():
 @pytest.mark.parametrize("block", [1 << 24, 1], ids=["one block", "row by row"])
 def test_exact_duplicates_tie_whatever_their_position(normalize, block, monkeypatch):
     """BLAS sums in an order that depends on the position; duplicates must tie all the same."""
-    monkeypatch.setattr(metrics, "_BLOCK_VALUES", block)
+    monkeypatch.setattr(nearest, "_ALL", block)
     rng = np.random.default_rng(5)
     for _ in range(25):
         base = rng.normal(size=(int(rng.integers(2, 60)), int(rng.integers(1, 140))))
@@ -259,7 +259,7 @@ def test_blocks_do_not_change_the_result(values, normalize, monkeypatch):
     rng = np.random.default_rng(3)
     x, labels = rng.normal(size=(83, 17)), rng.integers(0, 9, 83)
     whole = per_query(x, labels, normalize=normalize)
-    monkeypatch.setattr(metrics, "_BLOCK_VALUES", values)
+    monkeypatch.setattr(nearest, "_ALL", values)
     blocks = per_query(x, labels, normalize=normalize)
     assert_same(blocks, list(zip(*(getattr(whole, m) for m in METRICS), strict=True)))
     np.testing.assert_array_equal(blocks.neighbours, whole.neighbours)

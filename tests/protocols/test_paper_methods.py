@@ -575,6 +575,18 @@ def test_pretrained_equals_svd_of_standardised_features(rows):
     np.testing.assert_allclose(cosines(got), cosines(other @ kept.T), atol=1e-4)
 
 
+def test_pretrained_joins_the_leading_axes_in_the_concatenated_number():
+    x = np.random.default_rng(16).normal(size=(60, 20)).astype(np.float32)
+    vector = torch.from_numpy(x)
+    built = pretrained(x, size=4)
+    views = built(Features(vector[:, :, None, None], vector))
+    assert views[built.joined].shape == (60, 4 * built.spec.folds)
+    np.testing.assert_array_equal(views["embedding"], views[built.joined][:, :4])
+    np.testing.assert_allclose(
+        cosines(views[built.joined].numpy()), cosines(embed(pretrained(x, size=8), x)), atol=1e-6
+    )
+
+
 def test_pretrained_drops_what_does_not_vary_in_training():
     rng = np.random.default_rng(14)
     x = rng.normal(size=(50, 6)).astype(np.float32)

@@ -1,0 +1,42 @@
+"""How often each fault was tried, and what became of it."""
+
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+
+@dataclass
+class Row:
+    tried: int = 0
+    survived: int = 0
+    outcome: str = ""
+
+
+@dataclass
+class Ledger:
+    """Rows by (suite, fault), in the order in which they were first tried."""
+
+    rows: dict[tuple[str, str], Row] = field(default_factory=dict)
+    facts: list[str] = field(default_factory=list)
+
+    @contextmanager
+    def attempt(self, suite, fault, outcome, times=1):
+        """Count a fault as tried, and as survived unless the block raises."""
+        row = self.rows.setdefault((suite, fault), Row())
+        row.outcome = outcome
+        row.tried += times
+        yield
+        row.survived += times
+
+    def markdown(self, title):
+        lines = [title]
+        for suite in dict.fromkeys(suite for suite, _ in self.rows):
+            lines += ["", f"## {suite}", "", "| fault | tried | survived | lost | what happens |"]
+            lines += ["|---|---:|---:|---:|---|"]
+            lines += [
+                f"| {fault} | {r.tried} | {r.survived} | {r.tried - r.survived} | {r.outcome} |"
+                for (where, fault), r in self.rows.items()
+                if where == suite
+            ]
+        if self.facts:
+            lines += ["", "## Measured", "", *(f"- {fact}" for fact in self.facts)]
+        return "\n".join(lines) + "\n"

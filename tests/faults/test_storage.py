@@ -1,0 +1,220 @@
+"""Disks that fill up or close, damaged records, clocks that jump."""
+
+import contextlib
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import time
+
+import pytest
+
+from benchmark import records
+from tests.running import ROOT, gone, run, start, tables, truth, workers_of
+
+STORAGE = "Storage and clocks"
+WORDS = ("--methods", "triplet")
+
+
+@pytest.fixture
+def disk(tmp_path):
+    """A small disk of its own: 320 MB, of which a study needs 256 to start."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=320m", "tmpfs", str(folder)]
+    if not shutil.which("mount") or subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("a small disk cannot be mounted here: that needs root")
+    yield folder
+    subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+def mirror(tmp_path):
+    return {"MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path / 'mlflow.db'}"}
+
+
+def fill(folder):
+    """Write until the disk is full."""
+    with (folder / "filler").open("wb") as file, contextlib.suppress(OSError):
+        while True:
+            file.write(bytes(1 << 20))
+            file.flush()
+
+
+def started(out, jobs, **kwargs):
+    """Start a study and return it when ``jobs`` jobs are recorded."""
+    process = start("run", "--protocol", "toy", *WORDS, out=out, **kwargs)
+    while sum(1 for _ in (out / "records").rglob("*.fold-*.json")) < jobs:
+        assert process.poll() is None, process.stdout.read()
+        time.sleep(0.01)
+    return process
+
+
+def assert_one_line(printed, says):
+    said = [line for line in printed.splitlines() if line.startswith("benchmark: ")]
+    assert len(said) == 1, printed
+    assert "Traceback" not in printed
+    assert says in said[0]
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize("jobs", [1, 4, 9])
+def test_a_disk_that_fills_up(ledger, whole, disk, tmp_path, jobs):
+    outcome = "exit 2, one line; after room is made it goes on, same tables"
+    with ledger.attempt(STORAGE, "disk full in the middle", outcome):
+        out = disk / "study" / "out"
+        out.parent.mkdir()
+        process = started(out, jobs, environment=mirror(tmp_path))
+        fill(disk)
+        printed, _ = process.communicate(timeout=120)
+        assert process.returncode == 2, printed
+        assert_one_line(printed, "No space left on device")
+        assert gone(process.pid)
+        (disk / "filler").unlink()
+        run(*WORDS, out=out, environment=mirror(tmp_path))
+        assert truth(out) == truth(whole)
+        assert tables(out) == tables(whole)
+
+
+@pytest.mark.faults
+def test_a_disk_that_closes(ledger, whole, disk, tmp_path):
+    outcome = "exit 2, one line; opened again it goes on, same tables"
+    with ledger.attempt(STORAGE, "output turns read-only in the middle", outcome):
+        out = disk / "study" / "out"
+        out.parent.mkdir()
+        process = started(out, 2, environment=mirror(tmp_path))
+        close(out / "records")
+        printed, _ = process.communicate(timeout=120)
+        assert process.returncode == 2, printed
+        assert_one_line(printed, "Read-only file system")
+        assert gone(process.pid)
+        reopen(out / "records")
+        run(*WORDS, out=out, environment=mirror(tmp_path))
+        assert truth(out) == truth(whole)
+        assert tables(out) == tables(whole)
+
+
+def close(folder):
+    """Make a folder read-only for all, root included, while files around it are open."""
+    subprocess.run(["mount", "--bind", str(folder), str(folder)], check=True)
+    subprocess.run(["mount", "-o", "remount,bind,ro", str(folder)], check=True)
+
+
+def reopen(folder):
+    subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+def test_a_full_or_closed_disk_at_the_start(ledger, disk, tmp_path):
+    with ledger.attempt(STORAGE, "disk full at the start", "exit 2, one line, nothing started"):
+        out = disk / "study" / "out"
+        out.parent.mkdir()
+        fill(disk)
+        printed = run(*WORDS, out=out, code=2, environment=mirror(tmp_path))
+        assert_one_line(printed, "Make room")
+        (disk / "filler").unlink()
+    outcome = "exit 2, one line, nothing started"
+    with ledger.attempt(STORAGE, "output read-only at the start", outcome):
+        close(disk)
+        printed = run(*WORDS, out=out, code=2, environment=mirror(tmp_path))
+        assert_one_line(printed, "Read-only file system")
+        reopen(disk)
+
+
+def damage(content, rng):
+    """Return a record's bytes cut short, or with one bit turned."""
+    if rng.random() < 0.5:
+        return content[: rng.randrange(len(content))]
+    place = rng.randrange(len(content))
+    turned = bytes([content[place] ^ (1 << rng.randrange(8))])
+    return content[:place] + turned + content[place + 1 :]
+
+
+@pytest.mark.parametrize("rounds", [1, pytest.param(6, marks=pytest.mark.faults)])
+def test_damaged_records(ledger, whole, tmp_path, rounds):
+    """Some of a finished study's records are damaged at random; the study is run again."""
+    rng, out = random.Random(rounds), tmp_path / "study" / "out"
+    shutil.copytree(whole, out)
+    for _ in range(rounds):
+        paths = sorted((out / "records").rglob("*.json"))
+        victims = rng.sample(paths, 5)
+        outcome = "found by checksum, kept aside, redone to the same bytes"
+        with ledger.attempt(STORAGE, "record cut short or with a flipped bit", outcome, 5):
+            damaged = {path: damage(path.read_bytes(), rng) for path in victims}
+            for path, content in damaged.items():
+                path.write_bytes(content)
+            run(*WORDS, out=out)
+            assert truth(out) == truth(whole)
+            assert tables(out) == tables(whole)
+            for path, content in damaged.items():
+                assert path.with_name(f"{path.name}.damaged").read_bytes() == content
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize("name", ["toy-*.u8", "toy-*.sizes.npy", "toy-*.labels.npz"])
+def test_a_prepared_file_that_is_cut(ledger, whole, tmp_path, name):
+    with ledger.attempt(STORAGE, "decoded images or labels cut short", "decoded anew"):
+        out = tmp_path / "study" / "out"
+        out.mkdir(parents=True)
+        shutil.copytree(whole / "cache", out / "cache")
+        (path,) = (out / "cache").glob(name)
+        path.write_bytes(path.read_bytes()[:-100])
+        run(*WORDS, out=out)
+        assert truth(out) == truth(whole)
+
+
+def test_a_study_file_that_is_damaged(ledger, whole, tmp_path):
+    outcome = "exit 2, one line says to delete that one file; then it goes on"
+    with ledger.attempt(STORAGE, "study.json damaged", outcome):
+        out = tmp_path / "study" / "out"
+        shutil.copytree(whole, out)
+        content = (out / "study.json").read_bytes()
+        (out / "study.json").write_bytes(content[: len(content) // 2])
+        assert_one_line(run(*WORDS, out=out, code=2), "Delete that one file")
+        (out / "study.json").unlink()
+        assert "nothing left to do" in run(*WORDS, out=out)
+        assert truth(out) == truth(whole)
+
+
+CLOCK = '''"""A wall clock that jumps by up to a year, back and forth, at every call."""
+import random, time
+_now, _now_ns, _rng = time.time, time.time_ns, random.Random(3)
+time.time = lambda: _now() + _rng.uniform(-3e7, 3e7)
+time.time_ns = lambda: _now_ns() + int(_rng.uniform(-3e16, 3e16))
+'''
+
+
+def test_a_clock_that_jumps(ledger, whole, tmp_path):
+    outcome = "only the monotonic clock steers: same tables"
+    with ledger.attempt(STORAGE, "wall clock jumps by up to a year at every look", outcome):
+        out, folder = tmp_path / "study" / "out", tmp_path / "clock"
+        for path in (out.parent, folder):
+            path.mkdir()
+        (folder / "sitecustomize.py").write_text(CLOCK)
+        environment = {"PYTHONPATH": f"{folder}{os.pathsep}{ROOT}"}
+        run(*WORDS, out=out, environment=environment)
+        assert truth(out) == truth(whole)
+        assert tables(out) == tables(whole)
+
+
+def test_a_stopped_process_is_no_hang(ledger, whole, tmp_path):
+    """A laptop that sleeps: everything stands still, then goes on."""
+    with ledger.attempt(STORAGE, "all processes stopped for 3 s and woken", "it goes on"):
+        out = tmp_path / "study" / "out"
+        out.parent.mkdir()
+        process = started(out, 1)
+        pids = workers_of(process.pid)
+        for which in (signal.SIGSTOP, signal.SIGCONT):
+            for pid in pids:
+                os.kill(pid, which)
+            time.sleep(3 if which == signal.SIGSTOP else 0)
+        printed, _ = process.communicate(timeout=240)
+        assert process.returncode == 0, printed
+        assert truth(out) == truth(whole)
+
+
+def test_a_record_of_another_program_is_not_taken_for_ours(tmp_path):
+    path = tmp_path / "seed-0.json"
+    path.write_text(json.dumps({"kind": "run", "sha256": "0" * 64, "schema": 1}))
+    assert records.read(path, records.RunRecord) is None
+    assert path.with_name("seed-0.json.damaged").exists()

@@ -1,0 +1,129 @@
+"""The search of large galleries against a sort of all float64 similarities."""
+
+import numpy as np
+import pytest
+
+from protocols import nearest as module
+from protocols.nearest import nearest
+
+
+@pytest.fixture
+def small(monkeypatch):
+    """Tiles small enough that a few hundred rows fill many of them."""
+    for name, value in {"SIDE": 8, "_ROWS": 16, "_COLUMNS": 64}.items():
+        monkeypatch.setattr(module, name, value)
+
+
+@pytest.fixture
+def in_full(monkeypatch):
+    """Count the queries that float64 had to decide in full."""
+    seen, real = [], module._exact
+
+    def count(search, rows, width):
+        seen.append(rows.stop - rows.start)
+        return real(search, rows, width)
+
+    monkeypatch.setattr(module, "_exact", count)
+    return seen
+
+
+def half_squares(x, by_angle):
+    return np.zeros(len(x)) if by_angle else (x.astype(np.float64) ** 2).sum(1) / 2
+
+
+def sorted_out(queries, items, half, width):
+    """Sort every query's float64 similarities, rounded to float32, one query at a time."""
+    rows = []
+    for i, query in enumerate(queries.astype(np.float64)):
+        key = ((query * items.astype(np.float64)).sum(1) - half).astype(np.float32)
+        order = np.lexsort((np.arange(len(items)), -key))
+        rows.append([j for j in order if queries is not items or j != i][:width])
+    return np.array(rows)
+
+
+def points(rng, n, d, by_angle, copies=0):
+    x = rng.normal(size=(n, d)).astype(np.float32)
+    x[rng.integers(0, n, copies)] = x[rng.integers(0, n, copies)]
+    return x / np.linalg.norm(x, axis=1, keepdims=True) if by_angle else x
+
+
+@pytest.mark.parametrize("by_angle", [True, False], ids=["angle", "distance"])
+@pytest.mark.parametrize("seed", range(12))
+def test_own_set_equals_the_sort(seed, by_angle, small, in_full):
+    rng = np.random.default_rng(seed)
+    n = int(rng.integers(200, 600))
+    x = points(rng, n, int(rng.integers(2, 40)), by_angle, copies=n // 3)
+    half, width = half_squares(x, by_angle), int(rng.integers(1, 8))
+    np.testing.assert_array_equal(nearest(x, x, half, width), sorted_out(x, x, half, width))
+    assert in_full == []
+
+
+@pytest.mark.parametrize("by_angle", [True, False], ids=["angle", "distance"])
+@pytest.mark.parametrize("seed", range(6))
+def test_separate_gallery_equals_the_sort(seed, by_angle, small, in_full):
+    rng = np.random.default_rng(seed)
+    q, x = points(rng, 150, 12, by_angle), points(rng, 301 + seed, 12, by_angle, copies=90)
+    q[:40] = x[:40]
+    half = half_squares(x, by_angle)
+    np.testing.assert_array_equal(nearest(q, x, half, 5), sorted_out(q, x, half, 5))
+    assert in_full == []
+
+
+@pytest.mark.parametrize("held", [500, 5000], ids=["one-sided", "wider tiles"])
+def test_little_memory_changes_nothing(held, small, in_full, monkeypatch):
+    monkeypatch.setattr(module, "_MAXIMA", held)
+    rng = np.random.default_rng(0)
+    for by_angle in (True, False):
+        x = points(rng, 500, 9, by_angle, copies=100)
+        half = half_squares(x, by_angle)
+        np.testing.assert_array_equal(nearest(x, x, half, 4), sorted_out(x, x, half, 4))
+    assert in_full == []
+
+
+def test_few_queries_at_once_change_nothing(small, in_full, monkeypatch):
+    monkeypatch.setattr(module, "_FOUND", 1)
+    x = points(np.random.default_rng(0), 400, 9, True, copies=100)
+    half = half_squares(x, True)
+    np.testing.assert_array_equal(nearest(x, x, half, 4), sorted_out(x, x, half, 4))
+    assert in_full == []
+
+
+@pytest.mark.parametrize("spread", [0.0, 1e-7, 1e-5])
+def test_collapsed_embeddings_are_decided_in_float64(spread, small, in_full):
+    rng = np.random.default_rng(3)
+    x = np.ones((400, 16), np.float32) + rng.normal(scale=spread, size=(400, 16))
+    x = (x / np.linalg.norm(x, axis=1, keepdims=True)).astype(np.float32)
+    half = np.zeros(len(x))
+    np.testing.assert_array_equal(nearest(x, x, half, 4), sorted_out(x, x, half, 4))
+    assert sum(in_full) > 0
+
+
+def test_lengths_near_the_end_of_float32_do_not_overflow(small, in_full):
+    x = points(np.random.default_rng(0), 300, 4, False) * np.float32(1e18)
+    half = half_squares(x, False)
+    found = nearest(x, x, half, 3)
+    assert sum(in_full) == len(x)
+    np.testing.assert_array_equal(found, sorted_out(x, x, half, 3))
+
+
+def test_full_size_tiles_equal_the_sort(in_full):
+    rng = np.random.default_rng(1)
+    x = points(rng, 2600, 24, True, copies=800)
+    half = np.zeros(len(x))
+    np.testing.assert_array_equal(nearest(x, x, half, 10), sorted_out(x, x, half, 10))
+    assert in_full == []
+
+
+@pytest.mark.parametrize("by_angle", [True, False], ids=["angle", "distance"])
+@pytest.mark.parametrize("own", [True, False], ids=["own set", "gallery"])
+def test_candidates_from_torch_end_in_the_same_order(own, by_angle, in_full, monkeypatch):
+    """As on another device, here with torch's CPU; copies of one row tie beyond what is kept."""
+    monkeypatch.setattr(module, "_ON_DEVICE", 7000)
+    rng = np.random.default_rng(0)
+    x = points(rng, 400, 8, by_angle, copies=100)
+    x[rng.permutation(400)[:60]] = x[0]
+    q = x if own else points(rng, 90, 8, by_angle)
+    half = half_squares(x, by_angle)
+    found = nearest(q, x, half, 5, "cpu:0")
+    np.testing.assert_array_equal(found, sorted_out(q, x, half, 5))
+    assert in_full
