@@ -13,6 +13,7 @@ from benchmark.headlines import further
 from benchmark.report import searches
 from benchmark.report.answers import answers
 from benchmark.report.charts import MAX_DOTS, minus
+from benchmark.report.cliques import diagrams
 from benchmark.report.rows import Row
 from benchmark.report.sections import MAX_PAIRS, ROPE, panels, sections, seeds_drawn
 from benchmark.study import Study
@@ -70,6 +71,7 @@ def render(study: Study, frames: Tables) -> str:
         max_pairs=MAX_PAIRS,
         max_dots=MAX_DOTS,
         further=further(frames),
+        diagrams=list(diagrams(frames)),
         answers=list(answers(shown)),
         max_answers=MAX_ANSWERS,
         min_trials=diagnostics.MIN_TRIALS,

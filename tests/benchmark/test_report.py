@@ -14,7 +14,7 @@ from PIL import Image
 
 from benchmark import records, report, tables
 from benchmark.records import CellRecord, ChoiceRecord, JobRecord, RunRecord, TrialRecord
-from benchmark.report import charts, curves, gallery, queries, searches
+from benchmark.report import charts, cliques, curves, gallery, queries, searches
 from benchmark.study import CellKey, Study
 from protocols.metrics import METRICS
 from protocols.protocol import ImagePipeline, Pace, Protocol, SearchRule
@@ -628,3 +628,29 @@ def contrast(first: str, second: str) -> float:
 
     low, high = sorted([luminance(first), luminance(second)])
     return (high + 0.05) / (low + 0.05)
+
+
+def ranked_study(out: Path, datasets: int) -> Study:
+    methods = {"triplet": 0.30, "ms": 0.40, "group": 0.3002, "untrained": 0.1}
+    places = tuple((f"set{k}", "tiny", "adam") for k in range(datasets))
+    return make_study(out, methods, places=places)
+
+
+def test_critical_differences_are_drawn_where_they_can_be_found(tmp_path: Path) -> None:
+    study = ranked_study(tmp_path / "many", 12)
+    (chart,) = cliques.diagrams(tables.frames(study))
+    assert [mark.name for mark in chart.marks] == ["ms", "triplet", "group", "untrained"]
+    assert chart.datasets == 12
+    ranks = {mark.name: mark.mean for mark in chart.marks}
+    assert chart.bars == [tuple(sorted((ranks["triplet"], ranks["group"])))]
+    html = html_of(study)
+    assert html.count('tr role="row" class="clique"') == 1
+    assert 'aria-label="ms: mean rank 1.00"' in html
+
+
+def test_there_is_no_diagram_of_few_datasets(tmp_path: Path) -> None:
+    study = ranked_study(tmp_path / "few", 5)
+    assert list(cliques.diagrams(tables.frames(study))) == []
+    html = html_of(study)
+    assert 'class="clique"' not in html
+    assert "5 datasets, 6 needed" in html
