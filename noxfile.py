@@ -65,6 +65,14 @@ def tests(session: nox.Session) -> None:
 
 
 @nox.session(default=False)
+def faults(session: nox.Session) -> None:
+    """Break what can break for at most a quarter of an hour; writes tests/FAULTS.md."""
+    python, suite = environment(session), ("tests/faults", "tests/benchmark/test_ray_engine.py")
+    words = ("--faults", "--session-timeout=900", *(session.posargs or suite))
+    session.run(python, "-m", "pytest", *words, external=True)
+
+
+@nox.session(default=False)
 def benchmark(session: nox.Session) -> None:
     """Run a study: ``nox -s benchmark -- --methods triplet,ms,group``."""
     session.run(environment(session), "-m", "benchmark", "run", *session.posargs, external=True)

@@ -87,6 +87,7 @@ class JobOutcome:
 def execute(job: Job) -> JobOutcome:
     """Run ``job`` and return its outcome; a failure is an outcome with a typed reason."""
     started, cpu = time.perf_counter(), time.process_time()
+    torch.set_num_threads(job.protocol.threads_per_job)  # whatever an earlier method made of it
     try:
         outcome = _train(job)
     # The one broad place: whatever a method does wrong is a row of the table, not the end.

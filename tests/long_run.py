@@ -1,7 +1,7 @@
 """A long study watched from outside: memory, open files, the time it promised, sizes on disk.
 
 ``python -m tests.long_run --jobs 2000`` runs the toy protocol over many methods; it prints its
-findings as lines for tests/FAULTS.md and exits with 1 if one of them is not as it should be.
+findings (``--write``: into tests/FAULTS.md) and exits with 1 if one of them is not as it should be.
 """
 
 import argparse
@@ -18,6 +18,8 @@ from statistics import median
 from tests.running import start, workers_of
 
 FOLDS, SEEDS = 2, 2
+TABLE = Path(__file__).parent / "FAULTS.md"
+HEADING = "## A long run"
 METHODS = ("triplet", "ms", "contrastive", "ntxent", "margin", "nsoftmax", "cosface", "arcface")
 METHODS += ("snr", "proxynca", "softtriple", "fastap", "circle", "supcon", "proxy_anchor")
 LINE = re.compile(r"\[(\d+)/(\d+) jobs, ([\d.]+) (s|min|h) left\]")
@@ -115,13 +117,24 @@ def findings(out, samples, coordinator, seconds):
     return lines, well
 
 
+def write(lines):
+    """Replace the last section of tests/FAULTS.md."""
+    before = TABLE.read_text(encoding="utf-8").partition(HEADING)[0].rstrip()
+    what = "`python -m tests.long_run --write`: the toy protocol over many methods, 2 workers."
+    text = "\n".join([before, "", HEADING, "", what, "", *(f"- {line}" for line in lines)])
+    TABLE.write_text(text + "\n", encoding="utf-8")
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--jobs", type=int, default=2000)
     parser.add_argument("--methods", type=lambda text: text.split(","), default=METHODS)
+    parser.add_argument("--write", action="store_true", help="put the findings into FAULTS.md")
     args = parser.parse_args()
     lines, well = study(args.jobs, args.methods)
     print("\n".join(f"- {line}" for line in lines))
+    if args.write:
+        write(lines)
     return 0 if well else 1
 
 

@@ -46,7 +46,8 @@ def diagrams(tables: Tables) -> Iterator[Diagram]:
         return
     main = frame[(frame["embedding"] == "concatenated") & (frame["metric"] == HEADLINE_METRIC)]
     for (trunk, recipe), rows in main.groupby(["trunk", "recipe"], sort=True):
-        known = [row for row in rows.itertuples(index=False) if not math.isnan(row.rank)]
+        found: list[Any] = list(rows.itertuples(index=False))
+        known = [row for row in found if not math.isnan(row.rank)]
         ranked = [row for row in known if not row.note]  # a note says why there are no groups
         if ranked:
             yield _diagram(f"{trunk} · {recipe}", sorted(ranked, key=lambda row: row.rank))

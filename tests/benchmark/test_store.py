@@ -81,3 +81,15 @@ def test_sizes_agree_with_torchvision(size):
 
     want = reference(torch.zeros(3, *size), [256], antialias=True).shape[1:]
     assert resize(np.zeros((*size, 3), np.uint8), 256).shape[:2] == tuple(want)
+
+
+@pytest.mark.parametrize("which", ["a-8px.u8", "a-8px.sizes.npy"])
+@pytest.mark.parametrize("left", [0, 30])
+def test_a_store_that_was_cut_is_decoded_anew(tmp_path, which, left):
+    images = Mixed([(8, 8), (9, 12)])
+    whole = open_store("a", 8, tmp_path, lambda: images).batch(np.array([0, 1]))
+    path = tmp_path / which
+    path.write_bytes(path.read_bytes()[:left])
+    again = open_store("a", 8, tmp_path, lambda: images).batch(np.array([0, 1]))
+    for before, after in zip(whole, again, strict=True):
+        assert np.array_equal(before, after)

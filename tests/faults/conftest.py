@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.faults.ledger import Ledger
+from tests.long_run import HEADING
 from tests.running import run
 
 TABLE = Path(__file__).parent.parent / "FAULTS.md"
@@ -29,8 +30,11 @@ def ledger(request):
         python=platform.python_version(),
         minutes=(time.time() - started) / 60,
     )
-    if request.config.getoption("--faults"):
-        TABLE.write_text(found.markdown(text), encoding="utf-8")
+    if request.config.getoption("--faults") and not request.config.getoption("keyword"):
+        kept = TABLE.read_text(encoding="utf-8") if TABLE.exists() else ""
+        _, heading, rest = kept.partition(HEADING)  # written by tests/long_run.py
+        end = f"\n{heading}{rest}" if heading else ""
+        TABLE.write_text(found.markdown(text) + end, encoding="utf-8")
 
 
 @pytest.fixture(scope="session")

@@ -16,7 +16,6 @@ class Ledger:
     """Rows by (suite, fault), in the order in which they were first tried."""
 
     rows: dict[tuple[str, str], Row] = field(default_factory=dict)
-    facts: list[str] = field(default_factory=list)
 
     @contextmanager
     def attempt(self, suite, fault, outcome, times=1):
@@ -37,6 +36,4 @@ class Ledger:
                 for (where, fault), r in self.rows.items()
                 if where == suite
             ]
-        if self.facts:
-            lines += ["", "## Measured", "", *(f"- {fact}" for fact in self.facts)]
         return "\n".join(lines) + "\n"

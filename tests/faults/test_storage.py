@@ -59,7 +59,7 @@ def assert_one_line(printed, says):
 
 
 @pytest.mark.faults
-@pytest.mark.parametrize("jobs", [1, 4, 9])
+@pytest.mark.parametrize("jobs", [1, 7])
 def test_a_disk_that_fills_up(ledger, whole, disk, tmp_path, jobs):
     outcome = "exit 2, one line; after room is made it goes on, same tables"
     with ledger.attempt(STORAGE, "disk full in the middle", outcome):
@@ -130,7 +130,7 @@ def damage(content, rng):
     return content[:place] + turned + content[place + 1 :]
 
 
-@pytest.mark.parametrize("rounds", [1, pytest.param(6, marks=pytest.mark.faults)])
+@pytest.mark.parametrize("rounds", [1, pytest.param(3, marks=pytest.mark.faults)])
 def test_damaged_records(ledger, whole, tmp_path, rounds):
     """Some of a finished study's records are damaged at random; the study is run again."""
     rng, out = random.Random(rounds), tmp_path / "study" / "out"
@@ -151,18 +151,6 @@ def test_damaged_records(ledger, whole, tmp_path, rounds):
 
 
 @pytest.mark.faults
-@pytest.mark.parametrize("name", ["toy-*.u8", "toy-*.sizes.npy", "toy-*.labels.npz"])
-def test_a_prepared_file_that_is_cut(ledger, whole, tmp_path, name):
-    with ledger.attempt(STORAGE, "decoded images or labels cut short", "decoded anew"):
-        out = tmp_path / "study" / "out"
-        out.mkdir(parents=True)
-        shutil.copytree(whole / "cache", out / "cache")
-        (path,) = (out / "cache").glob(name)
-        path.write_bytes(path.read_bytes()[:-100])
-        run(*WORDS, out=out)
-        assert truth(out) == truth(whole)
-
-
 def test_a_study_file_that_is_damaged(ledger, whole, tmp_path):
     outcome = "exit 2, one line says to delete that one file; then it goes on"
     with ledger.attempt(STORAGE, "study.json damaged", outcome):
@@ -184,6 +172,7 @@ time.time_ns = lambda: _now_ns() + int(_rng.uniform(-3e16, 3e16))
 '''
 
 
+@pytest.mark.faults
 def test_a_clock_that_jumps(ledger, whole, tmp_path):
     outcome = "only the monotonic clock steers: same tables"
     with ledger.attempt(STORAGE, "wall clock jumps by up to a year at every look", outcome):
@@ -197,6 +186,7 @@ def test_a_clock_that_jumps(ledger, whole, tmp_path):
         assert tables(out) == tables(whole)
 
 
+@pytest.mark.faults
 def test_a_stopped_process_is_no_hang(ledger, whole, tmp_path):
     """A laptop that sleeps: everything stands still, then goes on."""
     with ledger.attempt(STORAGE, "all processes stopped for 3 s and woken", "it goes on"):
