@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from protocols.errors import InvalidInputError
 from protocols.protocol import digest
-from protocols.space import Choice, Integer, Real, Space
+from protocols.space import Space, rebuilt
 
 SCHEMA = 1
 
@@ -233,36 +233,13 @@ def place_of(protocol: str, dataset: str, folder: str) -> str:
     return f"{protocol}/{dataset}/{folder}"
 
 
-def bounds_of(space: Space) -> dict[str, dict[str, Any]]:
-    """Return a search space as data."""
-    found: dict[str, dict[str, Any]] = {}
-    for name, p in space.items():
-        if isinstance(p, Choice):
-            found[name] = {"kind": "choice", "options": list(p.options), "default": p.default}
-            continue
-        assert isinstance(p, (Real, Integer))
-        kind = "real" if isinstance(p, Real) else "integer"
-        ends = {"low": p.low, "high": p.high, "log": p.log}
-        found[name] = {"kind": kind, **ends, "default": p.default}
-    return found
-
-
 def space_from(bounds: Mapping[str, RealBounds | IntegerBounds | Options]) -> Space:
     """Return the search space that ``bounds`` describe.
 
     Raises:
         InvalidInputError: bounds that hold nothing, or a default outside them.
     """
-    space: Space = {}
-    for name, b in bounds.items():
-        if isinstance(b, Options):
-            space[name] = Choice(b.options, default=b.default)
-        elif isinstance(b, RealBounds):
-            space[name] = Real(b.low, b.high, default=b.default, log=b.log)
-        else:
-            space[name] = Integer(b.low, b.high, default=b.default, log=b.log)
-        space[name].name = name
-    return space
+    return rebuilt({name: given.model_dump() for name, given in bounds.items()})
 
 
 def cell_id(identity: Mapping[str, Any]) -> str:

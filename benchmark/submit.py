@@ -20,7 +20,7 @@ from benchmark.submission import Cell
 from protocols.discovery import Registry
 from protocols.errors import InvalidInputError, StoreError
 from protocols.protocol import Protocol, digest
-from protocols.space import Space
+from protocols.space import Space, described
 
 _ENVIRONMENT = ("python", "device", "deterministic", "commit", "dirty", *PACKAGES)
 
@@ -232,7 +232,7 @@ def _row_files(
         **asdict(finished.record),
         "protocol_hash": protocol.hash(),
         "seeds": protocol.seeds,
-        "space": submission.bounds_of(space),
+        "space": described(space),
         "chosen": {k: getattr(choice, k) for k in ("rule", "trial", "settings", "value")},
         "trials_sha256": hashlib.sha256(trials).hexdigest(),
     }

@@ -4,9 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from benchmark import history, rowread, submission
+from benchmark import history, rowread
 from benchmark.verify import problems
 from protocols.discovery import Registry
+from protocols.space import described
 
 RESULTS = Path(__file__).parent.parent / "results"
 ROWS = [rowread.read_row(RESULTS, folder) for folder in rowread.row_folders(RESULTS)]
@@ -28,4 +29,4 @@ def test_a_rows_search_space_is_its_methods(row):
     bounds = cell.rules["search"].get("bounds", "wide")
     space = registry.load("method", cell.method).space(cell.dataset, bounds)
     stated = {name: bounds.model_dump() for name, bounds in cell.space.items()}
-    assert stated == submission.bounds_of(space)
+    assert stated == described(space)

@@ -15,7 +15,7 @@ from benchmark.submit import write_once
 from protocols.discovery import Registry
 from protocols.errors import InvalidInputError, StoreError
 from protocols.metrics import METRICS
-from protocols.space import Choice, Integer, Real
+from protocols.space import Choice, Integer, Real, described
 from protocols.specs.quick import PROTOCOL as QUICK
 from tests.benchmark import rows
 
@@ -211,9 +211,9 @@ def test_the_bounds_are_those_that_the_protocol_searched():
     for bounds in ("wide", "narrow"):
         rule = replace(QUICK.search, bounds=bounds)
         space = submit_module._space(record, replace(QUICK, search=rule), registry)
-        found[bounds] = submission.bounds_of(space)
+        found[bounds] = described(space)
         wanted = registry.load("method", "ms").space("cub200", bounds)
-        assert found[bounds] == submission.bounds_of(wanted)
+        assert found[bounds] == described(wanted)
     assert found["wide"] != found["narrow"]
 
 
@@ -226,7 +226,7 @@ def test_a_space_survives_as_data():
     cell = submission.Cell.model_fields["space"].annotation
     from pydantic import TypeAdapter
 
-    data = json.loads(json.dumps(submission.bounds_of(space)))
+    data = json.loads(json.dumps(described(space)))
     again = submission.space_from(TypeAdapter(cell).validate_python(data, strict=True))
     for name, parameter in space.items():
         assert vars(again[name]) == {**vars(parameter), "name": name}
