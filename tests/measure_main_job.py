@@ -1,6 +1,6 @@
 """Print the numbers that the main job must keep; run it by hand on a quiet machine.
 
-    python tests/measure_main_job.py [OUT]
+    python -m tests.measure_main_job [OUT]
 
 Wall time of the main job (at most 300 s on two cores), peak memory of all its processes
 together (3 GB), wall time not covered by a running job (5 %), time of ``--help`` (0.3 s) and of
@@ -19,6 +19,8 @@ import threading
 import time
 from pathlib import Path
 
+from tests.running import workers_of
+
 ROOT = Path(__file__).resolve().parent.parent
 JOB = ["run", "--methods", "triplet,ms,group"]
 
@@ -31,26 +33,13 @@ def environment() -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": str(ROOT)}
 
 
-def processes_of(session: int) -> list[Path]:
-    found = []
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdecimal():
-            try:
-                fields = (entry / "stat").read_text().rsplit(")", 1)[1].split()
-            except (FileNotFoundError, ProcessLookupError):
-                continue
-            if int(fields[3]) == session:
-                found.append(entry)
-    return found
-
-
-def proportional_kb(entry: Path, kinds: tuple[str, ...] = ("Pss",)) -> int:
+def proportional_kb(process: int, kinds: tuple[str, ...] = ("Pss",)) -> int:
     """Return a process's memory, pages it shares counted once among those that share them.
 
     ``Pss_Anon`` and ``Pss_Shmem`` are what it holds beyond the page cache.
     """
     try:
-        lines = (entry / "smaps_rollup").read_text().splitlines()
+        lines = Path(f"/proc/{process}/smaps_rollup").read_text().splitlines()
     except (FileNotFoundError, ProcessLookupError, PermissionError):
         return 0
     return sum(int(line.split()[1]) for line in lines if line.split(":")[0] in kinds)
@@ -66,7 +55,7 @@ def timed(words: list[str], cwd: Path, kinds: tuple[str, ...] = ("Pss",)) -> tup
     def watch() -> None:
         nonlocal peak
         while not stop.wait(0.5):
-            now = sum(proportional_kb(entry, kinds) for entry in processes_of(process.pid))
+            now = sum(proportional_kb(pid, kinds) for pid in workers_of(process.pid))
             peak = max(peak, now)
 
     watcher = threading.Thread(target=watch)
