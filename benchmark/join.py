@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -39,13 +40,14 @@ class JoinJob:
 
 @dataclass(frozen=True)
 class JoinOutcome:
-    """Metrics of the joined embeddings, and the run's per-query results as one file."""
+    """Metrics of the joined embeddings, the run's per-query results as one file, and seconds."""
 
     metrics: Metrics
     excluded: int
     embeddings_sha256: str
     embeddings_shape: list[int]
     queries: bytes
+    seconds: float
 
 
 def join(job: JoinJob) -> JoinOutcome:
@@ -55,6 +57,7 @@ def join(job: JoinJob) -> JoinOutcome:
     ten nearest test images under the joined embedding. ``query`` and ``neighbours`` are
     positions in ``index`` and ``labels``, which describe the whole test split.
     """
+    started = time.perf_counter()
     folds = [unpack(content) for content in job.folds]
     normalize = bool(folds[0]["normalized"])
     joined = metrics.concatenate([f["embeddings"] for f in folds], normalize=normalize)
@@ -70,12 +73,14 @@ def join(job: JoinJob) -> JoinOutcome:
     for name in metrics.METRICS:
         queries[f"concatenated_{name}"] = getattr(scored, name).astype(np.float32)
         queries[f"separated_{name}"] = np.stack([f[name] for f in folds])
+    packed = pack(queries)
     return JoinOutcome(
         metrics=scored.means(),
         excluded=scored.excluded,
         embeddings_sha256=hashlib.sha256(joined.tobytes()).hexdigest(),
         embeddings_shape=list(joined.shape),
-        queries=pack(queries),
+        queries=packed,
+        seconds=round(time.perf_counter() - started, 3),
     )
 
 

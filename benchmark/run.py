@@ -298,6 +298,7 @@ def _run(
         record,
         separated=_mean([job.test or {} for job in jobs]),
         concatenated=joined.metrics,
+        measured={**record.measured, "join_s": joined.seconds},
         validation=_mean([job.validation or {} for job in jobs]),
         excluded=joined.excluded,
         embeddings_sha256=joined.embeddings_sha256,

@@ -70,12 +70,17 @@ def timed(words: list[str], cwd: Path, kinds: tuple[str, ...] = ("Pss",)) -> tup
 
 
 def uncovered(out: Path, wall: float) -> float:
-    """Return the share of ``wall`` in which no job ran: a record's time less its job's seconds."""
+    """Return the share of ``wall`` in which no job ran: a record's time less its job's seconds.
+
+    Jobs are trainings and, at the end of each run, joining and scoring its test embeddings.
+    """
     spans = []
-    for path in (out / "records").rglob("*.fold-*.json"):
-        seconds = json.loads(path.read_text())["measured"]["seconds"]
-        end = path.stat().st_mtime
-        spans.append((end - seconds, end))
+    for path in (out / "records").rglob("*.json"):
+        measured = json.loads(path.read_text()).get("measured", {})
+        seconds = measured["seconds"] if ".fold-" in path.name else measured.get("join_s")
+        if seconds is not None:
+            end = path.stat().st_mtime
+            spans.append((end - seconds, end))
     covered, last = 0.0, 0.0
     for start, end in sorted(spans):
         covered += max(0.0, end - max(start, last))
