@@ -169,6 +169,8 @@ def set_up_torch(threads: int, *, deterministic: bool) -> None:
 
     torch.set_num_threads(threads)
     torch.use_deterministic_algorithms(mode=True, warn_only=not deterministic)
+    # Else every new tensor is first filled with NaN, which finds reads before writes.
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     torch.backends.cudnn.benchmark = False
 
 
@@ -182,7 +184,7 @@ def _keep_memory() -> None:
         library, never = ctypes.CDLL(None), 1 << 30
         if hasattr(library, "mallopt"):
             library.mallopt(-3, never)  # M_MMAP_THRESHOLD
-            library.mallopt(-1, never)  # M_TRIM_THRESHOLD
+            library.mallopt(-1, -1)  # M_TRIM_THRESHOLD
 
 
 def _die_with(parent: int) -> None:

@@ -1,9 +1,10 @@
 """The image pipeline: what is stored, cropped and shown to a trunk, a whole batch at once.
 
-Images are decoded and resized once (shorter side to ``resize_px``) and kept as bytes. Cropping,
-resizing a crop and flipping are one linear map per image and axis, applied as matrix products.
-The weights are those of an antialiased bilinear resize, so a batch equals torchvision's
-``RandomResizedCrop`` on the same boxes up to its rounding to whole grey levels.
+Images are decoded and resized once (shorter side to ``resize_px``) and kept as bytes. A crop is
+resized as torchvision's ``RandomResizedCrop`` resizes bytes: antialiased bilinear, in whole grey
+levels. On the CPU it is the same kernel, so the two are equal on the same boxes. Other devices have
+no such kernel; there a whole batch is two matrix products, rounded as the kernel rounds: on average
+one value in a hundred is a grey level off, hardly ever two.
 """
 
 from __future__ import annotations
@@ -14,11 +15,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn.functional import interpolate
 
 from protocols.dataset import Sizes
 from protocols.protocol import ImagePipeline
 
-Boxes = NDArray[np.float64]  # (B, 4): top, left, height, width in stored pixels
+Boxes = NDArray[np.int64]  # (B, 4): top, left, height, width in stored pixels
 
 
 def training_boxes(
@@ -42,7 +44,7 @@ def training_boxes(
     flips = rng.random(count) < pipeline.flip
     top = np.floor(place[:, :1] * (height - h + 1))
     left = np.floor(place[:, 1:] * (width - w + 1))
-    boxes = np.concatenate([top, left, h, w], axis=1)
+    boxes = np.concatenate([top, left, h, w], axis=1).astype(np.int64)
     for row in np.flatnonzero(~fits.any(axis=1)):
         boxes[row] = _centred(pipeline, int(sizes[row, 0]), int(sizes[row, 1]))
     return boxes, flips
@@ -51,14 +53,14 @@ def training_boxes(
 def eval_boxes(pipeline: ImagePipeline, sizes: Sizes) -> Boxes:
     """Return centre crops (B, 4) of side crop_px, no larger than the images allow."""
     side = np.minimum(pipeline.crop_px, sizes.min(axis=1, keepdims=True))
-    corner = np.rint((sizes - side) / 2)
-    return np.concatenate([corner, side, side], axis=1).astype(np.float64)
+    corner = np.rint((sizes - side) / 2).astype(np.int64)
+    return np.concatenate([corner, side, side], axis=1)
 
 
 def crop(
     pixels: Tensor, boxes: Boxes, out_px: int, flips: NDArray[np.bool_] | None = None
 ) -> Tensor:
-    """Return crops resized to (B, 3, out_px, out_px), float in 0..255.
+    """Return crops resized to (B, 3, out_px, out_px), float32 of whole numbers in 0..255.
 
     Args:
         pixels: (B, H, W, 3) uint8, smaller images at the top left.
@@ -66,21 +68,46 @@ def crop(
         out_px: side of the result.
         flips: (B,) mirror left and right.
     """
-    count, height, width, _ = pixels.shape
-    down = resize_weights(boxes[:, 0], boxes[:, 2], height, out_px)  # (B, S, H)
-    across = resize_weights(boxes[:, 1], boxes[:, 3], width, out_px)  # (B, S, W)
+    resized = one_by_one if pixels.device.type == "cpu" else by_products
+    found = resized(pixels, boxes, out_px)
     if flips is not None:
-        across[flips] = across[flips, ::-1]
-    rows, columns = (torch.from_numpy(w).to(pixels.device) for w in (down, across))
-    # Down first, on the pixels as they lie: colours need no plane of their own there.
-    lines = rows @ pixels.reshape(count, height, width * 3).float()  # (B, S, W * 3)
-    planes = lines.view(count, out_px, width, 3).permute(0, 3, 1, 2)  # (B, 3, S, W)
-    found = planes.reshape(count, 3 * out_px, width) @ columns.transpose(1, 2)
-    return found.view(count, 3, out_px, out_px)
+        mirrored = torch.from_numpy(np.flatnonzero(flips)).to(found.device)
+        found[mirrored] = found[mirrored].flip(3)
+    return found
+
+
+def one_by_one(pixels: Tensor, boxes: Boxes, out_px: int) -> Tensor:
+    """Return the resized crops, each by torch's kernel for bytes, which only the CPU has."""
+    planes, size = pixels.permute(0, 3, 1, 2), (out_px, out_px)
+    parts = [
+        interpolate(
+            planes[row : row + 1, :, top : top + height, left : left + width],
+            size=size,
+            mode="bilinear",
+            antialias=True,
+        )
+        for row, (top, left, height, width) in enumerate(boxes.tolist())
+    ]
+    return torch.cat(parts).float()
+
+
+def by_products(pixels: Tensor, boxes: Boxes, out_px: int) -> Tensor:
+    """Return the resized crops: one linear map per image and axis, each to whole grey levels.
+
+    Like the kernel for bytes it goes across first, and rounds in between, halves up.
+    """
+    count, height, width, _ = pixels.shape
+    across = resize_weights(boxes[:, 1], boxes[:, 3], width, out_px)  # (B, S, W)
+    down = resize_weights(boxes[:, 0], boxes[:, 2], height, out_px)  # (B, S, H)
+    columns, rows = (torch.from_numpy(w).to(pixels.device) for w in (across, down))
+    planes = pixels.permute(0, 3, 1, 2).reshape(count, 3 * height, width).float()
+    lines = (planes @ columns.transpose(1, 2)).add_(0.5).floor_()  # (B, 3 * H, S)
+    found = rows[:, None] @ lines.view(count, 3, height, out_px)
+    return found.add_(0.5).floor_()
 
 
 def resize_weights(
-    start: NDArray[np.float64], length: NDArray[np.float64], size: int, out: int
+    start: NDArray[np.int64], length: NDArray[np.int64], size: int, out: int
 ) -> NDArray[np.float32]:
     """Return (B, out, size) weights of an antialiased bilinear resize of an interval.
 
@@ -104,7 +131,7 @@ def resize_weights(
     return weights.astype(np.float32)
 
 
-def _centred(pipeline: ImagePipeline, height: int, width: int) -> tuple[float, ...]:
+def _centred(pipeline: ImagePipeline, height: int, width: int) -> tuple[int, ...]:
     """Return the largest centred box whose aspect lies within the bounds."""
     ratio = min(max(width / height, pipeline.aspect[0]), pipeline.aspect[1])
     w = min(width, round(height * ratio))

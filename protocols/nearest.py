@@ -99,7 +99,7 @@ def nearest(
     if device != "cpu" and size.max() < _LARGEST:
         return _on_device(search, width, device)
     if search.groups - SIDE < width or not size.max() < _LARGEST:
-        return _exact(search, slice(0, len(queries)), width)
+        return _exact(search, np.arange(len(queries)), width)
     # The last tile may be all but empty, and empty groups bound nothing: hence - SIDE.
     while own and search.groups * len(items) > _MAXIMA and search.groups // 2 - SIDE > width:
         search = replace(search, tile=2 * search.tile)
@@ -215,9 +215,10 @@ def _settle(search: Search, maxima: Rows, block: slice, found: Found) -> None:
         held = maxima[start - block.start :][: rows.stop - start]
         bound = np.partition(held, -width, axis=1)[:, -width] - search.margin[rows]
         pairs = _pairs(search, rows, held >= bound[:, None], bound, width)
+        asking = np.arange(rows.start, rows.stop)
         # Too many where embeddings have collapsed: then float32 says nothing.
         found[rows] = (
-            _exact(search, rows, width) if pairs is None else _order(search, rows, pairs, width)
+            _exact(search, asking, width) if pairs is None else _order(search, asking, pairs, width)
         )
 
 
@@ -248,18 +249,21 @@ def _pairs(
     return Pairs(*(np.concatenate(part) for part in zip(*parts, strict=True)))
 
 
-def _order(search: Search, rows: slice, pairs: Pairs, width: int) -> Found:
-    """Return the first ``width`` columns of each row, best first, ties by lower column."""
+def _order(search: Search, asking: Found, pairs: Pairs, width: int) -> Found:
+    """Return the ``width`` best columns of each query ``asking``, best first, ties by column.
+
+    ``row`` of a pair is a position in ``asking``.
+    """
     order = np.lexsort((-pairs.value, pairs.row))
     row, column, value = pairs.row[order], pairs.column[order], pairs.value[order]
-    apart = value[:-1] - value[1:] > search.margin[rows][row[1:]]
+    apart = value[:-1] - value[1:] > search.margin[asking][row[1:]]
     starts = np.concatenate([[True], apart | (row[1:] != row[:-1])])
     run = np.cumsum(starts)  # within a run of close similarities float32 does not decide
     open_ = np.flatnonzero(np.bincount(run)[run] > 1)
     key = value.copy()
-    key[open_] = _similarities(search, rows.start + row[open_], column[open_])
+    key[open_] = _similarities(search, asking[row[open_]], column[open_])
     order = np.lexsort((column, -key, run))
-    first = np.searchsorted(row, np.arange(rows.stop - rows.start))
+    first = np.searchsorted(row, np.arange(len(asking)))
     found: Found = column[order][first[:, None] + np.arange(width)]
     return found
 
@@ -279,8 +283,7 @@ def _similarities(search: Search, row: Found, column: Found) -> Rows:
 def _on_device(search: Search, width: int, device: str) -> Found:
     """Return the nearest, candidates found by torch: all similarities of a block, and the best.
 
-    A few more than ``width`` are kept of each query. Where even the last of them is within the
-    error of the ``width`` th, float64 decides in full.
+    A few more than ``width`` are kept of each query.
     """
     import torch  # here: tables read the metrics' names without it
 
@@ -291,37 +294,58 @@ def _on_device(search: Search, width: int, device: str) -> Found:
     shift = torch.from_numpy(search.half_squares).float().to(device)
     found = np.empty((len(search.queries), width), np.int64)
     block = max(1, _ON_DEVICE // count)
-    for start in range(0, len(found), block):
-        rows = slice(start, min(start + block, len(found)))
-        dots = queries[rows] @ items.T - shift
-        if own:
-            here = torch.arange(rows.stop - start, device=device)
-            dots[here, here + start] = -torch.inf
-        best = dots.topk(keep)
-        value, column = best.values.cpu().numpy(), best.indices.cpu().numpy()
-        row = np.repeat(np.arange(len(value)), keep)
-        pairs = Pairs(row, column.reshape(-1), value.reshape(-1))
-        found[rows] = _order(search, rows, pairs, width)
-        tied = value[:, -1] >= value[:, width - 1] - search.margin[rows]
-        for late in start + np.flatnonzero(tied & (keep < count - own)):
-            found[late] = _exact(search, slice(late, late + 1), width)[0]
+    precision = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("highest")  # the margin is that of whole float32 products
+    try:
+        for start in range(0, len(found), block):
+            rows = slice(start, min(start + block, len(found)))
+            dots = queries[rows] @ items.T - shift
+            if own:
+                here = torch.arange(rows.stop - start, device=device)
+                dots[here, here + start] = -torch.inf
+            best = dots.topk(keep)
+            value, column = best.values.cpu().numpy(), best.indices.cpu().numpy()
+            found[rows] = _from_kept(search, np.arange(start, rows.stop), value, column, width)
+    finally:
+        torch.set_float32_matmul_precision(precision)
     return found
 
 
-def _exact(search: Search, rows: slice, width: int) -> Found:
+def _from_kept(search: Search, asking: Found, value: Rows, column: Found, width: int) -> Found:
+    """Return the nearest from the columns kept (b, keep) of each query, by falling value.
+
+    Most queries' similarities are further apart than their error: nothing is left to decide.
+    Where even the last one kept is within the error of the ``width`` th, float64 decides in full.
+    """
+    found, margin = column[:, :width].copy(), search.margin[asking]
+    close = -np.diff(value[:, : width + 1], axis=1) <= margin[:, None]
+    some = np.flatnonzero(close.any(axis=1))
+    keep = value.shape[1]
+    row = np.repeat(np.arange(len(some)), keep)
+    pairs = Pairs(row, column[some].reshape(-1), value[some].reshape(-1))
+    if len(some):
+        found[some] = _order(search, asking[some], pairs, width)
+    if keep < len(search.items) - search.own:
+        tied = np.flatnonzero(value[:, -1] >= value[:, width - 1] - margin)
+        found[tied] = _exact(search, asking[tied], width)
+    return found
+
+
+def _exact(search: Search, asking: Found, width: int) -> Found:
     """Return the nearest of some queries from all similarities in float64."""
     # Sums in float64, ranks in float32: BLAS adds in an order that depends on the position, and
     # float32 sums of exact duplicates would differ in the last bit, which breaks the tie rule.
-    right, parts = search.items.astype(np.float64), []
+    found = np.empty((len(asking), width), np.int64)
+    right = search.items.astype(np.float64) if len(asking) else search.items
     block = max(1, _ALL // len(right))
-    for start in range(rows.start, rows.stop, block):
-        here = slice(start, min(start + block, rows.stop))
+    for start in range(0, len(asking), block):
+        here = asking[start : start + block]
         left = search.queries[here].astype(np.float64)
         similarity = (left @ right.T - search.half_squares).astype(np.float32)  # (b, N)
         if search.own:
-            _hide_own(similarity, here, slice(0, len(right)))
-        parts.append(_best(similarity, width))
-    return np.concatenate(parts)
+            similarity[np.arange(len(here)), here] = -np.inf
+        found[start : start + block] = _best(similarity, width)
+    return found
 
 
 def _best(similarity: NDArray[np.float32], width: int) -> NDArray[np.int64]:

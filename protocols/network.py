@@ -29,6 +29,7 @@ class Network(nn.Module):
         if batch_norm == "frozen_all":
             for layer in self._trunk_norms():
                 layer.requires_grad_(False)
+        self.train()  # the policy holds from the start, not from the first change of mode
 
     def forward(self, pixels: Tensor) -> dict[str, Tensor]:
         """Return the method's views of (B, 3, H, W) float RGB pixels in 0..255."""

@@ -17,6 +17,8 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from tests.perf.rows import Row
+
 # Modules are imported when their line is asked for: workers import this file, and must set
 # their threads before numpy is loaded.
 LINES = {
@@ -43,23 +45,33 @@ def main() -> None:
         parser.error(f"no line {sorted(unknown)[0]!r}; there are {', '.join(LINES)}")
     os.environ["TQDM_DISABLE"] = "1"  # before anything loads it: bars would cost the peer time
     warnings.filterwarnings("ignore", "Converting a tensor with requires_grad", UserWarning)
-    console, found = Console(), []
+    console, found = Console(), list[Row]()
     with tempfile.TemporaryDirectory() as scratch:
         for line in args.lines or LINES:
             module, function = LINES[line]
             started = time.perf_counter()
             found += getattr(import_module(f"tests.perf.{module}"), function)(Path(scratch))
+            write(args.json, found)  # after every line: the whole takes a quarter of an hour
             console.print(f"{line}: {time.perf_counter() - started:.0f} s", highlight=False)
+    console.print(as_table(found))
+    console.print(f"written to {args.json}", highlight=False)
+
+
+def write(path: Path, found: list[Row]) -> None:
+    """Write the rows and what they depend on."""
     body = {"machine": machine(), "rows": [{**asdict(r), "passed": r.passed} for r in found]}
-    args.json.write_text(json.dumps(body, indent=1) + "\n")
+    path.write_text(json.dumps(body, indent=1) + "\n")
+
+
+def as_table(found: list[Row]) -> Table:
+    """Return the rows for the terminal."""
     table = Table(title=", ".join(f"{k} {v}" for k, v in machine().items()))
     for column in ("What", "Measured", "Target", "", "n", "Detail"):
         table.add_column(column, overflow="fold")
     for row in found:
         value = "–" if row.ratio is None else f"{row.ratio:.3g} {row.unit}"
         table.add_row(row.what, value, row.target, MARKS[row.passed], str(row.n), row.detail)
-    console.print(table)
-    console.print(f"written to {args.json}", highlight=False)
+    return table
 
 
 def machine() -> dict[str, str]:

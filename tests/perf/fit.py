@@ -1,31 +1,51 @@
-"""A training step inside ``fit`` against the bare loop."""
+"""A training step inside ``fit`` against the bare loop, both in one worker of the program."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from statistics import median
+from typing import NamedTuple
 
+from benchmark.engine import LocalEngine
+from benchmark.job import Job
 from protocols.protocol import ImagePipeline
 from tests.perf import pictures
-from tests.perf.rows import Row, threads
+from tests.perf.rows import Row
 from tests.perf.training import against, bare_loop
 
 RESNET = ImagePipeline(resize_px=256, crop_px=224)
 
 
+class Task(NamedTuple):
+    """What one worker measures: ``steps`` steps of each side in turn, ``rounds`` times."""
+
+    job: Job
+    steps: int
+    rounds: int
+
+
 def rows(folder: Path) -> list[Row]:
     """Return both trunks' rows."""
     tiny = pictures.job(folder, "emoji")
-    resnet = pictures.job(folder, "photographs", "resnet50", image=RESNET, batch_size=8)
+    resnet = pictures.job(folder, "photographs", "resnet50", image=RESNET)
     return [
-        _row("tiny, 64 px, batch 32", tiny, ">= 0.90", steps=20, rounds=15),
-        _row("resnet50, 224 px, batch 8", resnet, ">= 0.97", steps=1, rounds=7),
+        _row(folder, "tiny, 64 px", ">= 0.90", Task(tiny, steps=20, rounds=15)),
+        _row(folder, "resnet50, 224 px", ">= 0.97", Task(resnet, steps=1, rounds=7)),
     ]
 
 
-def _row(what: str, job, target: str, *, steps: int, rounds: int) -> Row:
-    with threads(1):
-        found = against(job, bare_loop(job, steps), steps, rounds)
+def _row(folder: Path, what: str, target: str, task: Task) -> Row:
+    engine = LocalEngine(1, 1, folder / "workers.txt")
+    try:
+        found = engine.submit(ratios, task).result()
+    finally:
+        engine.close()
     spread = f"{min(found):.3f}..{max(found):.3f}"
-    detail = f"one thread, {steps} step(s) of each side in turn; rounds {spread}"
+    size = task.job.protocol.batch_size
+    detail = f"batch {size}, one thread, {task.steps} step(s) of each side in turn; rounds {spread}"
     return Row(f"fit / bare loop, {what}", median(found), target, len(found), detail)
+
+
+def ratios(task: Task) -> list[float]:
+    """Return each round's ratio. Runs on a worker: allocation is part of what is compared."""
+    return against(task.job, bare_loop(task.job, task.steps), task.steps, task.rounds)

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 
 from protocols import nearest as module
 from protocols.nearest import nearest
@@ -19,9 +20,10 @@ def in_full(monkeypatch):
     """Count the queries that float64 had to decide in full."""
     seen, real = [], module._exact
 
-    def count(search, rows, width):
-        seen.append(rows.stop - rows.start)
-        return real(search, rows, width)
+    def count(search, asking, width):
+        if len(asking):
+            seen.append(len(asking))
+        return real(search, asking, width)
 
     monkeypatch.setattr(module, "_exact", count)
     return seen
@@ -127,3 +129,44 @@ def test_candidates_from_torch_end_in_the_same_order(own, by_angle, in_full, mon
     found = nearest(q, x, half, 5, "cpu:0")
     np.testing.assert_array_equal(found, sorted_out(q, x, half, 5))
     assert in_full
+
+
+def test_candidates_of_a_spread_out_set_need_no_float64(in_full, monkeypatch):
+    monkeypatch.setattr(module, "_similarities", None)
+    x = points(np.random.default_rng(0), 300, 16, True)
+    found = nearest(x, x, np.zeros(300), 5, "cpu:0")
+    np.testing.assert_array_equal(found, sorted_out(x, x, np.zeros(300), 5))
+    assert in_full == []
+
+
+def test_collapsed_candidates_are_decided_together(in_full):
+    x = np.repeat(points(np.random.default_rng(0), 2, 8, True), 150, axis=0)
+    found = nearest(x, x, np.zeros(300), 5, "cpu:0")
+    np.testing.assert_array_equal(found, sorted_out(x, x, np.zeros(300), 5))
+    assert in_full == [300]
+
+
+def test_where_all_are_wanted_none_is_left_over():
+    x = points(np.random.default_rng(0), 9, 4, False, copies=6)
+    half = half_squares(x, False)
+    np.testing.assert_array_equal(nearest(x, x, half, 8, "cpu:0"), sorted_out(x, x, half, 8))
+
+
+def test_candidates_come_from_whole_float32_products(monkeypatch):
+    """Reduced products, which torch can be told to make on a GPU, would exceed the bound."""
+    seen, real = [], torch.Tensor.topk
+
+    def topk(self, count):
+        seen.append(torch.get_float32_matmul_precision())
+        return real(self, count)
+
+    monkeypatch.setattr(torch.Tensor, "topk", topk)
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("medium")
+    try:
+        x = points(np.random.default_rng(0), 100, 8, True)
+        nearest(x, x, np.zeros(100), 3, "cpu:0")
+        assert torch.get_float32_matmul_precision() == "medium"
+    finally:
+        torch.set_float32_matmul_precision(before)
+    assert set(seen) == {"highest"}

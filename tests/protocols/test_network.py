@@ -107,6 +107,13 @@ def test_frozen_statistics_are_the_ones_used_in_training(policy):
 
 
 @pytest.mark.parametrize("policy", POLICIES)
+def test_the_policy_holds_before_any_change_of_mode(policy):
+    net = network(policy)
+    assert net.training
+    assert net.trunk.norm.training == (policy == "live")
+
+
+@pytest.mark.parametrize("policy", POLICIES)
 def test_scale_and_shift_train_unless_all_is_frozen(policy):
     net = network(policy).train()
     one_step(net)
