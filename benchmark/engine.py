@@ -162,7 +162,7 @@ def set_up_torch(threads: int, *, deterministic: bool) -> None:
     Operations without a deterministic implementation are a warning, or under ``deterministic``
     an error. Called once, before anything is computed.
     """
-    _keep_memory()
+    keep_memory()
     if deterministic:
         os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"  # read when CUDA starts
     import torch  # here: the coordinator starts workers without waiting for torch itself
@@ -174,17 +174,17 @@ def set_up_torch(threads: int, *, deterministic: bool) -> None:
     torch.backends.cudnn.benchmark = False
 
 
-def _keep_memory() -> None:
+def keep_memory() -> None:
     """Let the C library keep freed memory: tensors come and go with every training step.
 
     By default glibc hands large blocks back to the system and faults them in again, page by
-    page: a tenth to a third of a small network's step. Elsewhere this does nothing.
+    page: a tenth to a half of a small network's step. Elsewhere this does nothing.
     """
     if sys.platform == "linux":
-        library, never = ctypes.CDLL(None), 1 << 30
+        library = ctypes.CDLL(None)
         if hasattr(library, "mallopt"):
-            library.mallopt(-3, never)  # M_MMAP_THRESHOLD
-            library.mallopt(-1, -1)  # M_TRIM_THRESHOLD
+            library.mallopt(-3, 1 << 30)  # M_MMAP_THRESHOLD
+            library.mallopt(-1, -1)  # M_TRIM_THRESHOLD: never
 
 
 def _die_with(parent: int) -> None:

@@ -17,6 +17,7 @@ from benchmark.join import JoinJob, JoinOutcome, join
 from benchmark.progress import Progress
 from benchmark.records import ChoiceRecord, JobRecord, Metrics, Record, RunRecord, TrialRecord
 from benchmark.schedule import Flow, Task
+from benchmark.search import export, storage_of, suggest
 from benchmark.study import CellKey, Study
 from benchmark.tracking import Tracker
 from protocols import paper
@@ -87,8 +88,6 @@ class Coordinator:
         rule, trials = self.study.protocol.search, self.study.trials(cell)
         budget = rule.trials if cell.searched else 0
         while len(trials) < budget and not _hopeless(trials, rule.max_failures_in_a_row):
-            from benchmark.search import suggest  # here: a finished folder needs no optuna
-
             space, number = self.space_of(cell), len(trials)
             settings = suggest(cell.id, rule, space, trials)
             jobs = yield from self._folds(cell, "search", number, settings)
@@ -101,8 +100,6 @@ class Coordinator:
 
     def _copy_search(self, cell: CellKey, space: Space, trials: list[TrialRecord]) -> None:
         """Copy the trials to Optuna's database; one that is away costs a warning and no job."""
-        from benchmark.search import export, storage_of
-
         if time.monotonic() < self.copy_again:
             return
         name = f"{cell.path} [{self.study.protocol.rules_hash()}]"

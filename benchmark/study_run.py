@@ -81,11 +81,12 @@ def plan(args: argparse.Namespace) -> int:
 
 def work(console: Console, setup: Setup, plans: list[CellPlan], tracker: Tracker) -> None:
     """Do all missing jobs of the plan."""
-    from benchmark import schedule  # here: a finished folder needs neither torch nor workers
-    from benchmark.run import Coordinator
-
     study = setup.study
     with engine_for(setup, setup.workers) as engine:
+        # Here: workers load torch while this process loads optuna, and a finished folder neither.
+        from benchmark import schedule
+        from benchmark.run import Coordinator
+
         seconds = expected_seconds(setup, plans, engine)
         show_plan(console, replace(setup, workers=engine.capacity), plans, seconds)
         study.save()

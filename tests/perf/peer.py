@@ -12,6 +12,7 @@ from torch.utils.data import Dataset
 from torchvision import transforms
 
 from benchmark import data
+from benchmark.engine import keep_memory
 from benchmark.job import Job
 from tests.perf.training import Rate, network_of
 
@@ -33,6 +34,17 @@ class Pictures(Dataset):
         source = self.sources[index]
         image = Image.open(source).convert("RGB") if isinstance(source, str) else source
         return self.transform(image), self.labels[index]
+
+
+def set_up() -> None:
+    """Give this process the machine's two cores, as torch does by itself."""
+    torch.set_num_threads(2)
+
+
+def set_up_keeping_memory() -> None:
+    """The same, with the allocation of the program's workers, which no stock script has."""
+    set_up()
+    keep_memory()
 
 
 def measure(job: Job, workers: int) -> Rate:

@@ -3,12 +3,17 @@
 A trial is composed: 4 folds of 600 steps and 7 validations. What one step and one validated
 image take is measured on both sides, each with the machine's two cores to itself: here two jobs
 of one thread side by side, there one process of two threads without or with two loader workers.
-Weights, loss, batch, sampler's shape, augmentation and optimiser are the same.
+Weights, loss, batch, sampler's shape, augmentation and optimiser are the same. That our workers
+keep freed memory is part of what is compared; what the other side would gain by it stands in the
+details.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import multiprocessing
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -18,7 +23,7 @@ from benchmark.engine import LocalEngine
 from benchmark.job import Job
 from protocols.protocol import ImagePipeline
 from tests.perf import peer, pictures
-from tests.perf.rows import ROUNDS, Row, in_turn, ratio, shown, threads
+from tests.perf.rows import ROUNDS, Row, in_turn, ratio, shown
 from tests.perf.training import Rate, measure
 
 FOLDS, STEPS, VALIDATIONS = 4, 600, 7
@@ -62,18 +67,23 @@ def _rows(folder: Path, made: Job, images: int, what: str, plain: str, reduced: 
 
     engine = LocalEngine(2, 1, folder / "workers.txt")
     try:
-        sides = {
-            "fp32": partial(pair, engine, made),
-            "bf16": partial(pair, engine, bf16),
-            "stock, no workers": partial(peer.measure, made, 0),
-            "stock, 2 workers": partial(peer.measure, made, 2),
-        }
-        for name in ("fp32", "stock, no workers"):  # stores, caches and processes warm up
-            sides[name]()
-        with threads(2):
+        with _process(peer.set_up) as stock, _process(peer.set_up_keeping_memory) as kept:
+
+            def peers(pool: ProcessPoolExecutor, workers: int) -> Rate:
+                return pool.submit(peer.measure, made, workers).result()
+
+            sides = {
+                "fp32": partial(pair, engine, made),
+                "bf16": partial(pair, engine, bf16),
+                "stock, no workers": partial(peers, stock, 0),
+                "stock, 2 workers": partial(peers, stock, 2),
+                "no workers, memory kept": partial(peers, kept, 0),
+            }
+            for work in sides.values():  # stores, caches and processes warm up
+                work()
             found = in_turn(
                 {
-                    name: partial(trial, name, work, 1 if name.startswith("stock") else 2)
+                    name: partial(trial, name, work, 2 if name in ("fp32", "bf16") else 1)
                     for name, work in sides.items()
                 }
             )
@@ -86,6 +96,13 @@ def _rows(folder: Path, made: Job, images: int, what: str, plain: str, reduced: 
         Row(f"{what}, {name}", ratio(found[best], found[name]), target, ROUNDS, detail)
         for name, target in (("fp32", plain), ("bf16", reduced))
     ]
+
+
+@contextmanager
+def _process(set_up: Callable[[], None]) -> Iterator[ProcessPoolExecutor]:
+    """Start a process of its own for the other side: as much memory and as warm as a script."""
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), initializer=set_up) as pool:
+        yield pool
 
 
 def _trial_s(rate: Rate, images: int) -> float:
