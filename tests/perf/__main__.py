@@ -8,7 +8,6 @@ import os
 import platform
 import tempfile
 import time
-import warnings
 from dataclasses import asdict
 from importlib import import_module
 from importlib.metadata import version
@@ -43,8 +42,7 @@ def main() -> None:
     unknown = set(args.lines) - set(LINES)
     if unknown:
         parser.error(f"no line {sorted(unknown)[0]!r}; there are {', '.join(LINES)}")
-    os.environ["TQDM_DISABLE"] = "1"  # before anything loads it: bars would cost the peer time
-    warnings.filterwarnings("ignore", "Converting a tensor with requires_grad", UserWarning)
+    os.environ["TQDM_DISABLE"] = "1"  # for processes to come: bars would cost the peer time
     console, found = Console(), list[Row]()
     with tempfile.TemporaryDirectory() as scratch:
         for line in args.lines or LINES:

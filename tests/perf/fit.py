@@ -30,7 +30,7 @@ def rows(folder: Path) -> list[Row]:
     resnet = pictures.job(folder, "photographs", "resnet50", image=RESNET)
     return [
         _row(folder, "tiny, 64 px", ">= 0.90", Task(tiny, steps=20, rounds=15)),
-        _row(folder, "resnet50, 224 px", ">= 0.97", Task(resnet, steps=2, rounds=5)),
+        _row(folder, "resnet50, 224 px", ">= 0.97", Task(resnet, steps=2, rounds=7)),
     ]
 
 

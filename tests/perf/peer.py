@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+import warnings
 from dataclasses import dataclass
 
 import torch
@@ -38,6 +39,7 @@ class Pictures(Dataset):
 
 def set_up() -> None:
     """Give this process the machine's two cores, as torch does by itself."""
+    warnings.filterwarnings("ignore", "Converting a tensor with requires_grad", UserWarning)
     torch.set_num_threads(2)
 
 
