@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import os
 import re
 from collections.abc import Callable
@@ -15,6 +16,8 @@ from PIL import Image
 from protocols.dataset import Images, Sizes
 from protocols.errors import StoreError
 
+AHEAD = 1 << 17  # bytes of an image; smaller ones come whole with their first page
+
 
 @dataclass(frozen=True)
 class PixelStore:
@@ -24,15 +27,18 @@ class PixelStore:
         flat: all pixels, (total,) uint8, usually memory-mapped.
         sizes: (N, 2) height and width.
         starts: (N,) where each image begins.
+        mapped: the file behind ``flat``, where the system can be told what is read next.
     """
 
     flat: NDArray[np.uint8]
     sizes: Sizes
     starts: NDArray[np.int64]
+    mapped: mmap.mmap | None = None
 
     def batch(self, index: NDArray[np.int64]) -> tuple[NDArray[np.uint8], Sizes]:
         """Return images (B, H, W, 3), padded at bottom and right, and their sizes (B, 2)."""
         sizes = self.sizes[index]
+        self._ask_for(self.starts[index].tolist(), (sizes.prod(axis=1) * 3).tolist())
         height, width = sizes.max(axis=0)
         alike = bool((sizes == sizes[0]).all())  # one shape: nothing to pad
         pixels = (np.empty if alike else np.zeros)((len(index), height, width, 3), np.uint8)
@@ -40,6 +46,15 @@ class PixelStore:
             start = self.starts[index[row]]
             pixels[row, :h, :w] = self.flat[start : start + h * w * 3].reshape(h, w, 3)
         return pixels, sizes
+
+    def _ask_for(self, starts: list[int], lengths: list[int]) -> None:
+        """Let the system read all large images at once, not each when its first page is missed."""
+        if self.mapped is None:
+            return
+        for start, length in zip(starts, lengths, strict=True):
+            if length >= AHEAD:
+                page = start // mmap.PAGESIZE * mmap.PAGESIZE
+                self.mapped.madvise(mmap.MADV_WILLNEED, page, start + length - page)
 
 
 def open_store(key: str, resize_px: int, folder: Path, images: Callable[[], Images]) -> PixelStore:
@@ -61,9 +76,10 @@ def open_store(key: str, resize_px: int, folder: Path, images: Callable[[], Imag
     sizes = np.load(sizes_path(path))
     lengths = sizes.prod(axis=1) * 3
     starts = np.concatenate([[0], np.cumsum(lengths)[:-1]])
-    mapped = np.memmap(path, dtype=np.uint8, mode="r", shape=(int(lengths.sum()),))
-    # A plain array over the same pages: every slice of a memmap costs some microseconds more.
-    return PixelStore(mapped.view(np.ndarray), sizes, starts)
+    with path.open("rb") as file:
+        mapped = mmap.mmap(file.fileno(), int(lengths.sum()), access=mmap.ACCESS_READ)
+    flat = np.frombuffer(mapped, np.uint8)
+    return PixelStore(flat, sizes, starts, mapped if hasattr(mapped, "madvise") else None)
 
 
 def store_key(dataset: str, digest: str) -> str:

@@ -79,6 +79,7 @@ def test_the_other_side_sees_the_same_network_and_images(job):
     assert [held[i][1] for i in range(6)] == validation.labels[:6].tolist()
 
 
+@pytest.mark.filterwarnings("ignore:Converting a tensor with requires_grad:UserWarning")
 def test_the_other_side_trains_and_validates(job):
     rate = peer.measure(pictures.paced(job, 2, 2), 0)
     assert rate.step_s > 0

@@ -1,5 +1,8 @@
 """Decoded pixels come back as they went in, whatever their sizes."""
 
+import mmap
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -40,6 +43,35 @@ def test_mixed_sizes_are_padded_and_measured(tmp_path):
     for row, (h, w) in enumerate(sizes):
         assert np.array_equal(batch[row, :h, :w], images.read(row))
         assert batch[row, h:].sum() == batch[row, :, w:].sum() == 0
+
+
+def test_large_images_are_asked_for_before_they_are_read(tmp_path):
+    class Asked:
+        def __init__(self, real):
+            self.real, self.ranges = real, []
+
+        def madvise(self, option, start, length):
+            assert option == mmap.MADV_WILLNEED
+            self.real.madvise(option, start, length)  # refuses what is no page's begin
+            self.ranges.append((start, start + length))
+
+    images = Mixed([(200, 230), (200, 250), (20, 20), (250, 200)])
+    store = open_store("a", 200, tmp_path, lambda: images)
+    assert store.mapped is not None
+    watched = replace(store, mapped=Asked(store.mapped))
+    batch, sizes = watched.batch(np.array([3, 2, 1]))
+    assert np.array_equal(batch[0, : sizes[0, 0], : sizes[0, 1]], images.read(3))
+    lengths = (store.sizes.prod(axis=1) * 3).tolist()
+    wanted = [(store.starts[i], store.starts[i] + lengths[i]) for i in (3, 1)]  # 2 is 120 kB
+    for (start, stop), (first, last) in zip(watched.mapped.ranges, wanted, strict=True):
+        assert first - mmap.PAGESIZE < start <= first
+        assert stop == last
+
+
+def test_small_images_are_not_asked_for(tmp_path):
+    store = open_store("a", 8, tmp_path, lambda: Mixed([(8, 8), (8, 9)]))
+    store = replace(store, mapped=None if store.mapped is None else object())
+    store.batch(np.array([0, 1]))
 
 
 def test_images_are_decoded_once(tmp_path):
