@@ -181,10 +181,10 @@ def keep_memory() -> None:
     page: a tenth to a half of a small network's step. Elsewhere this does nothing.
     """
     if sys.platform == "linux":
-        library = ctypes.CDLL(None)
+        library, never = ctypes.CDLL(None), 1 << 30
         if hasattr(library, "mallopt"):
-            library.mallopt(-3, 1 << 30)  # M_MMAP_THRESHOLD
-            library.mallopt(-1, -1)  # M_TRIM_THRESHOLD: never
+            library.mallopt(-3, never)  # M_MMAP_THRESHOLD
+            library.mallopt(-1, never)  # M_TRIM_THRESHOLD
 
 
 def _die_with(parent: int) -> None:
