@@ -186,7 +186,7 @@ def mirror(study: Study, uri: str | None = None, timeout_s: float = 60.0) -> lis
 def runs_in(study: Study, uri: str | None = None) -> dict[str, Any]:
     """MLflow's runs by record_id; none may be there twice."""
     client, _ = tracking._connect(tracking.uri_of(study, uri))
-    experiment = client.get_experiment_by_name(f"toy v1 {PROTOCOL.rules_hash()}")
+    experiment = client.get_experiment_by_name(f"toy v{PROTOCOL.version} {PROTOCOL.rules_hash()}")
     runs = client.search_runs([experiment.experiment_id], max_results=1000)
     found = {run.data.tags["record_id"]: run for run in runs}
     assert len(found) == len(runs)
@@ -536,7 +536,7 @@ def test_a_server_that_dies_midway_is_completed_later(
 
 def shown_so_far(study: Study, uri: str) -> dict[str, Any]:
     client, _ = tracking._connect(uri)
-    if client.get_experiment_by_name(f"toy v1 {PROTOCOL.rules_hash()}") is None:
+    if client.get_experiment_by_name(f"toy v{PROTOCOL.version} {PROTOCOL.rules_hash()}") is None:
         return {}
     return runs_in(study, uri)
 
