@@ -46,7 +46,7 @@ def test_identity_moves_with_every_rule_and_not_with_words_or_seeds():
     base = [cell.id for cell in cells()]
     assert [cell.id for cell in cells(replace(PROTOCOL, summary="x", label="y", seeds=9))] == base
     for change in (
-        {"version": 2},
+        {"version": PROTOCOL.version + 1},
         {"embedding_size": 64},
         {"batch_size": 8},
         {"pace": replace(PROTOCOL.pace, patience=9)},

@@ -236,7 +236,12 @@ def test_a_cell_shows_setting_means_and_environment(
     assert info[0] == "ms toy tiny adam"
     assert params == {"alpha": "2.5", "beta": "50", "mine": "True"}
     tags = {"rule": "best", "chosen_trial": "0", "method": "ms", "dataset": "toy", "trunk": "tiny"}
-    tags |= {"recipe": "adam", "protocol": "toy", "protocol_version": "1", "kind": "cell"}
+    tags |= {
+        "recipe": "adam",
+        "protocol": "toy",
+        "protocol_version": str(PROTOCOL.version),
+        "kind": "cell",
+    }
     tags |= {"rules_hash": PROTOCOL.rules_hash(), "torch": "2.11.0", "failed_runs": "0"}
     assert tags.items() <= shown.items()
     assert [point[:2] for point in history["test_concatenated_map_at_r"]] == [(0.1875, 2)]
