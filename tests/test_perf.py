@@ -11,10 +11,10 @@ import torch
 
 from benchmark import data
 from protocols.images import crop, eval_boxes
-from tests.perf import peer, pictures
+from tests.perf import gpu, peer, pictures
 from tests.perf.fit import Task, ratios
 from tests.perf.rows import Row, in_turn, ratio
-from tests.perf.training import network_of
+from tests.perf.training import Rate, network_of
 
 ROOT = Path(__file__).parent.parent
 
@@ -84,6 +84,16 @@ def test_the_other_side_trains_and_validates(job):
     rate = peer.measure(pictures.paced(job, 2, 2), 0)
     assert rate.step_s > 0
     assert rate.validated_s > 0
+
+
+def test_the_projected_hours_are_those_worked_by_hand(job, tmp_path):
+    """2,800 trainings of 1,000 steps and 6 validations of 1,466 images."""
+    by_hand = 2800 * (1000 * 0.03 + 6 * 1466 * 0.0009) / 4 / 3600
+    assert gpu.column_hours(Rate(0.03, 0.0009), 4, gpu.SHORTEST) == pytest.approx(by_hand)
+    hours, rounds, detail = gpu.column(pictures.paced(job, 4, 2), 1, tmp_path / "log")
+    assert hours > 0
+    assert rounds == 5
+    assert "step 1000" in detail
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="would measure the GPU for minutes")

@@ -15,16 +15,21 @@ from benchmark import data
 from benchmark.engine import LocalEngine
 from benchmark.job import Job
 from benchmark.train import Probe, contiguous, draw_batches
+from protocols import discovery
 from protocols.images import crop, training_boxes
-from protocols.protocol import ImagePipeline
+from protocols.protocol import ImagePipeline, Protocol
 from tests.perf import pictures
 from tests.perf.rows import ROUNDS, Row, in_turn, ratio, seconds, shown
 from tests.perf.search import embeddings
-from tests.perf.training import against, network_of, streams
-from tests.perf.trials import pair
+from tests.perf.training import Rate, against, network_of, streams
+from tests.perf.trials import PHOTOS, pair
 
 STEPS = 20
 TRUNKS = {"resnet50": 224, "bn_inception": 227}
+RULES: Protocol = discovery.load("protocol", "reality-check")
+PACE = RULES.paces["cub200"]
+SHORTEST = (PACE.patience + 1) * PACE.validate_every  # where step 0 stays the best
+METHODS = 14  # of the paper
 
 
 def rows(folder: Path) -> list[Row]:
@@ -36,6 +41,7 @@ def rows(folder: Path) -> list[Row]:
     wanted += [
         ("4 fold jobs on one device / one", ">= 2.5", lambda: _four(folder), ""),
         ("metrics of 60,502 x 512 on the device", "<= 0.5", _metrics, "s"),
+        ("the paper's CUB column, at its shortest", "", lambda: _column(folder), "h"),
     ]
     if not torch.cuda.is_available():
         return [Row(what, None, target, 0, "no GPU here", u) for what, target, _, u in wanted]
@@ -138,6 +144,31 @@ def _four(folder: Path) -> tuple[float, int, str]:
         for engine in engines.values():
             engine.close()
     return ratio(found["one"], found["four"]), ROUNDS, f"seconds a step: {shown(found)}"
+
+
+def _column(folder: Path) -> tuple[float, int, str]:
+    made = replace(_job(folder, "bn_inception", precision="bf16", image=PHOTOS), device="cuda")
+    return column(pictures.paced(made, 80, 40), 4, folder / "workers.txt")
+
+
+def column(made: Job, at_once: int, log: Path) -> tuple[float, int, str]:
+    """Return the projected hours of the paper's searches on CUB, from the rate of ``made``."""
+    engine = LocalEngine(at_once, 1, log)
+    try:
+        pair(engine, made)
+        hours = [column_hours(pair(engine, made), at_once, SHORTEST) for _ in range(ROUNDS)]
+    finally:
+        engine.close()
+    detail = f"{METHODS} methods, {at_once} jobs at once, all trainings stop at step {SHORTEST}, "
+    return median(hours), ROUNDS, detail + "the first possible; hours grow with the steps"
+
+
+def column_hours(rate: Rate, at_once: int, steps: int) -> float:
+    """Return the hours of all searches where each training takes ``steps`` steps."""
+    trainings = METHODS * RULES.search.trials * RULES.folds
+    validations = 1 + steps // PACE.validate_every
+    validated_s = validations * pictures.CUB_VALIDATION * rate.validated_s
+    return trainings * (steps * rate.step_s + validated_s) / at_once / 3600
 
 
 def _metrics() -> tuple[float, int, str]:
