@@ -41,9 +41,9 @@ def report(args: argparse.Namespace) -> int:
 
     study = open_study(args.out)
     frames = make_tables(study)
-    print(page.write(study, frames))
+    print(page.write(frames))
     if args.figures:
-        files = page.figures(study, frames)
+        files = page.figures(frames)
         print(f"{len(files)} figures in {study.out / 'report' / 'figures'}")
     return DONE
 

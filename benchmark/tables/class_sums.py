@@ -11,7 +11,6 @@ import io
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from itertools import product
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
@@ -22,11 +21,8 @@ from numpy.typing import NDArray
 from benchmark.study import records
 from benchmark.study.folder import CellKey, Study
 from benchmark.study.records import RunRecord
+from benchmark.study.scores import PARTS
 from protocols.errors import StoreError
-from protocols.metrics import METRICS
-
-EMBEDDINGS = ("separated", "concatenated")
-PARTS = tuple(product(EMBEDDINGS, METRICS))
 
 _NEEDED = {"labels", "query", *(f"{e}_{m}" for e, m in PARTS)}
 
