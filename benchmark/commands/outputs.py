@@ -61,10 +61,10 @@ def sync(args: argparse.Namespace) -> int:
 
 def ui(args: argparse.Namespace) -> int:
     """Serve the MLflow mirror until interrupted."""
-    from benchmark.mirror import tracking
+    from benchmark.mirror.store import uri_of
 
     study = open_study(args.out)
-    uri = tracking.uri_of(study)
+    uri = uri_of(study)
     if uri.startswith("http"):  # a server has a page of its own
         print(f"this study is mirrored to a server: open {uri}")
         return DONE
