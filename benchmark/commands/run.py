@@ -50,7 +50,7 @@ def run(args: argparse.Namespace) -> int:
         tracker = open_tracker(console, setup.study, plans)
         if any(item.state != "done" for item in plans):
             setup = with_device(setup)
-            check_trunks(setup, plans)
+            check_jobs(setup, plans)
             work(console, setup, plans, tracker)
         else:
             console.print(f"nothing left to do in {setup.study.out}", highlight=False)
@@ -72,7 +72,7 @@ def plan(args: argparse.Namespace) -> int:
     seconds: dict[str, float] = {}
     if any(item.jobs_left for item in plans):
         setup = with_device(setup)
-        check_trunks(setup, plans)
+        check_jobs(setup, plans)
         with engine_for(setup, min(2, setup.workers)) as engine:
             seconds = expected_seconds(setup, plans, engine)
             setup = replace(setup, workers=setup.workers or engine.capacity)
@@ -96,6 +96,14 @@ def work(console: Console, setup: Setup, plans: list[CellPlan], tracker: Tracker
         with Progress(console, plans, log, engine.capacity, seconds) as progress:
             coordinator = Coordinator(study, job_maker(setup), space_of(setup), tracker, progress)
             flows.run(coordinator.flows(setup.asked), engine)
+
+
+def check_jobs(setup: Setup, plans: list[CellPlan]) -> None:
+    """Raise InvalidInputError before anything starts where jobs could only fail or say nothing."""
+    from benchmark.running.phases import timetables
+
+    timetables(setup, plans)
+    check_trunks(setup, plans)
 
 
 def check_trunks(setup: Setup, plans: list[CellPlan]) -> None:
@@ -243,11 +251,34 @@ def show_plan(
     if not jobs:
         console.print("nothing left to do")
         return
+    show_phases(console, setup, plans)
     unknown = [i.cell.row for i in plans if i.jobs_left and i.cell.id not in seconds]
     wall = total_seconds(plans, seconds) / setup.workers
     expected = f"time of {unknown[0]} unknown" if unknown else f"at most {duration(wall)}"
     how = f"{setup.workers} at once on {setup.device}"
     console.print(f"{jobs} jobs left, {how}: {expected}", highlight=False)
+
+
+def show_phases(console: Console, setup: Setup, plans: list[CellPlan]) -> None:
+    """Print when phases begin and how early a training can end, of cells that have phases."""
+    from benchmark.running.phases import timetables
+
+    table = Table(title="Phases: patience counts from the last one on", title_justify="left")
+    for column in ("Method", "Dataset", "Recipe", "Phase"):
+        table.add_column(column, overflow="fold")
+    for column in ("Begins at step", "Earliest stop", "Budget"):
+        table.add_column(column, justify="right")
+    for cell, times in timetables(setup, plans):
+        ends = (_span(times.earliest_stop), f"{times.steps:,}")
+        for name, steps in times.begins.items() if not cell.repeat else ():
+            table.add_row(cell.row, cell.dataset, cell.recipe, name, _span(steps), *ends)
+    if table.rows:
+        console.print(table)
+
+
+def _span(steps: tuple[int, int]) -> str:
+    """Return a step, or the lowest and highest where settings decide."""
+    return " to ".join(f"{step:,}" for step in dict.fromkeys(steps))
 
 
 def total_seconds(plans: list[CellPlan], seconds: dict[str, float]) -> float:
