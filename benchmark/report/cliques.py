@@ -1,7 +1,7 @@
 """The critical-difference diagram: mean ranks on an axis, bars over methods not told apart.
 
 The tables group methods only from six datasets on, and only where a difference could be found at
-all; otherwise they say why and there is no diagram, see :func:`benchmark.across.why_not`.
+all; otherwise they say why and there is no diagram: :func:`benchmark.statistics.across.why_not`.
 
 Source: Demšar, "Statistical Comparisons of Classifiers over Multiple Data Sets", 2006 (drawing);
 the groups are those of Holm-adjusted Wilcoxon tests.
@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from benchmark.report.charts import Axis, Mark
-from benchmark.tables import HEADLINE_METRIC, Tables
+from benchmark.tables.frames import HEADLINE_METRIC, Tables
 
 Ends = tuple[float, float]
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmark.records import RunRecord
+from benchmark.study.records import RunRecord
 
 MAX_SEEDS = 10  # read to compare two methods
 MAX_BYTES = 40_000_000  # of files read to compare the methods of one place

@@ -9,13 +9,13 @@ from itertools import groupby
 from statistics import fmean
 from typing import Any
 
-from benchmark import records
-from benchmark.cells import Cell
-from benchmark.diagnostics import Edge, edges, space_of
-from benchmark.records import CellRecord, ChoiceRecord, RunRecord, TrialRecord
 from benchmark.report.charts import Mark
-from benchmark.study import CellKey, Study
-from benchmark.tables import HEADLINE_METRIC, Tables
+from benchmark.study import records
+from benchmark.study.folder import CellKey, Study
+from benchmark.study.records import CellRecord, ChoiceRecord, RunRecord, TrialRecord
+from benchmark.tables.diagnostics import Edge, edges, space_of
+from benchmark.tables.frames import HEADLINE_METRIC, Tables
+from benchmark.tables.results import Cell
 
 Place = tuple[str, str, str]
 Part = tuple[str, str]  # embedding, metric
