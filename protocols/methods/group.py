@@ -22,7 +22,6 @@ class Group(Method):
     """
 
     paper = "Elezi et al., ECCV 2020, arXiv:1912.00385"
-    version = 2
     published: ClassVar[Mapping[str, Settings]] = MappingProxyType(
         {
             "cub200": {"temperature": 24.0, "anchors": 2, "classifier_lr": 1.5636637e-4},
