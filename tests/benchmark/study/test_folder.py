@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmark.study.folder import CellKey, Study, load
+from benchmark.study.folder import CellKey, Study, load_study
 from benchmark.study.records import (
     CellRecord,
     ChoiceRecord,
@@ -113,7 +113,14 @@ protocols = st.builds(
     image=st.builds(ImagePipeline, whole, whole, pairs, pairs, share),
     pace=paces,
     paces=st.dictionaries(words, paces, max_size=2),
-    search=st.builds(SearchRule, whole, st.sampled_from(["tpe", "gp", "random"]), whole, share),
+    search=st.builds(
+        SearchRule,
+        whole,
+        st.sampled_from(["tpe", "gp", "random"]),
+        whole,
+        st.sampled_from(["wide", "narrow"]),
+        share,
+    ),
     seeds=whole,
     timeout_s=st.floats(0, 1e9),
     overrides=st.dictionaries(words, st.one_of(whole, words), max_size=2),
@@ -124,7 +131,7 @@ protocols = st.builds(
 def test_any_protocol_is_read_as_it_was_written(tmp_path_factory, protocol) -> None:
     out = tmp_path_factory.mktemp("study")
     Study(out, protocol, (CELL,)).save()
-    found = load(out)
+    found = load_study(out)
     assert found is not None
     assert found.protocol == protocol
     assert found.protocol.hash() == protocol.hash()
@@ -149,7 +156,7 @@ def test_a_damaged_study_file_is_one_clear_line_or_the_same_study(tmp_path_facto
     cut = data.draw(st.integers(0, len(content) - 3))
     (out / "study.json").write_bytes(content[:cut])
     with pytest.raises(StoreError, match="Delete that one file"):
-        load(out)
+        load_study(out)
 
 
 @pytest.mark.parametrize(
