@@ -7,7 +7,6 @@ order. So it does not depend on how many workers there were, nor on a restart in
 from __future__ import annotations
 
 import os
-import re
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -26,6 +25,7 @@ from optuna.samplers import BaseSampler, GPSampler, QMCSampler, RandomSampler, T
 from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
+from benchmark.study.addresses import without_password
 from benchmark.study.records import TrialRecord
 from benchmark.study.seeds import seed
 from protocols.errors import StoreError
@@ -73,7 +73,8 @@ def export(storage: str, name: str, space: Space, trials: Sequence[TrialRecord])
     # Broad: what a database driver raises is its own; the records are safe.
     except Exception as error:
         reason = str(error.__cause__ or error).strip().partition("\n")[0][:200]
-        raise StoreError(f"Optuna's database at {_shown(storage)} is behind ({reason})") from error
+        where = without_password(storage)
+        raise StoreError(f"Optuna's database at {where} is behind ({reason})") from error
 
 
 @contextmanager
@@ -100,10 +101,6 @@ def _export(storage: RDBStorage, name: str, trials: list[FrozenTrial]) -> None:
         optuna.delete_study(study_name=name, storage=storage)
     study = optuna.create_study(study_name=name, storage=storage, direction="maximize")
     study.add_trials(trials)
-
-
-def _shown(uri: str) -> str:
-    return re.sub(r"//[^/@\s]*@", "//…@", uri)
 
 
 def importances(space: Space, trials: Sequence[TrialRecord]) -> dict[str, float]:
