@@ -98,7 +98,8 @@ def work(
         study.save()
         grid.save_cells(study, asked.cells)
         log, make_job = study.out / "log.txt", job_maker(asked, ready)
-        with Progress(console, plans, log, engine.capacity, seconds) as progress:
+        metric = study.protocol.selection_metric
+        with Progress(console, plans, log, engine.capacity, seconds, metric) as progress:
             coordinator = Coordinator(study, make_job, space_of(asked), tracker, progress)
             flows.run(coordinator.flows(asked.keys), engine)
 

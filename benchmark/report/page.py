@@ -16,7 +16,7 @@ from benchmark.report.rows import Row
 from benchmark.report.sections import MAX_PAIRS, ROPE, panels, sections, seeds_drawn
 from benchmark.statistics import paired
 from benchmark.study import records
-from benchmark.study.scores import MARKS, NOTHING
+from benchmark.study.scores import HEADLINE_METRIC, MARKS, NOTHING, label_of
 from benchmark.tables import diagnostics
 from benchmark.tables.frames import Tables
 from benchmark.tables.headlines import further
@@ -51,7 +51,7 @@ def render(frames: Tables) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(num=_number, value=_value, short=_short)
+    environment.filters.update(num=_number, value=_value, short=_short, label=label_of)
     study, shown = frames.study, list(sections(frames))
     everything = [row for section in shown for row in section.rows]
     failures = list(_failures(everything))
@@ -85,6 +85,7 @@ def render(frames: Tables) -> str:
         metrics=METRICS,
         nothing=NOTHING,
         marks=MARKS,
+        headline_metric=HEADLINE_METRIC,
     )
 
 
