@@ -16,8 +16,14 @@ Line = tuple[XY, ...]
 MAX_DOTS = 60  # seeds drawn one by one; beyond that they are a smear
 MAX_POINTS = 80  # of one curve
 _SHIFTS = (
-    *((9.0, 4.0, "start"), (-9.0, 4.0, "end"), (0.0, -10.0, "middle"), (0.0, 18.0, "middle")),
-    *((7.0, -6.0, "start"), (-7.0, -6.0, "end"), (7.0, 15.0, "start"), (-7.0, 15.0, "end")),
+    (9.0, 4.0, "start"),
+    (-9.0, 4.0, "end"),
+    (0.0, -10.0, "middle"),
+    (0.0, 18.0, "middle"),
+    (7.0, -6.0, "start"),
+    (-7.0, -6.0, "end"),
+    (7.0, 15.0, "start"),
+    (-7.0, 15.0, "end"),
 )
 _STEPS = (1.0, 2.0, 2.5, 5.0, 10.0)
 

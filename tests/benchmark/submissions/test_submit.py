@@ -56,7 +56,11 @@ def test_every_finished_row_is_copied_with_what_verifies_it(toy_study, submitted
     assert cell["id"] == key.id
     assert cell["protocol_hash"] == study.protocol.hash()
     assert cell["space"]["alpha"] == {
-        **{"kind": "real", "low": 0.001, "high": 100.0, "log": True, "default": 2.0}
+        "kind": "real",
+        "low": 0.001,
+        "high": 100.0,
+        "log": True,
+        "default": 2.0,
     }
     for run in study.runs(key):
         body = json.loads((folder / f"seed-{run.seed}.json").read_text())

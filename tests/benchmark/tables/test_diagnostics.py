@@ -165,7 +165,12 @@ def test_four_methods_are_too_few_to_rank():
 def test_the_oracle_gap_pairs_claimed_and_selected_of_each_run():
     runs = [
         RunRecord(
-            *("r", "c", seed, {}, "done", []),
+            "r",
+            "c",
+            seed,
+            {},
+            "done",
+            [],
             separated={"map_at_r": 0.2 + 0.1 * seed},
             oracle={"map_at_r": 0.2 + 0.1 * seed + gap},
         )
