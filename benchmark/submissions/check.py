@@ -15,7 +15,7 @@ from benchmark.submissions.read import Row
 from benchmark.submissions.schema import Cell, Run, Scores
 from protocols.errors import BenchmarkError, InvalidInputError
 from protocols.protocol import Protocol, digest
-from protocols.space import Space, defaults, resolve, size
+from protocols.space import Space, defaults, rebuilt, resolve, size
 
 Problem = tuple[str, str]  # message, path below the results folder
 _NEXT_TO_EQUAL = 1e-12  # MAP@R equals R-precision where all hits stand in front, but for rounding
@@ -120,7 +120,7 @@ def _seeds(row: Row, cell: Cell) -> Iterator[Problem]:
 
 def _space(cell: Cell) -> Space | str:
     try:
-        return schema.space_from(cell.space)
+        return rebuilt({name: bounds.model_dump() for name, bounds in cell.space.items()})
     except InvalidInputError as error:
         return f"space: {error}"
 
