@@ -24,7 +24,7 @@ from benchmark.statistics import paired
 from benchmark.study import records
 from benchmark.study.folder import Study
 from benchmark.study.records import RunRecord
-from benchmark.tables.class_sums import PARTS
+from benchmark.study.scores import HEADLINE_METRIC, PARTS
 from benchmark.tables.comparisons import across_rows, ends, pair_rows, variance_rows
 from benchmark.tables.results import Cell, read, value_of
 from protocols.space import Settings
@@ -32,7 +32,6 @@ from protocols.space import Settings
 NAMES = ("summary", "runs", "trials", "pairs")
 SOMETIMES = ("across", "searches", "variance")
 COUNTS = ("parameters_trained", "parameters_deployed", "images_trained", "images_embedded")
-HEADLINE_METRIC = "map_at_r"
 
 # Column to dtype: text or None, float64 or NaN, Int64 or NA.
 _PLACE = {"dataset": "object", "trunk": "object", "recipe": "object"}

@@ -14,12 +14,10 @@ from typing import Any
 from pandas import NA
 
 from benchmark.statistics.paired import ROPE
-from benchmark.study.folder import Study
-from benchmark.tables.frames import HEADLINE_METRIC, Tables, baselines
+from benchmark.study.scores import HEADLINE, HEADLINE_METRIC, MARKS, NOTHING
+from benchmark.tables.frames import Tables, baselines
 from protocols.protocol import Protocol, protocol_line
 
-NOTHING = "–"
-MARKS = {"better": "▲", "worse": "▼", "equivalent": "="}
 _ENDS = ("", "_ci_low", "_ci_high")
 
 Place = tuple[str, str, str]
@@ -44,7 +42,7 @@ class Headline:
     caption: str
 
 
-def headlines(tables: Tables, study: Study) -> list[Headline]:
+def headlines(tables: Tables) -> list[Headline]:
     """Return the headline of each dataset, trunk and recipe, in the frames' order.
 
     Methods are sorted by their mean concatenated MAP@R. One whose seeds have not all run shows
@@ -62,12 +60,13 @@ def headlines(tables: Tables, study: Study) -> list[Headline]:
         & (tables.pairs["metric"] == HEADLINE_METRIC)
     ]
     against = {(_place(row), str(row.method_a)): row for row in pairs.itertuples(index=False)}
-    found, of_place = [], baselines(study)
+    found, of_place = [], baselines(tables.study)
+    protocol = tables.study.protocol
     for place, by_method in methods.items():
         done = {m for m, p in by_method.items() if (place, m) not in unfinished and _main(p).n}
         baseline = of_place.get(place)
         differences = {m: against[place, m] for m in done if baseline in done and m != baseline}
-        found.append(_headline(place, by_method, done, baseline, differences, study.protocol))
+        found.append(_headline(place, by_method, done, baseline, differences, protocol))
     return found
 
 
@@ -251,7 +250,7 @@ def _bracketed(
 
 
 def _main(parts: Parts) -> Row:
-    return parts["concatenated", HEADLINE_METRIC]
+    return parts[HEADLINE]
 
 
 def _place(row: Row) -> Place:
