@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from importlib.util import find_spec
 
 from benchmark.engines.machine import cuda_devices, default_workers, pick_device
-from benchmark.study import grid
+from benchmark.study import datasets, grid
 from benchmark.study.folder import CellKey, Study, load_study
 from benchmark.study.grid import Axes
 from benchmark.study.records import CellRecord
@@ -66,14 +66,16 @@ def set_up(args: argparse.Namespace) -> Setup:
     known = load_study(args.out)
     if known is not None:
         check_same_rules(known, protocol)
+    titles = [cell.dataset for cell in known.cells] if known else []
+    data = datasets.find(args.datasets or protocol.datasets, registry, args.root, titles)
     axes = Axes(
         methods=args.methods or (protocol.baseline,),
-        datasets=args.datasets or protocol.datasets,
+        datasets=tuple(data),
         trunks=args.trunks or (protocol.trunk,),
         recipes=args.recipes or (protocol.recipe,),
     )
     weights = parse_weights(args.weights)
-    found = grid.make_cells(axes, protocol, registry, args.root, weights)
+    found = grid.make_cells(axes, protocol, registry, weights)
     cells = [(grid.key_of(record, protocol, registry, known), record) for record in found]
     cells += further_searches(cells, protocol, args.search_repeats)
     keys = [key for key, _ in cells]
@@ -89,10 +91,10 @@ def set_up(args: argparse.Namespace) -> Setup:
         registry=registry,
         recipes={name: registry.load("recipe", name) for name in axes.recipes},
         sources={
-            record.dataset: DataSource(
-                record.dataset, record.identity["dataset_digest"], args.root, args.out / "cache"
+            each.title: DataSource(
+                each.name, each.digest, args.root, args.out / "cache", each.title
             )
-            for record in found
+            for each in data
         },
         device=args.device,
         weights=weights,

@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from benchmark.study import environment
+from benchmark.study import datasets, environment
 from benchmark.study.folder import CellKey
 from benchmark.study.records import JobRecord, Metrics, Reason
 from benchmark.study.seeds import seed
@@ -265,7 +265,7 @@ def _score_test(job: Job, network: Network) -> tuple[metrics.PerQuery, NDArray[n
     scored, embeddings = evaluate.score(network, test, job.protocol)
     if network.method.joined != "embedding":
         embeddings = evaluate.embed(network, test, job.protocol, network.method.joined)
-    return scored, embeddings, f"{len(test)} test images of {job.source.name}"
+    return scored, embeddings, f"{len(test)} test images of {job.cell.dataset}"
 
 
 def _test(job: Job, network: Network, record: JobRecord, watch: Watch | None) -> JobOutcome:
@@ -318,9 +318,12 @@ def _counts(job: Job, network: Network, fitted: Fitted, validated: int) -> dict[
 
 
 def _seed(job: Job, purpose: str) -> int:
-    """Return a seed from names; without the method's, so that methods pair up."""
+    """Return a seed from names; without the method's, so that methods pair up.
+
+    Own images count by their content, so their path and their title move no seed.
+    """
     again = ("search", job.cell.repeat) if job.cell.repeat else ()
-    place = (job.cell.dataset, job.cell.trunk, *again)
+    place = (datasets.identity(job.cell.dataset), job.cell.trunk, *again)
     return seed(*place, job.stage, job.number, job.fold, purpose)
 
 
