@@ -23,7 +23,7 @@ _RECORD = re.compile(r"(trial|seed)-\d+(\.fold-\d+)?\.json")
 
 @dataclass(frozen=True)
 class Axes:
-    """The axes of a study, as asked for; datasets as ``benchmark.study.datasets.find`` gives them."""
+    """The axes of a study, as asked for; datasets as :mod:`benchmark.study.datasets` finds them."""
 
     methods: tuple[str, ...]
     datasets: tuple[Data, ...]

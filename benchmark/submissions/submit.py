@@ -204,13 +204,7 @@ def _finished(study: Study, key: CellKey, seeds: int) -> Finished:
             "method. Remove its record and run it again"
         )
     for run in runs:
-        unlike = [f"{n} {made[n]}" for n in _ENVIRONMENT if n in mixed(made := _environment(run))]
-        if unlike:
-            raise StoreError(
-                f"{where}: the folds of seed {run.seed} were trained in unlike environments "
-                f"({'; '.join(unlike)}), and a row of results/ has one. Remove that seed's records "
-                "and run it again"
-            )
+        _check_one_environment(run, where)
     if all(run.status == "failed" for run in runs):
         raise StoreError(f"{where}: every run diverged, so there is no number to submit")
     trials = study.trials(key)
@@ -280,6 +274,18 @@ def _run(run: RunRecord) -> dict[str, Any]:
         "peak_memory_mb": measured.get("peak_memory_mb", 0),
         "environment": {**environment, "system": made_with.get("system", "unknown").split("-")[0]},
     }
+
+
+def _check_one_environment(run: RunRecord, where: str) -> None:
+    """Raise StoreError if the folds of a run met two machines, versions or commits."""
+    made_with = _environment(run)
+    unlike = [f"{name} {made_with[name]}" for name in mixed(made_with) if name in _ENVIRONMENT]
+    if unlike:
+        raise StoreError(
+            f"{where}: the folds of seed {run.seed} were trained in unlike environments "
+            f"({'; '.join(unlike)}), and a row of results/ has one. Remove that seed's records "
+            "and run it again"
+        )
 
 
 def _environment(run: RunRecord) -> dict[str, Any]:

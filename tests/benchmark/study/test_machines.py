@@ -12,6 +12,7 @@ from benchmark.running import coordinator, setup
 from benchmark.study import machines, records
 from benchmark.study.folder import CellKey, Study
 from benchmark.study.records import JobRecord, RunRecord
+from benchmark.submissions import submit
 from benchmark.tables import formats
 from benchmark.tables.costs import frame as costs
 from benchmark.tables.frames import make_tables
@@ -25,13 +26,8 @@ from protocols.metrics import METRICS
 PROTOCOL = load("protocol", "toy")
 A100 = {"device": "NVIDIA A100", "device_kind": "cuda", "torch": "2.11.0", "cudnn": "91002"}
 H100 = {**A100, "device": "NVIDIA H100"}
-CPU = {
-    "device": "cpu, 1 thread(s)",
-    "device_kind": "cpu",
-    "cpu_capability": "AVX2",
-    "torch": "2.11.0",
-}
 OLD = {"device": "cpu, 1 thread(s)", "torch": "2.11.0"}  # before kinds were recorded
+CPU = {**OLD, "device_kind": "cpu", "cpu_capability": "AVX2"}
 
 
 def job(fold=0, environment=None, **changes):
@@ -86,7 +82,7 @@ def test_a_torch_without_the_switches_says_unknown(monkeypatch):
     ("text", "version"),
     [
         (
-            "NVRM version: NVIDIA UNIX x86_64 Kernel Module  535.104.05  Sat Aug 19\nGCC",
+            "NVRM version: NVIDIA UNIX x86_64 Kernel Module  535.104.05  Sat\nGCC",
             "535.104.05",
         ),
         ("NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  560.35.03  Rel", "560.35.03"),
@@ -185,6 +181,13 @@ def test_tables_and_report_say_where_unlike_machines_meet(tmp_path):
     devices = dict(zip(costs(tables.cells)["method"], costs(tables.cells)["device"], strict=True))
     assert devices["triplet"] == "NVIDIA A100 + NVIDIA H100"
     assert devices["ms"] == "NVIDIA A100"
+
+
+def test_a_run_of_two_environments_is_not_submitted(tmp_path):
+    study = make_study(tmp_path, "ms")
+    add_run(study, study.cells[0], 0, {**A100, "commit": "a + b", "system": "Linux + macOS"})
+    with pytest.raises(StoreError, match=r"seed 0 .*unlike environments \(commit a \+ b\)"):
+        submit._check_one_environment(study.runs(study.cells[0])[0], "here")
 
 
 def test_rows_made_alike_say_nothing(tmp_path):
