@@ -71,7 +71,9 @@ def errors(count: int, rng: np.random.Generator) -> None:
 
         cells = [cell(*names) for names in product(spreads, simulate.NOISES, METHODS)]
         must = f"at most {BOUND:.0%}" if high else "beyond what the rule promises"
-        grid(f"families of equal methods with a false verdict, per cent: {must}", cells, count, high)
+        grid(
+            f"families of equal methods with a false verdict, per cent: {must}", cells, count, high
+        )
         for spread in spreads:
             worst = max(s for (name, _, _), s in alone.items() if name == spread)
             shares = [marked[spread, n] for n in SEEDS]

@@ -207,7 +207,9 @@ def sign_flip_false(
     """Return how often the sign-flip test under Holm calls equal methods different."""
     wrong = 0
     for runs in blocks(methods, seeds, count, rng, noise, spread):
-        pairs = [(k * methods + m, k * methods) for k in range(len(runs)) for m in range(1, methods)]
+        pairs = [
+            (k * methods + m, k * methods) for k in range(len(runs)) for m in range(1, methods)
+        ]
         results = paired.paired_all(runs.reshape(-1, seeds), pairs)
         p = np.array([result.p for result in results]).reshape(len(runs), methods - 1)
         wrong += int((p.min(axis=1) * (methods - 1) <= ALPHA).sum())

@@ -14,13 +14,11 @@ from benchmark.study import records
 from benchmark.study.folder import CellKey, Study
 from benchmark.study.records import CellRecord, ChoiceRecord, RunRecord, TrialRecord
 from benchmark.tables.diagnostics import Edge, edges, space_of
-from benchmark.tables.frames import HEADLINE_METRIC, Tables
+from benchmark.tables.frames import HEADLINE, HEADLINE_METRIC, Tables
 from benchmark.tables.results import Cell
 
 Place = tuple[str, str, str]
 Part = tuple[str, str]  # embedding, metric
-
-MAIN: Part = ("concatenated", HEADLINE_METRIC)
 
 
 @dataclass(frozen=True)
@@ -71,7 +69,7 @@ class Row:
     @property
     def main(self) -> Score | None:
         """Return MAP@R of the joined embeddings."""
-        return self.scores.get(MAIN)
+        return self.scores.get(HEADLINE)
 
     @property
     def done(self) -> list[RunRecord]:
@@ -132,8 +130,8 @@ def pairs(frames: Tables, finished: Mapping[Place, Sequence[str]]) -> dict[Place
     frame = frames.pairs
     ours = frame[
         frame["family"].notna()
-        & (frame["embedding"] == MAIN[0])
-        & (frame["metric"] == HEADLINE_METRIC)
+        & (frame["embedding"] == HEADLINE[0])
+        & (frame["metric"] == HEADLINE[1])
     ]
     found: dict[Place, list[Pair]] = {}
     for row in ours.itertuples(index=False):
@@ -159,7 +157,7 @@ def _row(study: Study, cell: Cell, summary: Sequence[Any]) -> Row:
         for row in summary
         if finished and not math.isnan(row.mean)
     }
-    main = next((row for row in summary if (row.embedding, row.metric) == MAIN), None)
+    main = next((row for row in summary if (row.embedding, row.metric) == HEADLINE), None)
     reason = "" if finished else _reason(study, key, runs, len(cell.trials))
     dots = tuple(100 * run.concatenated[HEADLINE_METRIC] for run in done if run.concatenated)
     roles = {protocol.baseline: "baseline", protocol.reference: "reference"}

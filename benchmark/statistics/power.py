@@ -54,9 +54,7 @@ class Pilot:
     known: Floats
 
 
-def pilot(
-    runs: Sequence[dict[int, float]], baseline: dict[int, float], family: int
-) -> Pilot:
+def pilot(runs: Sequence[dict[int, float]], baseline: dict[int, float], family: int) -> Pilot:
     """Return what runs by seed say; each method must share three seeds with the baseline."""
     rows = []
     for own in runs:
@@ -69,9 +67,7 @@ def pilot(
     freedom, slopes, rest, known_at = (np.array(column) for column in zip(*rows, strict=True))
     all_runs = np.array(list(baseline.values()))
     whole = float(((all_runs - all_runs.mean()) ** 2).sum())
-    return Pilot(
-        family, freedom, whole, len(baseline) - 1, slopes, rest, known_at
-    )
+    return Pilot(family, freedom, whole, len(baseline) - 1, slopes, rest, known_at)
 
 
 def spread(differences: Sequence[float], level: float = 0.95) -> tuple[float, float, float]:

@@ -42,7 +42,6 @@ Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
 
 VERDICTS: tuple[Verdict, ...] = ("better", "worse", "equivalent", "inconclusive", "not tested")
-NEAR_MISS = 0.1  # an adjusted p up to here is shown beside "inconclusive"
 UNEQUAL_SPREAD = "unequal spread"
 
 
@@ -102,6 +101,7 @@ class Judged:
         p_equivalent: adjusted p of equivalence.
         low, high: interval that holds together with those of the whole family.
         kind: how that interval was made.
+        family: how many comparisons were declared.
         verdict: None for a comparison outside the family.
         needs: seeds from which on there can be a verdict, where it is not tested.
     """
@@ -114,6 +114,7 @@ class Judged:
     low: float | None = None
     high: float | None = None
     kind: str | None = None
+    family: int | None = None
     verdict: Verdict | None = None
     needs: int | None = None
 
@@ -138,8 +139,12 @@ def decide(evidence: Evidence, family: int, rope: float = ROPE) -> Decision:
     """
     tested = evidence.n >= MIN_RUNS
     same = tested & (evidence.sd == 0)
-    marked = tested & ~same & skewed.unequal(
-        evidence.spread_a, evidence.spread_b, evidence.own, one_opponent=evidence.one_opponent
+    marked = (
+        tested
+        & ~same
+        & skewed.unequal(
+            evidence.spread_a, evidence.spread_b, evidence.own, one_opponent=evidence.one_opponent
+        )
     )
     with np.errstate(divide="ignore", invalid="ignore"):
         error = evidence.sd / np.sqrt(evidence.n)
@@ -214,16 +219,6 @@ def simulated_evidence(runs: Floats) -> Evidence:
     )
 
 
-def spoken(verdict: str, needs: int | None) -> str:
-    """Return a verdict as people read it, with the seeds it lacks."""
-    return f"not tested (needs {needs} seeds)" if verdict == "not tested" else verdict
-
-
-def is_near_miss(verdict: str, p_holm: float | None) -> bool:
-    """Return whether an inconclusive comparison came close enough that its p is shown."""
-    return verdict == "inconclusive" and p_holm is not None and p_holm <= NEAR_MISS
-
-
 def _evidence(
     runs: Floats, pairs: Sequence[tuple[int, int]], results: Sequence[Paired]
 ) -> Evidence:
@@ -268,6 +263,7 @@ def _judged(result: Paired, decision: Decision, k: int, family: int) -> Judged:
         low=low,
         high=high,
         kind=kind,
+        family=family,
         verdict=VERDICTS[int(decision.code[k])],
         needs=int(decision.needs[k]) or None,
     )
