@@ -54,17 +54,14 @@ def grid(title: str, cells, count: int, high: float | None) -> None:
 def errors(count: int, rng: np.random.Generator) -> None:
     """Print false verdicts of all cells, then of those where the rule promises less."""
     for spreads, high in ((simulate.SPREADS, BOUND), (simulate.BEYOND, None)):
-        marked: dict[tuple[str, int], float] = {}
-        alone: dict[tuple[str, str, int], float] = {}
+        met: list[tuple[str, str, simulate.Errors]] = []
 
-        def cell(spread, noise, methods, marked=marked, alone=alone, spreads=spreads):
+        def cell(spread, noise, methods, met=met, spreads=spreads):
             def share(n: int) -> float:
                 found = simulate.false_verdicts(
                     methods, n, count, rng, noise=noise, spread=spreads[spread]
                 )
-                marked[spread, n] = max(marked.get((spread, n), 0.0), found.marked)
-                key = (spread, noise, methods)
-                alone[key] = max(alone.get(key, 0.0), found.unmarked_t)
+                met.append((spread, noise, found))
                 return found.verdict
 
             return f"{spread}, {noise}, {methods} methods", share
@@ -75,11 +72,11 @@ def errors(count: int, rng: np.random.Generator) -> None:
             f"families of equal methods with a false verdict, per cent: {must}", cells, count, high
         )
         for spread in spreads:
-            worst = max(s for (name, _, _), s in alone.items() if name == spread)
-            shares = [marked[spread, n] for n in SEEDS]
+            worst = max(found.unmarked_t for name, _, found in met if name == spread)
+            shares = [f.marked for name, noise, f in met if (name, noise) == (spread, "normal")]
             print(
-                f"  {spread}: marked {min(shares):.0%} to {max(shares):.0%}; "
-                f"Student's t without the mark up to {worst:.1%}"
+                f"  {spread}: {min(shares):.0%} to {max(shares):.0%} of rows marked under normal "
+                f"noise; Student's t without the mark up to {worst:.1%}"
             )
 
 

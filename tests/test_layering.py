@@ -144,7 +144,7 @@ def test_protocols_knows_no_runner_store_or_clock() -> None:
     ("package", "home"),
     [
         ("optuna", "benchmark.study.suggestions"),
-        ("mlflow", "benchmark.mirror.tracking"),
+        ("mlflow", "benchmark.mirror.store"),
         ("ray", "benchmark.engines.ray_cluster"),
     ],
 )

@@ -16,7 +16,7 @@ from benchmark.exit_codes import DONE
 from benchmark.statistics import paired, power
 from benchmark.study.folder import CellKey, Study, load_study
 from benchmark.study.records import RunRecord
-from benchmark.tables.frames import HEADLINE_METRIC
+from benchmark.study.scores import HEADLINE
 from benchmark.tables.results import value_of
 from protocols.errors import InvalidInputError
 
@@ -145,11 +145,11 @@ def _hours(hours: float | None) -> str:
 
 def _done(study: Study, cell: CellKey) -> Runs:
     runs = study.runs(cell)
-    return {r.seed: r for r in runs if value_of(r, "concatenated", HEADLINE_METRIC) is not None}
+    return {r.seed: r for r in runs if value_of(r, *HEADLINE) is not None}
 
 
 def _score(run: RunRecord) -> float:
-    value = value_of(run, "concatenated", HEADLINE_METRIC)
+    value = value_of(run, *HEADLINE)
     assert value is not None  # by _done
     return value
 

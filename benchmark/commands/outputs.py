@@ -41,9 +41,9 @@ def report(args: argparse.Namespace) -> int:
 
     study = open_study(args.out)
     frames = make_tables(study)
-    print(page.write(study, frames))
+    print(page.write(frames))
     if args.figures:
-        files = page.figures(study, frames)
+        files = page.figures(frames)
         print(f"{len(files)} figures in {study.out / 'report' / 'figures'}")
     return DONE
 
@@ -61,10 +61,10 @@ def sync(args: argparse.Namespace) -> int:
 
 def ui(args: argparse.Namespace) -> int:
     """Serve the MLflow mirror until interrupted."""
-    from benchmark.mirror import tracking
+    from benchmark.mirror.store import uri_of
 
     study = open_study(args.out)
-    uri = tracking.uri_of(study)
+    uri = uri_of(study)
     if uri.startswith("http"):  # a server has a page of its own
         print(f"this study is mirrored to a server: open {uri}")
         return DONE

@@ -20,7 +20,7 @@ from protocols import paper
 from protocols.errors import InvalidInputError
 from protocols.protocol import protocol_line
 
-EMBEDDINGS = {"separated_128": "separated", "concatenated_512": "concatenated"}
+PAPERS_EMBEDDINGS = {"separated_128": "separated", "concatenated_512": "concatenated"}
 COLUMNS = ("method", "metric", "paper", "ours", "difference", "interval", "inside")
 
 
@@ -112,7 +112,7 @@ def compare(dataset: str, study: Study | None) -> list[Compared]:
         if row["dataset"] == dataset and row["n"]
     }
     return [
-        _compared(row, ours.get((row.method, EMBEDDINGS[row.embedding], row.metric), {}))
+        _compared(row, ours.get((row.method, PAPERS_EMBEDDINGS[row.embedding], row.metric), {}))
         for row in paper.table(dataset)
     ]
 
@@ -122,7 +122,7 @@ def _compared(row: paper.Published, ours: Mapping[Hashable, Any]) -> Compared:
     return Compared(
         method=row.method,
         title=row.title,
-        embedding=EMBEDDINGS[row.embedding],
+        embedding=PAPERS_EMBEDDINGS[row.embedding],
         metric=row.metric,
         paper=row.value,
         ours=ours.get("mean"),

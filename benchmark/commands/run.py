@@ -20,6 +20,7 @@ from benchmark.running.setup import Setup, set_up, with_device
 from benchmark.study import grid
 from benchmark.study.folder import CellKey, Study
 from benchmark.study.grid import CellPlan
+from benchmark.study.scores import NOTHING
 from protocols.protocol import protocol_line
 from protocols.space import Settings, Space
 
@@ -228,7 +229,7 @@ def show_plan(
         table.add_column(column, justify="right")
     for item in plans:
         cell = item.cell
-        trials = f"{item.trials_done}/{item.trials}" if item.trials else "–"
+        trials = f"{item.trials_done}/{item.trials}" if item.trials else NOTHING
         runs = f"{item.runs_done}/{item.runs}"
         place = (cell.row, cell.dataset, cell.trunk, cell.recipe)
         table.add_row(*place, item.state, trials, runs, str(item.jobs_left))
@@ -261,7 +262,7 @@ def write_outputs(study: Study) -> list[Path]:
 
     frames, folder = make_tables(study), study.out / "tables"
     write_tables(frames, folder)
-    return [*(folder / f"{name}.csv" for name in frames.names), page.write(study, frames)]
+    return [*(folder / f"{name}.csv" for name in frames.names), page.write(frames)]
 
 
 def show_results(console: Console, setup: Setup) -> int:
@@ -270,7 +271,7 @@ def show_results(console: Console, setup: Setup) -> int:
     from benchmark.tables.frames import make_tables
 
     study = setup.study
-    for part in formats.render(make_tables(study), study):
+    for part in formats.render(make_tables(study)):
         console.print(part)
     failed = [run for cell in setup.asked for run in study.runs(cell) if run.status == "failed"]
     for run in failed:

@@ -8,8 +8,8 @@ from statistics import fmean
 
 from benchmark.report.charts import Point, Scatter, place_labels, spanning
 from benchmark.report.rows import Row
+from benchmark.study.scores import HEADLINE_METRIC
 from benchmark.tables import diagnostics
-from benchmark.tables.frames import HEADLINE_METRIC
 
 SEPARATED = ("separated", HEADLINE_METRIC)
 

@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from benchmark.report.charts import Axis, Mark
-from benchmark.tables.frames import HEADLINE, Tables
+from benchmark.study.scores import HEADLINE
+from benchmark.tables.frames import Tables
 
 Ends = tuple[float, float]
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from benchmark.report.charts import XY, Panel, Plot, spanning, thinned, whole
 from benchmark.study.folder import CellKey, Study
 from benchmark.study.records import JobRecord
-from benchmark.tables.frames import HEADLINE_METRIC
+from benchmark.study.scores import HEADLINE_METRIC
 
 
 @dataclass(frozen=True)

@@ -16,14 +16,13 @@ from benchmark.report.rows import Row
 from benchmark.report.sections import MAX_PAIRS, ROPE, panels, sections, seeds_drawn
 from benchmark.statistics import paired
 from benchmark.study import records
-from benchmark.study.folder import Study
+from benchmark.study.scores import MARKS, NOTHING
 from benchmark.tables import diagnostics
 from benchmark.tables.frames import Tables
 from benchmark.tables.headlines import further
 from protocols.metrics import METRICS
 from protocols.protocol import protocol_line
 
-NOTHING = "\N{EN DASH}"
 TEMPLATES = Path(__file__).parent / "templates"
 MAX_FAILURES = 200
 MAX_ANSWERS = 20  # places answered at the top
@@ -32,18 +31,18 @@ MAX_ANSWERS = 20  # places answered at the top
 _OVERRIDDEN = {"trials": "search.trials"}
 
 
-def write(study: Study, frames: Tables) -> Path:
+def write(frames: Tables) -> Path:
     """Write ``report/index.html`` and return its path.
 
     Raises:
         StoreError: the disk is full or cannot be written.
     """
-    path = study.out / "report" / "index.html"
-    records.write_bytes(path, render(study, frames).encode())
+    path = frames.study.out / "report" / "index.html"
+    records.write_bytes(path, render(frames).encode())
     return path
 
 
-def render(study: Study, frames: Tables) -> str:
+def render(frames: Tables) -> str:
     """Return the report as HTML."""
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES),
@@ -53,7 +52,7 @@ def render(study: Study, frames: Tables) -> str:
         lstrip_blocks=True,
     )
     environment.filters.update(num=_number, value=_value, short=_short)
-    shown = list(sections(study, frames))
+    study, shown = frames.study, list(sections(frames))
     everything = [row for section in shown for row in section.rows]
     failures = list(_failures(everything))
     protocol = study.protocol
@@ -85,20 +84,19 @@ def render(study: Study, frames: Tables) -> str:
         statistics=paired,
         metrics=METRICS,
         nothing=NOTHING,
+        marks=MARKS,
     )
 
 
-def figures(study: Study, frames: Tables) -> list[Path]:
+def figures(frames: Tables) -> list[Path]:
     """Write every chart as PNG and SVG into ``report/figures``; return the files.
 
     Not a part of :func:`write`: they take a second each, and most studies never need them.
     """
     from benchmark.report import image_files  # here: the page is drawn without matplotlib
 
-    folder = study.out / "report" / "figures"
-    return [
-        path for section in sections(study, frames) for path in image_files.save(section, folder)
-    ]
+    folder = frames.study.out / "report" / "figures"
+    return [path for section in sections(frames) for path in image_files.save(section, folder)]
 
 
 def _failures(everything: Sequence[Row]) -> Iterator[tuple[Row, str, str, str]]:

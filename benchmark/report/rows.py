@@ -13,12 +13,12 @@ from benchmark.report.charts import Mark
 from benchmark.study import records
 from benchmark.study.folder import CellKey, Study
 from benchmark.study.records import CellRecord, ChoiceRecord, RunRecord, TrialRecord
+from benchmark.study.scores import HEADLINE, HEADLINE_METRIC, Part
 from benchmark.tables.diagnostics import Edge, edges, space_of
-from benchmark.tables.frames import HEADLINE, HEADLINE_METRIC, Tables
+from benchmark.tables.frames import Tables
 from benchmark.tables.results import Cell
 
 Place = tuple[str, str, str]
-Part = tuple[str, str]  # embedding, metric
 
 
 @dataclass(frozen=True)
@@ -112,13 +112,13 @@ class Pair:
     verdict: str
 
 
-def rows(study: Study, frames: Tables) -> dict[Place, list[Row]]:
+def rows(frames: Tables) -> dict[Place, list[Row]]:
     """Return the methods of each dataset, trunk and recipe, best first, unfinished ones last."""
     summary = _grouped(frames.summary)
     found: dict[Place, list[Row]] = {}
     for cell in sorted(frames.cells, key=lambda cell: cell.key.axes):
         at = (cell.key.dataset, cell.key.trunk, cell.key.recipe, cell.key.row)
-        row = _row(study, cell, summary.get(at, []))
+        row = _row(frames.study, cell, summary.get(at, []))
         found.setdefault(at[:3], []).append(row)
     for group in found.values():
         group.sort(key=lambda row: (-row.main.mean if row.main else 1.0, row.name))

@@ -83,9 +83,9 @@ class Section:
         return others.pop() if len(others) == 1 else None
 
 
-def sections(study: Study, frames: Tables) -> Iterator[Section]:
+def sections(frames: Tables) -> Iterator[Section]:
     """Yield a section for each dataset, trunk and recipe."""
-    found = rows(study, frames)
+    study, found = frames.study, rows(frames)
     compared = pairs(frames, {place: _finished(group) for place, group in found.items()})
     names: dict[tuple[str, str], Sequence[str]] = {}
     for number, (place, group) in enumerate(found.items(), 1):

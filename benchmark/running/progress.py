@@ -22,6 +22,7 @@ from rich.text import Text
 from benchmark.study.folder import CellKey
 from benchmark.study.grid import CellPlan
 from benchmark.study.records import ChoiceRecord, JobRecord, RunRecord, TrialRecord
+from benchmark.study.scores import HEADLINE_METRIC, NOTHING, per_cent
 
 
 class Progress:
@@ -105,7 +106,7 @@ class Progress:
         row = self._rows[cell.id]
         row.runs_done += 1
         if run.concatenated:
-            score = run.concatenated["map_at_r"]
+            score = run.concatenated[HEADLINE_METRIC]
             row.tests.append(score)
             outcome = f"test map_at_r {score:.4f} concatenated"
         else:
@@ -202,10 +203,15 @@ class _Row(_Work):
 
     def cells(self) -> tuple[str, str, str, str, str]:
         """Return the columns."""
-        best = f"{100 * self.best:.2f}" if self.best is not None else "–"
-        test = f"{100 * sum(self.tests) / len(self.tests):.2f}" if self.tests else "–"
-        trials = f"{self.trials_done}/{self.trials}" if self.trials else "–"
-        return (self.name, trials, best, f"{self.runs_done}/{self.runs}", test)
+        test = sum(self.tests) / len(self.tests) if self.tests else None
+        trials = f"{self.trials_done}/{self.trials}" if self.trials else NOTHING
+        return (
+            self.name,
+            trials,
+            per_cent(self.best),
+            f"{self.runs_done}/{self.runs}",
+            per_cent(test),
+        )
 
 
 def duration(seconds: float) -> str:

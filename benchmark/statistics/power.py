@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -115,7 +115,7 @@ def chances(
 def seeds_for(known: Pilot, difference: float, rope: float = ROPE) -> list[int | None]:
     """Return the fewest seeds that give each method an 80 % chance, None beyond 300."""
 
-    @lru_cache(maxsize=None)
+    @cache
     def at(seeds: int) -> Floats:
         return chances(known, difference, seeds, rope=rope)
 

@@ -17,7 +17,7 @@ import pkgutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
-from itertools import groupby, product
+from itertools import groupby
 from pathlib import Path
 from typing import Any, Literal
 
@@ -26,19 +26,17 @@ from scipy.special import stdtrit
 
 from benchmark.statistics import paired
 from benchmark.study.records import write_bytes
+from benchmark.study.scores import HEADLINE, NOTHING, PARTS, Part, per_cent
 from benchmark.submissions import read
 from benchmark.submissions.read import Rerun, Row
 from benchmark.submissions.schema import Cell, Run
 from protocols import specs
-from protocols.metrics import METRICS
 from protocols.protocol import Protocol
 
 Outcome = Literal["confirms", "refutes", "undecided"]
 
 FILE = "leaderboard.csv"
 BEGIN, END = "<!-- leaderboard: made by `verify --rebuild` -->", "<!-- end of leaderboard -->"
-EMBEDDINGS = ("separated", "concatenated")
-HEADLINE = ("concatenated", "map_at_r")
 MIN_RERUN = 2  # seeds that somebody else must have run before a row counts as verified
 ROUNDING = 5e-4  # what another machine's rounding may move a run, where seeds do not spread
 COLUMNS = (
@@ -64,7 +62,7 @@ class _Line:
         rules = (c.protocol, -c.protocol_version, c.protocol_hash, c.seeds)
         return (not self.current, *rules, c.dataset, c.trunk, c.recipe)
 
-    def values(self, part: tuple[str, str]) -> list[float]:
+    def values(self, part: Part) -> list[float]:
         """Return a metric at every seed, NaN where the run diverged."""
         return [_score(self.row.runs.get(s), *part) for s in range(self.cell.seeds)]
 
@@ -166,18 +164,17 @@ def _score(run: Run | None, embedding: str, metric: str) -> float:
 def _table(lines: Sequence[_Line]) -> list[dict[str, Any]]:
     """Return a table's rows, best first: every metric of every method against the baseline."""
     found: list[dict[str, Any]] = []
-    for part in product(EMBEDDINGS, METRICS):
+    for part in PARTS:
         found += _compared(lines, part)
     best = {r["method"]: r["mean"] for r in found if (r["embedding"], r["metric"]) == HEADLINE}
     order = {m: n for n, m in enumerate(sorted(best, key=lambda m: (-(best[m] or 0), m)))}
-    parts = list(product(EMBEDDINGS, METRICS))
     return sorted(
         found,
-        key=lambda r: (parts.index((r["embedding"], r["metric"])), order[r["method"]]),
+        key=lambda r: (PARTS.index((r["embedding"], r["metric"])), order[r["method"]]),
     )
 
 
-def _compared(lines: Sequence[_Line], part: tuple[str, str]) -> Iterator[dict[str, Any]]:
+def _compared(lines: Sequence[_Line], part: Part) -> Iterator[dict[str, Any]]:
     """Yield one metric's rows; the family is every method against the protocol's baseline."""
     runs = np.array([line.values(part) for line in lines])
     baseline = lines[0].cell.rules.get("baseline")
@@ -204,7 +201,7 @@ def _compared(lines: Sequence[_Line], part: tuple[str, str]) -> Iterator[dict[st
         yield {**_columns(line, part, values), "baseline": base_row, **compared}
 
 
-def _columns(line: _Line, part: tuple[str, str], values: list[float]) -> dict[str, Any]:
+def _columns(line: _Line, part: Part, values: list[float]) -> dict[str, Any]:
     cell, row, interval = line.cell, line.row, paired.t_interval(values)
     confirmed, refuted = line.reruns("confirms"), line.reruns("refutes")
     names = ("protocol", "protocol_version", "protocol_hash", "dataset", "trunk", "recipe")
@@ -266,12 +263,12 @@ def _markdown_table(rows: Sequence[dict[str, Any]], label: str) -> Iterator[str]
         is_baseline = row["method"] == row["baseline"]
         cells = (
             f"`{row['method']}`{' (baseline)' if is_baseline else ''}{' †' * row['deviates']}",
-            _percent(row["mean"]),
+            per_cent(row["mean"]),
             _range(row["ci_low"], row["ci_high"]),
             f"{row['n']}/{row['runs']}",
             _difference(row),
-            "–" if row.get("p_holm") is None else f"{row['p_holm']:.3f}",
-            row.get("verdict") or "–",
+            NOTHING if row.get("p_holm") is None else f"{row['p_holm']:.3f}",
+            row.get("verdict") or NOTHING,
             row["trials"],
             f"{row['search_s'] + row['run_s']:.0f}",
             _verified(row),
@@ -291,14 +288,10 @@ def _verified(row: dict[str, Any]) -> str:
 
 def _difference(row: dict[str, Any]) -> str:
     if row.get("difference") is None:
-        return "–"
+        return NOTHING
     ends = _range(row["difference_low"], row["difference_high"], sign="+")
-    return f"{_percent(row['difference'], '+')} ({ends})"
+    return f"{per_cent(row['difference'], sign='+')} ({ends})"
 
 
 def _range(low: float | None, high: float | None, sign: str = "") -> str:
-    return "–" if low is None else f"{_percent(low, sign)} to {_percent(high, sign)}"
-
-
-def _percent(value: float | None, sign: str = "") -> str:
-    return "–" if value is None else f"{100 * value:{sign}.2f}"
+    return NOTHING if low is None else f"{per_cent(low, sign=sign)} to {per_cent(high, sign=sign)}"

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import math
 
-from benchmark.statistics.words import NOTHING
-from benchmark.tables.frames import HEADLINE, Tables
+from benchmark.study.scores import HEADLINE, NOTHING
+from benchmark.tables.frames import Tables
 from benchmark.tables.headlines import Headline, Row, place_of, with_half_width
 
 _ENDS = ("", "_ci_low", "_ci_high")

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmark.statistics import across, paired, variance, verdicts
-from benchmark.tables.class_sums import PARTS
-from benchmark.tables.results import Cell, Part, class_difference
+from benchmark.study.scores import PARTS, Part
+from benchmark.tables.results import Cell, class_difference
 from protocols.protocol import Protocol
 
 NO_INTERVAL = f"none (n < {paired.MIN_RUNS})"

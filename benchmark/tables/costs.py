@@ -13,6 +13,7 @@ import pandas as pd
 from rich.table import Table
 
 from benchmark.study.records import RunRecord
+from benchmark.study.scores import NOTHING
 from benchmark.tables.frames import COUNTS
 from benchmark.tables.results import Cell
 
@@ -48,7 +49,7 @@ def render(costs: pd.DataFrame) -> Table:
     if len(costs) > MAX_PRINTED:
         table.caption = f"the first {MAX_PRINTED} of {len(costs)} cells; all are in the file"
     for row in costs.head(MAX_PRINTED).to_dict("records"):
-        cells = (f"{row[name]:,.0f}" if row[name] == row[name] else "–" for name in names)
+        cells = (f"{row[name]:,.0f}" if row[name] == row[name] else NOTHING for name in names)
         table.add_row(str(row["method"]), *cells)
     return table
 

@@ -12,9 +12,9 @@ from rich.console import Console, ConsoleOptions, JustifyMethod, RenderableType,
 from rich.table import Table
 from rich.text import Text
 
-from benchmark.statistics.words import NOTHING
-from benchmark.tables.frames import Tables, to_csv
+from benchmark.study.scores import NOTHING
 from benchmark.tables.beyond import further
+from benchmark.tables.frames import Tables, to_csv
 from benchmark.tables.headlines import Headline, headlines
 from protocols.errors import InvalidInputError, unknown_name
 

@@ -25,7 +25,7 @@ from benchmark.study import records
 from benchmark.study.folder import Study
 from benchmark.study.looks import Looks, look, read_looks
 from benchmark.study.records import RunRecord
-from benchmark.tables.class_sums import PARTS
+from benchmark.study.scores import HEADLINE_METRIC, PARTS
 from benchmark.tables.comparisons import across_rows, ends, pair_rows, variance_rows
 from benchmark.tables.results import Cell, read, value_of
 from protocols.space import Settings
@@ -33,8 +33,6 @@ from protocols.space import Settings
 NAMES = ("summary", "runs", "trials", "pairs")
 SOMETIMES = ("across", "searches", "variance")
 COUNTS = ("parameters_trained", "parameters_deployed", "images_trained", "images_embedded")
-HEADLINE_METRIC = "map_at_r"
-HEADLINE = ("concatenated", HEADLINE_METRIC)  # what a study decides on
 
 # Column to dtype: text or None, float64 or NaN, Int64 or NA.
 _PLACE = {"dataset": "object", "trunk": "object", "recipe": "object"}

@@ -16,8 +16,9 @@ from pandas import NA
 
 from benchmark.statistics.paired import ALPHA, ROPE
 from benchmark.statistics.ranking import Standing, apart, order
-from benchmark.statistics.words import MARKS, NOTHING, is_near_miss, per_cent, spoken
-from benchmark.tables.frames import HEADLINE, Tables, row_names
+from benchmark.statistics.words import is_near_miss, spoken
+from benchmark.study.scores import HEADLINE, MARKS, NOTHING, per_cent
+from benchmark.tables.frames import Tables, row_names
 from protocols.protocol import protocol_line
 
 _DAGGER = "†"
@@ -182,7 +183,7 @@ def _difference(pair: Row | None) -> str:
     """Return a difference, its intervals alone and within the family, and the verdict's mark."""
     if pair is None or not pair.n:
         return NOTHING
-    text = with_half_width(per_cent(pair.mean_difference, sign=True), pair)
+    text = with_half_width(per_cent(pair.mean_difference, sign="+"), pair)
     if not isinstance(pair.verdict, str):
         return text
     if _wider(pair):

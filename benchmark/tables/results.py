@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from benchmark.statistics import bootstrap
 from benchmark.study.folder import CellKey, Study
 from benchmark.study.records import ChoiceRecord, RunRecord, TrialRecord
-from benchmark.tables.class_sums import PARTS, ClassSums, class_sums
+from benchmark.study.scores import PARTS, Part
+from benchmark.tables.class_sums import ClassSums, class_sums
 
-Part = tuple[str, str]  # embedding, metric
 Floats = NDArray[np.float64]
 
 

@@ -432,7 +432,7 @@ def test_queries_outside_their_folder_are_not_read(tmp_path, path):
     (tmp_path / "secret.npz").write_bytes(b"secret")
     digest = hashlib.sha256(b"secret").hexdigest()
     run = add_run(study, study.cells[0], 0, 0.4, queries={"path": path, "sha256": digest})
-    assert "not in the output folder" in str(queries.read_queries(study.out, run))
+    assert "not in the output folder" in str(queries.queries_of(study.out, run))
 
 
 def test_the_same_records_give_the_same_bytes(tmp_path):

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmark.study.folder import CellKey, Study, load
+from benchmark.study.folder import CellKey, Study, load_study
 from benchmark.study.records import (
     CellRecord,
     ChoiceRecord,
@@ -123,7 +123,7 @@ protocols = st.builds(
 def test_any_protocol_is_read_as_it_was_written(tmp_path_factory, protocol) -> None:
     out = tmp_path_factory.mktemp("study")
     Study(out, protocol, (CELL,)).save()
-    found = load(out)
+    found = load_study(out)
     assert found is not None
     assert found.protocol == protocol
     assert found.protocol.hash() == protocol.hash()
@@ -148,4 +148,4 @@ def test_a_damaged_study_file_is_one_clear_line_or_the_same_study(tmp_path_facto
     cut = data.draw(st.integers(0, len(content) - 3))
     (out / "study.json").write_bytes(content[:cut])
     with pytest.raises(StoreError, match="Delete that one file"):
-        load(out)
+        load_study(out)

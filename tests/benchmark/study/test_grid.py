@@ -9,7 +9,7 @@ import pytest
 from benchmark.cli import make_parser
 from benchmark.running.setup import further_searches, read_protocol
 from benchmark.study import records
-from benchmark.study.folder import CellKey, Study, load
+from benchmark.study.folder import CellKey, Study, load_study
 from benchmark.study.grid import (
     Axes,
     further_search,
@@ -125,10 +125,10 @@ def test_progress_counts_folds_of_unfinished_units(study):
 
 
 def test_a_study_is_read_back_as_it_was_saved(study):
-    assert load(study.out) == study
+    assert load_study(study.out) == study
     (study.out / "study.json").write_text("{")
     with pytest.raises(StoreError, match="records beside it are kept"):
-        load(study.out)
+        load_study(study.out)
 
 
 def test_more_seeds_are_kept_and_fewer_do_not_take_away(study):
