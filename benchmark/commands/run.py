@@ -20,6 +20,7 @@ from benchmark.running.setup import Setup, set_up, with_device
 from benchmark.study import grid
 from benchmark.study.folder import CellKey, Study
 from benchmark.study.grid import CellPlan
+from benchmark.study.looks import plan_seeds
 from benchmark.study.scores import NOTHING
 from protocols.protocol import protocol_line
 from protocols.space import Settings, Space
@@ -91,6 +92,7 @@ def work(console: Console, setup: Setup, plans: list[CellPlan], tracker: Tracker
         seconds = expected_seconds(setup, plans, engine)
         show_plan(console, replace(setup, workers=engine.capacity), plans, seconds)
         study.save()
+        plan_seeds(study)
         grid.save_cells(study, setup.cells)
         log = study.out / "log.txt"
         with Progress(console, plans, log, engine.capacity, seconds) as progress:
@@ -258,9 +260,9 @@ def total_seconds(plans: list[CellPlan], seconds: dict[str, float]) -> float:
 def write_outputs(study: Study) -> list[Path]:
     """Write tables and report; return their files."""
     from benchmark.report import page
-    from benchmark.tables.frames import make_tables, write_tables
+    from benchmark.tables.frames import looked_at, make_tables, write_tables
 
-    frames, folder = make_tables(study), study.out / "tables"
+    frames, folder = looked_at(make_tables(study)), study.out / "tables"
     write_tables(frames, folder)
     return [*(folder / f"{name}.csv" for name in frames.names), page.write(frames)]
 

@@ -18,8 +18,8 @@ from benchmark.statistics import paired
 from benchmark.study import records
 from benchmark.study.scores import MARKS, NOTHING
 from benchmark.tables import diagnostics
+from benchmark.tables.beyond import further
 from benchmark.tables.frames import Tables
-from benchmark.tables.headlines import further
 from protocols.metrics import METRICS
 from protocols.protocol import protocol_line
 
@@ -74,6 +74,7 @@ def render(frames: Tables) -> str:
         further=further(frames),
         diagrams=list(diagrams(frames)),
         answers=list(answers(shown)),
+        looks=frames.looks.sentence(),
         max_answers=MAX_ANSWERS,
         min_trials=diagnostics.MIN_TRIALS,
         min_ranked=diagnostics.MIN_RANKED,

@@ -82,7 +82,8 @@ def unequal(spread_a: Floats, spread_b: Floats, own: Floats, *, one_opponent: bo
         return np.asarray(np.abs(gaps) > math.log(UNEQUAL_TYPICAL))
     typical = np.abs(_median(gaps))
     family = (typical > math.log(UNEQUAL_TYPICAL)) | (np.abs(own) > math.log(UNEQUAL_OWN))
-    return np.asarray((np.abs(gaps) > math.log(UNEQUAL)) | (family[..., None] & ~np.isnan(gaps)))
+    known = ~np.isnan(gaps)
+    return np.asarray((np.abs(gaps) > math.log(UNEQUAL)) | (known & np.expand_dims(family, -1)))
 
 
 def own_spread(runs: Floats) -> Floats:
@@ -129,6 +130,6 @@ def _log(spread: Floats) -> Floats:
 
 def _median(values: Floats) -> Floats:
     """Return the median along the last axis of what is known, NaN where nothing is."""
-    known = (~np.isnan(values)).any(axis=-1, keepdims=True)
-    found = np.nanmedian(np.where(known, values, 0.0), axis=-1)
-    return np.asarray(np.where(known[..., 0], found, np.nan))
+    nothing = np.isnan(values).all(axis=-1)
+    found = np.nanmedian(np.where(np.expand_dims(nothing, -1), 0.0, values), axis=-1)
+    return np.asarray(np.where(nothing, np.nan, found))

@@ -285,15 +285,16 @@ def _p_one_sided(t: Floats, n: Ints, marked: Bools) -> Floats:
 
 
 def _or_skewed(student: Floats, t: Floats, n: Ints, marked: Bools) -> Floats:
+    found = student.copy()
     if marked.any():
-        student[marked] = np.maximum(student[marked], skewed.p_skewed(t[marked], n[marked]))
-    return student
+        found[marked] = np.maximum(student[marked], skewed.p_skewed(t[marked], n[marked]))
+    return found
 
 
 def _factor(n: Ints, marked: Bools, family: int) -> Floats:
     """Return how many standard errors the family's interval reaches to either side."""
     part = ALPHA / max(family, 1)
-    found = np.asarray(stdtrit(np.maximum(n - 1, 1), 1 - part / 2))
+    found = np.asarray(stdtrit(np.maximum(n - 1, 1), 1 - part / 2), np.float64)
     for size in np.unique(n[marked]).tolist():
         at = marked & (n == size)
         found[at] = np.maximum(found[at], skewed.skewed_quantile(size, 1 - part))
