@@ -37,6 +37,7 @@ class Section:
 
     Attributes:
         number: from 1.
+        selection_metric: what decided epochs and trials.
         rows: its methods, best first.
         axis, pair_axis: of the interval charts.
         pairs: declared comparisons.
@@ -49,6 +50,7 @@ class Section:
 
     number: int
     place: Place
+    selection_metric: str
     rows: Sequence[Row]
     axis: Axis
     pairs: Sequence[Pair]
@@ -133,6 +135,7 @@ def _section(
     return Section(
         number=number,
         place=(group[0].key.dataset, group[0].key.trunk, group[0].key.recipe),
+        selection_metric=study.protocol.selection_metric,
         rows=group,
         axis=focused(*_sides(group, [row.mark for row in group])),
         pairs=compared,

@@ -153,8 +153,14 @@ _TEX = str.maketrans(
         "~": r"\textasciitilde{}",
         "^": r"\textasciicircum{}",
         **{character: f"\\{character}" for character in "&%$#_{}"},
-        **{"±": r"$\pm$", "·": r"$\cdot$", NOTHING: "--", "<": "$<$", ">": "$>$"},
-        **{"▲": r"$\uparrow$", "▼": r"$\downarrow$", "†": r"$\dag$"},
+        "±": r"$\pm$",
+        "·": r"$\cdot$",
+        NOTHING: "--",
+        "<": "$<$",
+        ">": "$>$",
+        "▲": r"$\uparrow$",
+        "▼": r"$\downarrow$",
+        "†": r"$\dag$",
     }
 )
 _FORMATS: dict[str, Callable[[Tables], dict[str, bytes]]] = {

@@ -19,7 +19,9 @@ def exact(sd, family, methods=1):
     """A pilot so large that nothing is left open: each run's own sd is ``sd`` / sqrt(2)."""
     many = 100_000
     own, ones = many * sd**2 / 2, np.ones(methods)
-    return power.Pilot(family, (many * ones).astype(int), own, many, 0 * ones, own * ones, own * ones)
+    return power.Pilot(
+        family, (many * ones).astype(int), own, many, 0 * ones, own * ones, own * ones
+    )
 
 
 @pytest.mark.parametrize(("seeds", "family"), [(6, 1), (10, 1), (10, 14)])
