@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from benchmark.study.machines import KIND, parted
+from benchmark.study.records import RunRecord, TrialRecord
 from benchmark.tables.results import Cell
 
 # What can move a number between two records of the same code and data.
@@ -36,8 +37,9 @@ def _note(cells: Sequence[Cell]) -> str:
     """
     met: dict[str, dict[str, dict[str, None]]] = {name: {} for name in SAID}
     for cell in cells:
-        for record in (*cell.trials, *cell.runs):
-            environment = record.measured.get("environment")
+        records: list[TrialRecord | RunRecord] = [*cell.trials, *cell.runs]
+        for record in records:
+            environment = record.measured.get("environment", {})
             for name in SAID if environment else ():
                 for value in parted(environment, name):
                     met[name].setdefault(value, {})[cell.key.row] = None
