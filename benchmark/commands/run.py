@@ -49,7 +49,7 @@ def run(args: argparse.Namespace) -> int:
         tracker = open_tracker(console, study, plans)
         if any(item.state != "done" for item in plans):
             ready = make_ready(asked)
-            check_trunks(asked, ready, plans)
+            check_jobs(asked, ready, plans)
             work(console, asked, ready, plans, tracker)
         else:
             console.print(f"nothing left to do in {study.out}", highlight=False)
@@ -73,11 +73,12 @@ def plan(args: argparse.Namespace) -> int:
         console.print("nothing left to do")
         return DONE
     ready = make_ready(asked)
-    check_trunks(asked, ready, plans)
+    check_jobs(asked, ready, plans)
     few = None if ready.workers is None else min(2, ready.workers)  # that many measure the time
     with engine_for(asked, replace(ready, workers=few)) as engine:
         seconds = expected_seconds(asked, ready, plans, engine)
         show_cells(console, asked.study, plans)
+        show_phases(console, asked, plans)
         show_expected(console, plans, seconds, ready.workers or engine.capacity, ready.device)
     return DONE
 
@@ -95,13 +96,23 @@ def work(
 
         seconds = expected_seconds(asked, ready, plans, engine)
         show_cells(console, study, plans)
+        show_phases(console, asked, plans)
         show_expected(console, plans, seconds, engine.capacity, ready.device)
         study.save()
         grid.save_cells(study, asked.cells)
         log, make_job = study.out / "log.txt", job_maker(asked, ready)
-        with Progress(console, plans, log, engine.capacity, seconds) as progress:
+        metric = study.protocol.selection_metric
+        with Progress(console, plans, log, engine.capacity, seconds, metric) as progress:
             coordinator = Coordinator(study, make_job, space_of(asked), tracker, progress)
             flows.run(coordinator.flows(asked.keys), engine)
+
+
+def check_jobs(asked: Asked, ready: Ready, plans: list[CellPlan]) -> None:
+    """Raise InvalidInputError before anything starts where jobs could only fail or say nothing."""
+    from benchmark.running.phases import timetables
+
+    timetables(asked, plans)
+    check_trunks(asked, ready, plans)
 
 
 def check_trunks(asked: Asked, ready: Ready, plans: list[CellPlan]) -> None:
@@ -268,6 +279,28 @@ def show_expected(
     expected = f"time of {unknown[0]} unknown" if unknown else f"at most {duration(wall)}"
     how = f"{workers} at once on {device}"
     console.print(f"{jobs} jobs left, {how}: {expected}", highlight=False)
+
+
+def show_phases(console: Console, asked: Asked, plans: list[CellPlan]) -> None:
+    """Print when phases begin and how early a training can end, of cells that have phases."""
+    from benchmark.running.phases import timetables
+
+    table = Table(title="Phases: patience counts from the last one on", title_justify="left")
+    for column in ("Method", "Dataset", "Recipe", "Phase"):
+        table.add_column(column, overflow="fold")
+    for column in ("Begins at step", "Earliest stop", "Budget"):
+        table.add_column(column, justify="right")
+    for cell, times in timetables(asked, plans):
+        ends = (_span(times.earliest_stop), f"{times.steps:,}")
+        for name, steps in times.begins.items() if not cell.repeat else ():
+            table.add_row(cell.row, cell.dataset, cell.recipe, name, _span(steps), *ends)
+    if table.rows:
+        console.print(table)
+
+
+def _span(steps: tuple[int, int]) -> str:
+    """Return a step, or the lowest and highest where settings decide."""
+    return " to ".join(f"{step:,}" for step in dict.fromkeys(steps))
 
 
 def total_seconds(plans: list[CellPlan], seconds: dict[str, float]) -> float:

@@ -29,8 +29,10 @@ class CellKey:
     ``dataset`` is the title that tables show, see :mod:`benchmark.study.datasets`.
     ``row`` is the name its table row carries (``pretrained`` for the untouched trunk where it
     has weights); ``trains`` is False for such a reference row, ``searched`` for a method
-    without hyperparameters. ``repeat`` is 0 but for another search of the same cell
-    (``--search-repeats``), which has an id, seeds, a choice and runs of its own.
+    without hyperparameters. ``trials`` is how many its search makes: the protocol's number, or
+    fewer where its space has fewer settings; None in folders of earlier versions. ``repeat`` is
+    0 but for another search of the same cell (``--search-repeats``), which has an id, seeds, a
+    choice and runs of its own.
     """
 
     id: str
@@ -42,6 +44,7 @@ class CellKey:
     trains: bool = True
     searched: bool = True
     repeat: int = 0
+    trials: int | None = None
 
     @cached_property
     def path(self) -> str:
@@ -75,6 +78,12 @@ class Study:
     def all_cells(self) -> tuple[CellKey, ...]:
         """Return the cells and their further searches: all that has records."""
         return (*self.cells, *self.repeats)
+
+    def trials_asked(self, cell: CellKey) -> int:
+        """Return how many trials the cell's search makes."""
+        if not cell.searched:
+            return 0
+        return self.protocol.search.trials if cell.trials is None else cell.trials
 
     def searches(self, cell: CellKey) -> list[CellKey]:
         """Return the cell and its further searches, in order."""

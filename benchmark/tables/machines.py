@@ -37,8 +37,8 @@ def _note(cells: Sequence[Cell]) -> str:
     """
     met: dict[str, dict[str, dict[str, None]]] = {name: {} for name in SAID}
     for cell in cells:
-        records: list[TrialRecord | RunRecord] = [*cell.trials, *cell.runs]
-        for record in records:
+        made: list[TrialRecord | RunRecord] = [*cell.trials, *cell.runs]
+        for record in made:
             environment = record.measured.get("environment", {})
             for name in SAID if environment else ():
                 for value in parted(environment, name):
