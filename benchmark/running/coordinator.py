@@ -12,7 +12,7 @@ from statistics import fmean
 from typing import Any
 
 from benchmark.mirror.tracking import Tracker
-from benchmark.running.flows import Flow, Task, Retry
+from benchmark.running.flows import Flow, Retry, Task
 from benchmark.running.progress import Progress
 from benchmark.study import environment, records, selection
 from benchmark.study.folder import CellKey, Study

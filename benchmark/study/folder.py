@@ -27,8 +27,9 @@ class CellKey:
     ``row`` is the name its table row carries (``pretrained`` for the untouched trunk where it
     has weights); ``trains`` is False for such a reference row, ``searched`` for a method
     without hyperparameters. ``trials`` is how many its search makes: the protocol's number, or
-    fewer where its space has fewer settings; None in folders of earlier versions. ``repeat`` is 0 but for another search of the same cell
-    (``--search-repeats``), which has an id, seeds, a choice and runs of its own.
+    fewer where its space has fewer settings; None in folders of earlier versions. ``repeat`` is
+    0 but for another search of the same cell (``--search-repeats``), which has an id, seeds, a
+    choice and runs of its own.
     """
 
     id: str
