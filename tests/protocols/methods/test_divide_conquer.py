@@ -23,7 +23,7 @@ from protocols.methods._margin import (
     triplets,
 )
 from protocols.methods.divide_conquer import DivideConquer, members, some
-from protocols.space import declared
+from protocols.space import declared, defaults
 
 OLD = np.array([0, 0, 1, 1, 2, 2])
 
@@ -410,3 +410,14 @@ def test_one_batch_without_a_learner_sees_the_whole():
         seeded(1)
         values.append(method.losses(views, batch)["loss"].item())
     assert values[0] == values[1]
+
+
+# Published settings.
+
+
+def test_divide_and_conquer_starts_from_its_published_settings():
+    assert defaults(DivideConquer.space("sop"))["learners"] == 8
+    assert defaults(DivideConquer.space("inshop"))["finetune"] == 0.95
+    first = defaults(DivideConquer.space("cub200"))
+    assert (first["learners"], first["finetune"], first["every"]) == (4, 0.3, 2)
+    assert (first["boundary"], first["margin"]) == (1.2, 0.2)
