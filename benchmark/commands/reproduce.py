@@ -13,6 +13,7 @@ from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 
+from benchmark.commands.proposal import continuing_command
 from benchmark.exit_codes import DONE
 from benchmark.study.folder import Study, load_study
 from benchmark.tables.frames import make_tables
@@ -95,12 +96,8 @@ def show_results(console: Console, dataset: str, out: Path) -> None:
         console.print(protocol_line(study.protocol), highlight=False)
     missing = sorted({row.method for row in rows if row.method and row.ours is None})
     if missing:
-        console.print(
-            f"missing: python -m benchmark run --protocol reality-check --datasets {dataset} "
-            f"--methods {','.join(missing)} --out {out}",
-            soft_wrap=True,
-            highlight=False,
-        )
+        command = continuing_command(study, out, datasets=(dataset,), methods=missing)
+        console.print(f"missing: {command}", soft_wrap=True, highlight=False, markup=False)
 
 
 def compare(dataset: str, study: Study | None) -> list[Compared]:
@@ -138,12 +135,21 @@ def show_settings(console: Console, dataset: str, out: Path) -> None:
         settings = (f"{k} {v:.4g}" for k, v in paper.best(name, dataset).items())
         table.add_row(name, ", ".join(settings))
     console.print(table, highlight=False)
-    console.print(
-        f"run them: python -m benchmark run --protocol reality-check --params published "
-        f"--datasets {dataset} --methods {','.join(known)} --out {out}",
-        soft_wrap=True,
-        highlight=False,
+    command = continuing_command(
+        None,
+        _folder_of_its_own(out),
+        params=("published",),
+        datasets=(dataset,),
+        methods=known,
     )
+    console.print(f"run them: {command}", soft_wrap=True, highlight=False, markup=False)
+
+
+def _folder_of_its_own(out: Path) -> Path:
+    """Return ``out`` unless it holds a study that searched: the two cannot share a folder."""
+    study = load_study(out)
+    searched = study is not None and study.protocol.params != "published"
+    return out.with_name(f"{out.name}-published") if searched else out
 
 
 def show_published(console: Console, methods: Sequence[str], dataset: str | None) -> None:

@@ -36,6 +36,7 @@ class Section:
 
     Attributes:
         number: from 1.
+        selection_metric: what decided epochs and trials.
         rows: its methods, best first.
         axis, pair_axis: of the interval charts.
         pairs: declared comparisons.
@@ -48,6 +49,7 @@ class Section:
 
     number: int
     place: Place
+    selection_metric: str
     rows: Sequence[Row]
     axis: Axis
     pairs: Sequence[Pair]
@@ -123,6 +125,7 @@ def _section(
     return Section(
         number=number,
         place=(group[0].key.dataset, group[0].key.trunk, group[0].key.recipe),
+        selection_metric=study.protocol.selection_metric,
         rows=group,
         axis=focused(*_sides(group, [row.mark for row in group])),
         pairs=compared,

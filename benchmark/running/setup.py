@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from importlib.util import find_spec
 
 from benchmark.engines.machine import cuda_devices, default_workers, pick_device
@@ -21,45 +21,49 @@ from protocols.weights import parse as parse_weights
 
 
 @dataclass(frozen=True)
-class Place:
-    """Where jobs run, as asked for.
+class Asked:
+    """What a command asks for: its names turned into objects and checked.
 
     Attributes:
-        engine: ``local`` or ``ray``.
-        address: of the Ray cluster; None looks on this machine.
-        gpus_per_job: share of a GPU under Ray.
-        deterministic: whether an operation that may differ between two runs is an error.
-        devices: the CUDA devices of this machine that local workers share out.
+        options: the command as it was parsed.
+        study: the output folder, with what was in it and the cells asked for.
+        cells: what was asked for, with the reference row and further searches.
+        registry: the known names, plugins included.
+        recipes: by name.
+        sources: datasets, by name.
+        weights: of the trunks.
     """
 
-    engine: str = "local"
-    address: str | None = None
-    gpus_per_job: float = 1.0
-    deterministic: bool = False
-    devices: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Setup:
-    """A command's names, turned into objects and checked.
-
-    ``device`` may still be ``auto`` and ``workers`` 0; see :func:`with_device`. Under Ray
-    ``workers`` stays 0 where no limit was asked for: the cluster says how many there are.
-    """
-
+    options: argparse.Namespace
     study: Study
-    asked: list[CellKey]
     cells: list[tuple[CellKey, CellRecord]]
     registry: Registry
     recipes: dict[str, Recipe]
     sources: dict[str, DataSource]
-    device: str
     weights: Weights
-    workers: int
-    place: Place
+
+    @property
+    def keys(self) -> list[CellKey]:
+        """Return the keys of the cells that were asked for."""
+        return [key for key, _ in self.cells]
 
 
-def set_up(args: argparse.Namespace) -> Setup:
+@dataclass(frozen=True)
+class Ready:
+    """What is ready to run jobs.
+
+    Attributes:
+        device: what every job calls its device: ``cpu`` or ``cuda``.
+        workers: jobs at once; None under Ray where no limit was asked for: as many as fit.
+        devices: the CUDA devices of this machine that local workers share out.
+    """
+
+    device: str
+    workers: int | None
+    devices: tuple[str, ...] = ()
+
+
+def set_up(args: argparse.Namespace) -> Asked:
     """Turn names into objects; raise on the first that is wrong, before anything is written."""
     registry = Registry(tuple(args.plugin))
     protocol = read_protocol(args, registry)
@@ -76,15 +80,14 @@ def set_up(args: argparse.Namespace) -> Setup:
     found = grid.make_cells(axes, protocol, registry, args.root, weights)
     cells = [(grid.key_of(record, protocol, registry, known), record) for record in found]
     cells += further_searches(cells, protocol, args.search_repeats)
-    keys = [key for key, _ in cells]
-    study = (known or Study(args.out, protocol)).extend(keys, protocol.seeds)
+    study = (known or Study(args.out, protocol)).extend([key for key, _ in cells], protocol.seeds)
     if args.engine == "ray" and find_spec("ray") is None:
         raise InvalidInputError("engine 'ray' is not installed: pip install 'ray[default]'")
     if args.device != "auto" and args.engine == "local":
         pick_device(args.device)
-    return Setup(
+    return Asked(
+        options=args,
         study=study,
-        asked=keys,
         cells=cells,
         registry=registry,
         recipes={name: registry.load("recipe", name) for name in axes.recipes},
@@ -94,30 +97,26 @@ def set_up(args: argparse.Namespace) -> Setup:
             )
             for record in found
         },
-        device=args.device,
         weights=weights,
-        workers=args.jobs or 0,
-        place=Place(args.engine, args.address, args.gpus_per_job, args.deterministic),
     )
 
 
-def with_device(setup: Setup) -> Setup:
-    """Return the setup with ``auto`` settled and the number of workers known.
+def make_ready(asked: Asked) -> Ready:
+    """Return the device that ``auto`` means here and the number of workers.
 
     Only for a study with work left: looking for devices imports torch, or joins a cluster.
     """
-    protocol = setup.study.protocol
-    if setup.place.engine == "ray":
-        from benchmark.engines import ray_cluster  # found installed by set_up
+    options, protocol = asked.options, asked.study.protocol
+    if options.engine == "ray":
+        from benchmark.engines import ray_cluster  # set_up has seen that it is installed
 
-        ray_cluster.connect(setup.place.address, protocol.threads_per_job)
-        return replace(setup, device=ray_cluster.pick_device(setup.device))
-    device = pick_device(setup.device)
+        ray_cluster.connect(options.address, protocol.threads_per_job)
+        return Ready(ray_cluster.pick_device(options.device), options.jobs)
+    device = pick_device(options.device)
     devices = cuda_devices(device)
-    workers = setup.workers or default_workers(devices, protocol)
+    workers = options.jobs or default_workers(devices, protocol)
     # A worker sees its own device alone, so all jobs call it by the same name.
-    place = replace(setup.place, devices=devices)
-    return replace(setup, device=device.partition(":")[0], workers=workers, place=place)
+    return Ready(device.partition(":")[0], workers, devices)
 
 
 def read_protocol(args: argparse.Namespace, registry: Registry) -> Protocol:

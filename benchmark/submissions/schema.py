@@ -19,7 +19,6 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from protocols.errors import InvalidInputError
 from protocols.protocol import digest
-from protocols.space import Space, rebuilt
 
 SCHEMA = 1
 
@@ -231,15 +230,6 @@ def place_of(protocol: str, dataset: str, folder: str) -> str:
     _check("protocol", protocol, _NAME)
     _check("dataset", dataset, _NAME)
     return f"{protocol}/{dataset}/{folder}"
-
-
-def space_from(bounds: Mapping[str, RealBounds | IntegerBounds | Options]) -> Space:
-    """Return the search space that ``bounds`` describe.
-
-    Raises:
-        InvalidInputError: bounds that hold nothing, or a default outside them.
-    """
-    return rebuilt({name: given.model_dump() for name, given in bounds.items()})
 
 
 def cell_id(identity: Mapping[str, Any]) -> str:

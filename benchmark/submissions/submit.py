@@ -252,9 +252,21 @@ def _trial(trial: TrialRecord, seconds: float) -> dict[str, Any]:
 def _run(run: RunRecord) -> dict[str, Any]:
     """Return a run's fields; words for people and where files lay stay behind."""
     names = (
-        *("cell", "id", "seed", "status", "reason", "settings", "folds", "separated"),
-        *("concatenated", "validation", "best_steps", "excluded", "embeddings_sha256"),
-        *("embeddings_shape", "counts"),
+        "cell",
+        "id",
+        "seed",
+        "status",
+        "reason",
+        "settings",
+        "folds",
+        "separated",
+        "concatenated",
+        "validation",
+        "best_steps",
+        "excluded",
+        "embeddings_sha256",
+        "embeddings_shape",
+        "counts",
     )
     measured = run.measured
     made_with = measured.get("environment", {})

@@ -152,8 +152,13 @@ _TEX = str.maketrans(
         "~": r"\textasciitilde{}",
         "^": r"\textasciicircum{}",
         **{character: f"\\{character}" for character in "&%$#_{}"},
-        **{"±": r"$\pm$", "·": r"$\cdot$", NOTHING: "--", "<": "$<$", ">": "$>$"},
-        **{"▲": r"$\uparrow$", "▼": r"$\downarrow$"},
+        "±": r"$\pm$",
+        "·": r"$\cdot$",
+        NOTHING: "--",
+        "<": "$<$",
+        ">": "$>$",
+        "▲": r"$\uparrow$",
+        "▼": r"$\downarrow$",
     }
 )
 _FORMATS: dict[str, Callable[[Tables], dict[str, bytes]]] = {

@@ -26,6 +26,7 @@ from benchmark.study.folder import Study
 from benchmark.study.records import RunRecord
 from benchmark.study.scores import HEADLINE_METRIC, PARTS
 from benchmark.tables.comparisons import across_rows, ends, pair_rows, variance_rows
+from benchmark.tables.diagnostics import phases_reached
 from benchmark.tables.results import Cell, read, value_of
 from protocols.space import Settings
 
@@ -37,49 +38,85 @@ COUNTS = ("parameters_trained", "parameters_deployed", "images_trained", "images
 _PLACE = {"dataset": "object", "trunk": "object", "recipe": "object"}
 _CELL = {**_PLACE, "method": "object"}
 _TEST = {
-    **{"test_classes": "Int64", "test_ci_low": "float64", "test_ci_high": "float64"},
+    "test_classes": "Int64",
+    "test_ci_low": "float64",
+    "test_ci_high": "float64",
     "test_ci_kind": "object",
 }
 _SUMMARY = {
-    **{"protocol": "object", "protocol_version": "Int64", "protocol_hash": "object"},
+    "protocol": "object",
+    "protocol_version": "Int64",
+    "protocol_hash": "object",
     **_CELL,
-    **{"embedding": "object", "metric": "object", "n": "Int64"},
+    "embedding": "object",
+    "metric": "object",
+    "n": "Int64",
     **dict.fromkeys(("mean", "sd", "ci_low", "ci_high"), "float64"),
-    **{"ci_kind": "object", "trials": "Int64", "failed_runs": "Int64"},
+    "ci_kind": "object",
+    "trials": "Int64",
+    "failed_runs": "Int64",
     **_TEST,
 }
 _RUN = {
-    **{"seed": "Int64", "status": "object", "reason": "object"},
+    "seed": "Int64",
+    "status": "object",
+    "reason": "object",
     **{f"{embedding}_{metric}": "float64" for embedding, metric in PARTS},
-    **{f"validation_{HEADLINE_METRIC}": "float64", "settings": "object", "excluded": "Int64"},
-    **{"embeddings_sha256": "object", **dict.fromkeys(COUNTS, "Int64")},
+    f"validation_{HEADLINE_METRIC}": "float64",
+    "settings": "object",
+    "excluded": "Int64",
+    "embeddings_sha256": "object",
+    **dict.fromkeys(COUNTS, "Int64"),
+    "phases": "object",
 }
 _RUNS = {**_CELL, **_RUN}
 _ORACLE = {f"oracle_{HEADLINE_METRIC}": "float64"}  # a column of its own, when asked for
 _TRIALS = {
     **_CELL,
-    **{"number": "Int64", "status": "object", "reason": "object", "value": "float64"},
+    "number": "Int64",
+    "status": "object",
+    "reason": "object",
+    "value": "float64",
 }
 _PAIRS = {
     **_PLACE,
-    **{"embedding": "object", "metric": "object", "method_a": "object", "method_b": "object"},
-    **{"family": "object", "n": "Int64"},
+    "embedding": "object",
+    "metric": "object",
+    "method_a": "object",
+    "method_b": "object",
+    "family": "object",
+    "n": "Int64",
     **dict.fromkeys(("mean_difference", "ci_low", "ci_high"), "float64"),
-    **{"ci_kind": "object", "p_sign_flip": "float64", "p_holm": "float64", "p_note": "object"},
-    **{"probability_a_better": "float64", "effect_sd": "float64", "verdict": "object"},
+    "ci_kind": "object",
+    "p_sign_flip": "float64",
+    "p_holm": "float64",
+    "p_note": "object",
+    "probability_a_better": "float64",
+    "effect_sd": "float64",
+    "verdict": "object",
     **_TEST,
 }
 _ESTIMATES = ("mean", "gain", "gain_iqm", "rank")
 _ACROSS = {
-    **{"trunk": "object", "recipe": "object", "embedding": "object", "metric": "object"},
-    **{"method": "object", "datasets": "Int64", "runs": "Int64"},
+    "trunk": "object",
+    "recipe": "object",
+    "embedding": "object",
+    "metric": "object",
+    "method": "object",
+    "datasets": "Int64",
+    "runs": "Int64",
     **{f"{e}{end}": "float64" for e in _ESTIMATES for end in ("", "_ci_low", "_ci_high")},
-    **{"ci_kind": "object", "cliques": "object", "note": "object"},
+    "ci_kind": "object",
+    "cliques": "object",
+    "note": "object",
 }
 _SEARCHES = {**_CELL, "search": "Int64", **_RUN}
 _VARIANCE = {
     **_CELL,
-    **{"embedding": "object", "metric": "object", "searches": "Int64", "runs": "Int64"},
+    "embedding": "object",
+    "metric": "object",
+    "searches": "Int64",
+    "runs": "Int64",
     **dict.fromkeys(("mean", "ci_low", "ci_high"), "float64"),
     "ci_kind": "object",
     **dict.fromkeys(("sd_search", "sd_seed", "share_search"), "float64"),
@@ -192,8 +229,11 @@ def _summary_rows(study: Study, cells: Sequence[Cell]) -> Iterator[dict[str, Any
             yield {
                 **name,
                 **cell.columns,
-                **{"embedding": embedding, "metric": metric},
-                **{"n": interval.n, "mean": interval.mean, "sd": interval.sd},
+                "embedding": embedding,
+                "metric": metric,
+                "n": interval.n,
+                "mean": interval.mean,
+                "sd": interval.sd,
                 **ends(interval),
                 **effort,
                 **cell.class_interval.columns((embedding, metric)),
@@ -219,6 +259,7 @@ def _run_columns(run: RunRecord) -> dict[str, Any]:
         "excluded": run.excluded,
         "embeddings_sha256": run.embeddings_sha256,
         **{name: run.counts.get(name) for name in COUNTS},
+        "phases": phases_reached(run) or None,
         f"oracle_{HEADLINE_METRIC}": value_of(run, "oracle", HEADLINE_METRIC),
     }
 
@@ -242,7 +283,9 @@ def _trial_rows(cells: Sequence[Cell]) -> Iterator[dict[str, Any]]:
         for trial in cell.trials:
             yield {
                 **cell.columns,
-                **{"number": trial.number, "status": trial.status, "reason": trial.reason},
+                "number": trial.number,
+                "status": trial.status,
+                "reason": trial.reason,
                 "value": trial.value,
                 **{f"fold_{k}": value for k, value in enumerate(trial.folds)},
                 "chosen": trial.number == chosen,

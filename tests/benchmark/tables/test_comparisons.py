@@ -1,4 +1,4 @@
-"""Tables beyond one dataset, one search and one test set: from hand-made studies."""
+"""Comparisons beyond one dataset, one search and one set of test classes; studies made by hand."""
 
 import hashlib
 import io
