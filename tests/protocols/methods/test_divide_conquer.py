@@ -15,8 +15,6 @@ from protocols.methods.divide_conquer import DivideConquer, members, some
 from protocols.space import defaults
 from tests.protocols.methods.loops import seeded
 
-OLD = np.array([0, 0, 1, 1, 2, 2])
-
 
 def step(method, epoch, group=1):
     features = toy_features().requires_grad_()
