@@ -12,7 +12,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from benchmark.machine import pick_device
+from benchmark.engines.machine import pick_device
 from protocols import discovery
 from tests.archives import sop
 from tests.measure_main_job import ROOT, command, timed
@@ -32,9 +32,25 @@ def main() -> None:
     steps = {
         "prepare": ["data", "prepare", "sop", "--root", str(root), "--archive", str(archive)],
         "run": [
-            *("run", "--plugin", plugin, "--protocol", "paper_shaped", "--datasets", "sop"),
-            *("--trunks", "tiny", "--methods", "contrastive", "--trials", "1", "--root", str(root)),
-            *("--out", str(folder / "runs"), "--device", pick_device("auto")),
+            "run",
+            "--plugin",
+            plugin,
+            "--protocol",
+            "paper_shaped",
+            "--datasets",
+            "sop",
+            "--trunks",
+            "tiny",
+            "--methods",
+            "contrastive",
+            "--trials",
+            "1",
+            "--root",
+            str(root),
+            "--out",
+            str(folder / "runs"),
+            "--device",
+            pick_device("auto"),
         ],
     }
     for name, words in steps.items():

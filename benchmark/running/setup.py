@@ -1,0 +1,174 @@
+"""A command's names, turned into objects and checked before anything is written."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import dataclass
+from importlib.util import find_spec
+
+from benchmark.engines.machine import cuda_devices, default_workers, pick_device
+from benchmark.study import grid
+from benchmark.study.folder import CellKey, Study, load_study
+from benchmark.study.grid import Axes
+from benchmark.study.records import CellRecord
+from benchmark.training.splits import DataSource
+from protocols.discovery import Registry
+from protocols.errors import InvalidInputError, StoreError
+from protocols.protocol import Protocol
+from protocols.recipe import Recipe
+from protocols.weights import Weights
+from protocols.weights import parse as parse_weights
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a command asks for: its names turned into objects and checked.
+
+    Attributes:
+        options: the command as it was parsed.
+        study: the output folder, with what was in it and the cells asked for.
+        cells: what was asked for, with the reference row and further searches.
+        registry: the known names, plugins included.
+        recipes: by name.
+        sources: datasets, by name.
+        weights: of the trunks.
+    """
+
+    options: argparse.Namespace
+    study: Study
+    cells: list[tuple[CellKey, CellRecord]]
+    registry: Registry
+    recipes: dict[str, Recipe]
+    sources: dict[str, DataSource]
+    weights: Weights
+
+    @property
+    def keys(self) -> list[CellKey]:
+        """Return the keys of the cells that were asked for."""
+        return [key for key, _ in self.cells]
+
+
+@dataclass(frozen=True)
+class Ready:
+    """What is ready to run jobs.
+
+    Attributes:
+        device: what every job calls its device: ``cpu`` or ``cuda``.
+        workers: jobs at once; None under Ray where no limit was asked for: as many as fit.
+        devices: the CUDA devices of this machine that local workers share out.
+    """
+
+    device: str
+    workers: int | None
+    devices: tuple[str, ...] = ()
+
+
+def set_up(args: argparse.Namespace) -> Asked:
+    """Turn names into objects; raise on the first that is wrong, before anything is written."""
+    registry = Registry(tuple(args.plugin))
+    protocol = read_protocol(args, registry)
+    known = load_study(args.out)
+    if known is not None:
+        check_same_rules(known, protocol)
+    axes = Axes(
+        methods=args.methods or (protocol.baseline,),
+        datasets=args.datasets or protocol.datasets,
+        trunks=args.trunks or (protocol.trunk,),
+        recipes=args.recipes or (protocol.recipe,),
+    )
+    weights = parse_weights(args.weights)
+    found = grid.make_cells(axes, protocol, registry, args.root, weights)
+    cells = [(grid.key_of(record, protocol, registry, known), record) for record in found]
+    cells += further_searches(cells, protocol, args.search_repeats)
+    study = (known or Study(args.out, protocol)).extend([key for key, _ in cells], protocol.seeds)
+    if args.engine == "ray" and find_spec("ray") is None:
+        raise InvalidInputError("engine 'ray' is not installed: pip install 'ray[default]'")
+    if args.device != "auto" and args.engine == "local":
+        pick_device(args.device)
+    return Asked(
+        options=args,
+        study=study,
+        cells=cells,
+        registry=registry,
+        recipes={name: registry.load("recipe", name) for name in axes.recipes},
+        sources={
+            record.dataset: DataSource(
+                record.dataset, record.identity["dataset_digest"], args.root, args.out / "cache"
+            )
+            for record in found
+        },
+        weights=weights,
+    )
+
+
+def make_ready(asked: Asked) -> Ready:
+    """Return the device that ``auto`` means here and the number of workers.
+
+    Only for a study with work left: looking for devices imports torch, or joins a cluster.
+    """
+    options, protocol = asked.options, asked.study.protocol
+    if options.engine == "ray":
+        from benchmark.engines import ray_cluster  # set_up has seen that it is installed
+
+        ray_cluster.connect(options.address, protocol.threads_per_job)
+        return Ready(ray_cluster.pick_device(options.device), options.jobs)
+    device = pick_device(options.device)
+    devices = cuda_devices(device)
+    workers = options.jobs or default_workers(devices, protocol)
+    # A worker sees its own device alone, so all jobs call it by the same name.
+    return Ready(device.partition(":")[0], workers, devices)
+
+
+def read_protocol(args: argparse.Namespace, registry: Registry) -> Protocol:
+    """Return the protocol with the command line's changes; a change makes it a derived one."""
+    named: Protocol = registry.load("protocol", args.protocol)
+    one = {"trunk": args.trunks, "recipe": args.recipes}
+    single = {k: v[0] for k, v in one.items() if v is not None and len(v) == 1}
+    words = ("trials", "seeds", "params", "bounds", "precision")
+    asked = {word: getattr(args, word) for word in words}
+    derived = named.derive(**asked, oracle_gap=args.oracle_gap or None, **single)
+    return derived.matching_cost() if args.match_cost else derived
+
+
+def further_searches(
+    cells: list[tuple[CellKey, CellRecord]], protocol: Protocol, searches: int
+) -> list[tuple[CellKey, CellRecord]]:
+    """Return the searches beyond the first of every cell that has something to search.
+
+    Raises:
+        InvalidInputError: more than one is asked for and no cell searches.
+    """
+    searched = [(key, record) for key, record in cells if key.searched]
+    if searches > 1 and not searched:
+        raise InvalidInputError(
+            f"--search-repeats {searches}: no method of this grid is searched. Leave it out, or "
+            "name a method that has hyperparameters, without --params published"
+        )
+    return [
+        grid.further_search(key, record, protocol, repeat)
+        for repeat in range(1, searches)
+        for key, record in searched
+    ]
+
+
+def check_same_rules(known: Study, protocol: Protocol) -> None:
+    """Raise StoreError if the folder holds a study under other rules."""
+    if known.protocol.oracle_gap != protocol.oracle_gap:
+        kind = {True: "with --oracle-gap", False: "without --oracle-gap"}
+        raise StoreError(
+            f"{known.out} holds a study {kind[known.protocol.oracle_gap]}, asked for one "
+            f"{kind[protocol.oracle_gap]}: its test classes are opened more often. Give this one a "
+            "folder of its own with --out"
+        )
+    if known.protocol.rules_hash() == protocol.rules_hash():
+        return
+    here, asked = known.protocol.rules(), protocol.rules()
+    changed = [
+        f"{name} {here.get(name)!r} here, {asked.get(name)!r} asked for"
+        for name in {**here, **asked}
+        if here.get(name) != asked.get(name)
+    ]
+    raise StoreError(
+        f"{known.out} holds a study under other rules ({'; '.join(changed)}). Rows of the two "
+        "cannot stand in one table: give this one a folder of its own with --out"
+    )

@@ -1,0 +1,300 @@
+"""Truth on disk: one JSON file per finished job, trial, choice and run; written once.
+
+A record is written to a temporary name, flushed and renamed, so a reader sees all of it or
+nothing. It carries a checksum over its content; a damaged record is set aside and its work is
+done again. What a clock or a machine says stands under ``measured``: the rest is the same bits
+whether a study ran straight through, was killed, or had another number of workers.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import MISSING, asdict, dataclass, field, fields
+from functools import cache
+from pathlib import Path
+from typing import Any, ClassVar, Literal, TypeVar
+
+from protocols.errors import StoreError
+from protocols.space import Settings
+
+SCHEMA = 1
+Status = Literal["done", "failed"]
+Reason = Literal["oom", "non_finite", "crash", "timeout", "bad_data"]
+Metrics = dict[str, float]
+
+
+@dataclass(frozen=True)
+class JobRecord:
+    """One training of one fold of one trial or run.
+
+    Attributes:
+        id: content address of the job.
+        cell: id of its cell.
+        stage: ``search`` or ``final``.
+        number: the trial's or the seed's.
+        candidate: ``raw`` or ``averaged``: which weights were kept.
+        phases: the first step of each phase of method and recipe, None for one that was not
+            reached; empty where there are none.
+        history: per validation: step, mean training loss since the last one, metrics; the
+            row of averaged weights says how many were averaged.
+        validation: metrics on the fold's validation classes at ``best_step``.
+        test: metrics on the test classes, of final jobs only.
+        excluded: test queries without another image of their class.
+        openings: every time test data was opened, in words.
+        oracle: step and test metrics at every validation, only under ``--oracle-gap``.
+        vectors_sha256: of the file with the test embeddings, of final jobs only.
+        counts: parameters and images, which cost and do not depend on the machine.
+        measured: seconds, memory and failed attempts.
+    """
+
+    kind: ClassVar[str] = "job"
+    id: str
+    cell: str
+    stage: Literal["search", "final"]
+    number: int
+    fold: int
+    settings: Settings
+    status: Status
+    reason: Reason | None = None
+    detail: str = ""
+    steps: int = 0
+    best_step: int | None = None
+    candidate: str = "raw"
+    phases: dict[str, int | None] = field(default_factory=dict)
+    history: list[Metrics] = field(default_factory=list)
+    validation: Metrics | None = None
+    test: Metrics | None = None
+    excluded: int | None = None
+    openings: list[str] = field(default_factory=list)
+    oracle: list[Metrics] = field(default_factory=list)
+    vectors_sha256: str | None = None
+    counts: dict[str, int] = field(default_factory=dict)
+    measured: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class TrialRecord:
+    """One hyperparameter setting, scored by the mean of its folds' best validation values.
+
+    ``measured`` has the seconds of its fold jobs together.
+    """
+
+    kind: ClassVar[str] = "trial"
+    id: str
+    cell: str
+    number: int
+    settings: Settings
+    status: Status
+    value: float
+    folds: list[float | None]
+    reason: Reason | None = None
+    measured: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class ChoiceRecord:
+    """The setting that the final runs use, written before any test image is opened.
+
+    ``space`` is what was searched, as of :func:`protocols.space.described`; empty without a
+    search. With it a report sees bounds and needs no method's code.
+    """
+
+    kind: ClassVar[str] = "choice"
+    id: str
+    cell: str
+    rule: str
+    trial: int | None
+    settings: Settings
+    value: float | None
+    space: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """One seed retrained on every fold with the chosen setting and tested once.
+
+    Attributes:
+        folds: test metrics of each fold's model, None where the fold failed.
+        separated: mean over the fold models' test metrics.
+        concatenated: test metrics of the joined embeddings.
+        validation: mean over folds of the validation metrics.
+        best_steps: where each fold's kept model stood.
+        phases: each fold's, as in :class:`JobRecord`.
+        oracle: what each fold's best epoch on the test classes would have claimed, mean over
+            folds, comparable with ``separated``; only under ``--oracle-gap``.
+        embeddings_sha256: of the joined test embeddings.
+        queries: per-query results: path below the output folder, and checksum.
+    """
+
+    kind: ClassVar[str] = "run"
+    id: str
+    cell: str
+    seed: int
+    settings: Settings
+    status: Status
+    folds: list[Metrics | None]
+    reason: Reason | None = None
+    detail: str = ""
+    separated: Metrics | None = None
+    concatenated: Metrics | None = None
+    validation: Metrics | None = None
+    best_steps: list[int | None] = field(default_factory=list)
+    phases: list[dict[str, int | None]] = field(default_factory=list)
+    excluded: int | None = None
+    embeddings_sha256: str | None = None
+    embeddings_shape: list[int] | None = None
+    queries: dict[str, str] | None = None
+    openings: list[str] = field(default_factory=list)
+    oracle: Metrics | None = None
+    counts: dict[str, int] = field(default_factory=dict)
+    measured: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class CellRecord:
+    """What a cell is made of; its id is the digest of ``identity``."""
+
+    kind: ClassVar[str] = "cell"
+    id: str
+    protocol: str
+    protocol_version: int
+    dataset: str
+    trunk: str
+    recipe: str
+    method: str
+    row: str
+    identity: dict[str, Any]
+
+
+Record = JobRecord | TrialRecord | ChoiceRecord | RunRecord | CellRecord
+R = TypeVar("R", JobRecord, TrialRecord, ChoiceRecord, RunRecord, CellRecord)
+KINDS: dict[str, type[Record]] = {
+    cls.kind: cls for cls in (JobRecord, TrialRecord, ChoiceRecord, RunRecord, CellRecord)
+}
+
+
+class DamagedRecordError(StoreError):
+    """A record that does not parse, or whose content is not what was written."""
+
+
+def write(path: Path, record: Record) -> None:
+    """Write ``record`` to ``path`` in one step; fractions stay fractions, no NaN.
+
+    Raises:
+        StoreError: the disk is full or cannot be written.
+    """
+    body = {"schema": SCHEMA, "kind": record.kind, **asdict(record)}
+    text = _dump({**body, "sha256": _checksum(body)})
+    write_bytes(path, (text + "\n").encode())
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file so that a crash leaves the old one, the new one or none, never a part.
+
+    Raises:
+        StoreError: the disk is full or cannot be written.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        with suppress(OSError):
+            temporary.unlink()
+        raise StoreError(
+            f"cannot write {path}: {error.strerror}. What is recorded is safe: make room or "
+            "write access and run the same command again"
+        ) from error
+
+
+def read(path: Path, kind: type[R]) -> R | None:
+    """Return the record at ``path``, or None if there is none.
+
+    A damaged record is renamed to ``….damaged`` and counts as none, so its work is redone.
+    """
+    try:
+        record = load(path)
+    except FileNotFoundError:
+        return None
+    except DamagedRecordError:
+        path.replace(path.with_name(f"{path.name}.damaged"))
+        return None
+    if not isinstance(record, kind):
+        raise StoreError(f"{path}: a {record.kind} record, expected a {kind.kind} record")
+    return record
+
+
+def load(path: Path) -> Record:
+    """Return the record at ``path`` and change nothing.
+
+    Raises:
+        FileNotFoundError: there is none.
+        DamagedRecordError: it does not parse, its checksum or its keys are wrong.
+    """
+    try:
+        body = json.loads(path.read_bytes())
+        checksum, schema = body.pop("sha256"), body.pop("schema")
+        expected = _checksum({"schema": schema, **body})
+        cls = KINDS[body.pop("kind")]
+    except FileNotFoundError:
+        raise
+    except (ValueError, KeyError, AttributeError, TypeError) as error:
+        raise DamagedRecordError(f"{path}: not a record ({error})") from error
+    if checksum != expected:
+        raise DamagedRecordError(f"{path}: checksum {checksum} does not match its content")
+    known, needed = _keys(cls.kind)
+    if schema != SCHEMA or not needed <= body.keys() <= known:
+        keys = sorted((needed - body.keys()) | (body.keys() - known))
+        odd = ", ".join(keys) or f"schema {schema}, expected {SCHEMA}"
+        raise DamagedRecordError(f"{path}: keys differ: {odd}")
+    record: Record = cls(**body)
+    return record
+
+
+@cache
+def _keys(kind: str) -> tuple[frozenset[str], frozenset[str]]:
+    """Return all keys of a kind, and those without a default.
+
+    A field added later has a default, so that a record written before it still reads.
+    """
+    cls = KINDS[kind]
+    plain = [f for f in fields(cls) if f.default is MISSING and f.default_factory is MISSING]
+    return frozenset(f.name for f in fields(cls)), frozenset(f.name for f in plain)
+
+
+def scan(folder: Path, pattern: str) -> Iterator[tuple[Path, Record]]:
+    """Yield (path, record) below ``folder`` in path order; damaged ones are set aside."""
+    for path in sorted(folder.glob(pattern)):
+        try:
+            yield path, load(path)
+        except DamagedRecordError:
+            path.replace(path.with_name(f"{path.name}.damaged"))
+
+
+def damaged(folder: Path) -> list[Path]:
+    """Return where in ``folder`` records are damaged, or were and have not been redone."""
+    found = [path.with_suffix("") for path in folder.glob("*.json.damaged")]
+    lost = {path for path in found if not path.exists()}
+    for path in folder.glob("*.json"):
+        try:
+            load(path)
+        except DamagedRecordError:
+            lost.add(path)
+    return sorted(lost)
+
+
+def _dump(body: object) -> str:
+    return json.dumps(body, indent=1, sort_keys=True, allow_nan=False, ensure_ascii=False)
+
+
+def _checksum(body: object) -> str:
+    text = json.dumps(body, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()

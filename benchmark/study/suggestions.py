@@ -1,0 +1,212 @@
+"""The next hyperparameter setting of a cell: the only file that imports optuna.
+
+A suggestion is a pure function of the cell, the trial's number and the finished trials, in
+order. So it does not depend on how many workers there were, nor on a restart in between.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import optuna
+from numpy.typing import NDArray
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+)
+from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
+from optuna.samplers import BaseSampler, GPSampler, RandomSampler, TPESampler
+from optuna.storages import RDBStorage
+from optuna.trial import FrozenTrial, TrialState, create_trial
+from scipy.stats.qmc import Sobol
+
+from benchmark.study.addresses import without_password
+from benchmark.study.records import TrialRecord
+from benchmark.study.seeds import seed
+from protocols.errors import InvalidInputError, StoreError
+from protocols.protocol import SearchRule
+from protocols.space import (
+    Choice,
+    Hyperparameter,
+    Integer,
+    Real,
+    Settings,
+    Space,
+    defaults,
+    place,
+    size,
+)
+
+optuna.logging.set_verbosity(optuna.logging.ERROR)  # its warnings concern no user of ours
+_BLOCK = 64  # a power of 2, as the sequence wants; its length moves no point
+_BESIDE = 0.01  # of a range: so far from a tried setting another one is looked for first
+_BEST = 5
+
+
+def suggest(cell: str, rule: SearchRule, space: Space, trials: Sequence[TrialRecord]) -> Settings:
+    """Return the setting of trial ``len(trials)``; trial 0 is the authors' defaults.
+
+    Before the sampler models, settings are points of one scrambled Sobol sequence of the cell,
+    in its order. No setting is drawn twice (see :func:`protocols.space.place`): where the sampler
+    offers one that was tried, an untried one beside it is taken.
+
+    Raises:
+        InvalidInputError: every setting of the space has been tried.
+    """
+    if not trials:
+        return defaults(space)
+    tried = {place(space, trial.settings) for trial in trials}
+    if len(tried) >= size(space):
+        raise InvalidInputError(f"all {size(space)} settings of {sorted(space)} have been tried")
+    if rule.sampler != "random" and len(trials) < rule.startup_trials:
+        offered = _spread(seed(cell, "search", "spread"), space)
+    else:
+        number = seed(cell, "search", len(trials))
+        offered = _beside(number, space, _ask(number, rule, space, trials))
+    return next(settings for settings in offered if place(space, settings) not in tried)
+
+
+def _spread(number: int, space: Space) -> Iterator[Settings]:
+    """Yield settings that fill ``space`` evenly, the same ones in the same order each time.
+
+    Points of a Sobol sequence, scrambled (Owen 1998) as ``number`` says.
+    """
+    sequence = Sobol(len(space), scramble=True, seed=np.random.default_rng(number))
+    while True:
+        yield from (_setting(space, point) for point in sequence.random(_BLOCK))
+
+
+def _beside(number: int, space: Space, settings: Settings) -> Iterator[Settings]:
+    """Yield ``settings``, then others drawn around them, from further and further away."""
+    yield settings
+    rng = np.random.default_rng(number)
+    middle = np.array([parameter.share(settings[name]) for name, parameter in space.items()])
+    for draw in itertools.count():
+        reach = min(1.0, _BESIDE * 2 ** (draw // _BLOCK))
+        shares = middle + reach * rng.uniform(-1, 1, len(space))
+        inside = 1 - np.abs(1 - np.abs(shares))  # reflected at the bounds
+        yield _setting(space, np.minimum(inside, np.nextafter(1, 0)))
+
+
+def _setting(space: Space, shares: NDArray[np.float64]) -> Settings:
+    pairs = zip(space.items(), shares.tolist(), strict=True)
+    return {name: parameter.at(share) for (name, parameter), share in pairs}
+
+
+def storage_of(out: Path) -> str:
+    """Return ``OPTUNA_STORAGE``, which Optuna's own commands read too, else a file in ``out``."""
+    return os.environ.get("OPTUNA_STORAGE") or f"sqlite:///{out / 'search.db'}"
+
+
+def export(storage: str, name: str, space: Space, trials: Sequence[TrialRecord]) -> None:
+    """Write a cell's finished trials to an Optuna database, for its dashboard and plots.
+
+    The database is a copy: trials that it lacks are added, other trials are written anew.
+
+    Raises:
+        StoreError: the database cannot be reached or refuses; the message holds no password.
+    """
+    try:
+        with _opened(storage) as database:
+            _export(database, name, [_frozen(space, trial) for trial in trials])
+    # Broad: what a database driver raises is its own; the records are safe.
+    except Exception as error:
+        reason = str(error.__cause__ or error).strip().partition("\n")[0][:200]
+        where = without_password(storage)
+        raise StoreError(f"Optuna's database at {where} is behind ({reason})") from error
+
+
+@contextmanager
+def _opened(storage: str) -> Iterator[RDBStorage]:
+    """Open a database and close it; a server that does not answer is given up after seconds."""
+    waits = {"connect_timeout": 10} if storage.startswith("postgresql") else {"timeout": 10}
+    connection = {} if storage.startswith("mysql") else {"connect_args": waits}
+    database = RDBStorage(storage, engine_kwargs={**connection, "pool_pre_ping": True})
+    try:
+        yield database
+    finally:
+        database.remove_session()
+        database.engine.dispose()
+
+
+def _export(storage: RDBStorage, name: str, trials: list[FrozenTrial]) -> None:
+    if name in optuna.get_all_study_names(storage=storage):
+        study = optuna.load_study(study_name=name, storage=storage)
+        known, wanted = ([t.user_attrs.get("record") for t in s] for s in (study.trials, trials))
+        common = min(len(known), len(wanted))
+        if known[:common] == wanted[:common]:
+            study.add_trials(trials[common:])
+            return
+        optuna.delete_study(study_name=name, storage=storage)
+    study = optuna.create_study(study_name=name, storage=storage, direction="maximize")
+    study.add_trials(trials)
+
+
+def importances(space: Space, trials: Sequence[TrialRecord]) -> dict[str, float]:
+    """Return each hyperparameter's importance for reaching the best trials, largest first.
+
+    PED-ANOVA: how unlike all trials the best ones are in a hyperparameter. The best are a tenth
+    of the trials, but at least five, below which the method's authors advise against it. Shares
+    add up to 1.
+
+    Source: Watanabe et al., "PED-ANOVA", IJCAI 2023, as Optuna has it.
+    """
+    study = optuna.create_study(direction="maximize")
+    study.add_trials([_frozen(space, trial) for trial in trials])
+    evaluator = PedAnovaImportanceEvaluator(target_quantile=max(0.1, _BEST / len(trials)))
+    # By name: without a list Optuna's order is that of a set.
+    found = get_param_importances(study, evaluator=evaluator, params=sorted(space))
+    return dict(sorted(found.items(), key=lambda item: (-item[1], item[0])))
+
+
+def _ask(number: int, rule: SearchRule, space: Space, trials: Sequence[TrialRecord]) -> Settings:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        sampler = _sampler(rule, number)
+        study = optuna.create_study(direction="maximize", sampler=sampler)
+        study.add_trials([_frozen(space, trial) for trial in trials])
+        asked = study.ask(_distributions(space)).params
+    return {name: parameter.accept(asked[name]) for name, parameter in space.items()}
+
+
+def _sampler(rule: SearchRule, number: int) -> BaseSampler:
+    """Return a sampler seeded for one trial only; it is never used for a second one."""
+    number %= 2**32
+    if rule.sampler == "random":
+        return RandomSampler(seed=number)
+    if rule.sampler == "tpe":
+        return TPESampler(seed=number, n_startup_trials=0, multivariate=True)
+    return GPSampler(seed=number, n_startup_trials=0, deterministic_objective=False)
+
+
+def _frozen(space: Space, trial: TrialRecord) -> FrozenTrial:
+    return create_trial(
+        params=dict(trial.settings),
+        distributions=_distributions(space),
+        value=trial.value,
+        state=TrialState.COMPLETE,
+        user_attrs={"record": trial.id, "status": trial.status, "reason": trial.reason},
+    )
+
+
+def _distributions(space: Space) -> dict[str, BaseDistribution]:
+    return {name: _distribution(parameter) for name, parameter in space.items()}
+
+
+def _distribution(parameter: Hyperparameter[Any]) -> BaseDistribution:
+    if isinstance(parameter, Real):
+        return FloatDistribution(parameter.low, parameter.high, log=parameter.log)
+    if isinstance(parameter, Integer):
+        return IntDistribution(parameter.low, parameter.high, log=parameter.log)
+    if isinstance(parameter, Choice):
+        return CategoricalDistribution(parameter.options)
+    raise TypeError(f"{type(parameter).__name__}: use Real, Integer or Choice")

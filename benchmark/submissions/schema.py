@@ -1,0 +1,272 @@
+"""The committed form of a finished cell: which files, which fields, where they lie.
+
+A folder ``<protocol>/<dataset>/<row>/`` holds ``cell.json``, ``trials.jsonl``, one
+``seed-N.json`` a run, ``claim.toml`` and, where somebody reran it, ``challenge-DATE.toml`` with
+its own ``seed-N.json`` files in ``challenge-DATE/``. All of it is data: JSON and TOML read with
+strict types and no unknown field. The search space stands there as bounds, so that a setting can
+be checked without importing the method. Times are seconds, memory is MB, metrics are fractions.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from protocols.errors import InvalidInputError
+from protocols.protocol import digest
+
+SCHEMA = 1
+
+_NAME = r"[a-z0-9][a-z0-9_-]{0,63}"
+_GRID_NAME = r"[a-z0-9][A-Za-z0-9_.:+-]{0,127}"  # timm:resnet18.a1_in1k, tiny+0a1b2c3d
+
+Name = Annotated[str, Field(pattern=rf"^{_NAME}$")]
+GridName = Annotated[str, Field(pattern=rf"^{_GRID_NAME}$")]
+Id = Annotated[str, Field(pattern=r"^[0-9a-f]{16}$")]
+ShortHash = Annotated[str, Field(pattern=r"^[0-9a-f]{12}$")]
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+Commit = Annotated[str, Field(pattern=r"^[0-9a-f]{40}$")]
+Version = Annotated[str, Field(pattern=r"^[A-Za-z0-9 ()_.,:+-]{1,80}$")]  # no path fits in here
+Text = Annotated[str, Field(max_length=2000)]
+Said = Annotated[str, Field(min_length=1, max_length=200)]
+Natural = Annotated[int, Field(ge=0)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Seconds = Annotated[float, Field(ge=0)]
+Value = float | int | bool | Text
+Settings = dict[Name, Value]
+
+
+class _Data(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+
+
+class RealBounds(_Data):
+    """A :class:`protocols.space.Real` as data."""
+
+    kind: Literal["real"]
+    low: float
+    high: float
+    log: bool
+    default: float
+
+
+class IntegerBounds(_Data):
+    """A :class:`protocols.space.Integer` as data."""
+
+    kind: Literal["integer"]
+    low: int
+    high: int
+    log: bool
+    default: int
+
+
+class Options(_Data):
+    """A :class:`protocols.space.Choice` as data."""
+
+    kind: Literal["choice"]
+    options: list[Value]
+    default: Value
+
+
+Bounds = Annotated[RealBounds | IntegerBounds | Options, Field(discriminator="kind")]
+
+
+class Chosen(_Data):
+    """The setting of the final runs and the rule that picked it."""
+
+    rule: Text
+    trial: Natural | None
+    settings: Settings
+    value: Fraction | None
+
+
+class Cell(_Data):
+    """What was compared: everything that the cell's id is a digest of, bounds and choice."""
+
+    file: ClassVar[str] = "cell.json"
+    schema_: int = Field(SCHEMA, alias="schema", ge=SCHEMA, le=SCHEMA)
+    id: Id
+    protocol: Name
+    protocol_version: Annotated[int, Field(ge=1)]
+    protocol_hash: ShortHash
+    seeds: Annotated[int, Field(ge=1, le=1000)]
+    dataset: Name
+    trunk: GridName
+    recipe: Name
+    method: Name
+    row: Name
+    identity: dict[str, Any]
+    space: dict[Name, Bounds]
+    chosen: Chosen
+    trials_sha256: Sha256
+    sha256: Sha256
+
+    @property
+    def rules(self) -> dict[str, Any]:
+        """Return the protocol's rules; empty where the identity holds none."""
+        rules = self.identity.get("rules")
+        return rules if isinstance(rules, dict) else {}
+
+
+class Trial(_Data):
+    """One line of ``trials.jsonl``."""
+
+    id: Id
+    number: Natural
+    status: Literal["done", "failed"]
+    reason: Literal["oom", "non_finite", "crash", "timeout", "bad_data"] | None
+    settings: Settings
+    folds: list[Fraction | None]
+    value: Fraction
+    seconds: Seconds
+
+
+class Scores(_Data):
+    """The metrics of one embedding, fractions."""
+
+    precision_at_1: Fraction
+    r_precision: Fraction
+    map_at_r: Fraction
+
+
+class Environment(_Data):
+    """Versions, device and commit; nothing that names a machine or a path."""
+
+    python: Version
+    system: Version
+    torch: Version
+    torchvision: Version
+    pytorch_metric_learning: Version = Field(alias="pytorch-metric-learning")
+    optuna: Version
+    numpy: Version
+    timm: Version
+    device: Version
+    deterministic: bool | None = None
+    commit: Commit
+    dirty: bool
+
+
+class Run(_Data):
+    """One seed, ``seed-N.json``. A run that diverged has a reason and no scores."""
+
+    schema_: int = Field(SCHEMA, alias="schema", ge=SCHEMA, le=SCHEMA)
+    cell: Id
+    id: Id
+    seed: Natural
+    status: Literal["done", "failed"]
+    reason: Literal["non_finite"] | None
+    settings: Settings
+    folds: list[Scores | None]
+    separated: Scores | None
+    concatenated: Scores | None
+    validation: Scores | None
+    best_steps: list[Natural | None]
+    excluded: Natural | None
+    embeddings_sha256: Sha256 | None
+    embeddings_shape: list[Natural] | None
+    queries_sha256: Sha256 | None
+    openings: Natural
+    counts: dict[Name, Natural]
+    seconds: Seconds
+    train_s: Seconds
+    peak_memory_mb: Natural
+    environment: Environment
+    sha256: Sha256
+
+
+class Claim(_Data):
+    """``claim.toml``: what a record cannot know, written by hand.
+
+    Attributes:
+        who: who ran it.
+        hardware: on what.
+        deviations: from the protocol, empty for none.
+        predecessor: commit that holds the rows which these replace, empty for new ones.
+        note: anything else.
+    """
+
+    who: Said
+    hardware: Said
+    deviations: Text
+    predecessor: Annotated[str, Field(pattern=r"^([0-9a-f]{40})?$")]
+    note: Text
+
+
+class Challenge(_Data):
+    """``challenge-DATE.toml``: somebody else's rerun of a claim, written by hand."""
+
+    who: Said
+    hardware: Said
+    note: Text
+
+
+def folder_name(row: str, trunk: str, recipe: str, rules_default: tuple[str, str]) -> str:
+    """Return a row's folder: its name, and ``+TRUNK.RECIPE`` unless both are the protocol's.
+
+    A colon becomes a hyphen; names that would lead elsewhere are refused.
+
+    Raises:
+        InvalidInputError: a name with other characters than a folder may have.
+    """
+    _check("method", row, _NAME)
+    if (trunk, recipe) == rules_default:
+        return row
+    _check("trunk", trunk, _GRID_NAME)
+    _check("recipe", recipe, _NAME)
+    return f"{row}+{trunk.replace(':', '-')}.{recipe}"
+
+
+def place_of(protocol: str, dataset: str, folder: str) -> str:
+    """Return a cell's folder below results/.
+
+    Raises:
+        InvalidInputError: a name with other characters than a folder may have.
+    """
+    _check("protocol", protocol, _NAME)
+    _check("dataset", dataset, _NAME)
+    return f"{protocol}/{dataset}/{folder}"
+
+
+def cell_id(identity: Mapping[str, Any]) -> str:
+    """Return the id of a cell made of ``identity``; its rules enter by their own hash."""
+    return digest({**identity, "rules": digest(identity.get("rules"))}, 16)
+
+
+def pack(body: Mapping[str, Any]) -> bytes:
+    """Return ``body`` with its checksum as JSON, a top-level field a line, in fixed order."""
+    return lines_of({**body, "sha256": checksum(body)})
+
+
+def pack_trials(trials: list[dict[str, Any]]) -> bytes:
+    """Return ``trials`` as lines of JSON."""
+    return "".join(f"{compact(trial)}\n" for trial in trials).encode()
+
+
+def checksum(body: Mapping[str, Any]) -> str:
+    """Return sha256 over ``body``, its own field ``sha256`` left out."""
+    text = compact({k: v for k, v in body.items() if k != "sha256"})
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _check(kind: str, name: str, pattern: str) -> None:
+    if not re.fullmatch(pattern, name):
+        raise InvalidInputError(
+            f"{kind} {name!r}: a row's {kind} starts with a lower-case letter or digit and has "
+            "no characters but letters, digits, '_' and '-'. Rename it and run it again"
+        )
+
+
+def lines_of(body: Mapping[str, Any]) -> bytes:
+    """Return ``body`` as JSON, a top-level field a line, in fixed order."""
+    rows = [f"{compact(key)}: {compact(body[key])}" for key in sorted(body)]
+    return ("{\n" + ",\n".join(rows) + "\n}\n").encode()
+
+
+def compact(value: object) -> str:
+    """Return ``value`` as JSON on one line; raise ValueError for NaN."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
