@@ -12,6 +12,7 @@ from benchmark.study.folder import CellKey, Study, load_study
 from benchmark.study.grid import Axes
 from benchmark.study.records import CellRecord
 from benchmark.training.splits import DataSource
+from protocols.dataset import recall_at
 from protocols.discovery import Registry
 from protocols.errors import InvalidInputError, StoreError
 from protocols.protocol import Protocol
@@ -93,7 +94,11 @@ def set_up(args: argparse.Namespace) -> Asked:
         recipes={name: registry.load("recipe", name) for name in axes.recipes},
         sources={
             record.dataset: DataSource(
-                record.dataset, record.identity["dataset_digest"], args.root, args.out / "cache"
+                record.dataset,
+                record.identity["dataset_digest"],
+                args.root,
+                args.out / "cache",
+                recall_at(registry.load("dataset", record.dataset), record.dataset),
             )
             for record in found
         },
