@@ -270,6 +270,7 @@ def _run(run: RunRecord) -> dict[str, Any]:
         "validation",
         "best_steps",
         "excluded",
+        "ties",
         "embeddings_sha256",
         "embeddings_shape",
         "counts",
