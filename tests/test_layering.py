@@ -41,7 +41,7 @@ ROOMS = {
 }
 # Inside protocols/ each row may import the rows below it, never its own or one above.
 PROTOCOL_ROWS = [
-    {"errors"},
+    {"errors", "source_code"},
     {"nearest", "phases"},
     {"space", "metrics", "splits", "batches", "dataset", "decoding", "protocol"},
     {"recipe"},
