@@ -37,11 +37,15 @@ class JobRecord:
         stage: ``search`` or ``final``.
         number: the trial's or the seed's.
         candidate: ``raw`` or ``averaged``: which weights were kept.
+        phases: the first step of each phase of method and recipe, None for one that was not
+            reached; empty where there are none.
         history: per validation: step, mean training loss since the last one, metrics; the
             row of averaged weights says how many were averaged.
         validation: metrics on the fold's validation classes at ``best_step``.
         test: metrics on the test classes, of final jobs only.
         excluded: test queries without another image of their class.
+        ties: test queries whose values depend on the order of the dataset's files, because an
+            image of their class is exactly as near as another; see :mod:`protocols.metrics`.
         openings: every time test data was opened, in words.
         oracle: step and test metrics at every validation, only under ``--oracle-gap``.
         vectors_sha256: of the file with the test embeddings, of final jobs only.
@@ -62,10 +66,12 @@ class JobRecord:
     steps: int = 0
     best_step: int | None = None
     candidate: str = "raw"
+    phases: dict[str, int | None] = field(default_factory=dict)
     history: list[Metrics] = field(default_factory=list)
     validation: Metrics | None = None
     test: Metrics | None = None
     excluded: int | None = None
+    ties: int | None = None
     openings: list[str] = field(default_factory=list)
     oracle: list[Metrics] = field(default_factory=list)
     vectors_sha256: str | None = None
@@ -77,7 +83,7 @@ class JobRecord:
 class TrialRecord:
     """One hyperparameter setting, scored by the mean of its folds' best validation values.
 
-    ``measured`` has the seconds of its fold jobs together.
+    ``measured`` has the seconds of its fold jobs together and what they were made with.
     """
 
     kind: ClassVar[str] = "trial"
@@ -120,6 +126,8 @@ class RunRecord:
         concatenated: test metrics of the joined embeddings.
         validation: mean over folds of the validation metrics.
         best_steps: where each fold's kept model stood.
+        excluded, ties: of the joined embeddings, as in :class:`JobRecord`.
+        phases: each fold's, as in :class:`JobRecord`.
         oracle: what each fold's best epoch on the test classes would have claimed, mean over
             folds, comparable with ``separated``; only under ``--oracle-gap``.
         embeddings_sha256: of the joined test embeddings.
@@ -139,7 +147,9 @@ class RunRecord:
     concatenated: Metrics | None = None
     validation: Metrics | None = None
     best_steps: list[int | None] = field(default_factory=list)
+    phases: list[dict[str, int | None]] = field(default_factory=list)
     excluded: int | None = None
+    ties: int | None = None
     embeddings_sha256: str | None = None
     embeddings_shape: list[int] | None = None
     queries: dict[str, str] | None = None
