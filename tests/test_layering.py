@@ -42,7 +42,10 @@ ROOMS = {
 # Inside protocols/ each row may import the rows below it, never its own or one above.
 PROTOCOL_ROWS = [
     {"errors", "source_code"},
-    {"nearest", "phases"},
+    {"phases", "settle"},
+    {"nearest_device"},
+    {"nearest"},
+    {"first_hit"},
     {"space", "metrics", "splits", "batches", "dataset", "decoding", "protocol"},
     {"recipe"},
     {"images", "manifest", "paper"},
