@@ -9,7 +9,7 @@ import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from benchmark.running.setup import Setup
+from benchmark.running.setup import Asked
 from benchmark.study.folder import CellKey
 from benchmark.study.grid import CellPlan
 from protocols.errors import InvalidInputError
@@ -64,19 +64,19 @@ def timetable(method: type[Method], space: Space, recipe: Recipe, pace: Pace) ->
     )
 
 
-def timetables(setup: Setup, plans: Sequence[CellPlan]) -> list[tuple[CellKey, Timetable]]:
+def timetables(asked: Asked, plans: Sequence[CellPlan]) -> list[tuple[CellKey, Timetable]]:
     """Return the timetable of each cell that still has something to train.
 
     Raises:
         InvalidInputError: a cell whose budget ends before one of its phases begins.
     """
-    protocol, found = setup.study.protocol, []
+    protocol, found = asked.study.protocol, []
     for cell in (item.cell for item in plans if item.jobs_left and item.cell.trains):
-        method: type[Method] = setup.registry.load("method", cell.method)
+        method: type[Method] = asked.registry.load("method", cell.method)
         space = method.space(cell.dataset, protocol.search.bounds)
         pace = protocol.on(cell.dataset).pace
         try:
-            found.append((cell, timetable(method, space, setup.recipes[cell.recipe], pace)))
+            found.append((cell, timetable(method, space, asked.recipes[cell.recipe], pace)))
         except InvalidInputError as error:
             raise InvalidInputError(f"{cell.row} on {cell.dataset}: {error}") from error
     return found

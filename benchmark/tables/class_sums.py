@@ -6,12 +6,10 @@ run records. It can be deleted at any time; then every run's per-query file is r
 
 from __future__ import annotations
 
-import hashlib
 import io
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from itertools import product
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
@@ -21,14 +19,12 @@ from numpy.typing import NDArray
 
 from benchmark.study import records
 from benchmark.study.folder import CellKey, Study
+from benchmark.study.queries import read_queries
 from benchmark.study.records import RunRecord
+from benchmark.study.scores import PARTS
 from protocols.errors import StoreError
-from protocols.metrics import METRICS
 
-EMBEDDINGS = ("separated", "concatenated")
-PARTS = tuple(product(EMBEDDINGS, METRICS))
-
-_NEEDED = {"labels", "query", *(f"{e}_{m}" for e, m in PARTS)}
+_VALUES = tuple(f"{embedding}_{metric}" for embedding, metric in PARTS)
 
 Floats = NDArray[np.float64]
 
@@ -106,17 +102,11 @@ def _checksum(run: RunRecord) -> str:
 
 def _sum(out: Path, run: RunRecord) -> _RunSums | None:
     """Return one run's sums, None if its per-query file lacks them or is not its record's."""
-    path = (out / (run.queries or {}).get("path", "")).resolve()
-    if not path.is_relative_to((out / "queries").resolve()) or not path.is_file():
+    arrays = read_queries(out, run, ("labels", "query", *_VALUES))
+    if isinstance(arrays, str):
         return None
-    content = path.read_bytes()
-    if hashlib.sha256(content).hexdigest() != _checksum(run):
-        return None
-    with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
-        if not _NEEDED.issubset(arrays.files):
-            return None
-        labels = arrays["labels"][arrays["query"]]
-        values = [arrays[f"{e}_{m}"].astype(np.float64) for e, m in PARTS]
+    labels = arrays["labels"][arrays["query"]]
+    values = [arrays[name].astype(np.float64) for name in _VALUES]
     over_folds = [v if v.ndim == 1 else v.mean(axis=0) for v in values]
     return _RunSums(*sum_by_class(labels, np.array(over_folds)))
 

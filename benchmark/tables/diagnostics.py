@@ -10,9 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-from benchmark.statistics import paired
+from benchmark.statistics import across, paired
 from benchmark.study.records import ChoiceRecord, RunRecord, TrialRecord
 from protocols.space import Integer, Real, Setting, Space, rebuilt
 
@@ -118,18 +117,10 @@ def rank_correlation(first: Sequence[float], second: Sequence[float]) -> float |
     """
     if len(first) < MIN_RANKED:
         return None
-    a, b = (ranks(np.array(values, np.float64)) for values in (first, second))
+    a, b = (across.ranks(np.array(values, np.float64)) for values in (first, second))
     a, b = a - a.mean(), b - b.mean()
     norm = math.sqrt(float(a @ a) * float(b @ b))
     return float(a @ b) / norm if norm else None
-
-
-def ranks(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return ranks (n,) from 1, ascending; equal values share their mean rank."""
-    _, group, counts = np.unique(values, return_inverse=True, return_counts=True)
-    last = np.cumsum(counts)
-    mean: NDArray[np.float64] = (last - (counts - 1) / 2)[group]
-    return mean
 
 
 def oracle_gap(runs: Sequence[RunRecord], metric: str) -> paired.Interval:

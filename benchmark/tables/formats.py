@@ -12,18 +12,19 @@ from rich.console import Console, ConsoleOptions, JustifyMethod, RenderableType,
 from rich.table import Table
 from rich.text import Text
 
-from benchmark.study.folder import Study
+from benchmark.study.scores import NOTHING
+from benchmark.tables.beyond import further
 from benchmark.tables.frames import Tables, to_csv
-from benchmark.tables.headlines import NOTHING, Headline, further, headlines
+from benchmark.tables.headlines import Headline, headlines
 from protocols.errors import InvalidInputError, unknown_name
 
 # Where a cell breaks, tried until the table fits: nowhere, at asides, before ± too.
-_BREAKS = (r"(?!)", r" (?=\(|\d+ failed)", r" (?=± |\(|\d+ failed)")
+_BREAKS = (r"(?!)", r" (?=\(|\d+ failed|p \d)", r"(?<!\() (?=± |\(|\d+ failed|p \d)")
 
 
-def render(tables: Tables, study: Study) -> list[RenderableType]:
+def render(tables: Tables) -> list[RenderableType]:
     """Return the headlines and what :func:`further` adds; readable from 80 columns on."""
-    return [_Fitted(table) for table in (*headlines(tables, study), *further(tables))]
+    return [_Fitted(table) for table in (*headlines(tables), *further(tables))]
 
 
 def to_format(tables: Tables, name: str) -> dict[str, bytes]:
@@ -77,7 +78,7 @@ def _rich(headline: Headline, breaks: str) -> Table:
 
 def _markdown(tables: Tables) -> dict[str, bytes]:
     parts = []
-    for headline in (*headlines(tables, tables.study), *further(tables)):
+    for headline in (*headlines(tables), *further(tables)):
         aligned = ("---", *["---:"] * (len(headline.header) - 1))
         lines = [_md_row(headline.header), f"|{'|'.join(aligned)}|", *map(_md_row, headline.rows)]
         title = f"**{_md_text(headline.title)}**"
@@ -95,7 +96,7 @@ def _md_text(text: str) -> str:
 
 def _latex(tables: Tables) -> dict[str, bytes]:
     parts = ["% In the preamble: \\usepackage{booktabs}\n"]
-    for headline in (*headlines(tables, tables.study), *further(tables)):
+    for headline in (*headlines(tables), *further(tables)):
         lines = [
             r"\begin{table}",
             r"\centering\scriptsize\setlength{\tabcolsep}{3pt}",
@@ -152,8 +153,14 @@ _TEX = str.maketrans(
         "~": r"\textasciitilde{}",
         "^": r"\textasciicircum{}",
         **{character: f"\\{character}" for character in "&%$#_{}"},
-        **{"±": r"$\pm$", "·": r"$\cdot$", NOTHING: "--", "<": "$<$", ">": "$>$"},
-        **{"▲": r"$\uparrow$", "▼": r"$\downarrow$"},
+        "±": r"$\pm$",
+        "·": r"$\cdot$",
+        NOTHING: "--",
+        "<": "$<$",
+        ">": "$>$",
+        "▲": r"$\uparrow$",
+        "▼": r"$\downarrow$",
+        "†": r"$\dag$",
     }
 )
 _FORMATS: dict[str, Callable[[Tables], dict[str, bytes]]] = {

@@ -23,65 +23,104 @@ import pandas as pd
 from benchmark.statistics import paired
 from benchmark.study import records
 from benchmark.study.folder import Study
+from benchmark.study.looks import Looks, look, read_looks
 from benchmark.study.records import RunRecord
-from benchmark.tables.class_sums import PARTS
+from benchmark.study.scores import EMBEDDINGS, HEADLINE_METRIC, PARTS
 from benchmark.tables.comparisons import across_rows, ends, pair_rows, variance_rows
 from benchmark.tables.diagnostics import phases_reached
-from benchmark.tables.results import Cell, read, value_of
+from benchmark.tables.results import Cell, read, reported_parts, value_of
 from protocols.space import Settings
 
 NAMES = ("summary", "runs", "trials", "pairs")
 SOMETIMES = ("across", "searches", "variance")
 COUNTS = ("parameters_trained", "parameters_deployed", "images_trained", "images_embedded")
-HEADLINE_METRIC = "map_at_r"
 
 # Column to dtype: text or None, float64 or NaN, Int64 or NA.
 _PLACE = {"dataset": "object", "trunk": "object", "recipe": "object"}
 _CELL = {**_PLACE, "method": "object"}
 _TEST = {
-    **{"test_classes": "Int64", "test_ci_low": "float64", "test_ci_high": "float64"},
+    "test_classes": "Int64",
+    "test_ci_low": "float64",
+    "test_ci_high": "float64",
     "test_ci_kind": "object",
 }
 _SUMMARY = {
-    **{"protocol": "object", "protocol_version": "Int64", "protocol_hash": "object"},
+    "protocol": "object",
+    "protocol_version": "Int64",
+    "protocol_hash": "object",
     **_CELL,
-    **{"embedding": "object", "metric": "object", "n": "Int64"},
+    "embedding": "object",
+    "metric": "object",
+    "n": "Int64",
     **dict.fromkeys(("mean", "sd", "ci_low", "ci_high"), "float64"),
-    **{"ci_kind": "object", "trials": "Int64", "failed_runs": "Int64"},
+    "ci_kind": "object",
+    "trials": "Int64",
+    "failed_runs": "Int64",
     **_TEST,
 }
 _RUN = {
-    **{"seed": "Int64", "status": "object", "reason": "object"},
-    **{f"{embedding}_{metric}": "float64" for embedding, metric in PARTS},
-    **{f"validation_{HEADLINE_METRIC}": "float64", "settings": "object", "excluded": "Int64"},
-    **{"embeddings_sha256": "object", **dict.fromkeys(COUNTS, "Int64"), "phases": "object"},
+    f"validation_{HEADLINE_METRIC}": "float64",
+    "settings": "object",
+    "excluded": "Int64",
+    "ties": "Int64",
+    "embeddings_sha256": "object",
+    **dict.fromkeys(COUNTS, "Int64"),
+    "phases": "object",
 }
-_RUNS = {**_CELL, **_RUN}
 _ORACLE = {f"oracle_{HEADLINE_METRIC}": "float64"}  # a column of its own, when asked for
 _TRIALS = {
     **_CELL,
-    **{"number": "Int64", "status": "object", "reason": "object", "value": "float64"},
+    "number": "Int64",
+    "status": "object",
+    "reason": "object",
+    "value": "float64",
 }
 _PAIRS = {
     **_PLACE,
-    **{"embedding": "object", "metric": "object", "method_a": "object", "method_b": "object"},
-    **{"family": "object", "n": "Int64"},
+    "embedding": "object",
+    "metric": "object",
+    "method_a": "object",
+    "method_b": "object",
+    "family": "object",
+    "n": "Int64",
     **dict.fromkeys(("mean_difference", "ci_low", "ci_high"), "float64"),
-    **{"ci_kind": "object", "p_sign_flip": "float64", "p_holm": "float64", "p_note": "object"},
-    **{"probability_a_better": "float64", "effect_sd": "float64", "verdict": "object"},
+    "ci_kind": "object",
+    "p_sign_flip": "float64",
+    "p_holm": "float64",
+    "p_note": "object",
+    "probability_a_better": "float64",
+    "effect_sd": "float64",
+    "verdict": "object",
     **_TEST,
+    "p_t": "float64",
+    "mark": "object",
+    "p_equivalent": "float64",
+    "ci_low_family": "float64",
+    "ci_high_family": "float64",
+    "ci_kind_family": "object",
+    "family_size": "Int64",
+    "needs_seeds": "Int64",
 }
 _ESTIMATES = ("mean", "gain", "gain_iqm", "rank")
 _ACROSS = {
-    **{"trunk": "object", "recipe": "object", "embedding": "object", "metric": "object"},
-    **{"method": "object", "datasets": "Int64", "runs": "Int64"},
+    "trunk": "object",
+    "recipe": "object",
+    "embedding": "object",
+    "metric": "object",
+    "method": "object",
+    "datasets": "Int64",
+    "runs": "Int64",
     **{f"{e}{end}": "float64" for e in _ESTIMATES for end in ("", "_ci_low", "_ci_high")},
-    **{"ci_kind": "object", "cliques": "object", "note": "object"},
+    "ci_kind": "object",
+    "cliques": "object",
+    "note": "object",
 }
-_SEARCHES = {**_CELL, "search": "Int64", **_RUN}
 _VARIANCE = {
     **_CELL,
-    **{"embedding": "object", "metric": "object", "searches": "Int64", "runs": "Int64"},
+    "embedding": "object",
+    "metric": "object",
+    "searches": "Int64",
+    "runs": "Int64",
     **dict.fromkeys(("mean", "ci_low", "ci_high"), "float64"),
     "ci_kind": "object",
     **dict.fromkeys(("sd_search", "sd_seed", "share_search"), "float64"),
@@ -97,18 +136,22 @@ class Tables:
         summary: one row per cell, embedding and metric, over done runs. ``trials`` counts
             recorded trials, failed ones too, as the search budget does. ``ci`` is of the seeds,
             ``test_ci`` of the test classes with runs and gallery as they are; neither holds
-            the other.
+            the other. Recalls and MAP@10 are reported here and in ``runs`` alone.
         runs: one row per cell and seed of the protocol; ``missing`` if it has not run.
         trials: one row per cell and trial.
         pairs: one row per pair of methods, embedding and metric, over the seeds that both have
-            done. Verdicts belong to the declared family alone: every method against the baseline,
-            or all pairs where the baseline is not among them.
+            done. Verdicts belong to the declared family alone: every method but the reference
+            against the baseline, or all pairs where the baseline is not among them. ``ci`` is of
+            the difference alone, ``ci_family`` holds together with the rest of the family;
+            ``p_holm`` is from the paired t, of a comparison with a ``mark`` from a skewed one;
+            ``p_sign_flip`` stands beside it as a check.
         study: what the frames were built from.
         across: one row per method, embedding and metric of a trunk and recipe with two datasets
             or more; empty otherwise.
         searches: ``runs`` of every search of the cells that have more than one.
         variance: how much of those cells' spread is the searches' and how much the seeds'.
         cells: the records behind the frames, so that a report need not read them again.
+        looks: with how many seeds verdicts of this study were looked at before.
     """
 
     summary: pd.DataFrame
@@ -120,6 +163,7 @@ class Tables:
     searches: pd.DataFrame = field(default_factory=pd.DataFrame)
     variance: pd.DataFrame = field(default_factory=pd.DataFrame)
     cells: tuple[Cell, ...] = ()
+    looks: Looks = field(default_factory=Looks)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -138,7 +182,7 @@ def make_tables(study: Study) -> Tables:
         summary=_frame(_summary_rows(study, cells), _SUMMARY),
         runs=_frame(
             _run_rows(cells, seeds),
-            {**_RUNS, **(_ORACLE if study.protocol.oracle_gap else {})},
+            {**_CELL, **_run_dtypes(cells), **(_ORACLE if study.protocol.oracle_gap else {})},
         ),
         trials=_frame(
             _trial_rows(cells), {**_TRIALS, **folds, "chosen": "bool", "settings": "object"}
@@ -146,10 +190,29 @@ def make_tables(study: Study) -> Tables:
         pairs=_frame(pair_rows(cells, study.protocol), _PAIRS),
         study=study,
         across=_frame(across_rows(cells, study.protocol), _ACROSS),
-        searches=_frame(_search_rows(repeated, seeds), _SEARCHES),
+        searches=_frame(
+            _search_rows(repeated, seeds),
+            {**_CELL, "search": "Int64", **_run_dtypes([c for cells in repeated for c in cells])},
+        ),
         variance=_frame(variance_rows(repeated), _VARIANCE),
         cells=tuple(cells),
+        looks=read_looks(study),
     )
+
+
+def looked_at(tables: Tables) -> Tables:
+    """Record that the verdicts are shown to somebody; return the tables that know of it.
+
+    Nothing is recorded where there is no verdict to look at.
+
+    Raises:
+        StoreError: the disk is full or cannot be written.
+    """
+    pairs = tables.pairs
+    judged = pairs[pairs["family"].notna() & (pairs["verdict"] != "not tested")]
+    if not len(judged):
+        return tables
+    return replace(tables, looks=look(tables.study, int(judged["n"].max())))
 
 
 def write_tables(tables: Tables, folder: Path) -> None:
@@ -167,14 +230,25 @@ def to_csv(frame: pd.DataFrame) -> bytes:
     return frame.to_csv(index=False, lineterminator="\n").encode()
 
 
-def baselines(study: Study) -> dict[tuple[str, str, str], str]:
-    """Return the baseline's row name for each (dataset, trunk, recipe) that has it."""
-    name = study.protocol.baseline
-    return {(c.dataset, c.trunk, c.recipe): c.row for c in study.cells if c.method == name}
+def row_names(study: Study, method: str) -> dict[tuple[str, str, str], str]:
+    """Return the row name of ``method`` for each (dataset, trunk, recipe) that has it."""
+    return {(c.dataset, c.trunk, c.recipe): c.row for c in study.cells if c.method == method}
 
 
 def _frame(rows: Iterator[dict[str, Any]], dtypes: dict[str, str]) -> pd.DataFrame:
     return pd.DataFrame(list(rows), columns=list(dtypes), dtype=object).astype(dtypes)
+
+
+def _run_dtypes(cells: Sequence[Cell]) -> dict[str, str]:
+    """Return a run's columns; those of what is reported alone stand where a run has it."""
+    parts = (*PARTS, *reported_parts(cells))
+    return {
+        "seed": "Int64",
+        "status": "object",
+        "reason": "object",
+        **{f"{embedding}_{metric}": "float64" for embedding, metric in parts},
+        **_RUN,
+    }
 
 
 def _summary_rows(study: Study, cells: Sequence[Cell]) -> Iterator[dict[str, Any]]:
@@ -189,13 +263,16 @@ def _summary_rows(study: Study, cells: Sequence[Cell]) -> Iterator[dict[str, Any
             "trials": len(cell.trials),
             "failed_runs": sum(run.status == "failed" for run in cell.runs),
         }
-        for (embedding, metric), by_seed in cell.values.items():
+        for (embedding, metric), by_seed in {**cell.values, **cell.reported}.items():
             interval = paired.t_interval(list(by_seed.values()))
             yield {
                 **name,
                 **cell.columns,
-                **{"embedding": embedding, "metric": metric},
-                **{"n": interval.n, "mean": interval.mean, "sd": interval.sd},
+                "embedding": embedding,
+                "metric": metric,
+                "n": interval.n,
+                "mean": interval.mean,
+                "sd": interval.sd,
                 **ends(interval),
                 **effort,
                 **cell.class_interval.columns((embedding, metric)),
@@ -215,10 +292,11 @@ def _run_columns(run: RunRecord) -> dict[str, Any]:
     validation = f"validation_{HEADLINE_METRIC}"
     return {
         "reason": run.reason,
-        **{f"{e}_{m}": value_of(run, e, m) for e, m in PARTS},
+        **{f"{e}_{m}": value for e in EMBEDDINGS for m, value in (getattr(run, e) or {}).items()},
         validation: value_of(run, "validation", HEADLINE_METRIC),
         "settings": _compact(run.settings),
         "excluded": run.excluded,
+        "ties": run.ties,
         "embeddings_sha256": run.embeddings_sha256,
         **{name: run.counts.get(name) for name in COUNTS},
         "phases": phases_reached(run) or None,
@@ -245,7 +323,9 @@ def _trial_rows(cells: Sequence[Cell]) -> Iterator[dict[str, Any]]:
         for trial in cell.trials:
             yield {
                 **cell.columns,
-                **{"number": trial.number, "status": trial.status, "reason": trial.reason},
+                "number": trial.number,
+                "status": trial.status,
+                "reason": trial.reason,
                 "value": trial.value,
                 **{f"fold_{k}": value for k, value in enumerate(trial.folds)},
                 "chosen": trial.number == chosen,

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from benchmark.mirror import tracking
+from benchmark.mirror import store, tracking
 from benchmark.study import records
 from benchmark.study.folder import CellKey, Study
 from benchmark.study.records import (
@@ -49,7 +49,7 @@ def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A new database costs two seconds of migrations: made once, then copied."""
     out = tmp_path_factory.mktemp("empty")
     database = out / "mlflow.db"
-    tracking._connect(f"sqlite:///{database}")[0].search_experiments()
+    store.connect(f"sqlite:///{database}")[0].search_experiments()
     return database
 
 
@@ -186,7 +186,7 @@ def mirror(study: Study, uri: str | None = None, timeout_s: float = 60.0) -> lis
 
 def runs_in(study: Study, uri: str | None = None) -> dict[str, Any]:
     """MLflow's runs by record_id; none may be there twice."""
-    client, _ = tracking._connect(tracking.uri_of(study, uri))
+    client, _ = store.connect(store.uri_of(study, uri))
     experiment = client.get_experiment_by_name(f"toy v{PROTOCOL.version} {PROTOCOL.rules_hash()}")
     runs = client.search_runs([experiment.experiment_id], max_results=1000)
     found = {run.data.tags["record_id"]: run for run in runs}
@@ -196,7 +196,7 @@ def runs_in(study: Study, uri: str | None = None) -> dict[str, Any]:
 
 def content(study: Study, uri: str | None = None) -> dict[str, Any]:
     """All that MLflow shows of the records, free of MLflow's own random ids."""
-    client, _ = tracking._connect(tracking.uri_of(study, uri))
+    client, _ = store.connect(store.uri_of(study, uri))
     found = runs_in(study, uri)
     keys = {run.info.run_id: key for key, run in found.items()}
     shown = {}
@@ -297,7 +297,7 @@ def test_tables_are_artifacts_of_one_run_and_follow_changes(study: Study, tmp_pa
     assert mirror(study) == []
     (study.out / "tables" / "summary.csv").write_text("changed")
     tracking.sync(study, artifacts(study))
-    client, _ = tracking._connect(tracking.uri_of(study))
+    client, _ = store.connect(store.uri_of(study))
     id_ = runs_in(study)["tables"].info.run_id
     path = client.download_artifacts(id_, "tables/summary.csv", str(tmp_path))
     assert Path(path).read_text() == "changed"
@@ -362,7 +362,7 @@ def test_more_seeds_move_the_means_of_their_cell(study: Study) -> None:
     more = study.extend([], 3)
     run(more, CELL, 2, score=0.75)
     tracking.sync(more, [])
-    client, _ = tracking._connect(tracking.uri_of(study))
+    client, _ = store.connect(store.uri_of(study))
     cell = runs_in(study)[f"cell:{CELL.id}"]
     history = client.get_metric_history(cell.info.run_id, "test_concatenated_map_at_r")
     assert [(point.value, point.step) for point in history] == [(0.1875, 2), (0.375, 3)]
@@ -371,7 +371,7 @@ def test_more_seeds_move_the_means_of_their_cell(study: Study) -> None:
 
 def test_what_a_kill_left_running_is_written_again(study: Study) -> None:
     tracking.sync(study, artifacts(study))
-    before, client = content(study), tracking._connect(tracking.uri_of(study))[0]
+    before, client = content(study), store.connect(store.uri_of(study))[0]
     found = runs_in(study)
     client.update_run(found["trial:trial-0"].info.run_id, status="RUNNING")
     client.update_run(found["job:ms-search-0-0"].info.run_id, status="RUNNING")
@@ -414,7 +414,7 @@ def test_another_choice_replaces_the_cell_and_leaves_no_orphans(study: Study) ->
 
 def test_a_deleted_experiment_comes_back(study: Study) -> None:
     tracking.sync(study, [])
-    before, client = content(study), tracking._connect(tracking.uri_of(study))[0]
+    before, client = content(study), store.connect(store.uri_of(study))[0]
     client.delete_experiment(next(iter(runs_in(study).values())).info.experiment_id)
     tracking.sync(study, [])
     assert content(study) == before
@@ -422,7 +422,7 @@ def test_a_deleted_experiment_comes_back(study: Study) -> None:
 
 def test_runs_of_other_people_in_the_experiment_are_left_alone(study: Study) -> None:
     tracking.sync(study, [])
-    client, _ = tracking._connect(tracking.uri_of(study))
+    client, _ = store.connect(store.uri_of(study))
     cell = runs_in(study)[f"cell:{CELL.id}"]
     mine = client.create_run(cell.info.experiment_id, run_name="mine").info.run_id
     assert tracking.sync(study, []).written == 0
@@ -541,14 +541,14 @@ def test_a_server_that_dies_midway_is_completed_later(
 
 
 def shown_so_far(study: Study, uri: str) -> dict[str, Any]:
-    client, _ = tracking._connect(uri)
+    client, _ = store.connect(uri)
     if client.get_experiment_by_name(f"toy v{PROTOCOL.version} {PROTOCOL.rules_hash()}") is None:
         return {}
     return runs_in(study, uri)
 
 
 def client_artifacts(study: Study, uri: str) -> list[Any]:
-    client, _ = tracking._connect(uri)
+    client, _ = store.connect(uri)
     found: list[Any] = client.list_artifacts(runs_in(study, uri)["tables"].info.run_id, "tables")
     return found
 

@@ -34,7 +34,7 @@ def study(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def section(study):
-    return next(sections(study, make_tables(study)))
+    return next(sections(make_tables(study)))
 
 
 @pytest.fixture(scope="module")
@@ -186,7 +186,10 @@ def test_the_oracle_gap_has_a_table_and_a_note(html, section, tmp_path):
 
 def test_the_two_best_and_the_best_against_the_baseline_are_compared():
     assert _opponents(["a", "b", "base", "c"], "base") == [
-        *(("base", "a"), ("b", "a"), ("base", "b"), ("base", "c")),
+        ("base", "a"),
+        ("b", "a"),
+        ("base", "b"),
+        ("base", "c"),
     ]
     assert _opponents(["base", "a"], "base") == [("base", "a")]
     assert _opponents(["a", "b"], None) == [("b", "a")]
@@ -252,7 +255,7 @@ def test_hostile_names_anywhere_are_text(tmp_path, monkeypatch):
 
 def test_hostile_names_name_no_file(tmp_path):
     study = make_study(tmp_path / "study", {"base": 0.4, "../../up": 0.41}, seeds=3)
-    files = page.figures(study, make_tables(study))
+    files = page.figures(make_tables(study))
     assert all(re.fullmatch(r"\d\d-[a-z_\d-]+\.(png|svg)", path.name) for path in files)
     assert [path.name for path in tmp_path.iterdir()] == ["study"]
     for path in files:

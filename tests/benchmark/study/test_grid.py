@@ -8,8 +8,8 @@ import pytest
 
 from benchmark.cli import make_parser
 from benchmark.running.setup import further_searches, read_protocol
-from benchmark.study import records
-from benchmark.study.folder import CellKey, Study, load
+from benchmark.study import datasets, records
+from benchmark.study.folder import CellKey, Study, load_study
 from benchmark.study.grid import (
     Axes,
     further_search,
@@ -28,11 +28,12 @@ from protocols.errors import InvalidInputError, StoreError
 from protocols.protocol import digest
 
 PROTOCOL = load_named("protocol", "toy")
-GRID = Axes(("ms", "triplet"), ("toy",), ("tiny",), ("adam",))
+TOY = tuple(datasets.find(("toy",), Registry(), None))
+GRID = Axes(("ms", "triplet"), TOY, ("tiny",), ("adam",))
 
 
 def cells(protocol=PROTOCOL, axes=GRID):
-    return make_cells(axes, protocol, Registry(), None)
+    return make_cells(axes, protocol, Registry())
 
 
 def test_the_reference_row_is_in_every_grid_once():
@@ -125,10 +126,10 @@ def test_progress_counts_folds_of_unfinished_units(study):
 
 
 def test_a_study_is_read_back_as_it_was_saved(study):
-    assert load(study.out) == study
+    assert load_study(study.out) == study
     (study.out / "study.json").write_text("{")
     with pytest.raises(StoreError, match="records beside it are kept"):
-        load(study.out)
+        load_study(study.out)
 
 
 def test_more_seeds_are_kept_and_fewer_do_not_take_away(study):

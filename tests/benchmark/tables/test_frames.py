@@ -117,7 +117,7 @@ def pair(study, a, b, metric="map_at_r"):
 
 def shown(study, width=100) -> str:
     console = Console(width=width, record=True, file=io.StringIO())
-    for part in formats.render(make_tables(study), study):
+    for part in formats.render(make_tables(study)):
         console.print(part)
     return console.export_text()
 
@@ -198,7 +198,7 @@ def test_a_study_without_cells_has_empty_tables(tmp_path):
     assert {name: content.count(b"\n") for name, content in csv(study).items()} == dict.fromkeys(
         NAMES, 1
     )
-    assert formats.render(make_tables(study), study) == []
+    assert formats.render(make_tables(study)) == []
 
 
 @pytest.mark.parametrize("shuffle", range(3))
@@ -283,7 +283,7 @@ def test_datasets_are_not_compared_with_each_other(tmp_path):
     cells = {key(m, d): [0.4, 0.5, 0.6] for m in ("triplet", "margin") for d in ("birds", "cars")}
     frames = make_tables(make(tmp_path, cells))
     assert frames.pairs.groupby("dataset").size().to_dict() == {"birds": 6, "cars": 6}
-    assert len(headlines.headlines(frames, frames.study)) == 2
+    assert len(headlines.headlines(frames)) == 2
 
 
 def test_the_baseline_is_found_by_method_and_shown_by_row_name(tmp_path):

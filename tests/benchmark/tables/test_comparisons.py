@@ -1,4 +1,4 @@
-"""Tables beyond one dataset, one search and one test set: from hand-made studies."""
+"""Comparisons beyond one dataset, one search and one set of test classes; studies made by hand."""
 
 import hashlib
 import io
@@ -13,7 +13,8 @@ from benchmark.statistics import bootstrap
 from benchmark.study import records
 from benchmark.study.folder import CellKey, Study, load_study
 from benchmark.study.records import RunRecord
-from benchmark.tables import class_sums, formats, headlines
+from benchmark.study.scores import NOTHING
+from benchmark.tables import beyond, class_sums, formats
 from benchmark.tables.frames import NAMES, make_tables, to_csv, write_tables
 from protocols.metrics import METRICS
 from tests.benchmark.tables.test_frames import PROTOCOL, key, make, metrics, pair
@@ -190,7 +191,7 @@ def test_damaged_or_unwritable_sums_cost_time_only(tmp_path, monkeypatch):
 
 def shown(study, width=80):
     console = Console(width=width, record=True, file=io.StringIO())
-    for part in formats.render(make_tables(study), study):
+    for part in formats.render(make_tables(study)):
         console.print(part)
     return console.export_text()
 
@@ -263,8 +264,8 @@ def test_a_method_that_lacks_a_dataset_is_shown_without_numbers(tmp_path):
     assert (lacking.datasets, lacking.runs, lacking.note) == (1, 3, "no run on d01")
     assert np.isnan(lacking["mean"])
     assert main(frames.across, method="margin")["rank"] == 1.0
-    (table,) = headlines.further(frames)
-    assert table.rows[-1] == ("proxy", *[headlines.NOTHING] * 4)
+    (table,) = beyond.further(frames)
+    assert table.rows[-1] == ("proxy", *[NOTHING] * 4)
 
 
 def test_a_method_leaves_the_others_means_alone(tmp_path):
