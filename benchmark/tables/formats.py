@@ -19,7 +19,7 @@ from benchmark.tables.headlines import Headline, headlines
 from protocols.errors import InvalidInputError, unknown_name
 
 # Where a cell breaks, tried until the table fits: nowhere, at asides, before ± too.
-_BREAKS = (r"(?!)", r" (?=\(|\d+ failed|p \d)", r"(?<!\() (?=± |\(|\d+ failed|p \d)")
+_BREAKS = (r"(?!)", r" (?=\(|\d+ failed)", r" (?=± |\(|\d+ failed)")
 
 
 def render(tables: Tables) -> list[RenderableType]:

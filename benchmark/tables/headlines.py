@@ -186,12 +186,14 @@ def _difference(pair: Row | None) -> str:
     text = with_half_width(per_cent(pair.mean_difference, sign="+"), pair)
     if not isinstance(pair.verdict, str):
         return text
-    if _wider(pair):
-        text += f" (± {per_cent((pair.ci_high_family - pair.ci_low_family) / 2)})"
     text += f" {MARKS[pair.verdict]}"
     if is_near_miss(pair.verdict, pair.p_holm):
         text += f" p {pair.p_holm:.2f}"
-    return f"{text} {_DAGGER}" if _held_back(pair) else text
+    if _held_back(pair):
+        text += f" {_DAGGER}"
+    if _wider(pair):
+        text += f" (± {per_cent((pair.ci_high_family - pair.ci_low_family) / 2)})"
+    return text
 
 
 def _wider(pair: Row) -> bool:

@@ -68,7 +68,7 @@ def shifted(*shifts, seeds=10, spread=0.002):
 def test_every_verdict():
     nothing = np.full(10, np.nan)
     two = np.where(np.arange(10) < 2, 0.5, np.nan)
-    runs = [*shifted(0.02, -0.02, 0.0, 0.004), nothing, two]
+    runs = [*shifted(0.02, -0.02, 0.0, 0.0048, spread=0.001), nothing, two]
     found = against_first(runs)
     said = ["better", "worse", "equivalent", "inconclusive", "not tested", "not tested"]
     assert [f.verdict for f in found] == said
