@@ -232,9 +232,9 @@ def to_csv(frame: pd.DataFrame) -> bytes:
     return frame.to_csv(index=False, lineterminator="\n").encode()
 
 
-def row_names(study: Study, method: str) -> dict[tuple[str, str, str], str]:
-    """Return the row name of ``method`` for each (dataset, trunk, recipe) that has it."""
-    return {(c.dataset, c.trunk, c.recipe): c.row for c in study.cells if c.method == method}
+def row_names(study: Study, *methods: str) -> dict[tuple[str, str, str], str]:
+    """Return the row name of one of ``methods`` for each (dataset, trunk, recipe) that has it."""
+    return {(c.dataset, c.trunk, c.recipe): c.row for c in study.cells if c.method in methods}
 
 
 def _frame(rows: Iterator[dict[str, Any]], dtypes: dict[str, str]) -> pd.DataFrame:

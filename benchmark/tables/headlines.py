@@ -17,6 +17,7 @@ from pandas import NA
 from benchmark.statistics.paired import ALPHA, ROPE
 from benchmark.statistics.ranking import Standing, apart, order
 from benchmark.statistics.words import is_near_miss, spoken
+from benchmark.study.folder import reference_methods
 from benchmark.study.scores import HEADLINE, MARKS, NOTHING, per_cent
 from benchmark.tables.frames import Tables, row_names
 from protocols.protocol import protocol_line
@@ -115,7 +116,7 @@ def _groups(tables: Tables) -> Iterator[_Group]:
     }
     protocol = tables.study.protocol
     of_baseline = row_names(tables.study, protocol.baseline)
-    of_reference = row_names(tables.study, protocol.reference)
+    of_reference = row_names(tables.study, *reference_methods(protocol))
     for place, parts_of in methods.items():
         done = frozenset(
             m for m, parts in parts_of.items() if (place, m) not in unfinished and _main(parts).n

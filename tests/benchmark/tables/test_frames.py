@@ -289,6 +289,14 @@ def test_the_reference_is_outside_the_family(tmp_path):
     assert "Holm over 1 comparison ·" in flat
 
 
+def test_pretrained_weights_as_they_come_are_a_reference_too(tmp_path):
+    values = {"triplet": [0.4, 0.41, 0.42], "margin": [0.5] * 3, "pretrained": [0.2] * 3}
+    study = make(tmp_path, values)
+    assert pair(study, "pretrained", "triplet").family is None
+    assert pair(study, "margin", "triplet").family_size == 1
+    assert "pretrained: reference without training" in " ".join(shown(study).split())
+
+
 def test_a_method_below_the_reference_is_named(tmp_path):
     values = {"triplet": [0.4, 0.41, 0.42], "margin": [0.1, 0.1, 0.1], "untrained": [0.2] * 3}
     flat = " ".join(shown(make(tmp_path, values)).split())
