@@ -16,7 +16,7 @@ from benchmark.commands.proposal import next_command
 from benchmark.engines.machine import check_disk, interruptible, lock
 from benchmark.exit_codes import DONE, FAILED_JOBS
 from benchmark.running.progress import Progress, duration
-from benchmark.running.setup import Asked, Ready, make_ready, set_up
+from benchmark.running.setup import Asked, Ready, make_ready, set_up, unmoved_by_bounds
 from benchmark.study import grid
 from benchmark.study.folder import CellKey, Study
 from benchmark.study.grid import CellPlan
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from benchmark.running.coordinator import JobMaker
 
 MIRROR_TIMEOUT_S = 60.0
+NAMED = 3  # cells in a note; the rest are counted
 Kind = tuple[str, str, str, bool]  # dataset, trunk, recipe, trains: jobs that take alike
 
 
@@ -254,6 +255,14 @@ def show_cells(console: Console, study: Study, plans: list[CellPlan]) -> None:
     console.print(table)
     for name, value in study.protocol.overrides.items():
         console.print(f"changed from protocol {study.protocol.name}: {name} = {value}")
+    narrow = study.protocol.search.bounds == "narrow"
+    if same := unmoved_by_bounds(item.cell for item in plans) if narrow else []:
+        more = f" and {len(same) - NAMED} more" if len(same) > NAMED else ""
+        console.print(
+            f"--bounds narrow changes nothing for {', '.join(same[:NAMED])}{more}: no narrower "
+            "start of the paper's search is known there",
+            highlight=False,
+        )
     stale = grid.stale_records(study)
     if stale:
         console.print(f"{stale} folder(s) hold records of earlier code; they are left aside")

@@ -14,7 +14,7 @@ from typing import Any
 from benchmark.mirror.tracking import Tracker
 from benchmark.running.flows import Flow, Retry, Task
 from benchmark.running.progress import Progress
-from benchmark.study import environment, records, selection
+from benchmark.study import environment, machines, records, selection
 from benchmark.study.folder import CellKey, Study
 from benchmark.study.records import ChoiceRecord, JobRecord, Metrics, Record, RunRecord, TrialRecord
 from benchmark.study.suggestions import export, storage_of, suggest
@@ -22,7 +22,7 @@ from benchmark.training import oracle
 from benchmark.training.job import Job, JobOutcome, execute, failure
 from benchmark.training.join import JoinJob, JoinOutcome, join
 from protocols import paper
-from protocols.errors import InvalidInputError, StoreError
+from protocols.errors import StoreError
 from protocols.protocol import Protocol, digest
 from protocols.space import Settings, Space, described
 
@@ -117,12 +117,12 @@ class Coordinator:
         jobs = yield from self._folds(cell, "final", seed, choice.settings)
         if any(job.status == "failed" for job in jobs):
             return _run(cell, choice, seed, jobs, None)
-        source = self.make_job(cell, "final", seed, 0, choice.settings).source
+        job = self.make_job(cell, "final", seed, 0, choice.settings)
         protocol, name = self.study.protocol, f"join {cell.id} {seed}"
         vectors = tuple(self._vectors(cell, seed, k).read_bytes() for k in range(len(jobs)))
         task = Task(
             function=join,
-            argument=JoinJob(protocol, source, vectors),
+            argument=JoinJob(protocol, job.source, vectors, job.device),
             timeout_s=protocol.timeout_s,
             accept=lambda outcome: outcome,
             lost=lambda reason: Retry.AGAIN if self._retry(name, reason) else reason,
@@ -134,10 +134,9 @@ class Coordinator:
         records.write_bytes(path, joined.queries)
         record = _run(cell, choice, seed, jobs, joined)
         checksum = hashlib.sha256(joined.queries).hexdigest()
-        where = str(path.relative_to(self.study.out))
         return replace(
             record,
-            queries={"path": where, "sha256": checksum},
+            queries={"path": str(path.relative_to(self.study.out)), "sha256": checksum},
             oracle=oracle.claimed(jobs, protocol.selection_metric),
         )
 
@@ -224,7 +223,7 @@ def _trial(
         reason=failed.reason if failed else None,
         value=protocol.search.failed_score if failed else fmean(values),
         folds=folds,
-        measured={"seconds": _total(jobs, "seconds")},
+        measured={"seconds": _total(jobs, "seconds"), "environment": machines.merged(jobs)},
     )
 
 
@@ -246,18 +245,8 @@ def _choice(
 
 
 def _published(cell: CellKey) -> ChoiceRecord:
-    """Return the paper's chosen setting as the choice.
-
-    Raises:
-        UnknownNameError: the method is not in the paper.
-        InvalidInputError: the paper has no setting for the dataset.
-    """
+    """Return the paper's chosen setting, which the setup has seen there is, as the choice."""
     settings: Settings = dict(paper.best(cell.method, cell.dataset))
-    if not settings:  # defaults in its place would be passed off as the paper's
-        raise InvalidInputError(
-            f"the paper chose no setting of {cell.method!r} on {cell.dataset!r}; it has "
-            f"{', '.join(paper.DATASETS)}. Leave out --params published to search"
-        )
     return ChoiceRecord(
         id=digest([cell.id, "choice", "published", settings], 16),
         cell=cell.id,
@@ -301,6 +290,7 @@ def _run(
         measured={**record.measured, "join_s": joined.seconds},
         validation=_mean([job.validation or {} for job in jobs]),
         excluded=joined.excluded,
+        ties=joined.ties,
         embeddings_sha256=joined.embeddings_sha256,
         embeddings_shape=joined.embeddings_shape,
         openings=[*record.openings, "test labels opened to score the joined embeddings"],
@@ -327,13 +317,12 @@ def _sum_counts(jobs: list[JobRecord]) -> dict[str, int]:
 
 
 def _sum_measured(jobs: list[JobRecord]) -> dict[str, Any]:
-    """Return seconds summed over folds, the largest memory peak, and the environment."""
+    """Return seconds summed over folds, the largest memory peak, and the folds' environments."""
     if not jobs:
         return {}
     times = {name: _total(jobs, name) for name in ("seconds", "cpu_s", "train_s")}
     peak = max(job.measured.get("peak_memory_mb", 0) for job in jobs)
-    environment = jobs[0].measured.get("environment", {})
-    return {**times, "peak_memory_mb": peak, "environment": environment}
+    return {**times, "peak_memory_mb": peak, "environment": machines.merged(jobs)}
 
 
 def _total(jobs: list[JobRecord], name: str) -> float:

@@ -13,18 +13,20 @@ from pathlib import Path
 from pydantic import TypeAdapter, ValidationError
 
 from benchmark.study import records
+from benchmark.study.datasets import identity
 from benchmark.study.records import ChoiceRecord, JobRecord, R, RunRecord, TrialRecord
 from protocols.errors import StoreError
 from protocols.protocol import Protocol
 
 FILE = "study.json"
-_UNSAFE = re.compile(r"[^\w.-]+")  # an argument may be a path: folder:/photos
+_UNSAFE = re.compile(r"[^\w.-]+")  # timm:resnet18
 
 
 @dataclass(frozen=True)
 class CellKey:
     """A cell's place in the grid and its id.
 
+    ``dataset`` is the title that tables show, see :mod:`benchmark.study.datasets`.
     ``row`` is the name its table row carries (``pretrained`` for the untouched trunk where it
     has weights); ``trains`` is False for such a reference row, ``searched`` for a method
     without hyperparameters. ``trials`` is how many its search makes: the protocol's number, or
@@ -47,13 +49,13 @@ class CellKey:
     @cached_property
     def path(self) -> str:
         """Return the cell's folder below ``records/``; an edited method gets a new one."""
-        place = (self.dataset, self.trunk, self.recipe, f"{self.method}-{self.id[:8]}")
+        place = (*self.axes[:3], f"{self.method}-{self.id[:8]}")
         return "/".join(_UNSAFE.sub("-", part) for part in place)
 
     @property
     def axes(self) -> tuple[str, str, str, str]:
-        """Return (dataset, trunk, recipe, method)."""
-        return (self.dataset, self.trunk, self.recipe, self.method)
+        """Return (dataset's identity, trunk, recipe, method)."""
+        return (identity(self.dataset), self.trunk, self.recipe, self.method)
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ from benchmark.statistics.ranking import Standing, apart, order
 from benchmark.statistics.words import is_near_miss, spoken
 from benchmark.study.folder import reference_methods
 from benchmark.study.scores import HEADLINE, MARKS, NOTHING, per_cent
+from benchmark.tables import machines
 from benchmark.tables.frames import Tables, row_names
 from protocols.protocol import protocol_line
 
@@ -87,7 +88,8 @@ def headlines(tables: Tables) -> list[Headline]:
     the ranking. One whose seeds have not all run shows no number yet (the frames have what there
     is) and stands last.
     """
-    return [_headline(group, tables) for group in _groups(tables)]
+    unlike = machines.notes(tables.cells)
+    return [_headline(group, tables, unlike.get(group.place)) for group in _groups(tables)]
 
 
 def place_of(row: Row) -> Place:
@@ -128,8 +130,9 @@ def _groups(tables: Tables) -> Iterator[_Group]:
         yield _Group(place, parts_of, done, base, of_reference.get(place), differences)
 
 
-def _headline(group: _Group, tables: Tables) -> Headline:
+def _headline(group: _Group, tables: Tables, unlike: str | None) -> Headline:
     protocol = tables.study.protocol
+    notes = [*_notes(group, tables), *([unlike] if unlike else [])]
     over_classes = any(not math.isnan(_main(group.parts[m]).test_ci_low) for m in group.done)
     ended = [standing.name for standing in group.standings]
     rows = [
@@ -150,7 +153,7 @@ def _headline(group: _Group, tables: Tables) -> Headline:
             "Trials",
         ),
         rows,
-        " · ".join([protocol_line(protocol, group.place[1]), *_notes(group, tables)]),
+        " · ".join([protocol_line(protocol, group.place[1]), *notes]),
     )
 
 
