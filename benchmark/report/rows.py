@@ -14,7 +14,7 @@ from pandas import NA
 from benchmark.report.charts import Mark
 from benchmark.statistics.words import is_near_miss, spoken
 from benchmark.study import records
-from benchmark.study.folder import CellKey, Study
+from benchmark.study.folder import CellKey, Study, reference_methods
 from benchmark.study.records import CellRecord, ChoiceRecord, RunRecord, TrialRecord
 from benchmark.study.scores import HEADLINE, HEADLINE_METRIC, Part
 from benchmark.tables.diagnostics import Edge, PhaseCount, edges, phase_counts, space_of
@@ -161,7 +161,7 @@ def pairs(frames: Tables, finished: Mapping[Place, Sequence[str]]) -> dict[Place
     frame = frames.pairs
     main = frame[(frame["embedding"] == HEADLINE[0]) & (frame["metric"] == HEADLINE[1])]
     bases = row_names(frames.study, frames.study.protocol.baseline)
-    references = row_names(frames.study, frames.study.protocol.reference)
+    references = row_names(frames.study, *reference_methods(frames.study.protocol))
     found: dict[Place, list[Pair]] = {}
     for row in main.itertuples(index=False):
         place = (str(row.dataset), str(row.trunk), str(row.recipe))
@@ -191,7 +191,9 @@ def _row(study: Study, cell: Cell, summary: Sequence[Any]) -> Row:
     main = next((row for row in summary if (row.embedding, row.metric) == HEADLINE), None)
     reason = "" if finished else _reason(study, key, runs, len(cell.trials))
     dots = tuple(100 * run.concatenated[HEADLINE_METRIC] for run in done if run.concatenated)
-    roles = {protocol.baseline: "baseline", protocol.reference: "reference"}
+    roles = dict.fromkeys(reference_methods(protocol), "reference") | {
+        protocol.baseline: "baseline"
+    }
     return Row(
         key=key,
         role=roles.get(key.method, ""),

@@ -182,6 +182,11 @@ class Study:
         return len(lost)
 
 
+def reference_methods(protocol: Protocol) -> frozenset[str]:
+    """Return the methods that only show the untouched trunk and compete with nothing."""
+    return frozenset({protocol.reference, protocol.pretrained_reference}) - {protocol.baseline}
+
+
 def load_study(out: Path) -> Study | None:
     """Return the study in ``out``, None if the folder holds none.
 

@@ -192,10 +192,11 @@ def _compared(lines: Sequence[_Line], part: Part) -> Iterator[dict[str, Any]]:
     """
     runs = np.array([line.values(part) for line in lines])
     rules = lines[0].cell.rules
-    baseline, reference = rules.get("baseline"), rules.get("reference")
+    baseline = rules.get("baseline")
+    aside = {rules.get("reference"), rules.get("pretrained_reference")} - {baseline}
     base = next((n for n, line in enumerate(lines) if line.cell.method == baseline), None)
     pairs = [] if base is None else [(n, base) for n in range(len(lines)) if n != base]
-    declared = [lines[n].cell.method != reference or reference == baseline for n, _ in pairs]
+    declared = [lines[n].cell.method not in aside for n, _ in pairs]
     seeds = runs.shape[1]
     many = seeds > paired.EXACT_PAIRS
     flips = paired.draw_flips(seeds, np.random.default_rng(0)) if many else None

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmark.statistics import across, paired, variance, verdicts
+from benchmark.study.folder import reference_methods
 from benchmark.study.scores import PARTS, Part
 from benchmark.tables.results import Cell, class_difference
 from protocols.protocol import Protocol
@@ -58,7 +59,7 @@ def _family(
     the others show their interval and their unadjusted p.
     """
     is_baseline = [cell.key.method == protocol.baseline for cell in methods]
-    aside = [cell.key.method == protocol.reference != protocol.baseline for cell in methods]
+    aside = [cell.key.method in reference_methods(protocol) for cell in methods]
     pairs = [(b, a) if is_baseline[a] else (a, b) for a, b in combinations(range(len(methods)), 2)]
     declared = [
         (is_baseline[b] or not any(is_baseline)) and not aside[a] and not aside[b] for a, b in pairs

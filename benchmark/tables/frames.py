@@ -136,7 +136,9 @@ class Tables:
         summary: one row per cell, embedding and metric, over done runs. ``trials`` counts
             recorded trials, failed ones too, as the search budget does. ``ci`` is of the seeds,
             ``test_ci`` of the test classes with runs and gallery as they are; neither holds
-            the other. Recalls and MAP@10 are reported here and in ``runs`` alone.
+            the other. ``ci`` covers its 95 % for normal noise of runs and less for skewed noise:
+            88 to 90 % for exponential, 82 to 84 % for lognormal at 3 to 10 runs. Recalls and
+            MAP@10 are reported here and in ``runs`` alone.
         runs: one row per cell and seed of the protocol; ``missing`` if it has not run.
         trials: one row per cell and trial.
         pairs: one row per pair of methods, embedding and metric, over the seeds that both have
@@ -230,9 +232,9 @@ def to_csv(frame: pd.DataFrame) -> bytes:
     return frame.to_csv(index=False, lineterminator="\n").encode()
 
 
-def row_names(study: Study, method: str) -> dict[tuple[str, str, str], str]:
-    """Return the row name of ``method`` for each (dataset, trunk, recipe) that has it."""
-    return {(c.dataset, c.trunk, c.recipe): c.row for c in study.cells if c.method == method}
+def row_names(study: Study, *methods: str) -> dict[tuple[str, str, str], str]:
+    """Return the row name of one of ``methods`` for each (dataset, trunk, recipe) that has it."""
+    return {(c.dataset, c.trunk, c.recipe): c.row for c in study.cells if c.method in methods}
 
 
 def _frame(rows: Iterator[dict[str, Any]], dtypes: dict[str, str]) -> pd.DataFrame:

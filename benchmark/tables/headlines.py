@@ -17,6 +17,7 @@ from pandas import NA
 from benchmark.statistics.paired import ALPHA, ROPE
 from benchmark.statistics.ranking import Standing, apart, order
 from benchmark.statistics.words import is_near_miss, spoken
+from benchmark.study.folder import reference_methods
 from benchmark.study.scores import HEADLINE, MARKS, NOTHING, per_cent
 from benchmark.tables import machines
 from benchmark.tables.frames import Tables, row_names
@@ -117,7 +118,7 @@ def _groups(tables: Tables) -> Iterator[_Group]:
     }
     protocol = tables.study.protocol
     of_baseline = row_names(tables.study, protocol.baseline)
-    of_reference = row_names(tables.study, protocol.reference)
+    of_reference = row_names(tables.study, *reference_methods(protocol))
     for place, parts_of in methods.items():
         done = frozenset(
             m for m, parts in parts_of.items() if (place, m) not in unfinished and _main(parts).n
@@ -189,12 +190,14 @@ def _difference(pair: Row | None) -> str:
     text = with_half_width(per_cent(pair.mean_difference, sign="+"), pair)
     if not isinstance(pair.verdict, str):
         return text
-    if _wider(pair):
-        text += f" (± {per_cent((pair.ci_high_family - pair.ci_low_family) / 2)})"
     text += f" {MARKS[pair.verdict]}"
     if is_near_miss(pair.verdict, pair.p_holm):
         text += f" p {pair.p_holm:.2f}"
-    return f"{text} {_DAGGER}" if _held_back(pair) else text
+    if _held_back(pair):
+        text += f" {_DAGGER}"
+    if _wider(pair):
+        text += f" (± {per_cent((pair.ci_high_family - pair.ci_low_family) / 2)})"
+    return text
 
 
 def _wider(pair: Row) -> bool:

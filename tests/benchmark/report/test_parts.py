@@ -72,13 +72,17 @@ def test_the_first_screen_answers_the_question(section, verdicts, reply):
 
 
 def test_the_reference_is_no_answer(section):
-    assert list(answers([replace(section, pairs=[pair("untrained", "worse")])])) == []
-    assert answer_of(section, pair("a", "better"), pair("untrained", "worse")).reply == "Yes."
+    assert list(answers([replace(section, pairs=[pair("untrained", "")])])) == []
+    found = answer_of(section, pair("a", "better"), pair("untrained", ""))
+    assert (found.reply, list(found.groups)) == ("Yes.", ["better"])
 
 
 def test_too_few_seeds_are_named(section):
-    found = answer_of(section, pair("a", "inconclusive", n=3))
-    assert found.why == "With 3 seeds no difference can be significant; it takes 6."
+    few = replace(pair("a", "not tested", n=2), spoken="not tested (needs 3 seeds)")
+    found = answer_of(section, few)
+    assert found.reply == "Not tested."
+    assert found.why == "No comparison has enough seeds: not tested (needs 3 seeds)."
+    assert answer_of(section, few, pair("b", "worse")).why == ""
 
 
 def test_without_a_baseline_the_pairs_are_counted(section):

@@ -581,6 +581,7 @@ def test_the_leaderboard_says_what_the_study_said(toy_study, submitted):
     assert (both["trials"] == both["trials_study"]).all()
     ours = board.dropna(subset="difference").rename(columns={"method": "method_a"})
     assert set(ours["method_a"]) == {"ms", "untrained"}
-    both = ours.merge(pairs[pairs["family"] == "baseline"], on=["method_a", *keys[1:]])
+    against = pairs[pairs["method_b"] == "triplet"]
+    both = ours.merge(against, on=["method_a", *keys[1:]], suffixes=("", "_study"))
     assert len(both) == 12
     assert np.allclose(both["difference"], both["mean_difference"], atol=1e-6)
