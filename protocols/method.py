@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import ClassVar, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from protocols import paper
 from protocols.errors import InvalidInputError, PluginError
+from protocols.phases import Phase
 from protocols.space import Choice, Integer, Real, Settings, Space, declared, resolve
 
 
@@ -158,7 +159,6 @@ class Method(nn.Module):
             the paper's datasets they are searched within the paper's bounds.
         published: settings its authors used on a dataset, by the dataset's name; where there
             are some, the search there begins with them in place of the defaults.
-        version: raise it when a fix moves the method's numbers.
         draws: ``pairs`` (several images of each class in a batch) or ``classes`` (as many
             classes as fit); the protocol says how many images of a class that means.
         trains: False for a reference row that is evaluated as it is.
@@ -170,7 +170,6 @@ class Method(nn.Module):
     paper: ClassVar[str] = ""
     paper_name: ClassVar[str] = ""
     published: ClassVar[Mapping[str, Settings]] = MappingProxyType({})
-    version: ClassVar[int] = 1
     draws: ClassVar[Literal["pairs", "classes"]] = "pairs"
     trains: ClassVar[bool] = True
     wants: ClassVar[Wants] = Wants()
@@ -192,13 +191,30 @@ class Method(nn.Module):
         """Return what the search may vary on ``dataset``.
 
         That is all that is declared, except for the Reality Check's methods on its datasets:
-        those have the paper's bounds, see :func:`protocols.paper.search_space`.
+        those have the paper's bounds, see :func:`protocols.paper.search_space`. An option that is
+        not searched stands there with its default alone, so that it is recorded.
         """
         found = _paper_space(cls, dataset, bounds) or declared(cls)
+        found.update(_unsearched(cls))
         for name, value in cls.published.get(dataset, {}).items():
             found[name] = copy(found[name])
             found[name].default = found[name].accept(value)
         return found
+
+    @classmethod
+    def phases(cls, settings: Settings, steps: int, steps_per_epoch: int) -> Sequence[Phase]:
+        """Return what must have begun before a training under ``settings`` may stop early.
+
+        A method whose loss or batches change on the way says here at which step. Patience counts
+        from the last of these phases on, and a study is refused whose budget ends before it.
+
+        Args:
+            settings: a full setting of this method.
+            steps: the longest a training may last.
+            steps_per_epoch: of the protocol.
+        """
+        del settings, steps, steps_per_epoch
+        return ()
 
     def make_head(self, spec: TrainSpec) -> nn.Module:
         """Return the head; the default is one linear embedding layer with bias."""
@@ -268,6 +284,15 @@ def reached(module: nn.Module, output: Callable[[], Tensor]) -> list[nn.Paramete
             waiting += [before for before, _ in node.next_functions]
     found = {id(getattr(node, "variable", None)) for node in seen}
     return [p for p in module.parameters() if id(p) in found]
+
+
+def _unsearched(cls: type[Method]) -> Iterator[tuple[str, Choice[Any]]]:
+    """Yield the options that no search varies, each with its default alone."""
+    for name, parameter in declared(cls).items():
+        if isinstance(parameter, Choice) and not parameter.searched:
+            only = Choice((parameter.default,), default=parameter.default)
+            only.name = name
+            yield name, only
 
 
 def _paper_space(cls: type[Method], dataset: str, bounds: Literal["wide", "narrow"]) -> Space:

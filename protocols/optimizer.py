@@ -24,6 +24,8 @@ def make_optimizer(recipe: Recipe, groups: list[Group]) -> Optimizer:
     ]
     if recipe.optimizer == "rmsprop":
         return torch.optim.RMSprop(settings, lr=recipe.lr, momentum=recipe.momentum)
+    if recipe.optimizer == "sgd":
+        return torch.optim.SGD(settings, lr=recipe.lr, momentum=recipe.momentum)
     families: dict[str, type[Optimizer]] = {
         "adam": torch.optim.Adam,
         "adamw": torch.optim.AdamW,

@@ -10,18 +10,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Console
-from rich.table import Table
 
+from benchmark.commands.plans import show_cells, show_expected, show_phases
 from benchmark.commands.proposal import next_command
 from benchmark.engines.machine import check_disk, interruptible, lock
 from benchmark.exit_codes import DONE, FAILED_JOBS
-from benchmark.running.progress import Progress, duration
+from benchmark.running.progress import Progress
 from benchmark.running.setup import Asked, Ready, make_ready, set_up
 from benchmark.study import grid
 from benchmark.study.folder import CellKey, Study
 from benchmark.study.grid import CellPlan
-from benchmark.study.scores import NOTHING
-from protocols.protocol import protocol_line
 from protocols.space import Settings, Space
 
 if TYPE_CHECKING:
@@ -48,7 +46,7 @@ def run(args: argparse.Namespace) -> int:
         tracker = open_tracker(console, study, plans)
         if any(item.state != "done" for item in plans):
             ready = make_ready(asked)
-            check_trunks(asked, ready, plans)
+            check_jobs(asked, ready, plans)
             work(console, asked, ready, plans, tracker)
         else:
             console.print(f"nothing left to do in {study.out}", highlight=False)
@@ -72,11 +70,12 @@ def plan(args: argparse.Namespace) -> int:
         console.print("nothing left to do")
         return DONE
     ready = make_ready(asked)
-    check_trunks(asked, ready, plans)
+    check_jobs(asked, ready, plans)
     few = None if ready.workers is None else min(2, ready.workers)  # that many measure the time
     with engine_for(asked, replace(ready, workers=few)) as engine:
         seconds = expected_seconds(asked, ready, plans, engine)
         show_cells(console, asked.study, plans)
+        show_phases(console, asked, plans)
         show_expected(console, plans, seconds, ready.workers or engine.capacity, ready.device)
     return DONE
 
@@ -94,6 +93,7 @@ def work(
 
         seconds = expected_seconds(asked, ready, plans, engine)
         show_cells(console, study, plans)
+        show_phases(console, asked, plans)
         show_expected(console, plans, seconds, engine.capacity, ready.device)
         study.save()
         grid.save_cells(study, asked.cells)
@@ -102,6 +102,14 @@ def work(
         with Progress(console, plans, log, engine.capacity, seconds, metric) as progress:
             coordinator = Coordinator(study, make_job, space_of(asked), tracker, progress)
             flows.run(coordinator.flows(asked.keys), engine)
+
+
+def check_jobs(asked: Asked, ready: Ready, plans: list[CellPlan]) -> None:
+    """Raise InvalidInputError before anything starts where jobs could only fail or say nothing."""
+    from benchmark.running.phases import timetables
+
+    timetables(asked, plans)
+    check_trunks(asked, ready, plans)
 
 
 def check_trunks(asked: Asked, ready: Ready, plans: list[CellPlan]) -> None:
@@ -224,47 +232,6 @@ def expected_seconds(
 
 def _kind(cell: CellKey) -> Kind:
     return (cell.dataset, cell.trunk, cell.recipe, cell.trains)
-
-
-def show_cells(console: Console, study: Study, plans: list[CellPlan]) -> None:
-    """Print the protocol, the cells and what of them is there."""
-    table = Table(title=protocol_line(study.protocol), title_justify="left", title_style="bold")
-    for column in ("Method", "Dataset", "Trunk", "Recipe", "State"):
-        table.add_column(column, overflow="fold")  # a name cut short could be another's
-    for column in ("Trials", "Runs", "Jobs left"):
-        table.add_column(column, justify="right")
-    for item in plans:
-        cell = item.cell
-        trials = f"{item.trials_done}/{item.trials}" if item.trials else NOTHING
-        runs = f"{item.runs_done}/{item.runs}"
-        place = (cell.row, cell.dataset, cell.trunk, cell.recipe)
-        table.add_row(*place, item.state, trials, runs, str(item.jobs_left))
-    console.print(table)
-    for name, value in study.protocol.overrides.items():
-        console.print(f"changed from protocol {study.protocol.name}: {name} = {value}")
-    stale = grid.stale_records(study)
-    if stale:
-        console.print(f"{stale} folder(s) hold records of earlier code; they are left aside")
-
-
-def show_expected(
-    console: Console, plans: list[CellPlan], seconds: dict[str, float], workers: int, device: str
-) -> None:
-    """Print how many jobs are left and how long they take at most."""
-    jobs = sum(item.jobs_left for item in plans)
-    if not jobs:  # only joins, choices and tests of what is trained
-        console.print("nothing left to train")
-        return
-    unknown = [i.cell.row for i in plans if i.jobs_left and i.cell.id not in seconds]
-    wall = total_seconds(plans, seconds) / workers
-    expected = f"time of {unknown[0]} unknown" if unknown else f"at most {duration(wall)}"
-    how = f"{workers} at once on {device}"
-    console.print(f"{jobs} jobs left, {how}: {expected}", highlight=False)
-
-
-def total_seconds(plans: list[CellPlan], seconds: dict[str, float]) -> float:
-    """Return the seconds of all jobs left, one after the other."""
-    return sum(item.jobs_left * seconds.get(item.cell.id, 0.0) for item in plans)
 
 
 def write_outputs(study: Study) -> list[Path]:

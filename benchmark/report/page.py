@@ -78,6 +78,7 @@ def render(frames: Tables) -> str:
             panels=panels(len(shown)),
             seeds_drawn=seeds_drawn(study, len(shown)),
             slices=searches.slices,
+            reached=settings.reached,
             chosen=settings.chosen,
             at_the_edge=settings.at_the_edge,
             sliced=settings.sliced,

@@ -14,7 +14,7 @@ from benchmark.study import records
 from benchmark.study.folder import CellKey, Study
 from benchmark.study.records import CellRecord, ChoiceRecord, RunRecord, TrialRecord
 from benchmark.study.scores import HEADLINE, HEADLINE_METRIC, Part
-from benchmark.tables.diagnostics import Edge, edges, space_of
+from benchmark.tables.diagnostics import Edge, PhaseCount, edges, phase_counts, space_of
 from benchmark.tables.frames import Tables
 from benchmark.tables.results import Cell
 
@@ -87,6 +87,11 @@ class Row:
     def edges(self) -> list[Edge]:
         """Return the chosen settings that sit on a bound of what was searched."""
         return edges(self.choice.settings, space_of(self.choice)) if self.choice else []
+
+    @property
+    def phases(self) -> list[PhaseCount]:
+        """Return which phases the finished runs' trainings reached."""
+        return phase_counts(self.done)
 
     @property
     def failed(self) -> list[RunRecord]:
@@ -177,7 +182,7 @@ def _row(study: Study, cell: Cell, summary: Sequence[Any]) -> Row:
 
 def _reason(study: Study, key: CellKey, runs: Sequence[RunRecord], trials: int) -> str:
     """Return why a method has no number yet, or none at all."""
-    asked, budget = study.protocol.seeds, study.protocol.search.trials
+    asked, budget = study.protocol.seeds, study.trials_asked(key)
     if runs and len(runs) == asked:
         met = ", ".join(sorted({run.reason or "unknown" for run in runs}))
         return f"all {asked} runs failed: {met}" if asked > 1 else f"the run failed: {met}"

@@ -1,4 +1,4 @@
-"""The settings that the searches chose, and what mattered in them, as words."""
+"""Which phases trainings reached, which settings the searches chose, what mattered: as words."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from benchmark.report.rows import Row
 from benchmark.report.searches import Search
 from benchmark.study.scores import NOTHING, per_cent
-from benchmark.tables.diagnostics import Edge
+from benchmark.tables.diagnostics import Edge, PhaseCount
 
 
 @dataclass(frozen=True)
@@ -62,6 +62,11 @@ def sliced(searches: Sequence[Search]) -> tuple[str, list[Search]]:
     if any(search.importance for search in known):
         return "What mattered in the searches", known
     return "Single hyperparameters in the searches", known
+
+
+def reached(rows: Sequence[Row]) -> list[tuple[Row, PhaseCount]]:
+    """Return each method with each phase of its final trainings."""
+    return [(row, phase) for row in rows for phase in row.phases]
 
 
 def what_mattered(search: Search) -> str:

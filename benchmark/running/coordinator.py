@@ -12,7 +12,7 @@ from statistics import fmean
 from typing import Any
 
 from benchmark.mirror.tracking import Tracker
-from benchmark.running.flows import Flow, Task
+from benchmark.running.flows import Flow, Retry, Task
 from benchmark.running.progress import Progress
 from benchmark.study import environment, records, selection
 from benchmark.study.folder import CellKey, Study
@@ -87,7 +87,7 @@ class Coordinator:
     def _search(self, cell: CellKey) -> Generator[list[Task], list[Any], list[TrialRecord]]:
         """Return the cell's trials, running those that are missing, one after the other."""
         rule, trials = self.study.protocol.search, self.study.trials(cell)
-        budget = rule.trials if cell.searched else 0
+        budget = self.study.trials_asked(cell)
         while len(trials) < budget and not _hopeless(trials, rule.max_failures_in_a_row):
             space, number = self.space_of(cell), len(trials)
             settings = suggest(cell.id, rule, space, trials)
@@ -118,14 +118,14 @@ class Coordinator:
         if any(job.status == "failed" for job in jobs):
             return _run(cell, choice, seed, jobs, None)
         source = self.make_job(cell, "final", seed, 0, choice.settings).source
-        protocol = self.study.protocol
+        protocol, name = self.study.protocol, f"join {cell.id} {seed}"
         vectors = tuple(self._vectors(cell, seed, k).read_bytes() for k in range(len(jobs)))
         task = Task(
             function=join,
             argument=JoinJob(protocol, source, vectors),
             timeout_s=protocol.timeout_s,
             accept=lambda outcome: outcome,
-            lost=lambda reason: None if self._retry(f"join {cell.id} {seed}", reason) else reason,
+            lost=lambda reason: Retry.AGAIN if self._retry(name, reason) else reason,
         )
         (joined,) = yield [task]
         if not isinstance(joined, JoinOutcome):
@@ -153,8 +153,9 @@ class Coordinator:
             if record is None or record.id != job.id or not self._has_vectors(cell, record)
         ]
         done = (yield [self._task(cell, jobs[k]) for k in missing]) if missing else []
-        fresh = dict(zip(missing, done, strict=True))
-        return [fresh.get(k) or found[k] for k in range(len(found))]  # type: ignore[misc]
+        kept = {k: record for k, record in enumerate(found) if record and k not in missing}
+        records_of = {**kept, **dict(zip(missing, done, strict=True))}
+        return [records_of[k] for k in range(len(found))]
 
     def _task(self, cell: CellKey, job: Job) -> Task:
         return Task(
@@ -167,12 +168,12 @@ class Coordinator:
             ),
         )
 
-    def _accept(self, cell: CellKey, job: Job, outcome: JobOutcome) -> JobRecord | None:
-        """Record a finished job and return it, or None if it shall be tried again."""
+    def _accept(self, cell: CellKey, job: Job, outcome: JobOutcome) -> JobRecord | Retry:
+        """Record a finished job and return it, unless it shall be tried again."""
         record = outcome.record
         if record.reason in RETRIED and self._retry(job.id, record.reason):
             self.progress.note(f"{cell.row}: {record.reason} in {_where(job)}, trying again")
-            return None
+            return Retry.AGAIN
         # The commit is this process's: a worker elsewhere has the code, not the checkout.
         here = {**record.measured.get("environment", {}), **environment.commit()}
         failed = self.attempts.pop(job.id, [])
@@ -286,6 +287,7 @@ def _run(
         detail=f"fold {failed.fold}: {failed.detail}" if failed else "",
         folds=[job.test for job in jobs],
         best_steps=[job.best_step for job in jobs],
+        phases=[job.phases for job in jobs],
         openings=[f"fold {job.fold}: {line}" for job in jobs for line in job.openings],
         counts=_sum_counts(jobs),
         measured=_sum_measured(jobs),

@@ -25,10 +25,16 @@ _UNSAFE = re.compile(r"[^\w.-]+")  # an argument may be a path: folder:/photos
 class CellKey:
     """A cell's place in the grid and its id.
 
-    ``row`` is the name its table row carries (``pretrained`` for the untouched trunk where it
-    has weights); ``trains`` is False for such a reference row, ``searched`` for a method
-    without hyperparameters. ``repeat`` is 0 but for another search of the same cell
-    (``--search-repeats``), which has an id, seeds, a choice and runs of its own.
+    Attributes:
+        id: digest of all that the cell is made of.
+        dataset, trunk, recipe, method: its names on the axes; a trunk with weights says which.
+        row: the name of its row in tables, ``pretrained`` for the untouched trunk with weights.
+        trains: False for the reference row, an untouched trunk.
+        searched: False for a method without hyperparameters.
+        repeat: 0 for the first search; each further one (``--search-repeats``) is a cell of its
+            own, with an id, seeds, a choice and runs.
+        trials: how many its search makes: the protocol's number, or fewer where its space has
+            fewer settings; None in folders of earlier versions.
     """
 
     id: str
@@ -40,6 +46,7 @@ class CellKey:
     trains: bool = True
     searched: bool = True
     repeat: int = 0
+    trials: int | None = None
 
     @cached_property
     def path(self) -> str:
@@ -73,6 +80,12 @@ class Study:
     def all_cells(self) -> tuple[CellKey, ...]:
         """Return the cells and their further searches: all that has records."""
         return (*self.cells, *self.repeats)
+
+    def trials_asked(self, cell: CellKey) -> int:
+        """Return how many trials the cell's search makes."""
+        if not cell.searched:
+            return 0
+        return self.protocol.search.trials if cell.trials is None else cell.trials
 
     def searches(self, cell: CellKey) -> list[CellKey]:
         """Return the cell and its further searches, in order."""

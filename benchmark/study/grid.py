@@ -15,6 +15,7 @@ from benchmark.study.folder import CellKey, Study
 from benchmark.study.records import CellRecord
 from protocols.discovery import Registry
 from protocols.protocol import Protocol, digest
+from protocols.space import size
 from protocols.weights import identity
 
 _RECORD = re.compile(r"(trial|seed)-\d+(\.fold-\d+)?\.json")
@@ -112,6 +113,8 @@ def key_of(
         if old.id == cell.id:
             return old
     method = registry.load("method", cell.method)
+    searched = protocol.params == "search" and method.trains
+    space = method.space(cell.dataset, protocol.search.bounds) if searched else {}
     return CellKey(
         id=cell.id,
         dataset=cell.dataset,
@@ -120,9 +123,8 @@ def key_of(
         method=cell.method,
         row=cell.row,
         trains=method.trains,
-        searched=protocol.params == "search"
-        and method.trains
-        and bool(method.space(cell.dataset, protocol.search.bounds)),
+        searched=bool(space),
+        trials=min(protocol.search.trials, size(space)) if space else 0,
     )
 
 
@@ -192,7 +194,7 @@ def _digest_with_rules(rules_hash: str, identity: dict[str, Any]) -> str:
 def _progress(study: Study, cell: CellKey) -> CellPlan:
     protocol, names = study.protocol, _names(study.folder(cell))
     count = Counter(name.split("-")[0] for name in names if ".fold-" not in name)
-    trials = protocol.search.trials if cell.searched else 0
+    trials = study.trials_asked(cell)
     searched = trials == 0 or "choice.json" in names
     trials_left = 0 if searched else max(0, trials - count["trial"])
     wanted = {f"seed-{seed}" for seed in range(protocol.seeds)}

@@ -30,6 +30,48 @@ class Edge:
     side: str  # lower or upper
 
 
+@dataclass(frozen=True)
+class PhaseCount:
+    """How many trainings reached a phase of their method or recipe.
+
+    Attributes:
+        name: the phase's.
+        begins: its first steps, without those of trainings that did not reach it.
+        trainings: all of them: runs times folds.
+        reached: those in which it began.
+        kept: those whose kept weights were trained in it.
+    """
+
+    name: str
+    begins: tuple[int, ...]
+    trainings: int
+    reached: int
+    kept: int
+
+
+def phase_counts(runs: Sequence[RunRecord]) -> list[PhaseCount]:
+    """Return the phases of the runs' trainings, in their order; none where nothing is recorded."""
+    trainings = [
+        (best, phases)
+        for run in runs
+        for best, phases in zip(run.best_steps, run.phases, strict=False)
+        if phases
+    ]
+    found = []
+    for name in dict.fromkeys(name for _, phases in trainings for name in phases):
+        begun = [(best, phases[name]) for best, phases in trainings if name in phases]
+        reached = [(best, step) for best, step in begun if step is not None]
+        kept = sum(best is not None and best > step for best, step in reached)
+        begins = tuple(sorted({step for _, step in reached}))
+        found.append(PhaseCount(name, begins, len(begun), len(reached), kept))
+    return found
+
+
+def phases_reached(run: RunRecord) -> str:
+    """Return for example ``group loss 4/4``: in how many of the run's trainings a phase began."""
+    return "; ".join(f"{p.name} {p.reached}/{p.trainings}" for p in phase_counts([run]))
+
+
 def space_of(choice: ChoiceRecord | None) -> Space:
     """Return what was searched, empty without a search or where an old record lacks it."""
     return rebuilt(choice.space) if choice else {}

@@ -26,6 +26,7 @@ from benchmark.study.folder import Study
 from benchmark.study.records import RunRecord
 from benchmark.study.scores import HEADLINE_METRIC, PARTS
 from benchmark.tables.comparisons import across_rows, ends, pair_rows, variance_rows
+from benchmark.tables.diagnostics import phases_reached
 from benchmark.tables.results import Cell, read, value_of
 from protocols.space import Settings
 
@@ -66,6 +67,7 @@ _RUN = {
     "excluded": "Int64",
     "embeddings_sha256": "object",
     **dict.fromkeys(COUNTS, "Int64"),
+    "phases": "object",
 }
 _RUNS = {**_CELL, **_RUN}
 _ORACLE = {f"oracle_{HEADLINE_METRIC}": "float64"}  # a column of its own, when asked for
@@ -257,6 +259,7 @@ def _run_columns(run: RunRecord) -> dict[str, Any]:
         "excluded": run.excluded,
         "embeddings_sha256": run.embeddings_sha256,
         **{name: run.counts.get(name) for name in COUNTS},
+        "phases": phases_reached(run) or None,
         f"oracle_{HEADLINE_METRIC}": value_of(run, "oracle", HEADLINE_METRIC),
     }
 

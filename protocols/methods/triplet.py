@@ -2,11 +2,11 @@
 
 from collections.abc import Sequence
 
-from pytorch_metric_learning.distances import LpDistance
 from pytorch_metric_learning.losses import TripletMarginLoss
 from pytorch_metric_learning.reducers import AvgNonZeroReducer
 
 from protocols.method import Method, Term, TrainSpec
+from protocols.methods._distances import ExactDistance
 from protocols.space import Real
 
 
@@ -15,13 +15,13 @@ class Triplet(Method):
 
     paper = "arXiv:1703.07737 (batch-all, non-zero mean); form of arXiv:2003.08505"
     paper_name = "triplet"
-    margin = Real(-0.2, 2.0, default=0.1)
+    margin = Real(-0.2, 2.0, default=0.2)
 
     def make_terms(self, spec: TrainSpec) -> Sequence[Term]:
         """Return the one term."""
         loss = TripletMarginLoss(
             margin=self.margin,
-            distance=LpDistance(normalize_embeddings=True, p=2, power=1),
+            distance=ExactDistance(normalize_embeddings=True, p=2, power=1),
             reducer=AvgNonZeroReducer(),
         )
         return [Term(loss)]

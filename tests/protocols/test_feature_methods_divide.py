@@ -7,13 +7,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from scipy.optimize import linear_sum_assignment
 from torch.nn.functional import normalize
 
 from protocols.conformance import SPEC, as_features, build, toy_batch, toy_features
 from protocols.errors import InvalidInputError
 from protocols.method import Batch
-from protocols.methods._clusters import assignment, kmeans, renamed
+from protocols.methods import _margin
+from protocols.methods._clusters import kmeans, renamed
 from protocols.methods._margin import (
     by_distance,
     by_nearness,
@@ -23,6 +23,7 @@ from protocols.methods._margin import (
     triplets,
 )
 from protocols.methods.divide_conquer import DivideConquer, members, some
+from protocols.space import declared
 
 OLD = np.array([0, 0, 1, 1, 2, 2])
 
@@ -61,39 +62,37 @@ def test_matching_a_permutation_of_names_is_the_identity():
         assert renamed(rng.permutation(count)[old], old, count).tolist() == old.tolist()
 
 
-def test_assignment_equals_scipys():
+def differing(new, old, names):
+    """Return the total symmetric difference of new clusters and the old ones named for them."""
+    return sum(
+        len(set(np.flatnonzero(new == k)) ^ set(np.flatnonzero(old == name)))
+        for k, name in enumerate(names)
+    )
+
+
+def test_no_renaming_costs_less_than_the_one_that_is_chosen():
     rng = np.random.default_rng(1)
-    for _ in range(200):
-        n = int(rng.integers(1, 10))
-        cost = rng.integers(0, int(rng.choice([3, 1000])), (n, n))
-        columns = assignment(cost)
-        assert sorted(columns) == list(range(n))
-        rows, best = linear_sum_assignment(cost)
-        assert cost[np.arange(n), columns].sum() == cost[rows, best].sum()
+    for _ in range(60):
+        count = int(rng.integers(1, 6))
+        # Each cluster holds an image; few images make many ties, many make few.
+        more = int(rng.choice([0, 3, 40]))
+        new = np.concatenate([rng.permutation(count), rng.integers(0, count, more)])
+        old = np.concatenate([rng.permutation(count), rng.integers(0, count, more)])
+        got = renamed(new, old, count)
+        names = [int(got[new == k][0]) for k in range(count)]
+        assert sorted(names) == list(range(count))
+        assert all((got[new == k] == names[k]).all() for k in range(count))
+        orders = itertools.permutations(range(count))
+        assert differing(new, old, names) == min(differing(new, old, o) for o in orders)
 
 
-def test_the_cost_is_the_symmetric_difference():
-    cost = np.array([[4, 0, 4], [4, 4, 0], [0, 4, 4]])
-    assert assignment(cost).tolist() == [1, 2, 0]
+def test_ties_are_settled_the_same_way_each_time():
+    old, new = np.repeat(np.arange(3), 3), np.tile(np.arange(3), 3)  # all shares are equal
+    assert renamed(new, old, 3).tolist() == new.tolist()
     rng = np.random.default_rng(2)
-    for _ in range(30):
-        new, old = rng.integers(0, 3, (2, 20))
-        names = [renamed(new, old, 3)[new == k] for k in range(3)]
-        total = sum(
-            len(set(np.flatnonzero(new == k)) ^ set(np.flatnonzero(old == name[0])))
-            for k, name in enumerate(names)
-            if len(name)
-        )
-        least = min(
-            sum(
-                len(set(np.flatnonzero(new == k)) ^ set(np.flatnonzero(old == order[k])))
-                for k in range(3)
-                if len(names[k])
-            )
-            for order in itertools.permutations(range(3))
-        )
-        if all(len(name) for name in names):
-            assert total == least
+    for _ in range(20):
+        new, old = rng.integers(0, 8, (2, 12))
+        assert renamed(new, old, 8).tolist() == renamed(new.copy(), old.copy(), 8).tolist()
 
 
 # Clusters.
@@ -154,12 +153,12 @@ def test_hinges_equal_a_loop():
 
 def test_weights_on_the_sphere_of_three_dimensions_are_inverse_distances():
     d = torch.tensor([[0.5, 1.0, 0.1]])
-    assert log_weights(d, 3).exp().tolist()[0] == pytest.approx([2.0, 1.0, 2.0])
+    assert log_weights(d, 3, 1.4).exp().tolist()[0] == pytest.approx([2.0, 1.0, 2.0])
 
 
 def test_weights_equal_the_formula_and_vanish_beyond_the_cut():
     d = torch.tensor([[0.7, 1.2, 1.39, 1.45]], dtype=torch.float64)
-    weights = log_weights(d, 32)
+    weights = log_weights(d, 32, 1.4)
     for k, value in enumerate((0.7, 1.2, 1.39)):
         slow = (2 - 32) * np.log(value) - (32 - 3) / 2 * np.log(1 - value**2 / 4)
         assert weights[0, k].item() == pytest.approx(slow)
@@ -173,12 +172,41 @@ def test_negatives_are_drawn_in_proportion_to_their_weights():
     labels = torch.tensor([0, 0, 1, 2, 3])
     drawn = Counter()
     for _ in range(6000):
-        anchor, _, negative = triplets(by_distance(d, 3), labels)
+        anchor, _, negative = triplets(by_distance(d, 3, 1.4), labels)
         drawn[int(negative[anchor == 0])] += 1
     share = {k: drawn[k] / 6000 for k in (2, 3, 4)}
     total = 2 + 1 + 0.8
     for k, weight in zip((2, 3, 4), (2, 1, 0.8), strict=True):
         assert share[k] == pytest.approx(weight / total, abs=0.03)
+
+
+SPACE = declared(DivideConquer)
+
+
+@pytest.mark.parametrize("margin", [*SPACE["margin"].corners(), 0.2])
+@pytest.mark.parametrize("boundary", [*SPACE["boundary"].corners(), 1.2])
+def test_negatives_are_drawn_up_to_where_their_loss_is_zero(monkeypatch, boundary, margin):
+    """One positive pair among points all over a sphere, where the weight of a distance is 1/d."""
+    pole, others = torch.tensor([[0.0, 0.0, 1.0]]), torch.randn(60, 3)
+    z = normalize(torch.cat([pole, pole, others])).double()
+    labels = torch.cat([torch.tensor([0, 0]), torch.arange(1, 61)])
+    drawn = []
+
+    def hinges(near, far, *, boundary, margin):
+        drawn.extend(far.tolist())
+        return near.sum() + far.sum()
+
+    monkeypatch.setattr(_margin, "hinges", hinges)
+    for _ in range(1000):
+        margin_loss(z, labels, boundary=boundary, margin=margin, weighted=True)
+    d = (z[0] - z[2:]).norm(dim=1).numpy()
+    weights = np.where(d < boundary + margin, 1 / np.maximum(d, 0.5), 0.0)
+    for low, high in ((0.0, 0.5), (0.5, 1.0), (1.0, 1.4), (1.4, 2.0)):
+        expected = weights[(low <= d) & (d < high)].sum() / weights.sum()
+        share = np.mean([low <= x < high for x in drawn])
+        assert share == pytest.approx(expected, abs=4.5 * np.sqrt(0.25 / len(drawn)))
+    assert len(drawn) == 2000
+    assert max(drawn) < boundary + margin
 
 
 def test_every_positive_pair_gets_a_negative_of_its_own():
@@ -188,7 +216,7 @@ def test_every_positive_pair_gets_a_negative_of_its_own():
         labels = torch.from_numpy(rng.integers(0, 4, 12))
         z = normalize(torch.from_numpy(rng.normal(size=(12, 4))))
         d = torch.cdist(z, z)
-        anchor, positive, negative = (t.tolist() for t in triplets(by_distance(d, 4), labels))
+        anchor, positive, negative = (t.tolist() for t in triplets(by_distance(d, 4, 1.4), labels))
         y = labels.tolist()
         for a, p, n in zip(anchor, positive, negative, strict=True):
             assert y[a] == y[p] != y[n]

@@ -574,7 +574,6 @@ MANY = '''"""Many of them, for tests."""
 from pathlib import Path
 
 ARGUMENT = "NUMBER"
-VERSION = 2
 
 
 def build(weights=None, argument=""):
@@ -621,7 +620,7 @@ def test_argument_reaches_the_functions_that_take_it(many):
     trunk = many.load("trunk", "many:7")
     assert trunk.build() == (None, "7")
     assert trunk.build("w") == ("w", "7")
-    assert trunk.VERSION == 2
+    assert trunk.ARGUMENT == "NUMBER"
     dataset = many.load("dataset", "many:C:/birds and bees")
     assert dataset.load() == (None, "C:/birds and bees")
     assert dataset.load(Path("r")) == (Path("r"), "C:/birds and bees")
@@ -677,7 +676,7 @@ def test_a_broken_module_is_reported_by_its_import(many, tmp_path):
         ("_densenet.py", "relu(super", "abs(super", True),
         ("_torchvision.py", "trunk.pretrained = True", "trunk.pretrained = False", True),
         ("_densenet.py", '    """Huang et al', '    """Gao Huang et al', False),
-        ("resnet50.py", "VERSION = 1", "VERSION = 2", False),
+        ("resnet50.py", "def build(", "def built(", False),
     ],
 )
 def test_digest_covers_the_private_neighbours(tmp_path, monkeypatch, file, old, new, moves):
