@@ -47,8 +47,9 @@ PROTOCOL_ROWS = [
     {"recipe"},
     {"images", "manifest", "paper"},
     {"method"},
-    {"trunk", "discovery", "optimizer", "conformance"},
-    {"weights"},
+    {"trunk", "discovery", "optimizer", "pretend_device"},
+    {"toy_task", "weights"},
+    {"conformance"},
     {"network"},
     {"methods", "datasets", "trunks", "recipes", "specs"},
 ]
