@@ -19,7 +19,7 @@ from benchmark.exit_codes import DONE, FAILED_JOBS
 from benchmark.intake.inspect import NOTES, PROBLEMS, Finding, to_csv
 from benchmark.intake.inspect import check as find_problems
 from benchmark.intake.prepare import prepare as bring_in
-from benchmark.intake.unpack import Progress
+from benchmark.intake.unpack import OnProgress
 from protocols import manifest
 from protocols.datasets._official import Official
 from protocols.decoding import shown
@@ -122,7 +122,7 @@ def _root(args: argparse.Namespace) -> Path:
 
 
 @contextmanager
-def _bar() -> Iterator[Progress]:
+def _bar() -> Iterator[OnProgress]:
     """Give a callback that draws a bar per step on a terminal, and nothing elsewhere."""
     console = Console(stderr=True)
     with Bar(console=console, transient=True, disable=not console.is_terminal) as bar:

@@ -117,7 +117,7 @@ def figures(frames: Tables) -> list[Path]:
 
     Not a part of :func:`write`: they take a second each, and most studies never need them.
     """
-    from benchmark.report import image_files  # here: the page is drawn without matplotlib
+    from benchmark.report import image_files  # only now: the page is made without matplotlib
 
     folder = frames.study.out / "report" / "figures"
     return [path for section in sections(frames) for path in image_files.save(section, folder)]

@@ -57,7 +57,7 @@ class Section:
     learning: curves.Learning
     by_trial: tuple[Plot, ...]
     by_seconds: tuple[Plot, ...]
-    searches: Sequence[searches.Search]
+    searches: Sequence[searches.MethodSearch]
     costs: tuple[Scatter, ...]
     agreement: Agreement
     gallery: gallery.Gallery
@@ -119,7 +119,7 @@ def _section(
     baseline = next((row for row in group if row.role == "baseline"), None)
     drawn = [row for rank, row in enumerate(group) if rank < panels(count) or row is baseline]
     searched = [
-        searches.search(row.name, row.trials, row.choice) for row in drawn if row.key.searched
+        searches.read_search(row.name, row.trials, row.choice) for row in drawn if row.key.searched
     ]
     base = baseline.name if baseline else None
     return Section(

@@ -6,13 +6,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from benchmark.report.rows import Row
-from benchmark.report.searches import Search
+from benchmark.report.searches import MethodSearch
 from benchmark.study.scores import NOTHING, per_cent
 from benchmark.tables.diagnostics import Edge, PhaseCount
 
 
 @dataclass(frozen=True)
-class Shown:
+class ShownSetting:
     """One chosen value; ``edges`` says on which bound of the search it lies, if on any."""
 
     name: str
@@ -21,7 +21,7 @@ class Shown:
 
 
 @dataclass(frozen=True)
-class Chosen:
+class ChosenLine:
     """A method's line in the table of chosen settings.
 
     Attributes:
@@ -38,11 +38,11 @@ class Chosen:
     trial: str
     trials: str
     validation: str
-    settings: tuple[Shown, ...]
+    settings: tuple[ShownSetting, ...]
     why: str
 
 
-def chosen(rows: Sequence[Row]) -> list[Chosen]:
+def chosen(rows: Sequence[Row]) -> list[ChosenLine]:
     """Return a line for every method."""
     return [_chosen(row) for row in rows]
 
@@ -56,7 +56,7 @@ def at_the_edge(rows: Sequence[Row]) -> str:
     )
 
 
-def sliced(searches: Sequence[Search]) -> tuple[str, list[Search]]:
+def sliced(searches: Sequence[MethodSearch]) -> tuple[str, list[MethodSearch]]:
     """Return a heading, and the searches whose hyperparameters can be looked at one by one."""
     known = [search for search in searches if search.trials and search.space]
     if any(search.importance for search in known):
@@ -69,7 +69,7 @@ def reached(rows: Sequence[Row]) -> list[tuple[Row, PhaseCount]]:
     return [(row, phase) for row in rows for phase in row.phases]
 
 
-def what_mattered(search: Search) -> str:
+def what_mattered(search: MethodSearch) -> str:
     """Return a search in one line: its hyperparameters with their shares, trials and seconds."""
     shares = [f"{name} {per_cent(share, 0)} %" for name, share in search.importance.items()]
     count = len(search.trials)
@@ -90,9 +90,9 @@ def in_full(value: object) -> str:
     return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
-def _chosen(row: Row) -> Chosen:
+def _chosen(row: Row) -> ChosenLine:
     choice = row.choice
-    return Chosen(
+    return ChosenLine(
         name=row.name,
         role=row.role,
         trial=NOTHING if choice is None or choice.trial is None else f"trial {choice.trial}",
@@ -103,11 +103,11 @@ def _chosen(row: Row) -> Chosen:
     )
 
 
-def _shown(row: Row) -> Iterator[Shown]:
+def _shown(row: Row) -> Iterator[ShownSetting]:
     settings = row.choice.settings if row.choice else {}
     for name in sorted(settings, key=str.lower):
         edges = tuple(_bound(edge) for edge in row.edges if edge.name == name)
-        yield Shown(name, short(settings[name]), edges)
+        yield ShownSetting(name, short(settings[name]), edges)
 
 
 def _why(row: Row) -> str:
