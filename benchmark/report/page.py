@@ -16,10 +16,12 @@ from benchmark.report.rows import Row
 from benchmark.report.sections import MAX_PAIRS, ROPE, panels, sections, seeds_drawn
 from benchmark.statistics import paired
 from benchmark.study import records
+from benchmark.study.machines import parted
 from benchmark.study.scores import HEADLINE_METRIC, MARKS, NOTHING, label_of, per_cent
 from benchmark.tables import diagnostics
 from benchmark.tables.frames import Tables
 from benchmark.tables.headlines import further
+from benchmark.tables.machines import notes as unlike
 from protocols.metrics import METRICS
 from protocols.protocol import protocol_line
 
@@ -63,6 +65,7 @@ def render(frames: Tables) -> str:
                 row.key.recipe: dict(_flat(row.identity.get("recipe", {}))) for row in everything
             },
             machines=_machines(everything),
+            unlike=unlike(frames.cells),
             openings=sum(len(run.openings) for row in everything for run in row.runs),
             excluded=_excluded(everything),
             failures=failures[:MAX_FAILURES],
@@ -159,8 +162,9 @@ def _machines(everything: Sequence[Row]) -> dict[str, list[str]]:
     found: dict[str, set[str]] = {}
     for row in everything:
         for run in row.runs:
-            for name, value in run.measured.get("environment", {}).items():
-                found.setdefault(name, set()).add(str(value))
+            environment = run.measured.get("environment", {})
+            for name in environment:
+                found.setdefault(name, set()).update(parted(environment, name))
     return {name: sorted(values) for name, values in sorted(found.items())}
 
 

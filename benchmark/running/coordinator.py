@@ -14,7 +14,7 @@ from typing import Any
 from benchmark.mirror.tracking import Tracker
 from benchmark.running.flows import Flow, Retry, Task
 from benchmark.running.progress import Progress
-from benchmark.study import environment, records, selection
+from benchmark.study import environment, machines, records, selection
 from benchmark.study.folder import CellKey, Study
 from benchmark.study.records import ChoiceRecord, JobRecord, Metrics, Record, RunRecord, TrialRecord
 from benchmark.study.suggestions import export, storage_of, suggest
@@ -224,7 +224,7 @@ def _trial(
         reason=failed.reason if failed else None,
         value=protocol.search.failed_score if failed else fmean(values),
         folds=folds,
-        measured={"seconds": _total(jobs, "seconds")},
+        measured={"seconds": _total(jobs, "seconds"), "environment": machines.merged(jobs)},
     )
 
 
@@ -327,13 +327,12 @@ def _sum_counts(jobs: list[JobRecord]) -> dict[str, int]:
 
 
 def _sum_measured(jobs: list[JobRecord]) -> dict[str, Any]:
-    """Return seconds summed over folds, the largest memory peak, and the environment."""
+    """Return seconds summed over folds, the largest memory peak, and the folds' environments."""
     if not jobs:
         return {}
     times = {name: _total(jobs, name) for name in ("seconds", "cpu_s", "train_s")}
     peak = max(job.measured.get("peak_memory_mb", 0) for job in jobs)
-    environment = jobs[0].measured.get("environment", {})
-    return {**times, "peak_memory_mb": peak, "environment": environment}
+    return {**times, "peak_memory_mb": peak, "environment": machines.merged(jobs)}
 
 
 def _total(jobs: list[JobRecord], name: str) -> float:

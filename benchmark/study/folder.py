@@ -13,12 +13,13 @@ from pathlib import Path
 from pydantic import TypeAdapter, ValidationError
 
 from benchmark.study import records
+from benchmark.study.datasets import identity
 from benchmark.study.records import ChoiceRecord, JobRecord, R, RunRecord, TrialRecord
 from protocols.errors import StoreError
 from protocols.protocol import Protocol
 
 FILE = "study.json"
-_UNSAFE = re.compile(r"[^\w.-]+")  # an argument may be a path: folder:/photos
+_UNSAFE = re.compile(r"[^\w.-]+")  # timm:resnet18
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,8 @@ class CellKey:
 
     Attributes:
         id: digest of all that the cell is made of.
-        dataset, trunk, recipe, method: its names on the axes; a trunk with weights says which.
+        dataset: the title that tables show, see :mod:`benchmark.study.datasets`.
+        trunk, recipe, method: its names on the axes; a trunk with weights says which.
         row: the name of its row in tables, ``pretrained`` for the untouched trunk with weights.
         trains: False for the reference row, an untouched trunk.
         searched: False for a method without hyperparameters.
@@ -51,13 +53,13 @@ class CellKey:
     @cached_property
     def path(self) -> str:
         """Return the cell's folder below ``records/``; an edited method gets a new one."""
-        place = (self.dataset, self.trunk, self.recipe, f"{self.method}-{self.id[:8]}")
+        place = (*self.axes[:3], f"{self.method}-{self.id[:8]}")
         return "/".join(_UNSAFE.sub("-", part) for part in place)
 
     @property
     def axes(self) -> tuple[str, str, str, str]:
-        """Return (dataset, trunk, recipe, method)."""
-        return (self.dataset, self.trunk, self.recipe, self.method)
+        """Return (dataset's identity, trunk, recipe, method)."""
+        return (identity(self.dataset), self.trunk, self.recipe, self.method)
 
 
 @dataclass(frozen=True)

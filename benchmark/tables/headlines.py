@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from pandas import NA
 
 from benchmark.statistics.paired import ROPE
 from benchmark.study.scores import HEADLINE, HEADLINE_METRIC, MARKS, NOTHING
+from benchmark.tables import machines
 from benchmark.tables.frames import Tables, baselines
 from protocols.protocol import Protocol, protocol_line
 
@@ -61,12 +62,15 @@ def headlines(tables: Tables) -> list[Headline]:
     ]
     against = {(_place(row), str(row.method_a)): row for row in pairs.itertuples(index=False)}
     found, of_place = [], baselines(tables.study)
-    protocol = tables.study.protocol
+    protocol, unlike = tables.study.protocol, machines.notes(tables.cells)
     for place, by_method in methods.items():
         done = {m for m, p in by_method.items() if (place, m) not in unfinished and _main(p).n}
         baseline = of_place.get(place)
         differences = {m: against[place, m] for m in done if baseline in done and m != baseline}
-        found.append(_headline(place, by_method, done, baseline, differences, protocol))
+        headline = _headline(place, by_method, done, baseline, differences, protocol)
+        if place in unlike:
+            headline = replace(headline, caption=f"{headline.caption} · {unlike[place]}")
+        found.append(headline)
     return found
 
 

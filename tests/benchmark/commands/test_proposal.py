@@ -160,6 +160,13 @@ def test_a_row_whose_file_is_not_at_hand_is_left_alone(here):
     assert "mine" not in next_command(asked)
 
 
+def test_own_images_of_an_earlier_command_are_left_alone(here, monkeypatch):
+    monkeypatch.chdir(here)
+    start(KINDS["own data"], here)
+    asked = start("--protocol toy --methods ms", here)
+    assert "birds" not in next_command(asked)
+
+
 def test_published_settings_lead_to_methods_that_have_them(here):
     asked = start("--protocol reality-check --datasets emoji --params published", here)
     finish(asked)
