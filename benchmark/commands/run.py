@@ -20,6 +20,7 @@ from benchmark.running.setup import Asked, Ready, make_ready, set_up
 from benchmark.study import grid
 from benchmark.study.folder import CellKey, Study
 from benchmark.study.grid import CellPlan
+from benchmark.study.looks import plan_seeds
 from protocols.space import Settings, Space
 
 if TYPE_CHECKING:
@@ -96,6 +97,7 @@ def work(
         show_phases(console, asked, plans)
         show_expected(console, plans, seconds, engine.capacity, ready.device)
         study.save()
+        plan_seeds(study)
         grid.save_cells(study, asked.cells)
         log, make_job = study.out / "log.txt", job_maker(asked, ready)
         metric = study.protocol.selection_metric
@@ -237,9 +239,9 @@ def _kind(cell: CellKey) -> Kind:
 def write_outputs(study: Study) -> list[Path]:
     """Write tables and report; return their files."""
     from benchmark.report import page
-    from benchmark.tables.frames import make_tables, write_tables
+    from benchmark.tables.frames import looked_at, make_tables, write_tables
 
-    frames, folder = make_tables(study), study.out / "tables"
+    frames, folder = looked_at(make_tables(study)), study.out / "tables"
     write_tables(frames, folder)
     return [*(folder / f"{name}.csv" for name in frames.names), page.write(frames)]
 

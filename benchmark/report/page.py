@@ -19,8 +19,8 @@ from benchmark.study import records
 from benchmark.study.machines import parted
 from benchmark.study.scores import HEADLINE_METRIC, MARKS, NOTHING, label_of, per_cent
 from benchmark.tables import diagnostics
+from benchmark.tables.beyond import further
 from benchmark.tables.frames import Tables
-from benchmark.tables.headlines import further
 from benchmark.tables.machines import notes as unlike
 from protocols.metrics import METRICS
 from protocols.protocol import protocol_line
@@ -75,6 +75,7 @@ def render(frames: Tables) -> str:
             further=further(frames),
             diagrams=list(diagrams(frames)),
             answers=list(answers(shown)),
+            looks=frames.looks.sentence(),
             max_answers=MAX_ANSWERS,
             min_trials=diagnostics.MIN_TRIALS,
             min_ranked=diagnostics.MIN_RANKED,

@@ -19,6 +19,8 @@ from benchmark.report.charts import (
 )
 from benchmark.report.rows import Pair, Place, Row, pairs, rows
 from benchmark.statistics import paired
+from benchmark.statistics.ranking import Standing, apart
+from benchmark.statistics.verdicts import VERDICTS
 from benchmark.study.folder import Study
 from benchmark.tables.frames import Tables
 
@@ -27,7 +29,6 @@ MAX_PAIRS = 60  # comparisons shown of one place
 MAX_PANELS = 120  # charts of one kind in a report
 MAX_TRAININGS = 4_000  # read for learning curves
 MAX_GALLERIES = 12  # comparisons with pictures in a report
-VERDICTS = ("better", "worse", "equivalent", "inconclusive")
 
 
 @dataclass(frozen=True)
@@ -74,14 +75,23 @@ class Section:
 
     @property
     def verdicts(self) -> dict[str, list[Pair]]:
-        """Return the comparisons by verdict, those of the reference left out."""
-        ours = [pair for pair in self.pairs if pair.mark.name not in self.references]
-        return {word: [p for p in ours if p.verdict == word] for word in VERDICTS}
+        """Return the comparisons of the family by verdict."""
+        return {word: [p for p in self.pairs if p.verdict == word] for word in VERDICTS}
+
+    @property
+    def apart(self) -> list[str]:
+        """Return what failed runs would have to score, for each method that has some."""
+        standings = [
+            Standing(row.name, row.main.mean / 100, len(row.done), len(row.failed))
+            for row in self.finished
+            if row.main
+        ]
+        return [apart(standing, standings) for standing in standings if standing.failed]
 
     @property
     def opponent(self) -> str | None:
         """Return the one method that all others are compared with, None if there is none."""
-        others = {pair.other for pair in self.pairs}
+        others = {pair.other for pair in self.pairs if pair.verdict}
         return others.pop() if len(others) == 1 else None
 
 

@@ -16,7 +16,7 @@ HEADLINE: Part = ("concatenated", HEADLINE_METRIC)
 
 LABELS = {"map_at_r": "MAP@R", "precision_at_1": "P@1", "r_precision": "R-Precision"}
 NOTHING = "–"  # printed where there is no number
-MARKS = {"better": "▲", "worse": "▼", "equivalent": "="}  # of the verdicts that have one
+MARKS = {"better": "▲", "worse": "▼", "equivalent": "=", "inconclusive": "~", "not tested": "?"}
 
 
 def label_of(metric: str) -> str:

@@ -23,6 +23,7 @@ import pandas as pd
 from benchmark.statistics import paired
 from benchmark.study import records
 from benchmark.study.folder import Study
+from benchmark.study.looks import Looks, look, read_looks
 from benchmark.study.records import RunRecord
 from benchmark.study.scores import HEADLINE_METRIC, PARTS
 from benchmark.tables.comparisons import across_rows, ends, pair_rows, variance_rows
@@ -95,6 +96,14 @@ _PAIRS = {
     "effect_sd": "float64",
     "verdict": "object",
     **_TEST,
+    "p_t": "float64",
+    "mark": "object",
+    "p_equivalent": "float64",
+    "ci_low_family": "float64",
+    "ci_high_family": "float64",
+    "ci_kind_family": "object",
+    "family_size": "Int64",
+    "needs_seeds": "Int64",
 }
 _ESTIMATES = ("mean", "gain", "gain_iqm", "rank")
 _ACROSS = {
@@ -136,14 +145,18 @@ class Tables:
         runs: one row per cell and seed of the protocol; ``missing`` if it has not run.
         trials: one row per cell and trial.
         pairs: one row per pair of methods, embedding and metric, over the seeds that both have
-            done. Verdicts belong to the declared family alone: every method against the baseline,
-            or all pairs where the baseline is not among them.
+            done. Verdicts belong to the declared family alone: every method but the reference
+            against the baseline, or all pairs where the baseline is not among them. ``ci`` is of
+            the difference alone, ``ci_family`` holds together with the rest of the family;
+            ``p_holm`` is from the paired t, of a comparison with a ``mark`` from a skewed one;
+            ``p_sign_flip`` stands beside it as a check.
         study: what the frames were built from.
         across: one row per method, embedding and metric of a trunk and recipe with two datasets
             or more; empty otherwise.
         searches: ``runs`` of every search of the cells that have more than one.
         variance: how much of those cells' spread is the searches' and how much the seeds'.
         cells: the records behind the frames, so that a report need not read them again.
+        looks: with how many seeds verdicts of this study were looked at before.
     """
 
     summary: pd.DataFrame
@@ -155,6 +168,7 @@ class Tables:
     searches: pd.DataFrame = field(default_factory=pd.DataFrame)
     variance: pd.DataFrame = field(default_factory=pd.DataFrame)
     cells: tuple[Cell, ...] = ()
+    looks: Looks = field(default_factory=Looks)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -184,7 +198,23 @@ def make_tables(study: Study) -> Tables:
         searches=_frame(_search_rows(repeated, seeds), _SEARCHES),
         variance=_frame(variance_rows(repeated), _VARIANCE),
         cells=tuple(cells),
+        looks=read_looks(study),
     )
+
+
+def looked_at(tables: Tables) -> Tables:
+    """Record that the verdicts are shown to somebody; return the tables that know of it.
+
+    Nothing is recorded where there is no verdict to look at.
+
+    Raises:
+        StoreError: the disk is full or cannot be written.
+    """
+    pairs = tables.pairs
+    judged = pairs[pairs["family"].notna() & (pairs["verdict"] != "not tested")]
+    if not len(judged):
+        return tables
+    return replace(tables, looks=look(tables.study, int(judged["n"].max())))
 
 
 def write_tables(tables: Tables, folder: Path) -> None:
@@ -202,10 +232,9 @@ def to_csv(frame: pd.DataFrame) -> bytes:
     return frame.to_csv(index=False, lineterminator="\n").encode()
 
 
-def baselines(study: Study) -> dict[tuple[str, str, str], str]:
-    """Return the baseline's row name for each (dataset, trunk, recipe) that has it."""
-    name = study.protocol.baseline
-    return {(c.dataset, c.trunk, c.recipe): c.row for c in study.cells if c.method == name}
+def row_names(study: Study, method: str) -> dict[tuple[str, str, str], str]:
+    """Return the row name of ``method`` for each (dataset, trunk, recipe) that has it."""
+    return {(c.dataset, c.trunk, c.recipe): c.row for c in study.cells if c.method == method}
 
 
 def _frame(rows: Iterator[dict[str, Any]], dtypes: dict[str, str]) -> pd.DataFrame:

@@ -39,7 +39,7 @@ def _note(cells: Sequence[Cell]) -> str:
     for cell in cells:
         made: list[TrialRecord | RunRecord] = [*cell.trials, *cell.runs]
         for record in made:
-            environment = record.measured.get("environment")
+            environment = record.measured.get("environment", {})
             for name in SAID if environment else ():
                 for value in parted(environment, name):
                     met[name].setdefault(value, {})[cell.key.row] = None
