@@ -55,8 +55,13 @@ class Compared:
             inside = "yes" if low <= self.paper <= high else "no"
         name, published = self.method or self.title, f"{100 * self.paper:.2f}"
         return (
-            *(name, self.metric, published),
-            *(ours, difference, interval, inside),
+            name,
+            self.metric,
+            published,
+            ours,
+            difference,
+            interval,
+            inside,
         )
 
 

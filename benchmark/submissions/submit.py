@@ -22,8 +22,20 @@ from protocols.protocol import Protocol, digest
 from protocols.space import Space, described
 
 _ENVIRONMENT = (
-    *("python", "device", "device_kind", "threads", "cpu_capability", "matmul_precision"),
-    *("conv_precision", "cuda", "cudnn", "driver", "deterministic", "commit", "dirty", *PACKAGES),
+    "python",
+    "device",
+    "device_kind",
+    "threads",
+    "cpu_capability",
+    "matmul_precision",
+    "conv_precision",
+    "cuda",
+    "cudnn",
+    "driver",
+    "deterministic",
+    "commit",
+    "dirty",
+    *PACKAGES,
 )
 
 CLAIM = """\

@@ -73,7 +73,9 @@ def _variance(place: tuple[str, ...], rows: list[Row]) -> Headline:
         ("Method", "Searches", "Runs", "Mean", "sd search", "sd seed", "Share search"),
         [
             (
-                *(str(row.method), str(row.searches), str(row.runs)),
+                str(row.method),
+                str(row.searches),
+                str(row.runs),
                 with_half_width(f"{100 * row.mean:.2f}", row) if row.searches else NOTHING,
                 *(_bracketed(100 * value) for value in (row.sd_search, row.sd_seed)),
                 _bracketed(

@@ -115,8 +115,12 @@ def across_rows(cells: Sequence[Cell], protocol: Protocol) -> Iterator[dict[str,
             columns = _across(values, datasets, protocol.baseline)
             for method, row in methods:
                 yield {
-                    **{"trunk": trunk, "recipe": recipe, "embedding": part[0], "metric": part[1]},
-                    **{"method": row, **columns[method]},
+                    "trunk": trunk,
+                    "recipe": recipe,
+                    "embedding": part[0],
+                    "metric": part[1],
+                    "method": row,
+                    **columns[method],
                 }
 
 
@@ -131,7 +135,8 @@ def _across(
         row: dict[str, Any] = {
             "datasets": len(own),
             "runs": sum(map(len, own.values())),
-            **{"ci_kind": None, "cliques": ""},
+            "ci_kind": None,
+            "cliques": "",
             "note": ""
             if method in whole
             else "no run on " + ", ".join(d for d in datasets if d not in own),
@@ -201,12 +206,17 @@ def variance_rows(repeated: Sequence[Sequence[Cell]]) -> Iterator[dict[str, Any]
             found = variance.split(groups)
             yield {
                 **searches[0].columns,
-                **{"embedding": part[0], "metric": part[1]},
-                **{"searches": found.searches, "runs": found.runs, "mean": found.mean.mean},
+                "embedding": part[0],
+                "metric": part[1],
+                "searches": found.searches,
+                "runs": found.runs,
+                "mean": found.mean.mean,
                 **ends(found.mean),
-                **{"sd_search": found.sd_search, "sd_seed": found.sd_seed},
-                **{"share_search": found.share},
-                **{"share_ci_low": found.share_low, "share_ci_high": found.share_high},
+                "sd_search": found.sd_search,
+                "sd_seed": found.sd_seed,
+                "share_search": found.share,
+                "share_ci_low": found.share_low,
+                "share_ci_high": found.share_high,
             }
 
 
