@@ -6,12 +6,14 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmark.running.progress import duration
-from benchmark.running.setup import Asked
+from benchmark.running.setup import Asked, unmoved_by_bounds
 from benchmark.study import grid
 from benchmark.study.folder import Study
 from benchmark.study.grid import CellPlan
 from benchmark.study.scores import NOTHING
 from protocols.protocol import protocol_line
+
+NAMED = 3  # cells in a note; the rest are counted
 
 
 def show_cells(console: Console, study: Study, plans: list[CellPlan]) -> None:
@@ -30,6 +32,14 @@ def show_cells(console: Console, study: Study, plans: list[CellPlan]) -> None:
     console.print(table)
     for name, value in study.protocol.overrides.items():
         console.print(f"changed from protocol {study.protocol.name}: {name} = {value}")
+    narrow = study.protocol.search.bounds == "narrow"
+    if same := unmoved_by_bounds(item.cell for item in plans) if narrow else []:
+        more = f" and {len(same) - NAMED} more" if len(same) > NAMED else ""
+        console.print(
+            f"--bounds narrow changes nothing for {', '.join(same[:NAMED])}{more}: no narrower "
+            "start of the paper's search is known there",
+            highlight=False,
+        )
     stale = grid.stale_records(study)
     if stale:
         console.print(f"{stale} folder(s) hold records of earlier code; they are left aside")

@@ -11,7 +11,7 @@ from typing import Any
 
 from benchmark.running.setup import Asked
 from benchmark.study import grid
-from benchmark.study.datasets import identity
+from benchmark.study.datasets import is_own
 from benchmark.study.folder import CellKey, Study
 from protocols import paper
 from protocols.discovery import Registry
@@ -84,19 +84,16 @@ def _words(action: argparse.Action, value: Any) -> Iterator[str]:
 
 
 def _unfinished(asked: Asked) -> list[CellKey]:
-    """Return the unfinished rows of the folder that the command's own options reach.
-
-    Out of reach are rows with other weights, from plugin files that are not named now, and on
-    own images that are not: a study does not hold where those lie.
-    """
-    suffixes = _suffixes(asked)
-    plans = grid.progress_of(asked.study, asked.study.all_cells)
+    """Return the unfinished rows that the command's plugins, weights and own images reach."""
+    study, suffixes = asked.study, _suffixes(asked)
+    plans = grid.progress_of(study, study.all_cells)
     return [
         plan.cell
         for plan in plans
         if plan.state != "done"
         and plan.cell.trunk.partition("+")[2] in suffixes
-        and all(_is_known(asked.registry, axis, _typed(asked, plan.cell, axis)) for axis in AXES)
+        and (plan.cell.dataset in asked.sources or not is_own(plan.cell.dataset))
+        and all(_is_known(asked.registry, axis, _name(plan.cell, axis, asked)) for axis in AXES)
     ]
 
 
@@ -110,37 +107,34 @@ def _completing(unfinished: Sequence[CellKey], asked: Asked) -> dict[str, Any]:
 
     Axes make a grid, and one command must not add a cell that nobody asked for.
     """
-    names = _axes(asked, unfinished)
-    known = {tuple(_typed(asked, cell, axis) for axis in AXES) for cell in asked.study.cells}
+    names = _axes(unfinished, asked)
+    known = {tuple(_name(cell, axis, asked) for axis in AXES) for cell in asked.study.cells}
     if not set(product(*names.values())) <= known:
         first = [cell for cell in unfinished if cell.axes[:3] == unfinished[0].axes[:3]]
-        names = _axes(asked, first)
+        names = _axes(first, asked)
     repeats = 1 + max(cell.repeat for cell in unfinished)
-    return {**{f"{axis}s": values for axis, values in names.items()}, "search_repeats": repeats}
+    return {**{f"{axis}s": found for axis, found in names.items()}, "search_repeats": repeats}
 
 
-def _axes(asked: Asked, cells: Sequence[CellKey]) -> dict[str, tuple[str, ...]]:
-    """Return the names on each axis that the cells stand at, as they are typed."""
-    typed = {axis: [_typed(asked, cell, axis) for cell in cells] for axis in AXES}
-    return {axis: tuple(dict.fromkeys(filter(None, names))) for axis, names in typed.items()}
+def _axes(cells: Sequence[CellKey], asked: Asked) -> dict[str, tuple[str, ...]]:
+    return {axis: tuple(dict.fromkeys(_name(cell, axis, asked) for cell in cells)) for axis in AXES}
 
 
-def _typed(asked: Asked, cell: CellKey, axis: str) -> str | None:
-    """Return how a cell's name on an axis is typed, None for own images that lie elsewhere.
+def _name(cell: CellKey, axis: str, asked: Asked) -> str:
+    """Return a cell's name on an axis as it is typed: a trunk without its weights.
 
-    A trunk is named without its weights. Own images are named by where they lie.
+    Own images are typed by a path; those of another command's have none here and keep the title,
+    see :func:`_unfinished`.
     """
     name: str = getattr(cell, axis)
     if axis == "dataset" and name in asked.sources:
         return asked.sources[name].name
-    if axis == "dataset" and identity(name) != name:
-        return None
     return name.partition("+")[0] if axis == "trunk" else name
 
 
-def _is_known(registry: Registry, kind: str, name: str | None) -> bool:
+def _is_known(registry: Registry, kind: str, name: str) -> bool:
     try:
-        registry.check(kind, name or "")
+        registry.check(kind, name)
     except BenchmarkError:
         return False
     return True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib.util import find_spec
 
@@ -12,6 +13,7 @@ from benchmark.study.folder import CellKey, Study, load_study
 from benchmark.study.grid import Axes
 from benchmark.study.records import CellRecord
 from benchmark.training.splits import DataSource
+from protocols import paper
 from protocols.discovery import Registry
 from protocols.errors import InvalidInputError, StoreError
 from protocols.protocol import Protocol
@@ -82,6 +84,8 @@ def set_up(args: argparse.Namespace) -> Asked:
     found = grid.make_cells(axes, protocol, registry, weights)
     cells = [(grid.key_of(record, protocol, registry, known), record) for record in found]
     cells += further_searches(cells, protocol, args.search_repeats)
+    if protocol.params == "published":
+        check_published(key for key, _ in cells)
     study = (known or Study(args.out, protocol)).extend([key for key, _ in cells], protocol.seeds)
     if args.engine == "ray" and find_spec("ray") is None:
         raise InvalidInputError("engine 'ray' is not installed: pip install 'ray[default]'")
@@ -157,6 +161,41 @@ def further_searches(
         grid.further_search(key, record, protocol, repeat)
         for repeat in range(1, searches)
         for key, record in searched
+    ]
+
+
+def check_published(cells: Iterable[CellKey]) -> None:
+    """Raise InvalidInputError unless the paper chose a setting for every cell that trains.
+
+    Defaults in its place would be passed off as the paper's.
+    """
+    lacking: dict[str, list[str]] = {}
+    for cell in cells:
+        known = cell.method in paper.METHODS and paper.best(cell.method, cell.dataset)
+        if cell.trains and not known:
+            lacking.setdefault(cell.dataset, []).append(cell.method)
+    if lacking:
+        where = "; ".join(
+            f"{', '.join(dict.fromkeys(names))} on {dataset}" for dataset, names in lacking.items()
+        )
+        raise InvalidInputError(
+            f"--params published: the paper chose no setting of {where}. It has "
+            f"{', '.join(name for name in paper.METHODS if name != 'pretrained')} on "
+            f"{', '.join(paper.DATASETS)}. Leave out --params published to search"
+        )
+
+
+def unmoved_by_bounds(cells: Iterable[CellKey]) -> list[str]:
+    """Return which cells have the same search space under ``--bounds narrow`` as without it."""
+    return [
+        f"{cell.method} on {cell.dataset}"
+        for cell in cells
+        if cell.searched
+        and (
+            cell.method not in paper.METHODS
+            or paper.search_space(cell.method, cell.dataset, bounds="narrow")
+            == paper.search_space(cell.method, cell.dataset, bounds="wide")
+        )
     ]
 
 

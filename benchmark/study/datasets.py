@@ -65,6 +65,11 @@ def identity(title: str) -> str:
     return f"own-{own[1]}" if own else title
 
 
+def is_own(title: str) -> bool:
+    """Return whether ``title`` stands for own images, which only a path opens."""
+    return _TITLE.fullmatch(title) is not None
+
+
 def _title(name: str, digest: str) -> str:
     stem, argument = split_name(name)
     if argument is None:
