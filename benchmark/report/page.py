@@ -13,7 +13,7 @@ from benchmark.report.answers import answers
 from benchmark.report.charts import MAX_DOTS, number
 from benchmark.report.cliques import diagrams
 from benchmark.report.rows import Row
-from benchmark.report.sections import MAX_PAIRS, ROPE, panels, sections, seeds_drawn
+from benchmark.report.sections import MAX_PAIRS, ROPE, SHOWN_METRICS, panels, sections, seeds_drawn
 from benchmark.statistics import paired
 from benchmark.study import records
 from benchmark.study.machines import parted
@@ -82,6 +82,7 @@ def render(frames: Tables) -> str:
             panels=panels(len(shown)),
             seeds_drawn=seeds_drawn(study, len(shown)),
             slices=searches.slices,
+            shown_metrics=SHOWN_METRICS,
             reached=settings.reached,
             chosen=settings.chosen,
             at_the_edge=settings.at_the_edge,

@@ -11,7 +11,7 @@ from typing import Any
 
 from pandas import NA
 
-from benchmark.report.charts import Mark
+from benchmark.report.charts import Mark, number
 from benchmark.statistics.words import is_near_miss, spoken
 from benchmark.study import records
 from benchmark.study.folder import CellKey, Study
@@ -75,6 +75,21 @@ class Row:
         return self.scores.get(HEADLINE)
 
     @property
+    def gain(self) -> float | None:
+        """Return what joining the fold models adds to the headline metric, in points."""
+        alone = self.scores.get(("separated", HEADLINE_METRIC))
+        return self.main.mean - alone.mean if self.main and alone else None
+
+    @property
+    def words(self) -> str:
+        """Return the row's mark, for readers who do not see it."""
+        if self.main is None:
+            return f"{self.name}: {self.reason}"
+        half = self.main.half
+        around = ", no interval" if half is None else f" plus or minus {number(half)}"
+        return f"{self.name}: mean {number(self.main.mean)}{around}"
+
+    @property
     def done(self) -> list[RunRecord]:
         """Return the runs that have numbers."""
         return [run for run in self.runs if run.status == "done"]
@@ -133,6 +148,21 @@ class Pair:
     spoken: str = ""
     together: float | None = None
     unequal: str = ""
+
+    @property
+    def interval(self) -> str:
+        """Return the ends of the difference's interval, empty where it has none."""
+        if self.mark.low is None:
+            return ""
+        low, high = (number(end, signed=True) for end in (self.mark.low, self.mark.high))
+        return f"[{low}, {high}]"
+
+    @property
+    def words(self) -> str:
+        """Return the pair's mark, for readers who do not see it."""
+        points = f"{number(self.mark.mean, signed=True)} points"
+        ends, said = self.interval or "without interval", self.spoken or "outside the family"
+        return f"{self.mark.name} minus {self.other}: {points} {ends}, {said}"
 
 
 def rows(frames: Tables) -> dict[Place, list[Row]]:

@@ -14,6 +14,7 @@ from benchmark.report.charts import (
     Point,
     Scatter,
     focused,
+    number,
     place_labels,
     spanning,
 )
@@ -22,9 +23,12 @@ from benchmark.statistics import paired
 from benchmark.statistics.ranking import Standing, apart
 from benchmark.statistics.verdicts import VERDICTS
 from benchmark.study.folder import Study
+from benchmark.study.scores import HEADLINE_METRIC, NOTHING, label_of
 from benchmark.tables.frames import Tables
 
 ROPE = 100 * paired.ROPE  # points
+_MAIN = label_of(HEADLINE_METRIC)
+SHOWN_METRICS = (HEADLINE_METRIC, "precision_at_1", "r_precision")
 MAX_PAIRS = 60  # comparisons shown of one place
 MAX_PANELS = 120  # charts of one kind in a report
 MAX_TRAININGS = 4_000  # read for learning curves
@@ -89,6 +93,58 @@ class Section:
         return [apart(standing, standings) for standing in standings if standing.failed]
 
     @property
+    def heading(self) -> str:
+        """Return which method has the highest mean."""
+        best = self.finished[0] if self.finished else None
+        if best is None or best.main is None:
+            return "No method has finished yet"
+        return f"{best.name} has the highest mean {_MAIN}: {number(best.main.mean)} %"
+
+    @property
+    def interval_kinds(self) -> str:
+        """Return how the intervals of the means were made."""
+        kinds = sorted({row.kind for row in self.finished}, reverse=True)
+        return ", ".join(kinds) or "none yet"
+
+    @property
+    def most_runs(self) -> int:
+        """Return the runs of the method that has most, 0 without any."""
+        return max((len(row.done) for row in self.finished), default=0)
+
+    @property
+    def runs_span(self) -> str:
+        """Return how many runs the methods have, in words."""
+        if not self.finished:
+            return NOTHING
+        fewest = min(len(row.done) for row in self.finished)
+        most = self.most_runs
+        return str(most) if fewest == most else f"{fewest} to {most}"
+
+    @property
+    def has_class_intervals(self) -> bool:
+        """Return whether a method has an interval over test classes."""
+        return any(row.main and row.main.over_classes is not None for row in self.finished)
+
+    @property
+    def family_size(self) -> int:
+        """Return how many comparisons have a verdict."""
+        return sum(bool(pair.verdict) for pair in self.pairs)
+
+    @property
+    def pairs_heading(self) -> str:
+        """Return what is compared, and how many comparisons came out which way."""
+        against = f"Against {self.opponent}" if self.opponent else "Between all pairs"
+        counts = [f"{len(pairs)} {word}" for word, pairs in self.verdicts.items() if pairs]
+        return f"{against}: {', '.join(counts)}" if counts else against
+
+    @property
+    def joining(self) -> str:
+        """Return by how many points joining the fold models moves the methods."""
+        gains = [row.gain for row in self.finished if row.gain is not None]
+        low, high = (number(end, signed=True) for end in (min(gains), max(gains)))
+        return low if low == high else f"{low} to {high}"
+
+    @property
     def opponent(self) -> str | None:
         """Return the one method that all others are compared with, None if there is none."""
         others = {pair.other for pair in self.pairs if pair.verdict}
@@ -100,11 +156,11 @@ def sections(frames: Tables) -> Iterator[Section]:
     study, found = frames.study, rows(frames)
     compared = pairs(frames, {place: _finished(group) for place, group in found.items()})
     names: dict[tuple[str, str], Sequence[str]] = {}
-    for number, (place, group) in enumerate(found.items(), 1):
+    for at, (place, group) in enumerate(found.items(), 1):
         key = (place[0], str(group[0].identity.get("dataset_digest", "")))
         if key not in names:
             names[key] = gallery.class_names(*key)
-        yield _section(study, number, group, compared.get(place, []), names[key], len(found))
+        yield _section(study, at, group, compared.get(place, []), names[key], len(found))
 
 
 def panels(count: int) -> int:
@@ -120,7 +176,7 @@ def seeds_drawn(study: Study, count: int) -> int:
 
 def _section(
     study: Study,
-    number: int,
+    at: int,
     group: Sequence[Row],
     compared: Sequence[Pair],
     names: Sequence[str],
@@ -133,7 +189,7 @@ def _section(
     ]
     base = baseline.name if baseline else None
     return Section(
-        number=number,
+        number=at,
         place=(group[0].key.dataset, group[0].key.trunk, group[0].key.recipe),
         selection_metric=study.protocol.selection_metric,
         rows=group,

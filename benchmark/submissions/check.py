@@ -9,7 +9,7 @@ from typing import Any
 
 from benchmark.study import selection
 from benchmark.study.records import TrialRecord
-from benchmark.submissions import leaderboard, schema
+from benchmark.submissions import judging, schema
 from benchmark.submissions.git import History
 from benchmark.submissions.read import Row
 from benchmark.submissions.schema import Cell, Run, Scores
@@ -282,7 +282,7 @@ def _reruns(row: Row) -> Iterator[Problem]:
         path = f"{row.place}/{rerun.name}.toml"
         if not rerun.runs:
             yield "a challenge without runs of its own", path
-        if rerun.challenge and row.claim and leaderboard.same_person(row, rerun):
+        if rerun.challenge and row.claim and judging.same_person(row, rerun):
             yield f"{rerun.challenge.who!r} made the claim too; somebody else must rerun it", path
 
 

@@ -3,9 +3,6 @@
 The bytes depend on results/ and on the current protocols alone. Numbers are rounded to six
 digits, so that the last bit of a library's quantile does not decide whether a file changed.
 Metrics are fractions in ``leaderboard.csv`` and per cent in the README's block.
-
-Source of the prediction interval: Hahn, "Factors for calculating two-sided prediction intervals
-for samples from a normal distribution", JASA 64, 1969.
 """
 
 from __future__ import annotations
@@ -19,10 +16,9 @@ from dataclasses import dataclass
 from importlib import import_module
 from itertools import groupby
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
-from scipy.special import stdtrit
 
 from benchmark.statistics import paired, ranking, verdicts
 from benchmark.statistics.ranking import Standing
@@ -30,17 +26,14 @@ from benchmark.statistics.words import spoken
 from benchmark.study.records import write_bytes
 from benchmark.study.scores import HEADLINE, NOTHING, PARTS, Part, per_cent
 from benchmark.submissions import read
-from benchmark.submissions.read import Rerun, Row
-from benchmark.submissions.schema import Cell, Run
+from benchmark.submissions.judging import Outcome, judge, score_of
+from benchmark.submissions.read import Row
+from benchmark.submissions.schema import Cell
 from protocols import specs
 from protocols.protocol import Protocol
 
-Outcome = Literal["confirms", "refutes", "undecided"]
-
 FILE = "leaderboard.csv"
 BEGIN, END = "<!-- leaderboard: made by `verify --rebuild` -->", "<!-- end of leaderboard -->"
-MIN_RERUN = 2  # seeds that somebody else must have run before a row counts as verified
-ROUNDING = 5e-4  # what another machine's rounding may move a run, where seeds do not spread
 COLUMNS = (
     "protocol",
     "protocol_version",
@@ -99,7 +92,7 @@ class _Line:
 
     def values(self, part: Part) -> list[float]:
         """Return a metric at every seed, NaN where the run diverged."""
-        return [_score(self.row.runs.get(s), *part) for s in range(self.cell.seeds)]
+        return [score_of(self.row.runs.get(s), *part) for s in range(self.cell.seeds)]
 
     def reruns(self, outcome: Outcome) -> list[str]:
         """Return the names of the challenges that came out so."""
@@ -116,47 +109,6 @@ def is_current(cell: Cell, known: Mapping[str, Protocol]) -> bool:
     """Return whether ``cell`` kept to the protocol's rules as they are now."""
     protocol = known.get(cell.protocol)
     return protocol is not None and cell.protocol_hash == protocol.hash()
-
-
-def prediction_interval(
-    values: Sequence[float], count: int, level: float = 0.95
-) -> tuple[float, float] | None:
-    """Return where all of ``count`` further runs lie with probability ``level`` or more.
-
-    Student's t with Bonferroni's correction over the ``count`` runs. None below three values;
-    never narrower than 0.05 points to either side.
-    """
-    interval = paired.t_interval(values)
-    if interval.low is None or interval.mean is None or interval.sd is None:
-        return None
-    n, tail = interval.n, (1 - level) / (2 * count)
-    half = float(stdtrit(n - 1, 1 - tail)) * interval.sd * math.sqrt(1 + 1 / n)
-    half = max(half, ROUNDING)
-    return interval.mean - half, interval.mean + half
-
-
-def judge(row: Row, rerun: Rerun) -> Outcome:
-    """Return what a rerun says of the claim, by the headline metric.
-
-    It confirms with at least two runs, by somebody else, that all came through and lie inside
-    the prediction interval of the claim's runs; it refutes with one run outside.
-    """
-    claimed = [v for run in row.runs.values() if not math.isnan(v := _score(run, *HEADLINE))]
-    found = [_score(run, *HEADLINE) for run in rerun.runs.values()]
-    interval = prediction_interval(claimed, max(len(found), 1))
-    if interval is None or same_person(row, rerun):
-        return "undecided"
-    low, high = interval
-    if any(not low <= v <= high for v in found if not math.isnan(v)):
-        return "refutes"
-    through = [v for v in found if not math.isnan(v)]
-    return "confirms" if len(through) == len(found) >= MIN_RERUN else "undecided"
-
-
-def same_person(row: Row, rerun: Rerun) -> bool:
-    """Return whether claim and rerun are by the same, or one of them does not say by whom."""
-    names = [x.who.strip().casefold() if x else "" for x in (row.claim, rerun.challenge)]
-    return names[0] == names[1] or "" in names
 
 
 def build(results: Path, rows: Iterable[Row]) -> dict[Path, bytes]:
@@ -189,11 +141,6 @@ def write(results: Path) -> list[Path]:
 
 def _spec_files() -> Iterator[pkgutil.ModuleInfo]:
     return (m for m in pkgutil.iter_modules(specs.__path__) if not m.name.startswith("_"))
-
-
-def _score(run: Run | None, embedding: str, metric: str) -> float:
-    scores = getattr(run, embedding) if run else None
-    return getattr(scores, metric) if scores else math.nan
 
 
 def _table(lines: Sequence[_Line]) -> list[dict[str, Any]]:
