@@ -41,8 +41,10 @@ ROOMS = {
 }
 # Inside protocols/ each row may import the rows below it, never its own or one above.
 PROTOCOL_ROWS = [
-    {"errors"},
-    {"nearest", "phases"},
+    {"errors", "source_code"},
+    {"phases", "settle"},
+    {"nearest_device", "first_hit"},
+    {"nearest"},
     {"space", "metrics", "splits", "batches", "dataset", "decoding", "protocol"},
     {"recipe"},
     {"images", "manifest", "paper"},

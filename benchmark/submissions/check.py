@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from itertools import pairwise
 from statistics import fmean
 from typing import Any
 
@@ -270,11 +271,29 @@ def _scores(run: Run) -> Iterator[str]:
     for scores in (*run.folds, run.separated, run.concatenated, run.validation):
         if scores and scores.map_at_r > scores.r_precision + _NEXT_TO_EQUAL:
             yield f"map_at_r {scores.map_at_r} above r_precision {scores.r_precision}"
+        if scores:
+            yield from _recalls(scores)
+    tested = [scores for scores in (*run.folds, run.separated, run.concatenated) if scores]
+    if len({frozenset(scores.reported) for scores in tested}) > 1:
+        yield "folds, separated and concatenated report different recalls"
+        return
     separated = [fold for fold in run.folds if fold]
-    for name in Scores.model_fields if separated else ():
+    for name in (*Scores.model_fields, *separated[0].reported) if separated else ():
         mean = fmean(getattr(fold, name) for fold in separated)
         if getattr(run.separated, name) != mean:
             yield f"separated.{name} is not the mean {mean} of its folds"
+
+
+def _recalls(scores: Scores) -> Iterator[str]:
+    """Yield recalls that fall as k rises, or differ from what they are another name of."""
+    recalls = scores.recalls
+    for (k, low), (above, high) in pairwise(recalls.items()):
+        if high < low:
+            yield f"recall_at_{above} {high} below recall_at_{k} {low}"
+    if recalls.get(1, scores.precision_at_1) != scores.precision_at_1:
+        yield f"recall_at_1 {recalls[1]}, precision_at_1 {scores.precision_at_1}: they are one"
+    if any(high < scores.precision_at_1 for high in recalls.values()):
+        yield f"precision_at_1 {scores.precision_at_1} above a recall"
 
 
 def _reruns(row: Row) -> Iterator[Problem]:

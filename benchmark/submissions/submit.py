@@ -232,6 +232,7 @@ def run_fields(run: RunRecord) -> dict[str, Any]:
         "validation",
         "best_steps",
         "excluded",
+        "ties",
         "embeddings_sha256",
         "embeddings_shape",
         "counts",

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from benchmark.study.pixels import PixelStore, open_store, sizes_path, store_key, store_path
 from benchmark.study.records import write_bytes
 from protocols import discovery
-from protocols.dataset import Dataset
+from protocols.dataset import RECALL_AT, Dataset
 from protocols.errors import InvalidInputError
 from protocols.protocol import Protocol
 from protocols.splits import RULES, Fold
@@ -30,6 +30,9 @@ class DataSource:
 
     After :func:`prepare` the files in ``cache`` are all that a job reads: a machine that has
     only them needs neither the archive nor the images.
+
+    Attributes:
+        recall_at: the k of the recalls that are reported on its test images.
     """
 
     name: str
@@ -37,6 +40,7 @@ class DataSource:
     root: Path | None
     cache: Path
     title: str = ""
+    recall_at: tuple[int, ...] = RECALL_AT
 
     def files(self, protocol: Protocol) -> tuple[Path, ...]:
         """Return the prepared files in ``cache``: pixels, sizes and labels."""
@@ -83,12 +87,14 @@ class Split:
         labels: (n,) class ids of the dataset.
         query: (n,) which of them are queries and not gallery, where a publisher keeps the two
             apart; None where every image is both.
+        recall_at: the k of the recalls to report; none but of the test split.
     """
 
     store: PixelStore
     index: NDArray[np.int64]
     labels: NDArray[np.int64]
     query: NDArray[np.bool_] | None = None
+    recall_at: tuple[int, ...] = ()
 
     def __len__(self) -> int:
         return len(self.index)
@@ -103,6 +109,7 @@ def open_fold(source: DataSource, protocol: Protocol, fold: int) -> tuple[Split,
 def open_test(source: DataSource, protocol: Protocol) -> Split:
     """Return the test images. Only final runs call this, after the choice is written down."""
     test = _split(source, protocol, class_folds(_labels(source), protocol)[0].test)
+    test = replace(test, recall_at=source.recall_at)
     parts = _labels(source).parts
     if parts is None or "query" not in parts:
         return test
@@ -132,10 +139,41 @@ def class_folds(dataset: Labels, protocol: Protocol) -> list[Fold]:
 
 
 def prepare(source: DataSource, protocol: Protocol) -> None:
-    """Load, verify and decode a dataset once, before any worker needs it."""
+    """Load, verify and decode a dataset once, before any worker needs it.
+
+    Raises:
+        InvalidInputError: too few classes for the folds, or a validation fold or the test part
+            in which no query has another image of its class to find.
+    """
     _dataset(source)  # also where all is decoded: an edited manifest must not go unnoticed
+    _check_matches(source.name, _labels(source), protocol)  # said before a worker meets it
     _store(source, protocol.image.resize_px)
-    class_folds(_labels(source), protocol)  # too few classes: said before a worker meets it
+
+
+def _check_matches(name: str, dataset: Labels, protocol: Protocol) -> None:
+    """Raise InvalidInputError where no query has a hit to find, so that no metric exists."""
+    folds = class_folds(dataset, protocol)
+    images = _counts(dataset.labels, dataset)
+    places = [
+        (f"the validation classes of fold {number}", fold.validation, images)
+        for number, fold in enumerate(folds)
+    ]
+    found = images
+    if dataset.parts is not None and "query" in dataset.parts:  # a hit is in the other part
+        apart = (_counts(dataset.labels[dataset.parts == p], dataset) for p in ("query", "gallery"))
+        found = 1 + np.minimum(*apart)
+    for place, classes, most in [*places, ("the test classes", folds[0].test, found)]:
+        if not (most[classes] > 1).any():
+            raise InvalidInputError(
+                f"dataset {name!r}: {place} hold {images[classes].sum()} images of {len(classes)} "
+                "classes, none with another image of its class to find: nothing can be measured. "
+                "Add images to these classes, or leave out classes of one image"
+            )
+
+
+def _counts(labels: NDArray[np.int64], dataset: Labels) -> NDArray[np.int64]:
+    """Return (classes,) how often each class stands in ``labels``."""
+    return np.bincount(labels, minlength=dataset.classes)
 
 
 def _split(source: DataSource, protocol: Protocol, classes: NDArray[np.int64]) -> Split:

@@ -8,7 +8,7 @@ import torch
 from torch.optim.lr_scheduler import CyclicLR
 from torch.optim.swa_utils import SWALR
 
-from protocols.conformance import SPEC
+from protocols.conformance import SPEC, build
 from protocols.discovery import Registry, load
 from protocols.errors import InvalidInputError, PluginError
 from protocols.method import Group
@@ -109,6 +109,36 @@ def test_a_phase_too_short_to_collect_is_refused():
 def test_warmup_rises_to_the_full_rate():
     schedule = Schedule(replace(PLAIN, warmup_steps=4), PACE)
     assert [schedule.factor(step) for step in range(6)] == [0.25, 0.5, 0.75, 1.0, 1.0, 1.0]
+
+
+# Published recipes.
+
+
+def test_trinets_rate_falls_as_published():
+    schedule = Schedule(load("recipe", "trinet"), Pace(25_000, 100, 1000, 99))
+    for step in (0, 14_999, 15_000):
+        assert schedule.factor(step) == 1.0
+    assert schedule.factor(20_000) == pytest.approx(0.001 ** (5_000 / 10_000))
+    assert schedule.factor(25_000) == 0.001
+    assert load("recipe", "trinet").lr == 3e-4
+
+
+def test_groups_rate_drops_once_and_radam_runs():
+    recipe = load("recipe", "group")
+    schedule = Schedule(recipe, Pace(70, 1, 10, 99))
+    assert [schedule.factor(step) for step in (0, 29, 30, 69)] == [1.0, 1.0, 0.1, 0.1]
+    optimizer = make_optimizer(recipe, build(load("method", "group")).groups())
+    assert isinstance(optimizer, torch.optim.RAdam)
+    assert optimizer.param_groups[0]["lr"] == 1.5636637e-4
+    assert optimizer.param_groups[0]["weight_decay"] == 6.0597226e-6
+
+
+def test_two_rules_for_one_rate_are_refused_and_old_recipes_keep_their_values():
+    decay = load("recipe", "trinet").decay
+    with pytest.raises(InvalidInputError, match="both set the rate"):
+        Recipe("x", "", "adam", 1e-3, cycle=Cycle(1), decay=decay)
+    assert "decay" not in load("recipe", "adam").values()
+    assert load("recipe", "trinet").values()["decay"]["factor"] == 0.001
 
 
 # Optimisers.
