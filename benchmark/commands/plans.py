@@ -27,8 +27,8 @@ def show_cells(console: Console, study: Study, plans: list[CellPlan]) -> None:
         cell = item.cell
         trials = f"{item.trials_done}/{item.trials}" if item.trials else NOTHING
         runs = f"{item.runs_done}/{item.runs}"
-        place = (cell.row, cell.dataset, cell.trunk, cell.recipe)
-        table.add_row(*place, item.state, trials, runs, str(item.jobs_left))
+        names = (cell.row, cell.dataset, cell.trunk, cell.recipe)
+        table.add_row(*names, item.state, trials, runs, str(item.jobs_left))
     console.print(table)
     for name, value in study.protocol.overrides.items():
         console.print(f"changed from protocol {study.protocol.name}: {name} = {value}")

@@ -25,7 +25,7 @@ T = TypeVar("T")
 
 
 class Engine(Protocol):
-    """What the scheduler needs of a place to run jobs.
+    """What the scheduler needs of what runs jobs.
 
     Attributes:
         lost: what a future raises when its worker died or was killed.

@@ -18,7 +18,7 @@ from benchmark.report.charts import (
     place_labels,
     spanning,
 )
-from benchmark.report.rows import Pair, Place, Row, pairs, rows
+from benchmark.report.rows import MethodRow, Pair, Place, pairs, rows
 from benchmark.statistics import paired
 from benchmark.statistics.ranking import Standing, apart
 from benchmark.statistics.verdicts import VERDICTS
@@ -55,7 +55,7 @@ class Section:
     number: int
     place: Place
     selection_metric: str
-    rows: Sequence[Row]
+    rows: Sequence[MethodRow]
     axis: Axis
     pairs: Sequence[Pair]
     pair_axis: Axis
@@ -68,7 +68,7 @@ class Section:
     gallery: gallery.Gallery
 
     @property
-    def finished(self) -> list[Row]:
+    def finished(self) -> list[MethodRow]:
         """Return the methods with numbers, best first."""
         return [row for row in self.rows if row.scores]
 
@@ -177,7 +177,7 @@ def seeds_drawn(study: Study, count: int) -> int:
 def _section(
     study: Study,
     at: int,
-    group: Sequence[Row],
+    group: Sequence[MethodRow],
     compared: Sequence[Pair],
     names: Sequence[str],
     count: int,
@@ -212,7 +212,7 @@ def _section(
 
 
 def _gallery(
-    study: Study, group: Sequence[Row], baseline: str | None, names: Sequence[str], count: int
+    study: Study, group: Sequence[MethodRow], baseline: str | None, names: Sequence[str], count: int
 ) -> gallery.Gallery:
     dataset, digest = group[0].key.dataset, str(group[0].identity.get("dataset_digest", ""))
     resize_px, allowance = study.protocol.image.resize_px, gallery.BUDGET // count
@@ -232,13 +232,13 @@ def _opponents(methods: Sequence[str], baseline: str | None) -> list[tuple[str, 
     return [*others[:1], *best, *others[1:4]]
 
 
-def _sides(group: Sequence[Row], marks: Sequence[Mark]) -> tuple[list[Mark], list[Mark]]:
+def _sides(group: Sequence[MethodRow], marks: Sequence[Mark]) -> tuple[list[Mark], list[Mark]]:
     """Return the marks of methods that train and those of the reference."""
     aside = {row.name for row in group if row.role == "reference"}
     return [m for m in marks if m.name not in aside], [m for m in marks if m.name in aside]
 
 
-def _costs(group: Sequence[Row]) -> Iterator[Scatter]:
+def _costs(group: Sequence[MethodRow]) -> Iterator[Scatter]:
     """Yield MAP@R against seconds and parameters, of all that train and where they differ."""
     for name, label, unit in (
         ("train_s", "seconds of training one seed", 1.0),
@@ -256,5 +256,5 @@ def _costs(group: Sequence[Row]) -> Iterator[Scatter]:
             yield place_labels(Scatter(x, y, tuple(points), label, "MAP@R, %"))
 
 
-def _finished(group: Sequence[Row]) -> list[str]:
+def _finished(group: Sequence[MethodRow]) -> list[str]:
     return [row.name for row in group if row.scores]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from benchmark.report.rows import Row
+from benchmark.report.rows import MethodRow
 from benchmark.report.searches import MethodSearch
 from benchmark.study.scores import NOTHING, per_cent
 from benchmark.tables.diagnostics import Edge, PhaseCount
@@ -42,12 +42,12 @@ class ChosenLine:
     why: str
 
 
-def chosen(rows: Sequence[Row]) -> list[ChosenLine]:
+def chosen(rows: Sequence[MethodRow]) -> list[ChosenLine]:
     """Return a line for every method."""
     return [_chosen(row) for row in rows]
 
 
-def at_the_edge(rows: Sequence[Row]) -> str:
+def at_the_edge(rows: Sequence[MethodRow]) -> str:
     """Return which chosen values lie on a bound of their range, empty if none does."""
     return "; ".join(
         f"{row.name} {', '.join(f'{e.name} = {short(e.value)} ({_bound(e)})' for e in row.edges)}"
@@ -64,7 +64,7 @@ def sliced(searches: Sequence[MethodSearch]) -> tuple[str, list[MethodSearch]]:
     return "Single hyperparameters in the searches", known
 
 
-def reached(rows: Sequence[Row]) -> list[tuple[Row, PhaseCount]]:
+def reached(rows: Sequence[MethodRow]) -> list[tuple[MethodRow, PhaseCount]]:
     """Return each method with each phase of its final trainings."""
     return [(row, phase) for row in rows for phase in row.phases]
 
@@ -90,7 +90,7 @@ def in_full(value: object) -> str:
     return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
-def _chosen(row: Row) -> ChosenLine:
+def _chosen(row: MethodRow) -> ChosenLine:
     choice = row.choice
     return ChosenLine(
         name=row.name,
@@ -103,14 +103,14 @@ def _chosen(row: Row) -> ChosenLine:
     )
 
 
-def _shown(row: Row) -> Iterator[ShownSetting]:
+def _shown(row: MethodRow) -> Iterator[ShownSetting]:
     settings = row.choice.settings if row.choice else {}
     for name in sorted(settings, key=str.lower):
         edges = tuple(_bound(edge) for edge in row.edges if edge.name == name)
         yield ShownSetting(name, short(settings[name]), edges)
 
 
-def _why(row: Row) -> str:
+def _why(row: MethodRow) -> str:
     """Return why a method shows no setting, empty where it does."""
     if row.choice is None:
         return "not chosen yet"

@@ -53,8 +53,8 @@ class CellKey:
     @cached_property
     def path(self) -> str:
         """Return the cell's folder below ``records/``; an edited method gets a new one."""
-        place = (*self.axes[:3], f"{self.method}-{self.id[:8]}")
-        return "/".join(_UNSAFE.sub("-", part) for part in place)
+        parts = (*self.axes[:3], f"{self.method}-{self.id[:8]}")
+        return "/".join(_UNSAFE.sub("-", part) for part in parts)
 
     @property
     def axes(self) -> tuple[str, str, str, str]:

@@ -14,7 +14,7 @@ from scipy.special import stdtrit
 
 from benchmark.statistics import paired
 from benchmark.study.scores import HEADLINE
-from benchmark.submissions.read import Rerun, Row
+from benchmark.submissions.read import Rerun, SubmittedRow
 from benchmark.submissions.schema import Run
 
 Outcome = Literal["confirms", "refutes", "undecided"]
@@ -40,7 +40,7 @@ def prediction_interval(
     return interval.mean - half, interval.mean + half
 
 
-def judge(row: Row, rerun: Rerun) -> Outcome:
+def judge(row: SubmittedRow, rerun: Rerun) -> Outcome:
     """Return what a rerun says of the claim, by the headline metric.
 
     It confirms with at least two runs, by somebody else, that all came through and lie inside
@@ -58,7 +58,7 @@ def judge(row: Row, rerun: Rerun) -> Outcome:
     return "confirms" if len(through) == len(found) >= MIN_RERUN else "undecided"
 
 
-def same_person(row: Row, rerun: Rerun) -> bool:
+def same_person(row: SubmittedRow, rerun: Rerun) -> bool:
     """Return whether claim and rerun are by the same, or one of them does not say by whom."""
     names = [x.who.strip().casefold() if x else "" for x in (row.claim, rerun.challenge)]
     return names[0] == names[1] or "" in names

@@ -27,7 +27,7 @@ from benchmark.study.records import write_bytes
 from benchmark.study.scores import HEADLINE, NOTHING, PARTS, Part, per_cent
 from benchmark.submissions import read
 from benchmark.submissions.judging import Outcome, judge, score_of
-from benchmark.submissions.read import Row
+from benchmark.submissions.read import SubmittedRow
 from benchmark.submissions.schema import Cell
 from protocols import specs
 from protocols.protocol import Protocol
@@ -79,7 +79,7 @@ COLUMNS = (
 class _Line:
     """A row of results/ with its place in the tables."""
 
-    row: Row
+    row: SubmittedRow
     cell: Cell
     current: bool
 
@@ -111,7 +111,7 @@ def is_current(cell: Cell, known: Mapping[str, Protocol]) -> bool:
     return protocol is not None and cell.protocol_hash == protocol.hash()
 
 
-def build(results: Path, rows: Iterable[Row]) -> dict[Path, bytes]:
+def build(results: Path, rows: Iterable[SubmittedRow]) -> dict[Path, bytes]:
     """Return the files that ``rows`` make: the CSV, and the README with its block replaced."""
     known = shipped_protocols()
     lines = [_Line(r, r.cell, is_current(r.cell, known)) for r in rows if r.cell and r.runs]
@@ -148,17 +148,17 @@ def _table(lines: Sequence[_Line]) -> list[dict[str, Any]]:
 
     Complete rows come first, best first; those with failed runs have no place among them.
     """
-    found: list[dict[str, Any]] = []
+    rows: list[dict[str, Any]] = []
     for part in PARTS:
-        found += _compared(lines, part)
+        rows += _compared(lines, part)
     standings = [
         Standing(row["method"], row["mean"] or 0.0, row["n"], row["runs"] - row["n"])
-        for row in found
+        for row in rows
         if (row["embedding"], row["metric"]) == HEADLINE
     ]
     order = {standing.name: n for n, standing in enumerate(ranking.order(standings))}
     return sorted(
-        found,
+        rows,
         key=lambda r: (PARTS.index((r["embedding"], r["metric"])), order[r["method"]]),
     )
 
@@ -178,7 +178,7 @@ def _compared(lines: Sequence[_Line], part: Part) -> Iterator[dict[str, Any]]:
     many = seeds > paired.EXACT_PAIRS
     flips = paired.draw_flips(seeds, np.random.default_rng(0)) if many else None
     judged = verdicts.judge(runs, pairs, declared, sum(declared), flips=flips)
-    against = {a: found for (a, _), found in zip(pairs, judged, strict=True)}
+    against = {a: result for (a, _), result in zip(pairs, judged, strict=True)}
     base_row = lines[base].cell.row if base is not None else None
     for n, line in enumerate(lines):
         values = [v for v in runs[n].tolist() if not math.isnan(v)]
@@ -186,22 +186,22 @@ def _compared(lines: Sequence[_Line], part: Part) -> Iterator[dict[str, Any]]:
         yield {**_columns(line, part, values), "baseline": base_row, **compared}
 
 
-def _difference_columns(found: verdicts.Judged) -> dict[str, Any]:
-    difference = found.paired.difference
+def _difference_columns(result: verdicts.Judged) -> dict[str, Any]:
+    difference = result.paired.difference
     return {
         "difference": difference.mean,
         "difference_low": difference.low,
         "difference_high": difference.high,
-        "difference_low_family": found.low,
-        "difference_high_family": found.high,
-        "family_size": found.family,
-        "p_holm": found.p_holm,
-        "p_t": found.p_t,
-        "p_sign_flip": found.paired.p,
-        "p_equivalent": found.p_equivalent,
-        "mark": found.mark or None,
-        "verdict": found.verdict,
-        "needs_seeds": found.needs,
+        "difference_low_family": result.low,
+        "difference_high_family": result.high,
+        "family_size": result.family,
+        "p_holm": result.p_holm,
+        "p_t": result.p_t,
+        "p_sign_flip": result.paired.p,
+        "p_equivalent": result.p_equivalent,
+        "mark": result.mark or None,
+        "verdict": result.verdict,
+        "needs_seeds": result.needs,
     }
 
 
@@ -266,8 +266,8 @@ def _markdown(
 def _markdown_table(rows: Sequence[dict[str, Any]], label: str) -> Iterator[str]:
     first = rows[0]
     version = f"v{first['protocol_version']} {first['protocol_hash']}"
-    place = " · ".join(f"`{first[name]}`" for name in ("protocol", "dataset", "trunk", "recipe"))
-    yield f"{place} ({version}){f': {label}' if label else ''}\n"
+    names = " · ".join(f"`{first[name]}`" for name in ("protocol", "dataset", "trunk", "recipe"))
+    yield f"{names} ({version}){f': {label}' if label else ''}\n"
     yield "| method | MAP@R, % | 95 % | n | vs baseline | p | verdict | trials | s | verified |"
     yield "|---|--:|---|--:|---|--:|---|--:|--:|---|"
     for row in rows:

@@ -8,7 +8,7 @@ from benchmark.study import records
 from benchmark.study.folder import CellKey, Study
 from benchmark.study.records import CellRecord, ChoiceRecord
 from benchmark.submissions import schema
-from benchmark.submissions.read import CHALLENGE, Row, read_row
+from benchmark.submissions.read import CHALLENGE, SubmittedRow, read_row
 from benchmark.submissions.schema import Cell
 from benchmark.submissions.submit import (
     check_protocol,
@@ -78,7 +78,7 @@ def _claimed(results: Path, folder: Path) -> Cell:
     """Return the cell of a row in results/."""
     if not folder.is_dir():
         raise StoreError(f"no row {str(folder)!r}; expected a folder like results/quick/emoji/ms")
-    row: Row = read_row(results, folder)
+    row: SubmittedRow = read_row(results, folder)
     if row.cell is None:
         message, path = row.problems[0] if row.problems else ("no cell.json", row.place)
         raise StoreError(f"{results / path}: {message}")

@@ -162,10 +162,10 @@ def _check_matches(name: str, dataset: Labels, protocol: Protocol) -> None:
     if dataset.parts is not None and "query" in dataset.parts:  # a hit is in the other part
         apart = (_counts(dataset.labels[dataset.parts == p], dataset) for p in ("query", "gallery"))
         found = 1 + np.minimum(*apart)
-    for place, classes, most in [*places, ("the test classes", folds[0].test, found)]:
+    for part, classes, most in [*places, ("the test classes", folds[0].test, found)]:
         if not (most[classes] > 1).any():
             raise InvalidInputError(
-                f"dataset {name!r}: {place} hold {images[classes].sum()} images of {len(classes)} "
+                f"dataset {name!r}: {part} hold {images[classes].sum()} images of {len(classes)} "
                 "classes, none with another image of its class to find: nothing can be measured. "
                 "Add images to these classes, or leave out classes of one image"
             )

@@ -4,7 +4,7 @@ import pytest
 
 from benchmark.report import settings
 from benchmark.report.charts import Mark
-from benchmark.report.rows import Row
+from benchmark.report.rows import MethodRow
 from benchmark.report.searches import read_search
 from benchmark.study.folder import CellKey
 from benchmark.study.records import ChoiceRecord, TrialRecord
@@ -17,7 +17,7 @@ SPACE = described({"Beta": Real(0.0, 1.0, default=0.5), "alpha": Real(0.1, 10, d
 def a_row(choice=None, trains=True, searched=True):
     key = CellKey("c", "shapes", "tiny", "adam", "ms", "ms", trains, searched)
     trials = [TrialRecord("t", "c", 0, {}, "done", 0.25, [0.25])] if searched else []
-    return Row(key, "", [], choice, {}, trials, {}, Mark("ms", None), "", "")
+    return MethodRow(key, "", [], choice, {}, trials, {}, Mark("ms", None), "", "")
 
 
 def choose(chosen, trial=0, value=0.25):
