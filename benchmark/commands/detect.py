@@ -173,7 +173,7 @@ def _done(study: Study, cell: CellKey) -> Runs:
 
 def _score(run: RunRecord) -> float:
     value = value_of(run, *HEADLINE)
-    assert value is not None  # by _done
+    assert value is not None  # _done keeps only runs that have it
     return value
 
 

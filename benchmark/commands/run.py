@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from benchmark.running.coordinator import JobMaker
 
 MIRROR_TIMEOUT_S = 60.0
-Kind = tuple[str, str, str, bool]  # dataset, trunk, recipe, trains: jobs that take alike
+Kind = tuple[str, str, str, bool]  # dataset, trunk, recipe, trains: their jobs take as long
 
 
 def run(args: argparse.Namespace) -> int:

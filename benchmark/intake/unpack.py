@@ -185,8 +185,9 @@ def _untar(file: IO[bytes], room: _Room) -> None:
                 path.mkdir(parents=True, exist_ok=True)
             elif (source := content.extractfile(member)) is not None:
                 room.write(source, path, member.size)
-            cast(Any, content).members.clear()  # or it would remember them all
-    # What ends the members must be zeros; to the end, so that the stream checks its checksum.
+            cast(Any, content).members.clear()  # tarfile would keep every member in memory
+    # After the last member there must be nothing but zeros. They are read to the end, because
+    # only there a compressed stream checks its checksum.
     rest = iter(lambda: stream.read(_BLOCK), b"")
     if any(block.strip(b"\0") for block in chain([stream.last], rest)):
         raise _refused(room.archive, "damaged: there is more after its last readable member")

@@ -170,7 +170,7 @@ def open_album(
 
 
 def class_names(dataset: str, digest: str) -> Sequence[str]:
-    """Return the class names of the very same data, empty where they are not at hand."""
+    """Return the class names of a dataset with this digest, empty where they cannot be had."""
     try:
         module = _registry().load("dataset", dataset)
         if module.digest(None) != digest:

@@ -21,11 +21,11 @@ class Sources:
     """The spread of final runs within and between repeated searches of one cell.
 
     Attributes:
-        searches: groups with at least one run.
-        runs: all of them.
-        mean: over the searches' means, each search counting once, with its t-interval: here the
-            unit is a search, so this interval is not conditional on one.
-        sd_search: between searches, seeds' part taken out; 0 if nothing is left.
+        searches: how many have a run at least.
+        runs: of all searches.
+        mean: mean of the searches' means with its t-interval over searches; so, unlike other
+            intervals, it is not conditional on one search.
+        sd_search: between searches, without what seeds add to it; 0 if nothing is left.
         sd_seed: between seeds of one search.
         share: of the variance that is the search's; None if there is no variance at all.
         share_low, share_high: 95 % F interval, cut to [0, 1]; None unless every search has as

@@ -178,7 +178,8 @@ class Study:
         above = {folder / f"{stem}.json" for stem in stems}
         if any(path.name.startswith("trial-") for path in lost | above):
             above.add(folder / "choice.json")
-        # What was made from a damaged record goes first: a crash in between leaves no hole.
+        # What was made from a damaged record goes first: if this is interrupted, the damaged ones
+        # are still there to be noticed.
         for paths, mark in ((above - lost, "aside"), (lost, "damaged")):
             for path in sorted(paths):
                 with suppress(FileNotFoundError):

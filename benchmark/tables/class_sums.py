@@ -35,7 +35,7 @@ class ClassSums:
 
     Attributes:
         labels: (C,) class ids, ascending.
-        counts: (C,) queries of each class that count; the excluded ones are left out.
+        counts: (C,) queries of each class, the excluded ones left out.
         by_seed: (parts, C) sums of the metrics, in the order of ``PARTS``; separated ones are
             means over the fold models.
     """
