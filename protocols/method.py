@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from protocols import paper
+from protocols import dense, paper
 from protocols.errors import InvalidInputError, PluginError
 from protocols.space import Choice, Integer, Real, Settings, Space, declared, resolve
 
@@ -137,6 +137,9 @@ class Term(nn.Module):
                 f"term {self.name!r} needs view {missing[0]!r}; there are: {', '.join(views)}"
             )
         inputs = [views[name].float() for name in self.on]
+        form = None if dense.on_host(labels) else dense.form_of(self.loss, self.miner)
+        if form is not None and len(inputs) == 1:
+            return self.weight * form(inputs[0], labels)
         if self.miner is None:
             return self.weight * self.loss(*inputs, labels)
         with torch.no_grad():
