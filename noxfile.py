@@ -67,7 +67,10 @@ def tests(session: nox.Session) -> None:
 @nox.session(default=False)
 def faults(session: nox.Session) -> None:
     """Break what can break for at most a quarter of an hour; writes tests/FAULTS.md."""
-    python, suite = environment(session), ("tests/faults", "tests/benchmark/test_ray_engine.py")
+    python, suite = (
+        environment(session),
+        ("tests/faults", "tests/benchmark/engines/test_ray_cluster.py"),
+    )
     words = ("--faults", "--session-timeout=900", *(session.posargs or suite))
     session.run(python, "-m", "pytest", *words, external=True)
 

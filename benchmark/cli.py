@@ -13,9 +13,9 @@ from importlib import import_module
 from pathlib import Path
 from typing import NoReturn
 
+from benchmark.exit_codes import BAD_INPUT, DONE, INTERRUPTED
 from protocols.errors import BenchmarkError, InvalidInputError
 
-DONE, BAD_INPUT, FAILED_JOBS, INTERRUPTED = 0, 2, 3, 130
 KINDS = ("methods", "datasets", "trunks", "recipes", "protocols")
 
 
@@ -70,12 +70,12 @@ def make_parser() -> Parser:
     _add_run(commands, "run", "search, retrain, test and tabulate; run it again to continue")
     _add_run(commands, "plan", "the grid, each cell's state, jobs left and expected time")
     _add_list(commands)
-    tables = _add(commands, "tables", "rebuild the tables from the records", "commands", "tables")
+    tables = _add(commands, "tables", "rebuild the tables from the records", "outputs", "tables")
     _add_out(tables)
     tables.add_argument(
         "--format", default="csv", choices=("csv", "md", "latex", "parquet"), help="default: csv"
     )
-    report = _add(commands, "report", "write the self-contained HTML report", "commands", "report")
+    report = _add(commands, "report", "write the self-contained HTML report", "outputs", "report")
     _add_out(report)
     report.add_argument(
         "--figures", action="store_true", help="also each chart as PNG and SVG, a second each"
@@ -92,22 +92,22 @@ def make_parser() -> Parser:
     beside.add_argument("--dataset", metavar="NAME", help="cub200, cars196 or sop")
     beside.add_argument("--methods", type=_names, metavar="A,B", help="for --table published")
     _add_results(commands)
-    sync = _add(commands, "sync", "rebuild the MLflow mirror from the records", "commands", "sync")
+    sync = _add(commands, "sync", "rebuild the MLflow mirror from the records", "outputs", "sync")
     _add_out(sync)
-    ui = _add(commands, "ui", "open the MLflow mirror in a browser", "commands", "ui")
+    ui = _add(commands, "ui", "open the MLflow mirror in a browser", "outputs", "ui")
     _add_out(ui)
     ui.add_argument("--host", default="127.0.0.1", help="address to listen on (default: loopback)")
     ui.add_argument("--port", type=int, default=5000, help="default: 5000")
-    check = _add(commands, "check", "does a method keep the contract?", "commands", "check")
+    check = _add(commands, "check", "does a method keep the contract?", "methods", "check")
     check.add_argument("method", metavar="NAME_OR_FILE", help="a method's name, or its file")
-    new = _add(commands, "new-method", "a working plugin and its test", "commands", "new_method")
+    new = _add(commands, "new-method", "a working plugin and its test", "methods", "new_method")
     new.add_argument("name", help="short, lower case: becomes the file's and the row's name")
     new.add_argument("--folder", type=Path, default=Path(), help="where (default: here)")
     return parser
 
 
 def _add_run(commands: argparse._SubParsersAction[Parser], name: str, summary: str) -> None:
-    parser = _add(commands, name, summary, "study_run", name)
+    parser = _add(commands, name, summary, "run", name)
     _add_grid(parser)
     _add_rules(parser)
     _add_place(parser)
@@ -192,9 +192,9 @@ def _add_place(parser: Parser) -> None:
 def _add_data(commands: argparse._SubParsersAction[Parser]) -> None:
     parser = commands.add_parser("data", help="bring a dataset in, and check it")
     verbs = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    known = _add(verbs, "list", "datasets and whether they are here", "data_commands", "list_data")
-    bring = _add(verbs, "prepare", "unpack, verify, number", "data_commands", "prepare")
-    check = _add(verbs, "check", "all that is wrong with a dataset", "data_commands", "check")
+    known = _add(verbs, "list", "datasets and whether they are here", "data", "list_data")
+    bring = _add(verbs, "prepare", "unpack, verify, number", "data", "prepare")
+    check = _add(verbs, "check", "all that is wrong with a dataset", "data", "check")
     for command in (known, bring, check):
         command.add_argument("--root", type=Path, metavar="DIR", help="where prepared datasets lie")
     for command in (bring, check):
@@ -206,7 +206,7 @@ def _add_data(commands: argparse._SubParsersAction[Parser]) -> None:
 
 
 def _add_results(commands: argparse._SubParsersAction[Parser]) -> None:
-    submit = _add(commands, "submit", "copy a study's finished cells", "submit", "submit")
+    submit = _add(commands, "submit", "copy a study's finished cells", "results", "submit")
     submit.add_argument("study", type=Path, metavar="DIR", help="output folder of a study")
     submit.add_argument(
         "--results", type=Path, default=Path("results"), metavar="DIR", help="default: results/"
@@ -214,17 +214,17 @@ def _add_results(commands: argparse._SubParsersAction[Parser]) -> None:
     submit.add_argument("--claim", type=Path, metavar="FILE", help="a filled-in claim.toml")
     submit.add_argument("--plugin", type=Path, action="append", default=[], metavar="FILE")
     submit.add_argument("--challenge", metavar="DATE", help="a rerun of rows that are there")
-    again = _add(commands, "rerun", "prepare a rerun of a row, to verify it", "submit", "rerun")
+    again = _add(commands, "rerun", "prepare a rerun of a row, to verify it", "results", "rerun")
     again.add_argument("row", type=Path, metavar="ROW", help="like results/quick/emoji/ms")
     _add_out(again)
-    verify = _add(commands, "verify", "every problem of results/ at once", "verify", "verify")
+    verify = _add(commands, "verify", "every problem of results/ at once", "results", "verify")
     verify.add_argument("results", type=Path, metavar="DIR", help="the folder, results")
     verify.add_argument("--since", metavar="REF", help="what this branch or commit has stays as is")
     verify.add_argument("--rebuild", action="store_true", help="write the leaderboard first")
 
 
 def _add_list(commands: argparse._SubParsersAction[Parser]) -> None:
-    parser = _add(commands, "list", "known names with one line each", "commands", "list_names")
+    parser = _add(commands, "list", "known names with one line each", "methods", "list_names")
     parser.add_argument("kind", nargs="?", choices=KINDS, help="default: all kinds")
     parser.add_argument("--plugin", type=Path, action="append", default=[], metavar="FILE")
 
@@ -237,7 +237,7 @@ def _add(
     function: str,
 ) -> Parser:
     parser = commands.add_parser(name, help=summary, description=summary.capitalize() + ".")
-    parser.set_defaults(command=(f"benchmark.{module}", function), parser=parser)
+    parser.set_defaults(command=(f"benchmark.commands.{module}", function), parser=parser)
     return parser
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from benchmark.machine import pick_device
+from benchmark.engines.machine import pick_device
 from protocols import discovery
 from tests.archives import sop
 from tests.measure_main_job import ROOT, command, timed

@@ -21,8 +21,9 @@ from typing import Any
 
 import numpy as np
 
-from benchmark import records
-from benchmark.records import (
+from benchmark.study import records
+from benchmark.study.folder import CellKey, Study
+from benchmark.study.records import (
     CellRecord,
     ChoiceRecord,
     JobRecord,
@@ -31,7 +32,6 @@ from benchmark.records import (
     RunRecord,
     TrialRecord,
 )
-from benchmark.study import CellKey, Study
 from protocols.discovery import load
 from protocols.protocol import SearchRule
 from protocols.space import Choice, Integer, Real, Settings, Space, described

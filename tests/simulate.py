@@ -9,9 +9,9 @@ import math
 
 import numpy as np
 
-from benchmark import across, bootstrap, power, statistics
-from benchmark.classes import sum_by_class
-from benchmark.variance import split
+from benchmark.statistics import across, bootstrap, paired, power
+from benchmark.statistics.variance import split
+from benchmark.tables.class_sums import sum_by_class
 
 TRUTH = 0.4
 
@@ -24,7 +24,7 @@ def error(share: float, count: int) -> float:
 def t_coverage(n: int, cells: int, rng: np.random.Generator) -> float:
     """Return how many of ``cells`` t-intervals of n seeds hold the truth."""
     values = rng.normal(TRUTH, 0.01, (cells, n)).tolist()
-    found = [statistics.t_interval(row) for row in values]
+    found = [paired.t_interval(row) for row in values]
     return sum(i.low <= TRUTH <= i.high for i in found) / cells
 
 
@@ -55,11 +55,9 @@ def false_verdicts(
     pairs = [(m, 0) for m in range(1, methods)]
     wrong = 0
     for _ in range(count):
-        results = statistics.paired_all(studies(methods, seeds, rng, skewed=skewed), pairs)
-        adjusted = statistics.holm([r.p for r in results])
-        verdicts = [
-            statistics.verdict(r.difference, p) for r, p in zip(results, adjusted, strict=True)
-        ]
+        results = paired.paired_all(studies(methods, seeds, rng, skewed=skewed), pairs)
+        adjusted = paired.holm([r.p for r in results])
+        verdicts = [paired.verdict(r.difference, p) for r, p in zip(results, adjusted, strict=True)]
         wrong += bool({"better", "worse"} & set(verdicts))
     return wrong / count
 
@@ -71,7 +69,7 @@ def fold_level_false(seeds: int, folds: int, count: int, rng: np.random.Generato
     0.5 points: counting them as replications of their own claims more than is known.
     """
     own = rng.normal(0, 0.004, (count, seeds, 1)) + rng.normal(0, 0.005, (count, seeds, folds))
-    found = [statistics.t_interval(row.ravel().tolist()) for row in own]
+    found = [paired.t_interval(row.ravel().tolist()) for row in own]
     return sum(i.low > 0 or i.high < 0 for i in found) / count
 
 
@@ -139,5 +137,5 @@ def split_means(
 def detected(effect: float, count: int, rng: np.random.Generator) -> tuple[int, float]:
     """Return the pairs that should find ``effect`` (in sd), and how often a t-interval does."""
     n = power.pairs_for(effect)
-    found = [statistics.t_interval(row) for row in rng.normal(effect, 1, (count, n)).tolist()]
+    found = [paired.t_interval(row) for row in rng.normal(effect, 1, (count, n)).tolist()]
     return n, sum(i.low > 0 or i.high < 0 for i in found) / count

@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from benchmark.prepare import prepare
+from benchmark.intake.prepare import prepare
 from protocols import discovery, manifest
 from protocols.datasets._official import Published
 from tests import archives

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmark import data
+from benchmark.training import splits
 from protocols.images import crop, eval_boxes
 from tests.perf import gpu, peer, pictures
 from tests.perf.fit import Task, ratios
@@ -65,7 +65,7 @@ def test_fit_and_the_bare_loop_both_train(job):
 
 def test_the_other_side_sees_the_same_network_and_images(job):
     """Its evaluation pictures and its two modules give this program's embeddings."""
-    _, validation = data.open_fold(job.source, job.protocol, 0)
+    _, validation = splits.open_fold(job.source, job.protocol, 0)
     network = network_of(job, validation).eval()
     held = peer._pictures(job, validation, peer._evaluation(job))
     images = torch.stack([held[i][0] for i in range(6)])

@@ -4,18 +4,18 @@ from pathlib import Path
 
 import pytest
 
-from benchmark import history, rowread
-from benchmark.verify import problems
+from benchmark.submissions import git, read
+from benchmark.submissions.verify import problems
 from protocols.discovery import Registry
 from protocols.space import described
 
 RESULTS = Path(__file__).parent.parent / "results"
-ROWS = [rowread.read_row(RESULTS, folder) for folder in rowread.row_folders(RESULTS)]
+ROWS = [read.read_row(RESULTS, folder) for folder in read.row_folders(RESULTS)]
 
 
 def test_there_are_rows_and_they_verify():
     assert ROWS
-    assert problems(RESULTS, ROWS, history.find(RESULTS)) == []
+    assert problems(RESULTS, ROWS, git.find(RESULTS)) == []
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.place)

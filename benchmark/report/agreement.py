@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
-from benchmark import diagnostics
 from benchmark.report.charts import Point, Scatter, place_labels, spanning
 from benchmark.report.rows import Row
-from benchmark.tables import HEADLINE_METRIC
+from benchmark.study.scores import HEADLINE_METRIC
+from benchmark.tables import diagnostics
 
 SEPARATED = ("separated", HEADLINE_METRIC)
 

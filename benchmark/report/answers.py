@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from benchmark import statistics
 from benchmark.report.rows import Pair
 from benchmark.report.sections import VERDICTS, Section
+from benchmark.statistics import paired
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ def _why(groups: dict[str, list[Pair]]) -> str:
     """Return why nothing could be shown, empty where a test was possible."""
     pairs = [pair for found in groups.values() for pair in found]
     most = max(pair.n for pair in pairs)
-    if most >= statistics.MIN_PAIRS:
+    if most >= paired.MIN_PAIRS:
         return ""
     seeds = f"{most} seed{'s' if most != 1 else ''}"
-    return f"With {seeds} no difference can be significant; it takes {statistics.MIN_PAIRS}."
+    return f"With {seeds} no difference can be significant; it takes {paired.MIN_PAIRS}."

@@ -1,7 +1,7 @@
 """The critical-difference diagram: mean ranks on an axis, bars over methods not told apart.
 
 The tables group methods only from six datasets on, and only where a difference could be found at
-all; otherwise they say why and there is no diagram, see :func:`benchmark.across.why_not`.
+all; otherwise they say why and there is no diagram: :func:`benchmark.statistics.across.why_not`.
 
 Source: Demšar, "Statistical Comparisons of Classifiers over Multiple Data Sets", 2006 (drawing);
 the groups are those of Holm-adjusted Wilcoxon tests.
@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from benchmark.report.charts import Axis, Mark
-from benchmark.tables import HEADLINE_METRIC, Tables
+from benchmark.study.scores import HEADLINE
+from benchmark.tables.frames import Tables
 
 Ends = tuple[float, float]
 
@@ -44,7 +45,7 @@ def diagrams(tables: Tables) -> Iterator[Diagram]:
     frame = tables.across
     if not len(frame):
         return
-    main = frame[(frame["embedding"] == "concatenated") & (frame["metric"] == HEADLINE_METRIC)]
+    main = frame[(frame["embedding"] == HEADLINE[0]) & (frame["metric"] == HEADLINE[1])]
     for (trunk, recipe), rows in main.groupby(["trunk", "recipe"], sort=True):
         found: list[Any] = list(rows.itertuples(index=False))
         known = [row for row in found if not math.isnan(row.rank)]

@@ -6,10 +6,10 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from benchmark.records import JobRecord
 from benchmark.report.charts import XY, Panel, Plot, spanning, thinned, whole
-from benchmark.study import CellKey, Study
-from benchmark.tables import HEADLINE_METRIC
+from benchmark.study.folder import CellKey, Study
+from benchmark.study.records import JobRecord
+from benchmark.study.scores import HEADLINE_METRIC
 
 
 @dataclass(frozen=True)

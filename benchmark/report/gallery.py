@@ -16,9 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from benchmark.records import RunRecord
 from benchmark.report.queries import Queries, Reader, extremes
-from benchmark.store import PixelStore, open_store, store_key
+from benchmark.study.pixels import PixelStore, open_store, store_key
+from benchmark.study.records import RunRecord
 from protocols.dataset import Images
 from protocols.discovery import Registry
 from protocols.errors import BenchmarkError

@@ -1,10 +1,8 @@
-"""What a run found for every single test query, read from its file beside the records."""
+"""The per-query results that pictures are chosen from, and which queries stand out."""
 
 from __future__ import annotations
 
-import hashlib
-import io
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,8 +10,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmark.records import RunRecord
+from benchmark.study.queries import Arrays, read_queries
+from benchmark.study.records import RunRecord
+from benchmark.study.scores import HEADLINE
 
+_MAIN = "_".join(HEADLINE)
 MAX_SEEDS = 10  # read to compare two methods
 MAX_BYTES = 40_000_000  # of files read to compare the methods of one place
 
@@ -32,26 +33,21 @@ class Queries:
     map_at_r: Floats  # (N,) fractions, NaN where the query is excluded
 
 
-def read_queries(out: Path, run: RunRecord) -> Queries | str:
+def queries_of(out: Path, run: RunRecord) -> Queries | str:
     """Return a run's per-query results, or in one line why they cannot be shown."""
-    where = run.queries or {}
-    path = (out / where.get("path", "")).resolve()
-    if not path.is_relative_to((out / "queries").resolve()) or not path.is_file():
-        return f"the per-query results of seed {run.seed} are not in the output folder"
-    content = path.read_bytes()
-    if hashlib.sha256(content).hexdigest() != where.get("sha256"):
-        return f"the per-query results of seed {run.seed} are not those of its record"
-    with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
-        return Queries(
-            seed=run.seed,
-            index=arrays["index"].astype(np.int64),
-            labels=arrays["labels"].astype(np.int64),
-            neighbours=_spread(arrays, "neighbours", 0).astype(np.int64),
-            map_at_r=_spread(arrays, "concatenated_map_at_r", np.nan).astype(np.float64),
-        )
+    arrays = read_queries(out, run, ("index", "labels", "query", "neighbours", _MAIN))
+    if isinstance(arrays, str):
+        return arrays
+    return Queries(
+        seed=run.seed,
+        index=arrays["index"].astype(np.int64),
+        labels=arrays["labels"].astype(np.int64),
+        neighbours=_spread(arrays, "neighbours", 0).astype(np.int64),
+        map_at_r=_spread(arrays, _MAIN, np.nan).astype(np.float64),
+    )
 
 
-def _spread(arrays: Mapping[str, NDArray[Any]], name: str, missing: float) -> NDArray[Any]:
+def _spread(arrays: Arrays, name: str, missing: float) -> NDArray[Any]:
     """Return a per-query array over the whole test split; what is only gallery is missing."""
     values = arrays[name]
     spread = np.full((len(arrays["index"]), *values.shape[1:]), missing, values.dtype)
@@ -67,10 +63,10 @@ class Reader:
         self._read: dict[str, Queries | str] = {}
 
     def read(self, run: RunRecord) -> Queries | str:
-        """Return :func:`read_queries` of a run."""
+        """Return :func:`queries_of` a run."""
         where = f"{run.cell} {run.seed}"
         if where not in self._read:
-            self._read[where] = read_queries(self._out, run)
+            self._read[where] = queries_of(self._out, run)
         return self._read[where]
 
     def both(

@@ -9,18 +9,16 @@ from itertools import groupby
 from statistics import fmean
 from typing import Any
 
-from benchmark import records
-from benchmark.cells import Cell
-from benchmark.diagnostics import Edge, edges, space_of
-from benchmark.records import CellRecord, ChoiceRecord, RunRecord, TrialRecord
 from benchmark.report.charts import Mark
-from benchmark.study import CellKey, Study
-from benchmark.tables import HEADLINE_METRIC, Tables
+from benchmark.study import records
+from benchmark.study.folder import CellKey, Study
+from benchmark.study.records import CellRecord, ChoiceRecord, RunRecord, TrialRecord
+from benchmark.study.scores import HEADLINE, HEADLINE_METRIC, Part
+from benchmark.tables.diagnostics import Edge, edges, space_of
+from benchmark.tables.frames import Tables
+from benchmark.tables.results import Cell
 
 Place = tuple[str, str, str]
-Part = tuple[str, str]  # embedding, metric
-
-MAIN: Part = ("concatenated", HEADLINE_METRIC)
 
 
 @dataclass(frozen=True)
@@ -71,7 +69,7 @@ class Row:
     @property
     def main(self) -> Score | None:
         """Return MAP@R of the joined embeddings."""
-        return self.scores.get(MAIN)
+        return self.scores.get(HEADLINE)
 
     @property
     def done(self) -> list[RunRecord]:
@@ -114,13 +112,13 @@ class Pair:
     verdict: str
 
 
-def rows(study: Study, frames: Tables) -> dict[Place, list[Row]]:
+def rows(frames: Tables) -> dict[Place, list[Row]]:
     """Return the methods of each dataset, trunk and recipe, best first, unfinished ones last."""
     summary = _grouped(frames.summary)
     found: dict[Place, list[Row]] = {}
     for cell in sorted(frames.cells, key=lambda cell: cell.key.axes):
         at = (cell.key.dataset, cell.key.trunk, cell.key.recipe, cell.key.row)
-        row = _row(study, cell, summary.get(at, []))
+        row = _row(frames.study, cell, summary.get(at, []))
         found.setdefault(at[:3], []).append(row)
     for group in found.values():
         group.sort(key=lambda row: (-row.main.mean if row.main else 1.0, row.name))
@@ -132,8 +130,8 @@ def pairs(frames: Tables, finished: Mapping[Place, Sequence[str]]) -> dict[Place
     frame = frames.pairs
     ours = frame[
         frame["family"].notna()
-        & (frame["embedding"] == MAIN[0])
-        & (frame["metric"] == HEADLINE_METRIC)
+        & (frame["embedding"] == HEADLINE[0])
+        & (frame["metric"] == HEADLINE[1])
     ]
     found: dict[Place, list[Pair]] = {}
     for row in ours.itertuples(index=False):
@@ -159,7 +157,7 @@ def _row(study: Study, cell: Cell, summary: Sequence[Any]) -> Row:
         for row in summary
         if finished and not math.isnan(row.mean)
     }
-    main = next((row for row in summary if (row.embedding, row.metric) == MAIN), None)
+    main = next((row for row in summary if (row.embedding, row.metric) == HEADLINE), None)
     reason = "" if finished else _reason(study, key, runs, len(cell.trials))
     dots = tuple(100 * run.concatenated[HEADLINE_METRIC] for run in done if run.concatenated)
     roles = {protocol.baseline: "baseline", protocol.reference: "reference"}

@@ -7,8 +7,6 @@ from dataclasses import dataclass, replace
 from itertools import accumulate
 from typing import Any
 
-from benchmark import diagnostics
-from benchmark.records import ChoiceRecord, TrialRecord
 from benchmark.report.charts import (
     XY,
     Axis,
@@ -20,6 +18,8 @@ from benchmark.report.charts import (
     thinned,
     whole,
 )
+from benchmark.study.records import ChoiceRecord, TrialRecord
+from benchmark.tables import diagnostics
 from protocols.space import Choice, Hyperparameter, Integer, Real, Setting, Space
 
 

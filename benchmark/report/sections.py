@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from benchmark import statistics
 from benchmark.report import curves, gallery, searches
 from benchmark.report.agreement import Agreement, agreement
 from benchmark.report.charts import (
@@ -19,10 +18,11 @@ from benchmark.report.charts import (
     spanning,
 )
 from benchmark.report.rows import Pair, Place, Row, pairs, rows
-from benchmark.study import Study
-from benchmark.tables import Tables
+from benchmark.statistics import paired
+from benchmark.study.folder import Study
+from benchmark.tables.frames import Tables
 
-ROPE = 100 * statistics.ROPE  # points
+ROPE = 100 * paired.ROPE  # points
 MAX_PAIRS = 60  # comparisons shown of one place
 MAX_PANELS = 120  # charts of one kind in a report
 MAX_TRAININGS = 4_000  # read for learning curves
@@ -83,9 +83,9 @@ class Section:
         return others.pop() if len(others) == 1 else None
 
 
-def sections(study: Study, frames: Tables) -> Iterator[Section]:
+def sections(frames: Tables) -> Iterator[Section]:
     """Yield a section for each dataset, trunk and recipe."""
-    found = rows(study, frames)
+    study, found = frames.study, rows(frames)
     compared = pairs(frames, {place: _finished(group) for place, group in found.items()})
     names: dict[tuple[str, str], Sequence[str]] = {}
     for number, (place, group) in enumerate(found.items(), 1):

@@ -7,8 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from benchmark import submission
 from benchmark.cli import main
+from benchmark.submissions import schema
 from protocols.protocol import digest
 
 ROOT = Path(__file__).parent.parent.parent
@@ -58,14 +58,14 @@ def edit(path: Path, change):
     """Change a JSON file of a row and make its ids and checksums agree again."""
     body = json.loads(path.read_text())
     change(body)
-    path.write_bytes(submission.pack({k: v for k, v in body.items() if k != "sha256"}))
+    path.write_bytes(schema.pack({k: v for k, v in body.items() if k != "sha256"}))
 
 
 def edit_trials(row: Path, change):
     """Change the trials of a row and make the checksums agree again."""
     trials = [json.loads(line) for line in (row / "trials.jsonl").read_text().splitlines()]
     change(trials)
-    content = submission.pack_trials(trials)
+    content = schema.pack_trials(trials)
     (row / "trials.jsonl").write_bytes(content)
     sha = hashlib.sha256(content).hexdigest()
     edit(row / "cell.json", lambda body: body.update(trials_sha256=sha))
@@ -76,7 +76,7 @@ def reidentify(row: Path, change):
 
     def cell(body):
         change(body)
-        body["id"] = submission.cell_id(body["identity"])
+        body["id"] = schema.cell_id(body["identity"])
 
     edit(row / "cell.json", cell)
     body = json.loads((row / "cell.json").read_text())

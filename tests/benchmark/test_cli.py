@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmark import machine
 from benchmark.cli import main
+from benchmark.engines import machine
 
 ROOT = Path(__file__).parent.parent.parent
 

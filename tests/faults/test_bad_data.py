@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from benchmark.cli import main
-from benchmark.data import DataSource, Labels, class_folds, open_fold, prepare
+from benchmark.training.splits import DataSource, Labels, class_folds, open_fold, prepare
 from protocols.errors import BenchmarkError
 from protocols.manifest import place
 from protocols.specs.toy import PROTOCOL
@@ -209,9 +209,9 @@ def test_a_manifest_edited_after_preparation(ledger, own, tmp_path, capsys, prep
         if prepared:
             source = source_of(own, out)
             prepare(source, PROTOCOL)
-            from benchmark import data
+            from benchmark.training import splits
 
-            data._dataset.cache_clear()
+            splits._dataset.cache_clear()
         path = own.folder / "manifest.csv"
         path.write_text(path.read_text().replace(",2,c02,", ",3,c02,", 1))
         capsys.readouterr()

@@ -5,7 +5,7 @@ import json
 import pandas as pd
 import pytest
 
-from tests.benchmark.test_tracking import free_port, server
+from tests.benchmark.mirror.test_tracking import free_port, server
 from tests.running import ROOT, gone, queries, run, start, tables, truth
 
 METHODS = "Methods"

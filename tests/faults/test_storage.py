@@ -11,7 +11,7 @@ import time
 
 import pytest
 
-from benchmark import records
+from benchmark.study import records
 from tests.running import ROOT, gone, run, start, tables, truth, workers_of
 
 STORAGE = "Storage and clocks"

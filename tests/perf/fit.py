@@ -6,8 +6,8 @@ from pathlib import Path
 from statistics import median
 from typing import NamedTuple
 
-from benchmark.engine import LocalEngine
-from benchmark.job import Job
+from benchmark.engines.local import LocalEngine
+from benchmark.training.job import Job
 from protocols.protocol import ImagePipeline
 from tests.perf import pictures
 from tests.perf.rows import Row

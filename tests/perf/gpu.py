@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from benchmark import data
-from benchmark.engine import LocalEngine
-from benchmark.job import Job
-from benchmark.train import Probe, contiguous, draw_batches
+from benchmark.engines.local import LocalEngine
+from benchmark.training import splits
+from benchmark.training.fit import Probe, contiguous, draw_batches
+from benchmark.training.job import Job
 from protocols import discovery
 from protocols.images import crop, training_boxes
 from protocols.protocol import ImagePipeline, Protocol
@@ -74,7 +74,7 @@ def captured_loop(job: Job, steps: int) -> Callable[[], float]:
 
     Forward, a softmax over one proxy a class, backward and Adam, as one graph.
     """
-    train, _ = data.open_fold(job.source, job.protocol, job.fold)
+    train, _ = splits.open_fold(job.source, job.protocol, job.fold)
     network = network_of(job, train).train()
     labels = contiguous(train.labels)
     draw = next(draw_batches(Probe(network, train, job.protocol), labels, streams()))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from benchmark.engine import LocalEngine
+from benchmark.engines.local import LocalEngine
 from tests.perf import pictures
 from tests.perf.rows import ROUNDS, Row, in_turn, ratio, shown
 from tests.perf.training import Rate

@@ -12,9 +12,9 @@ from PIL import Image
 from torch.utils.data import Dataset
 from torchvision import transforms
 
-from benchmark import data
-from benchmark.engine import keep_memory
-from benchmark.job import Job
+from benchmark.engines.local import keep_memory
+from benchmark.training import splits
+from benchmark.training.job import Job
 from tests.perf.training import Rate, network_of
 
 SKIPPED = 5  # iterations at the start: workers fill their queues
@@ -56,7 +56,7 @@ def measure(job: Job, workers: int) -> Rate:
     from pytorch_metric_learning import samplers, testers, trainers
     from pytorch_metric_learning.utils.accuracy_calculator import AccuracyCalculator
 
-    train, validation = data.open_fold(job.source, job.protocol, job.fold)
+    train, validation = splits.open_fold(job.source, job.protocol, job.fold)
     network = network_of(job, train).to(memory_format=torch.contiguous_format)
     trunk, head = _Pooled(network.trunk), network.method.head
     ends: list[float] = []
@@ -109,10 +109,10 @@ class _Pooled(torch.nn.Module):
         return self.trunk(images).vector
 
 
-def _pictures(job: Job, split: data.Split, transform) -> Pictures:
+def _pictures(job: Job, split: splits.Split, transform) -> Pictures:
     """Return a split as the stock pipeline holds it: emoji in memory, photographs as files."""
     labels = split.labels.tolist()
-    images = data._dataset(job.source).images
+    images = splits._dataset(job.source).images
     if job.source.root is None:
         held = [Image.fromarray(images.read(int(i))) for i in split.index]
         return Pictures(held, labels, transform)

@@ -12,9 +12,9 @@ import numpy as np
 from PIL import Image
 
 from benchmark.cli import main
-from benchmark.data import DataSource
-from benchmark.job import Job
-from benchmark.study import CellKey
+from benchmark.study.folder import CellKey
+from benchmark.training.job import Job
+from benchmark.training.splits import DataSource
 from protocols import discovery
 from protocols.protocol import Pace, Protocol
 

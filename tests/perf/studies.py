@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from benchmark import records, tables
-from benchmark.records import RunRecord
-from benchmark.study import CellKey, Study
+from benchmark.study import records
+from benchmark.study.folder import CellKey, Study
+from benchmark.study.records import RunRecord
+from benchmark.tables.frames import COUNTS, make_tables, write_tables
 from protocols import discovery
 from protocols.discovery import Registry
 from tests.perf.rows import ROUNDS, Row, in_turn, seconds, shown
@@ -24,11 +25,11 @@ def plan(folder: Path) -> list[Row]:
     per_dataset = (len(methods) + 1) * len(trunks) * len(recipes)
     datasets = ["emoji", "toy"]
     count = per_dataset * len(datasets)
-    from benchmark import plan as planning
-    from benchmark.study import Study as Folder
+    from benchmark.study import grid
+    from benchmark.study.folder import Study as Folder
 
     protocol = discovery.load("protocol", "toy")
-    grid = planning.Grid(tuple(methods), tuple(datasets), tuple(trunks), tuple(recipes))
+    axes = grid.Axes(tuple(methods), tuple(datasets), tuple(trunks), tuple(recipes))
     for method in methods:  # torch itself is loaded once, whatever the plan's size
         registry.load("method", method)
 
@@ -36,11 +37,11 @@ def plan(folder: Path) -> list[Row]:
         fresh = Registry()
 
         def work() -> None:
-            found = planning.make_cells(grid, protocol, fresh, None)
-            keys = [planning.key_of(record, protocol, fresh, None) for record in found]
+            found = grid.make_cells(axes, protocol, fresh, None)
+            keys = [grid.key_of(record, protocol, fresh, None) for record in found]
             study = Folder(folder / "planned", protocol).extend(keys, protocol.seeds)
-            planning.progress_of(study, keys)
-            planning.stale_records(study)
+            grid.progress_of(study, keys)
+            grid.stale_records(study)
 
         return seconds(work)
 
@@ -56,7 +57,7 @@ def tabulate(folder: Path) -> list[Row]:
     study = _study(folder / "recorded")
 
     def once() -> float:
-        return seconds(lambda: tables.write(tables.frames(study), study.out / "tables"))
+        return seconds(lambda: write_tables(make_tables(study), study.out / "tables"))
 
     once()
     found = in_turn({"tables": once})
@@ -94,7 +95,7 @@ def _write(study: Study, cell: CellKey, seed: int, value: float) -> None:
         excluded=0,
         embeddings_sha256="0" * 64,
         embeddings_shape=[1000, 64],
-        counts=dict.fromkeys(tables.COUNTS, 1000),
+        counts=dict.fromkeys(COUNTS, 1000),
         measured={"seconds": 1.0},
     )
     records.write(study.record_path(cell, record), record)

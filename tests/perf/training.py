@@ -10,10 +10,10 @@ from statistics import median
 import numpy as np
 import torch
 
-from benchmark import data, evaluate
-from benchmark.job import Job, build_network
-from benchmark.oracle import unwatched
-from benchmark.train import Probe, Streams, contiguous, draw_batches, fit, train_step
+from benchmark.training import evaluate, splits
+from benchmark.training.fit import Probe, Streams, contiguous, draw_batches, fit, train_step
+from benchmark.training.job import Job, build_network
+from benchmark.training.oracle import unwatched
 from protocols.method import Batch
 from protocols.network import Network
 from protocols.optimizer import make_optimizer
@@ -30,7 +30,7 @@ class Rate:
     validated_s: float
 
 
-def network_of(job: Job, train: data.Split) -> Network:
+def network_of(job: Job, train: splits.Split) -> Network:
     """Return the network as a job trains it."""
     torch.manual_seed(0)
     device = torch.device(job.device)
@@ -47,7 +47,7 @@ def measure(job: Job) -> Rate:
 
     Runs on a worker. Validation is the job's own and not counted in the steps.
     """
-    train, validation = data.open_fold(job.source, job.protocol, job.fold)
+    train, validation = splits.open_fold(job.source, job.protocol, job.fold)
     network = network_of(job, train)
     steps = job.protocol.pace.validate_every
     left, took = 0.0, {"step": [], "validation": []}
@@ -72,7 +72,7 @@ def against(job: Job, bare: Callable[[], float], steps: int, rounds: int) -> lis
     One training runs through; where it validates, the bare loop takes its turn, so the two
     alternate within one process. The first rounds do not count: the heap still grows.
     """
-    train, _ = data.open_fold(job.source, job.protocol, job.fold)
+    train, _ = splits.open_fold(job.source, job.protocol, job.fold)
     network = network_of(job, train)
     left, found = 0.0, []
 
@@ -95,7 +95,7 @@ def bare_loop(job: Job, steps: int) -> Callable[[], float]:
     Forward, loss, backward and optimiser step on cropped images that are already there: no
     sampling, augmentation, schedule or log. The losses are those of the method.
     """
-    train, _ = data.open_fold(job.source, job.protocol, job.fold)
+    train, _ = splits.open_fold(job.source, job.protocol, job.fold)
     network = network_of(job, train).train()
     optimizer = make_optimizer(job.recipe, network.groups())
     labels, sources = contiguous(train.labels), streams()

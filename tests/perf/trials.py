@@ -18,9 +18,9 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from benchmark import data
-from benchmark.engine import LocalEngine
-from benchmark.job import Job
+from benchmark.engines.local import LocalEngine
+from benchmark.training import splits
+from benchmark.training.job import Job
 from protocols.protocol import ImagePipeline
 from tests.perf import peer, pictures
 from tests.perf.rows import ROUNDS, Row, in_turn, ratio, shown
@@ -33,7 +33,7 @@ PHOTOS = ImagePipeline(resize_px=256, crop_px=227, area=(0.16, 1.0), aspect=(0.7
 def emoji(folder: Path) -> list[Row]:
     """Return the rows on emoji at 64 px, at equal precision and with bf16."""
     made = pictures.paced(pictures.job(folder, "emoji"), 80, 40)
-    images = len(data.open_fold(made.source, made.protocol, 0)[1])
+    images = len(splits.open_fold(made.source, made.protocol, 0)[1])
     what = "trials/h, emoji 64 px, stock trainer and tester"
     return _rows(folder, made, images, what, ">= 2.0", ">= 3.3")
 

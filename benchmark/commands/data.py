@@ -1,0 +1,136 @@
+"""The commands around datasets: what there is, bring it in, look for what is wrong with it."""
+
+from __future__ import annotations
+
+import argparse
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from itertools import groupby
+from pathlib import Path
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import Progress as Bar
+from rich.progress import TaskID
+from rich.table import Table
+
+from benchmark.exit_codes import DONE, FAILED_JOBS
+from benchmark.intake.inspect import NOTES, PROBLEMS, Finding, to_csv
+from benchmark.intake.inspect import check as find_problems
+from benchmark.intake.prepare import prepare as bring_in
+from benchmark.intake.unpack import Progress
+from protocols import manifest
+from protocols.datasets._official import Official
+from protocols.decoding import shown
+from protocols.discovery import Registry
+from protocols.errors import DataError, InvalidInputError
+
+SHOWN = 10  # findings of a kind that are printed; all are in the file
+
+
+def prepare(args: argparse.Namespace) -> int:
+    """Bring a dataset in from its archives, from a folder or from the web, and verify it."""
+    with _bar() as progress:
+        done = bring_in(
+            args.name, _root(args), args.archive, download=args.download, progress=progress
+        )
+    header = done.header
+    print(f"{args.name}: {header.images:,} images in {header.classes:,} classes")
+    print(f"{'prepared' if done.fresh else 'was prepared already'}: {shown(done.folder)}")
+    print(f"digest {header.digest}")
+    return DONE
+
+
+def check(args: argparse.Namespace) -> int:
+    """Print all that is wrong or odd about a dataset; exit code 3 if something is wrong."""
+    module = Registry().load("dataset", args.name)
+    if not hasattr(module, "OFFICIAL") and not hasattr(module, "own_images"):
+        dataset = module.load(None)
+        print(f"{args.name}: ships with the code, {len(dataset.labels):,} images verified")
+        return DONE
+    folder = manifest.place(_root(args), args.name)
+    with _bar() as progress:
+        found = find_problems(folder, args.name, progress)
+    report = folder / "check.csv"
+    report.write_bytes(to_csv(found))
+    console = Console()
+    _print_counts(console, found)
+    for kind, group in groupby(found, key=lambda finding: finding.kind):
+        _print_examples(console, kind, list(group))
+    problems = sum(finding.kind in PROBLEMS for finding in found)
+    print(f"{problems:,} problems, {len(found) - problems:,} notes; all in {shown(report)}")
+    return FAILED_JOBS if problems else DONE
+
+
+def list_data(args: argparse.Namespace) -> int:
+    """Print the datasets, which of them are prepared, and where to get the others."""
+    registry = Registry()
+    table = Table(box=None, title="datasets", title_justify="left", show_header=False)
+    table.add_column(no_wrap=True, style="bold")
+    table.add_column()
+    for name in registry.names("dataset"):
+        about = registry.summary("dataset", name)
+        table.add_row(
+            escape(registry.usage("dataset", name)),
+            escape(f"{about}\n{_state(registry, name, args.root)}"),
+        )
+    Console().print(table, highlight=False)
+    return DONE
+
+
+def _state(registry: Registry, name: str, root: Path | None) -> str:
+    """Return where a dataset stands: shipped, prepared, or where to get it."""
+    if registry.usage("dataset", name) != name:
+        return f"prepared as data prepare {registry.usage('dataset', name)}"
+    official: Official | None = getattr(registry.load("dataset", name), "OFFICIAL", None)
+    if official is None:
+        return "ships with the code"
+    try:
+        header = manifest.read_header(manifest.place(root or Path(), name) / manifest.FILE, name)
+    except DataError:
+        how = "--download, or --archive with" if official.addresses else "--archive with"
+        return f"not prepared{f' in {root}' if root else ''}: {how} {official.by_hand}"
+    return f"prepared: {header.images:,} images in {header.classes:,} classes"
+
+
+def _print_counts(console: Console, found: Sequence[Finding]) -> None:
+    counts = Counter(finding.kind for finding in found)
+    table = Table("", "kind", "count", "meaning", box=None)
+    for word, kinds in (("problem", PROBLEMS), ("note", NOTES)):
+        for kind, meaning in kinds.items():
+            if counts[kind]:
+                table.add_row(word, kind, f"{counts[kind]:,}", meaning)
+    if found:
+        console.print(table, highlight=False, markup=False)
+
+
+def _print_examples(console: Console, kind: str, group: Sequence[Finding]) -> None:
+    console.print(f"\n{kind}: {len(group):,}", style="bold", highlight=False, markup=False)
+    for finding in group[:SHOWN]:
+        line = f"  {shown(Path(finding.path))}: {finding.detail}"
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
+    if len(group) > SHOWN:
+        console.print(f"  and {len(group) - SHOWN:,} more", highlight=False)
+
+
+def _root(args: argparse.Namespace) -> Path:
+    if args.root is None:
+        raise InvalidInputError("say where prepared datasets lie: --root DIR")
+    root: Path = args.root
+    return root
+
+
+@contextmanager
+def _bar() -> Iterator[Progress]:
+    """Give a callback that draws a bar per step on a terminal, and nothing elsewhere."""
+    console = Console(stderr=True)
+    with Bar(console=console, transient=True, disable=not console.is_terminal) as bar:
+        tasks: dict[str, TaskID] = {}
+
+        def progress(what: str, done: int, total: int) -> None:
+            if what not in tasks:
+                tasks[what] = bar.add_task(escape(what))
+            bar.update(tasks[what], completed=done, total=total or None)
+
+        yield progress

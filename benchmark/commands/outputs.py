@@ -1,0 +1,81 @@
+"""The commands that show a finished study: tables, report, and its mirror."""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+from pathlib import Path
+
+from rich.console import Console
+
+from benchmark.exit_codes import DONE
+from benchmark.study.folder import Study, load_study
+from protocols.errors import StoreError
+
+
+def tables(args: argparse.Namespace) -> int:
+    """Rebuild the tables from the records, and print where they are."""
+    from benchmark.study.records import write_bytes
+    from benchmark.tables import costs
+    from benchmark.tables.formats import to_format
+    from benchmark.tables.frames import make_tables, to_csv
+
+    study = open_study(args.out)
+    frames = make_tables(study)
+    for name, content in to_format(frames, args.format).items():
+        path = args.out / "tables" / name
+        write_bytes(path, content)
+        print(path)
+    spent, path = costs.frame(frames.cells), args.out / "tables" / "costs.csv"
+    write_bytes(path, to_csv(spent))
+    print(path)
+    Console().print(costs.render(spent))
+    return DONE
+
+
+def report(args: argparse.Namespace) -> int:
+    """Write the HTML report, and figures if asked for, and print where they are."""
+    from benchmark.report import page
+    from benchmark.tables.frames import make_tables
+
+    study = open_study(args.out)
+    frames = make_tables(study)
+    print(page.write(frames))
+    if args.figures:
+        files = page.figures(frames)
+        print(f"{len(files)} figures in {study.out / 'report' / 'figures'}")
+    return DONE
+
+
+def sync(args: argparse.Namespace) -> int:
+    """Rebuild the MLflow mirror from the records."""
+    from benchmark.commands.run import write_outputs
+    from benchmark.mirror import tracking
+
+    study = open_study(args.out)
+    done = tracking.sync(study, write_outputs(study))
+    print(f"{done.written} records written, {done.already} were there: {done.uri}")
+    return DONE
+
+
+def ui(args: argparse.Namespace) -> int:
+    """Serve the MLflow mirror until interrupted."""
+    from benchmark.mirror.store import uri_of
+
+    study = open_study(args.out)
+    uri = uri_of(study)
+    if uri.startswith("http"):  # a server has a page of its own
+        print(f"this study is mirrored to a server: open {uri}")
+        return DONE
+    print(f"MLflow at http://{args.host}:{args.port} ({uri}); Ctrl-C ends it")
+    command = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", uri]
+    return subprocess.run([*command, "--host", args.host, "--port", str(args.port)]).returncode
+
+
+def open_study(out: Path) -> Study:
+    """Return the study in ``out``; raise StoreError if there is none."""
+    study = load_study(out)
+    if study is None:
+        raise StoreError(f"no study in {out}. Run one first, or name its folder with --out")
+    return study

@@ -1,0 +1,76 @@
+"""The commands around results/: hand rows in, rerun one, check them all."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from benchmark.exit_codes import BAD_INPUT, DONE
+from benchmark.study.folder import load_study
+from benchmark.submissions import git, leaderboard, read
+from benchmark.submissions.submit import lay_out_rerun, submit_challenge, submit_rows
+from benchmark.submissions.verify import problems
+from protocols.discovery import Registry
+from protocols.errors import InvalidInputError, StoreError
+
+
+def submit(args: argparse.Namespace) -> int:
+    """Copy a study's finished cells into results/ and rebuild the leaderboard.
+
+    Everything is checked before the first file is written.
+    """
+    study = load_study(args.study)
+    if study is None:
+        raise StoreError(f"no study in {args.study}. Name the --out folder of a finished one")
+    if args.challenge:
+        written = submit_challenge(study, args.challenge, args.results)
+    else:
+        written = submit_rows(study, args.results, Registry(tuple(args.plugin)), args.claim)
+    written += leaderboard.write(args.results)
+    for path in written:
+        print(path)
+    forms = [path for path in written if path.suffix == ".toml"]
+    if forms and not args.claim:
+        print(f"fill in by hand: {', '.join(map(str, forms))}")
+    print(f"then check it: python -m benchmark verify {args.results}")
+    return DONE
+
+
+def rerun(args: argparse.Namespace) -> int:
+    """Lay out a study that only has to run the final runs of a claim's chosen setting."""
+    cell = lay_out_rerun(args.row, args.out)
+    axes = f"--datasets {cell.dataset} --trunks {cell.trunk} --recipes {cell.recipe}"
+    plugin = "" if cell.method in Registry().names("method") else f" --plugin {cell.method}.py"
+    print("the claim's choice is in place; now run at least two seeds of it, then submit them:")
+    print(
+        f"  python -m benchmark run --protocol {cell.protocol} --methods {cell.method} {axes}"
+        f" --seeds 2 --out {args.out}{plugin}"
+    )
+    print(f"  python -m benchmark submit {args.out} --challenge YEAR-MONTH-DAY")
+    return DONE
+
+
+def verify(args: argparse.Namespace) -> int:
+    """Print every problem as ``message @ path``; return 0 without one, 2 otherwise."""
+    results: Path = args.results
+    if not results.is_dir():
+        raise InvalidInputError(f"no folder {str(results)!r}; expected one like results")
+    if args.rebuild:
+        for written in leaderboard.write(results):
+            print(f"wrote {written}")
+    history = git.find(results)
+    rows = [read.read_row(results, folder) for folder in read.row_folders(results)]
+    found = problems(results, rows, history, args.since)
+    for message, path in found:
+        print(_printable(f"{message} @ {results}/{path}"))
+    known = leaderboard.shipped_protocols()
+    stale = sum(r.cell is not None and not leaderboard.is_current(r.cell, known) for r in rows)
+    print(f"{len(rows)} row(s), {stale} stale; {len(found)} problem(s)", file=sys.stderr)
+    print(git.said_of(history), file=sys.stderr)
+    return BAD_INPUT if found else DONE
+
+
+def _printable(text: str) -> str:
+    """Return ``text`` on one line, without characters that steer a terminal."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)

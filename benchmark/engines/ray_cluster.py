@@ -1,0 +1,292 @@
+"""Jobs on the machines of a Ray cluster: the only file that imports ray.
+
+Nothing is shared but the network. The code of both packages travels as Ray's runtime
+environment; the files a job reads (decoded images, plugins, weights) go into Ray's object store
+once, in pieces, and each machine writes its own copy when its first job asks for it. Results
+come back by value. A machine that is lost fails its jobs with :class:`WorkerLostError`, and the
+scheduler tries them again as the protocol says.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import logging
+import os
+import socket
+import tempfile
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Protocol, TypeVar, cast
+
+import ray
+from ray.exceptions import RayError, RayTaskError
+
+import benchmark
+import protocols
+from benchmark.engines.local import set_up_torch
+from protocols.errors import InvalidInputError, StoreError
+from protocols.protocol import digest
+
+T = TypeVar("T")
+PIECE_BYTES = 64 << 20
+_KNOCK_S = 10.0
+Group = tuple[Path, ...]
+
+
+class Movable(Protocol):
+    """An argument that reads files, such as a job."""
+
+    def files(self) -> tuple[Group, ...]:
+        """Return the files, in groups that must lie in one folder."""
+        ...
+
+    def moved(self, place: Callable[[Path], Path]) -> Any:
+        """Return the argument for a machine where each file lies at ``place(file)``."""
+        ...
+
+
+class WorkerLostError(Exception):
+    """A job's worker or its machine died, or was killed for taking too long."""
+
+
+@dataclass(frozen=True)
+class Parcel:
+    """A file in the cluster's object store, in pieces, and what its content must be."""
+
+    path: Path
+    sha256: str
+    pieces: tuple[Any, ...]
+
+
+def connect(address: str | None, threads: int) -> None:
+    """Join the cluster at ``address`` and hand it this code; ``None`` finds one on this machine.
+
+    Raises:
+        InvalidInputError: there is no cluster.
+    """
+    if ray.is_initialized():
+        return
+    packages = [str(Path(package.__path__[0]).resolve()) for package in (benchmark, protocols)]
+    try:
+        if address:
+            _knock(address)
+        ray.init(
+            address=address or "auto",
+            runtime_env={
+                "py_modules": packages,
+                "excludes": ["**/__pycache__"],
+                "env_vars": {"OMP_NUM_THREADS": str(threads)},
+            },
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+        )
+    except (OSError, ValueError, RuntimeError) as error:
+        raise InvalidInputError(
+            f"no Ray cluster at {address or 'this machine'} ({_first_line(error)}). Start "
+            "one with: ray start --head, on further machines: ray start --address HOST:6379"
+        ) from error
+
+
+def _knock(address: str) -> None:
+    """Raise OSError unless something listens there: Ray itself would try for minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not host or not port.isdecimal():
+        raise ValueError(f"met {address!r}, expected HOST:PORT")
+    socket.create_connection((host, int(port)), _KNOCK_S).close()
+
+
+def pick_device(asked: str) -> str:
+    """Return ``cpu`` or ``cuda``, whichever the cluster has and was asked for.
+
+    Raises:
+        InvalidInputError: CUDA was asked for and no machine has a GPU.
+    """
+    gpus = ray.cluster_resources().get("GPU", 0)  # type: ignore[no-untyped-call]
+    if asked == "auto":
+        return "cuda" if gpus else "cpu"
+    if asked not in ("cpu", "cuda"):
+        raise InvalidInputError(f"device {asked!r}: Ray assigns devices; use auto, cpu or cuda")
+    if asked == "cuda" and not gpus:
+        raise InvalidInputError("device 'cuda': no machine of the Ray cluster has a GPU")
+    return asked
+
+
+class RayEngine:
+    """Workers on a Ray cluster that :func:`connect` has joined.
+
+    Args:
+        most: how many jobs may run at once, however large the cluster; None for no limit.
+        threads: CPU threads, and CPUs, of each.
+        gpus: share of a GPU of each; 0 on the CPU.
+        log: file that takes a line per lost worker; what workers print is in Ray's own logs.
+        deterministic: see :func:`benchmark.engines.local.set_up_torch`.
+    """
+
+    lost: type[Exception] = WorkerLostError
+
+    def __init__(
+        self, most: int | None, threads: int, gpus: float, log: Path, *, deterministic: bool
+    ) -> None:
+        self._most, self._threads, self._gpus, self._log = most, threads, gpus, log
+        self._deterministic = deterministic
+        self._running: dict[Future[Any], Any] = {}
+        self._parcels: dict[Path, Parcel] = {}
+
+    @property
+    def capacity(self) -> int:
+        """Return how many jobs the machines that are alive can run at once, at least one.
+
+        With none alive a job waits in Ray's queue for one to come.
+        """
+        alive = [node["Resources"] for node in _nodes() if node["Alive"]]
+        jobs = sum(_fit(node, self._threads, self._gpus) for node in alive)
+        return max(1, jobs if self._most is None else min(jobs, self._most))
+
+    def start(self) -> None:
+        """Do nothing: Ray starts a worker with its first job."""
+
+    def submit(self, function: Callable[[Any], T], argument: Any) -> Future[T]:
+        """Start ``function(argument)`` somewhere in the cluster."""
+        files = cast(Movable, argument).files() if hasattr(argument, "files") else ()
+        groups = [tuple(map(self._parcel, group)) for group in files]
+        task = _work.options(num_cpus=self._threads, num_gpus=self._gpus, max_retries=0)
+        ref = task.remote(function, argument, groups, self._threads, self._deterministic)
+        future: Future[T] = Future()
+        self._running[future] = ref
+        ref.future().add_done_callback(lambda done: self._settle(future, done))
+        return future
+
+    def cancel(self, future: Future[Any]) -> None:
+        """Kill the worker of ``future``, which then fails with WorkerLostError."""
+        if ref := self._running.get(future):
+            ray.cancel(ref, force=True)
+
+    def close(self) -> None:
+        """Kill all workers of this study and leave the cluster."""
+        for future in list(self._running):
+            self.cancel(future)
+        ray.shutdown()
+
+    def _settle(self, future: Future[Any], done: Future[Any]) -> None:
+        """Pass on what Ray says about a job, from a thread of Ray's."""
+        self._running.pop(future, None)
+        error = done.exception()
+        if error is None:
+            future.set_result(done.result())
+        elif isinstance(error, RayTaskError) or not isinstance(error, RayError):
+            future.set_exception(getattr(error, "cause", None) or error)
+        else:
+            reason = f"{type(error).__name__}: {_first_line(error)}"
+            with suppress(OSError), self._log.open("a", encoding="utf-8") as file:
+                file.write(f"worker lost: {reason}\n")
+            future.set_exception(WorkerLostError(reason))
+
+    def _parcel(self, path: Path) -> Parcel:
+        """Return ``path`` as a parcel, put into the object store at its first use."""
+        if path not in self._parcels:
+            seen, pieces = hashlib.sha256(), []
+            with path.open("rb") as file:
+                while piece := file.read(PIECE_BYTES):
+                    seen.update(piece)
+                    pieces.append(ray.put(piece))
+            self._parcels[path] = Parcel(path, seen.hexdigest(), tuple(pieces))
+        return self._parcels[path]
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).splitlines() or [""])[0]
+
+
+def _nodes() -> list[dict[str, Any]]:
+    return list(ray.nodes())  # type: ignore[no-untyped-call]
+
+
+def _fit(resources: dict[str, float], threads: int, gpus: float) -> int:
+    """Return how many jobs a machine with ``resources`` runs at once."""
+    jobs = int(resources.get("CPU", 0) // threads)
+    if not gpus:
+        return jobs
+    each = resources.get("GPU", 0)  # a job's share lies on one GPU
+    return min(jobs, int(each // gpus if gpus >= 1 else each * int(1 / gpus + 1e-9)))
+
+
+@ray.remote
+def _work(
+    function: Callable[[Any], Any],
+    argument: Any,
+    groups: list[tuple[Parcel, ...]],
+    threads: int,
+    deterministic: bool,
+) -> Any:
+    """Run ``function(argument)`` on this machine, with the files it reads beside it."""
+    _set_up(threads, deterministic)
+    if not groups:
+        return function(argument)
+    places = {p.path: folder / p.path.name for group in groups for folder, p in _unpack(group)}
+    return function(argument.moved(places.__getitem__))
+
+
+@lru_cache(maxsize=1)
+def _set_up(threads: int, deterministic: bool) -> None:
+    set_up_torch(threads, deterministic=deterministic)
+
+
+def _unpack(group: tuple[Parcel, ...]) -> Iterator[tuple[Path, Parcel]]:
+    """Yield each parcel of a group with the folder on this machine that holds them all."""
+    folder = node_folder() / digest([(p.path.name, p.sha256) for p in group], 16)
+    folder.mkdir(exist_ok=True)
+    with _held(folder / ".lock"):  # the workers of a machine share one copy
+        for parcel in group:
+            if not (folder / parcel.path.name).exists():
+                _write(parcel, folder / parcel.path.name)
+    for parcel in group:
+        yield folder, parcel
+
+
+def node_folder() -> Path:
+    """Return where a machine keeps its copies; they are used again by later studies.
+
+    Raises:
+        StoreError: it belongs to somebody else.
+    """
+    folder = Path(tempfile.gettempdir()) / f"dml-benchmark-{os.getuid()}"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    if folder.stat().st_uid != os.getuid():
+        raise StoreError(f"{folder} belongs to another user; set TMPDIR to a folder of your own")
+    return folder
+
+
+@contextmanager
+def _held(path: Path) -> Iterator[None]:
+    with path.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _write(parcel: Parcel, path: Path) -> None:
+    """Write a parcel to ``path``, which appears complete and checked, or not at all.
+
+    Raises:
+        StoreError: the content is not what was sent, or the disk is full.
+    """
+    part, seen = path.with_name(f".{path.name}.part"), hashlib.sha256()
+    try:
+        with part.open("wb") as file:
+            for piece in parcel.pieces:
+                content = ray.get(piece)
+                seen.update(content)
+                file.write(content)
+        if seen.hexdigest() != parcel.sha256:
+            raise StoreError(f"{path}: what arrived is not what was sent; run the command again")
+        part.replace(path)
+    except OSError as error:
+        raise StoreError(
+            f"cannot write {path} on {os.uname().nodename}: {error.strerror}"
+        ) from None
+    finally:
+        part.unlink(missing_ok=True)

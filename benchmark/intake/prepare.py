@@ -1,0 +1,214 @@
+"""From archives or unpacked folders to a dataset below ROOT: found, verified, hashed, listed.
+
+The files come to ``ROOT/<dataset>/files``, or stay where they are if that is in
+``ROOT/<dataset>`` already; ``manifest.csv`` is written last. What a run left unfinished lies in
+``.files.part`` and is thrown away by the next.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+from benchmark.intake.download import fetch
+from benchmark.intake.locate import find
+from benchmark.intake.unpack import LIMITS, Limits, Progress, quiet
+from protocols import discovery, manifest
+from protocols.datasets._official import Entry, Official, Published, verify
+from protocols.errors import DataError, InvalidInputError
+from protocols.manifest import Header, Row
+
+_CHUNK = 1024  # files handed to the hashing threads at once
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What there is now.
+
+    Attributes:
+        folder: where the dataset lies.
+        header: counts and digest.
+        fresh: whether this call made it; otherwise it was there.
+    """
+
+    folder: Path
+    header: Header
+    fresh: bool
+
+
+def prepare(
+    name: str,
+    root: Path,
+    archive: Path | None = None,
+    *,
+    download: bool = False,
+    official: Official | None = None,
+    limits: Limits = LIMITS,
+    progress: Progress = quiet,
+) -> Prepared:
+    """Bring dataset ``name`` into ``root`` and verify it; nothing to do if it is there.
+
+    Args:
+        name: a published dataset, ``folder:PATH`` or ``csv:FILE``; own images are looked
+            through again every time, so that changes are noticed.
+        root: where prepared datasets lie.
+        archive: an archive, or a folder with archives or unpacked files; by default what lies
+            in ``root/name``.
+        download: fetch what is published at a known address first.
+        official: in place of the dataset's own rules and counts.
+        limits: bounds on what is unpacked.
+        progress: told what is being done, how much is done and of how much.
+
+    Raises:
+        DataError: files are missing, damaged or not as many as published; the message says
+            what to do.
+        InvalidInputError: the dataset ships with the code.
+    """
+    module = discovery.load("dataset", name)
+    folder = manifest.place(root, name)
+    try:
+        if hasattr(module, "own_images"):
+            return _own(folder, module.own_images(), name, progress)
+        official = official or getattr(module, "OFFICIAL", None)
+        if official is None:
+            raise InvalidInputError(f"dataset {name!r} ships with the code: nothing to prepare")
+        if (header := _ready(folder, name, official.published)) is not None:
+            return Prepared(folder, header, fresh=False)
+        by_hand = (
+            f"{official.by_hand}. Then: python -m benchmark data prepare {name} --root {root} "
+            "--archive FILE_OR_FOLDER"
+        )
+        if download and archive is None:
+            _fetch_all(official, folder / "downloads", by_hand, progress)
+        return _published(folder, archive or folder, name, official, by_hand, limits, progress)
+    except OSError as error:
+        reason = f"{error.filename or folder}: {error.strerror or error}"
+        raise DataError(f"{reason}. Put that right and run the same command again") from error
+
+
+def _own(folder: Path, entries: Sequence[Entry], name: str, progress: Progress) -> Prepared:
+    stage = _stage(folder)
+    rows = _bring(entries, folder, stage, progress)
+    known = _ready(folder, name)
+    if known is not None and known.digest == manifest.digest(rows):
+        shutil.rmtree(stage)
+        return Prepared(folder, known, fresh=False)
+    return _finish(folder, stage, rows)
+
+
+def _published(
+    folder: Path,
+    source: Path,
+    name: str,
+    official: Official,
+    by_hand: str,
+    limits: Limits,
+    progress: Progress,
+) -> Prepared:
+    stage = _stage(folder)
+    try:
+        entries, files = find(official, source, stage, limits, progress)
+        verify(entries, official.published)
+    except DataError as error:
+        shutil.rmtree(stage)
+        with suppress(OSError):
+            folder.rmdir()  # if there was nothing before
+        raise DataError(f"{name} in {source}: {error}. Get {by_hand}") from error
+    rows = _bring(entries, folder, stage, progress)
+    for key, path in files.items():  # the lists too, so that it can be prepared again
+        if path.name in official.lists and not path.is_relative_to(folder):
+            _link(path, stage / key)
+    return _finish(folder, stage, rows)
+
+
+def _fetch_all(official: Official, folder: Path, by_hand: str, progress: Progress) -> None:
+    if not official.addresses:
+        raise DataError(f"no address of it is known to work. Get {by_hand}")
+    for address in official.addresses:
+        fetch(address, folder, by_hand, progress)
+
+
+def _ready(folder: Path, name: str, published: Published | None = None) -> Header | None:
+    """Return the header of a dataset that is complete: list, counts and files."""
+    try:
+        header, rows = manifest.read(folder / manifest.FILE, name)
+        if published is not None:
+            found = [Entry(r.path, folder, r.label, r.class_name, r.part) for r in rows]
+            verify(found, published)
+    except DataError:
+        return None
+    return header if all((folder / row.path).is_file() for row in rows) else None
+
+
+def _stage(folder: Path) -> Path:
+    """Return an empty folder for what is not complete yet."""
+    stage = folder / ".files.part"
+    shutil.rmtree(stage, ignore_errors=True)
+    stage.mkdir(parents=True)
+    return stage
+
+
+def _bring(entries: Sequence[Entry], folder: Path, stage: Path, progress: Progress) -> list[Row]:
+    """Put what lies elsewhere into the stage, and return the rows with their hashes."""
+    files = folder / "files"
+    staged = any(stage.iterdir())
+    placed = []
+    for entry in entries:
+        here, path = entry.source, entry.source
+        if not here.is_relative_to(stage) and not here.is_relative_to(folder):
+            path = stage / entry.path
+            _link(here, path)
+        elif staged and here.is_relative_to(files):  # the stage is about to replace it
+            path = stage / here.relative_to(files)
+            _link(here, path)
+        placed.append(path)
+    sums = _sha256(placed, progress)
+    rows = []
+    for entry, path, sha256 in zip(entries, placed, sums, strict=True):
+        inside = files / path.relative_to(stage) if path.is_relative_to(stage) else path
+        shown = inside.relative_to(folder).as_posix()
+        rows.append(Row(shown, entry.label, entry.class_name, entry.part, sha256))
+    return rows
+
+
+def _link(source: Path, target: Path) -> None:
+    """Give ``source`` a second name where the file system can, or else copy it."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        os.link(source.resolve(), target)
+    except FileExistsError:
+        raise
+    except OSError:
+        shutil.copyfile(source, target)
+
+
+def _sha256(paths: Sequence[Path], progress: Progress) -> Iterator[str]:
+    waiting = iter(paths)
+    done = 0
+    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+        while chunk := list(islice(waiting, _CHUNK)):  # all at once would be all in memory
+            yield from pool.map(_sha256_of, chunk)
+            done += len(chunk)
+            progress("hashing", done, len(paths))
+
+
+def _sha256_of(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _finish(folder: Path, stage: Path, rows: Sequence[Row]) -> Prepared:
+    """Give the stage its name, then write the manifest."""
+    if any(stage.iterdir()):
+        shutil.rmtree(folder / "files", ignore_errors=True)
+        stage.rename(folder / "files")
+    else:
+        stage.rmdir()
+    return Prepared(folder, manifest.write(folder / manifest.FILE, rows), fresh=True)

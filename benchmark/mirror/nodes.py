@@ -1,0 +1,159 @@
+"""From a record to what MLflow shall hold of it: pure, and without mlflow itself."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from benchmark.study import records
+from benchmark.study.folder import CellKey, Study
+from benchmark.study.records import ChoiceRecord, JobRecord, Metrics, RunRecord, TrialRecord
+from protocols.protocol import digest
+from protocols.space import Settings
+
+Shown = TrialRecord | ChoiceRecord | RunRecord
+Point = tuple[str, float, int]
+STATUS: dict[records.Status, str] = {"done": "FINISHED", "failed": "FAILED"}
+
+
+@dataclass(frozen=True)
+class Node:
+    """What one run in MLflow holds; times are ms since 1970, points (name, value, step)."""
+
+    key: str
+    name: str
+    status: str
+    start_ms: int
+    end_ms: int
+    tags: dict[str, str]
+    settings: Settings
+    metrics: list[Point]
+    inputs: list[tuple[str, str]] = field(default_factory=list)
+    children: list[Node] = field(default_factory=list)
+
+
+def node_of(study: Study, cell: CellKey, record: TrialRecord | RunRecord) -> Node:
+    """Return what MLflow shall hold of a trial or run, its folds below it."""
+    metrics: Metrics
+    if isinstance(record, TrialRecord):
+        stage, name, tag, number = "search", "trial", "number", record.number
+        metrics = {f"best_val_{study.protocol.selection_metric}": record.value}
+    else:
+        stage, name, tag, number = "final", "seed", "seed", record.seed
+        metrics = {**scores(record), **_costs(record)}
+    own = tags_of(study, cell, record.kind, record.id)
+    tags = {"stage": stage, tag: str(number)}
+    jobs = [job for job in study.jobs(cell, stage, number) if job]
+    children = [_fold_node(study, cell, job, tags) for job in jobs]
+    end = modified_ms(study.record_path(cell, record))
+    if isinstance(record, RunRecord):
+        own |= environment_of(record)
+    return Node(
+        key=own["record_id"],
+        name=f"{name} {number}",
+        status=STATUS[record.status],
+        start_ms=min((child.start_ms for child in children), default=end),
+        end_ms=end,
+        tags={**own, **tags, **texts({"reason": record.reason})},
+        settings=record.settings,
+        metrics=[(metric, value, 0) for metric, value in metrics.items()],
+        children=children,
+    )
+
+
+def _fold_node(study: Study, cell: CellKey, job: JobRecord, tags: dict[str, str]) -> Node:
+    """Return what MLflow shall hold of one training: its curves above all."""
+    own = tags_of(study, cell, job.kind, job.id)
+    why = texts({"fold": job.fold, "reason": job.reason, "detail": job.detail or None})
+    end = modified_ms(study.record_path(cell, job))
+    best = {**_prefixed("best_val_", job.validation), **_prefixed("test_", job.test)}
+    curves = [
+        (_metric(name), value, int(row["step"]))
+        for row in job.history
+        for name, value in row.items()
+        if name != "step"
+    ]
+    return Node(
+        key=own["record_id"],
+        name=f"fold {job.fold}",
+        status=STATUS[job.status],
+        start_ms=end - int(1000 * job.measured.get("seconds", 0)),
+        end_ms=end,
+        tags={**own, **tags, **why},
+        settings=job.settings,
+        metrics=curves
+        + [(name, value, job.best_step or 0) for name, value in best.items()]
+        + [(name, value, job.steps) for name, value in _costs(job).items()],
+        inputs=_splits(study, cell, job),
+    )
+
+
+def _metric(name: str) -> str:
+    """Return a curve's name; a plugin may call its losses what MLflow would refuse."""
+    clean = re.sub(r"[^\w.:/ -]", "_", name)
+    return clean if clean.startswith("loss/") else f"val_{clean}"
+
+
+def _splits(study: Study, cell: CellKey, job: JobRecord) -> list[tuple[str, str]]:
+    """Return (split, digest) of the data that a job has seen."""
+    known = records.read(study.folder(cell) / "cell.json", records.CellRecord)
+    data = known.identity.get("dataset_digest") if known else None
+    protocol = study.protocol
+    fold = [protocol.fold_rule, protocol.folds, job.fold]
+    splits = [(name, digest([data, *fold, name], 16)) for name in ("train", "validation")]
+    return splits + ([("test", digest([data, "test"], 16))] if job.openings else [])
+
+
+def tags_of(study: Study, cell: CellKey, kind: str, number: str) -> dict[str, str]:
+    """Return flat tags, so that any run is found by a search without its parents."""
+    return {
+        "record_id": f"{kind}:{number}",
+        "kind": kind,
+        "protocol": study.protocol.name,
+        "protocol_version": str(study.protocol.version),
+        "rules_hash": study.protocol.rules_hash(),
+        "dataset": cell.dataset,
+        "trunk": cell.trunk,
+        "recipe": cell.recipe,
+        "method": cell.method,
+        **({"search_repeat": str(cell.repeat)} if cell.repeat else {}),
+    }
+
+
+def scores(run: RunRecord) -> Metrics:
+    """Return a run's metrics under the names MLflow shows."""
+    return {
+        **_prefixed("test_separated_", run.separated),
+        **_prefixed("test_concatenated_", run.concatenated),
+        **_prefixed("best_val_", run.validation),
+    }
+
+
+def _costs(record: JobRecord | RunRecord) -> Metrics:
+    """Return counts and measured numbers; the environment and lists are left out."""
+    everything = {**record.counts, **record.measured}
+    return {name: value for name, value in everything.items() if isinstance(value, (int, float))}
+
+
+def _prefixed(prefix: str, metrics: Metrics | None) -> Metrics:
+    return {f"{prefix}{name}": value for name, value in (metrics or {}).items()}
+
+
+def environment_of(run: RunRecord) -> dict[str, str]:
+    """Return versions and device as tags."""
+    return texts(run.measured.get("environment", {}))
+
+
+def texts(values: dict[str, Any]) -> dict[str, str]:
+    """Return values as tags; what is None is left out."""
+    return {name: str(value) for name, value in values.items() if value is not None}
+
+
+def modified_ms(path: Path) -> int:
+    """Return when a record was written: records carry no clock, and a rebuild keeps this."""
+    try:
+        return path.stat().st_mtime_ns // 10**6
+    except FileNotFoundError:
+        return 0  # MLflow reads 0 as now

@@ -1,0 +1,317 @@
+"""What MLflow holds of a study, and what is added to it: the only file that imports mlflow.
+
+Layout: an experiment per set of rules, in it a run per cell, below that a run per trial and
+seed, below those a run per fold. A trial or seed is written when its record is complete, with
+its folds, so only a killed process leaves one RUNNING, and the next one replaces it. Every run
+in MLflow carries a tag ``record_id``; a record whose run is there with the right status is not
+written again.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import re
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from benchmark.mirror.nodes import (
+    STATUS,
+    Node,
+    Point,
+    Shown,
+    environment_of,
+    modified_ms,
+    node_of,
+    scores,
+    tags_of,
+    texts,
+)
+from benchmark.study import records
+from benchmark.study.folder import CellKey, Study
+from benchmark.study.records import ChoiceRecord, RunRecord
+from protocols.errors import StoreError
+from protocols.protocol import digest
+from protocols.space import Settings
+
+FILE = "mirrored.json"
+_PARENT, _CONTEXT = "mlflow.parentRunId", "mlflow.data.context"
+_PAGE = 1000
+_ENVIRONMENT = {
+    # Seven retries of two minutes each, the default, would hang on a dead server for a quarter
+    # of an hour; what is not delivered is not lost, so giving up early costs nothing.
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+}
+
+
+@dataclass
+class _Known:
+    """A run that is in MLflow."""
+
+    id: str
+    status: str
+    tags: dict[str, str]
+
+
+class Copy:
+    """The experiment of a study in MLflow and an index of what it holds.
+
+    Attributes:
+        runs: runs by their tag ``record_id``.
+        children: the keys in ``runs`` of a run's children, by the run's id.
+    """
+
+    def __init__(self, study: Study, uri: str) -> None:
+        self.study, self.uri = study, uri
+        self.runs: dict[str, _Known] = {}
+        self.children: dict[str, list[str]] = {}
+        self.written = self.already = 0
+        if (database := database_of(uri)) and not database.exists():
+            _create_database(database)
+        self.client, self.entities = connect(uri)
+        self.experiment = self._open_experiment()
+        self._index()
+
+    def complete(self, artifacts: Sequence[Path]) -> None:
+        """Add all that is missing and the artifacts, and note what is mirrored."""
+        mirrored = stamp(self.study, self.uri)
+        self.catch_up()
+        self._tables(artifacts)
+        records.write_bytes(self.study.out / FILE, json.dumps(mirrored, indent=1).encode())
+
+    def catch_up(self) -> None:
+        """Add all that is on disk and not in MLflow."""
+        for cell in self.study.all_cells:
+            self._catch_up(cell)
+
+    def add(self, cell: CellKey, record: Shown) -> None:
+        """Write ``record``, with its folds, unless it is there with the same status."""
+        if isinstance(record, ChoiceRecord):
+            self._choose(cell, record)
+            return
+        key, cell_run = f"{record.kind}:{record.id}", self._cell(cell)
+        known = self.runs.get(key)
+        if known and known.status == STATUS[record.status]:
+            self.already += 1
+        else:
+            if cell_run.status != "RUNNING":  # more seeds: its means are about to change
+                self.client.update_run(cell_run.id, status="RUNNING")
+                cell_run.status = "RUNNING"
+            self._delete(key)
+            self._write(node_of(self.study, cell, record), cell_run.id)
+            self.written += 1
+        if isinstance(record, RunRecord) and cell_run.status == "RUNNING":
+            self._close(cell, cell_run)
+
+    def _catch_up(self, cell: CellKey) -> None:
+        choice = self.study.choice(cell)
+        if choice:
+            self._choose(cell, choice)
+        done: list[Shown] = [*self.study.trials(cell), *self.study.runs(cell)]
+        for record in done:
+            self.add(cell, record)
+
+    def _choose(self, cell: CellKey, choice: ChoiceRecord) -> None:
+        """Give the cell's run the chosen setting."""
+        run = self._cell(cell)
+        known = run.tags.get("choice_id")
+        if known == choice.id:
+            self.already += 1
+        elif known:  # another search's: MLflow lets nobody change a parameter, so start over
+            self._delete(f"cell:{cell.id}")
+            self._catch_up(cell)
+        else:
+            values = {
+                "rule": choice.rule,
+                "chosen_trial": choice.trial,
+                "chosen_value": choice.value,
+                "choice_id": choice.id,
+            }
+            self._batch(run, params=choice.settings, tags=texts(values))
+            self.written += 1
+
+    def _cell(self, cell: CellKey) -> _Known:
+        key = f"cell:{cell.id}"
+        if key not in self.runs:
+            now = modified_ms(self.study.folder(cell) / "cell.json")
+            name = f"{cell.row} {cell.dataset} {cell.trunk} {cell.recipe}"
+            tags = tags_of(self.study, cell, "cell", cell.id)
+            self._write(Node(key, name, "RUNNING", now, now, tags, {}, []), None)
+        return self.runs[key]
+
+    def _close(self, cell: CellKey, known: _Known) -> None:
+        """Once every seed has its run: the cell's means, its environment and its status."""
+        runs = self.study.runs(cell)
+        if len(runs) < self.study.protocol.seeds:
+            return
+        failed = [run for run in runs if run.status == "failed"]
+        tags = texts({"failed_runs": len(failed), "reason": failed[0].reason if failed else None})
+        # A mean over survivors would flatter.
+        rows = [] if failed else [scores(run) for run in runs]
+        names = rows[0] if rows else ()
+        metrics = [(name, fmean(row[name] for row in rows), len(runs)) for name in names]
+        end = max(modified_ms(self.study.record_path(cell, run)) for run in runs)
+        self._batch(known, tags=tags | environment_of(runs[0]), metrics=metrics, at_ms=end)
+        known.status = "FAILED" if len(failed) == len(runs) else "FINISHED"
+        self.client.set_terminated(known.id, status=known.status, end_time=end)
+
+    def _tables(self, artifacts: Sequence[Path]) -> None:
+        """Replace the artifacts of the run that holds tables and report."""
+        key, now = "tables", time.time_ns() // 10**6
+        if key not in self.runs:
+            tags = {"kind": "tables", "record_id": key}
+            self._write(Node(key, "tables", "FINISHED", now, now, tags, {}, []), None)
+        for path in artifacts:
+            self.client.log_artifact(self.runs[key].id, str(path), path.parent.name)
+
+    def _write(self, node: Node, parent: str | None) -> None:
+        """Write a run and those below it; it is terminated last, when all is there."""
+        tags = {**node.tags, **({_PARENT: parent} if parent else {})}
+        created = self.client.create_run(self.experiment, node.start_ms, tags, node.name)
+        run = _Known(created.info.run_id, "RUNNING", tags)
+        self._note(node.key, run)
+        self._batch(run, params=node.settings, metrics=node.metrics, at_ms=node.end_ms)
+        if node.inputs:
+            self.client.log_inputs(run.id, [self._input(node, *split) for split in node.inputs])
+        for child in node.children:
+            self._write(child, run.id)
+        if node.status != run.status:
+            self.client.set_terminated(run.id, status=node.status, end_time=node.end_ms)
+            run.status = node.status
+
+    def _input(self, node: Node, context: str, key: str) -> Any:
+        name = node.tags["dataset"]
+        data = self.entities.Dataset(name, key, "local", json.dumps({"uri": name}))
+        return self.entities.DatasetInput(data, [self.entities.InputTag(_CONTEXT, context)])
+
+    def _batch(
+        self,
+        run: _Known,
+        params: Settings | None = None,
+        tags: dict[str, str] | None = None,
+        metrics: Sequence[Point] = (),
+        at_ms: int = 0,
+    ) -> None:
+        make = self.entities
+        self.client.log_batch(
+            run.id,
+            metrics=[make.Metric(name, value, at_ms, step) for name, value, step in metrics],
+            params=[make.Param(name, str(value)) for name, value in (params or {}).items()],
+            tags=[make.RunTag(name, value) for name, value in (tags or {}).items()],
+        )
+        run.tags.update(tags or {})
+
+    def _delete(self, key: str) -> None:
+        """Delete a run and those below it, which MLflow would leave alone."""
+        if known := self.runs.pop(key, None):
+            for child in self.children.pop(known.id, []):
+                self._delete(child)
+            self.client.delete_run(known.id)
+
+    def _open_experiment(self) -> str:
+        protocol = self.study.protocol
+        name = f"{protocol.name} v{protocol.version} {protocol.rules_hash()}"
+        # A server has its own place for artifacts; a database's would be the current directory.
+        own = (self.study.out / "mlartifacts").resolve().as_uri()
+        location = None if re.match("https?:|databricks", self.uri) else own
+        found = self.client.get_experiment_by_name(name)
+        if found is None:
+            return str(self.client.create_experiment(name, location))
+        if found.lifecycle_stage == "deleted":
+            self.client.restore_experiment(found.experiment_id)
+        if self.uri == _own_database(self.study) and found.artifact_location != location:
+            raise StoreError("made in another folder; delete mlflow.db, it is rebuilt")
+        return str(found.experiment_id)
+
+    def _index(self) -> None:
+        token, more = None, True
+        while more:
+            page = self.client.search_runs([self.experiment], "", 1, _PAGE, None, token)
+            for run in page:
+                if key := run.data.tags.get("record_id"):
+                    self._note(key, _Known(run.info.run_id, run.info.status, run.data.tags))
+            token = page.token
+            more = bool(token)
+
+    def _note(self, key: str, run: _Known) -> None:
+        self.runs[key] = run
+        if parent := run.tags.get(_PARENT):
+            self.children.setdefault(parent, []).append(key)
+
+
+def uri_of(study: Study, uri: str | None = None) -> str:
+    """Return ``uri``, else ``MLFLOW_TRACKING_URI``, else a database in the output folder."""
+    return uri or os.environ.get("MLFLOW_TRACKING_URI") or _own_database(study)
+
+
+def stamp(study: Study, uri: str) -> dict[str, str | int]:
+    """Return what ``mirrored.json`` holds when all records on disk are in MLflow."""
+    folders = [study.folder(cell) for cell in study.all_cells]
+    names = sorted(str(p.relative_to(study.out)) for f in folders for p in f.glob("*.json"))
+    return {"uri": without_password(uri), "records": len(names), "digest": digest(names, 16)}
+
+
+def _own_database(study: Study) -> str:
+    return f"sqlite:///{study.out.resolve() / 'mlflow.db'}"
+
+
+def database_of(uri: str) -> Path | None:
+    """Return the file of a sqlite database, None for a server."""
+    path = uri.removeprefix("sqlite:///").partition("?")[0]
+    return None if path == uri else Path(path)
+
+
+def _create_database(path: Path) -> None:
+    """Create an empty database of MLflow's.
+
+    It is made aside and appears complete: MLflow takes seconds for it, and could never open one
+    whose making was interrupted.
+    """
+    for left in path.parent.glob(f".{path.name}.*"):
+        left.unlink()
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    connect(f"sqlite:///{part}")
+    part.replace(path)
+
+
+def connect(uri: str) -> tuple[Any, Any]:
+    """Return a client of the server at ``uri``, and MLflow's entities."""
+    for name, value in _ENVIRONMENT.items():
+        os.environ.setdefault(name, value)  # read by MLflow on import
+    import mlflow.entities
+    from mlflow.tracking import MlflowClient
+
+    # What they would say about a dead server or a new database is said in one line, or not at all.
+    for name in ("mlflow", "alembic", "urllib3"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+    return MlflowClient(tracking_uri=uri, registry_uri=uri), mlflow.entities
+
+
+def reason_of(error: BaseException) -> str:
+    """Return what went wrong in one short line without passwords.
+
+    A refused connection arrives in four wrappings that repeat the address: the innermost
+    system error says it best.
+    """
+    if isinstance(error, StoreError):
+        return str(error)
+    chain = [error]
+    while inner := chain[-1].__cause__ or chain[-1].__context__:
+        chain.append(inner)
+    cause = next((e for e in reversed(chain) if isinstance(e, OSError)), error)
+    text = without_password(str(cause)).strip().partition("\n")[0].partition(". ")[0]
+    return f"{type(cause).__name__}: {text[:200]}"
+
+
+def without_password(uri: str) -> str:
+    """Return an address, or a text with one, as it may be shown."""
+    return re.sub(r"//[^/@\s]*@", "//…@", uri)

@@ -1,0 +1,113 @@
+"""Flows of work over an engine: each flow waits for its own jobs, all flows share the workers.
+
+A flow is a generator. It yields a list of tasks that may run side by side, is sent their
+results in the same order, and returns flows that can start once it has ended. What a flow
+computes depends on its own results only, so the number of workers changes nothing but time.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Generator, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, wait
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+from benchmark.engines.local import Engine
+from benchmark.study.records import Reason
+
+POLL_S = 1.0
+Flow: TypeAlias = "Generator[list[Task], list[Any], Sequence[Flow]]"
+
+
+@dataclass(frozen=True)
+class Task:
+    """A call on a worker.
+
+    Attributes:
+        function, argument: what runs; both must be picklable.
+        timeout_s: seconds after which its worker is killed.
+        accept: called with the result as soon as there is one; what it returns goes to the
+            flow. None asks for another attempt.
+        lost: called with a reason when a worker died or was killed; like ``accept``.
+    """
+
+    function: Callable[[Any], Any]
+    argument: Any
+    timeout_s: float
+    accept: Callable[[Any], Any]
+    lost: Callable[[Reason], Any]
+
+
+@dataclass(eq=False)
+class _Waiting:
+    """A flow, the tasks it waits for, and what came back so far."""
+
+    flow: Flow
+    tasks: list[Task]
+    results: dict[int, Any] = field(default_factory=dict)
+    unstarted: list[int] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class _Started:
+    owner: _Waiting
+    number: int
+    deadline: float
+
+
+def run(flows: Sequence[Flow], engine: Engine) -> None:
+    """Run all flows, and those they return, to their ends. Earlier flows go first."""
+    waiting: list[_Waiting] = []
+    for flow in flows:
+        waiting += _advance(flow, None)
+    running: dict[Future[Any], _Started] = {}
+    while waiting:
+        for owner, number in _startable(waiting, engine.capacity - len(running)):
+            owner.unstarted.remove(number)
+            task = owner.tasks[number]
+            deadline = time.monotonic() + task.timeout_s
+            future = engine.submit(task.function, task.argument)
+            running[future] = _Started(owner, number, deadline)
+        done, _ = wait(running, timeout=POLL_S, return_when=FIRST_COMPLETED)
+        for future in [f for f in running if f in done]:
+            owner = running[future].owner
+            _settle(owner, running.pop(future), future, engine)
+            if len(owner.results) == len(owner.tasks):
+                place = waiting.index(owner)
+                results = [owner.results[n] for n in range(len(owner.tasks))]
+                waiting[place : place + 1] = _advance(owner.flow, results)
+        for future, started in running.items():
+            if time.monotonic() > started.deadline:
+                engine.cancel(future)
+
+
+def _advance(flow: Flow, results: list[Any] | None) -> list[_Waiting]:
+    """Go on with ``flow`` until it waits for tasks; return it, or the flows it ends in."""
+    try:
+        tasks = flow.send(results) if results is not None else next(flow)
+        while not tasks:
+            tasks = flow.send([])
+    except StopIteration as end:
+        return [state for after in end.value or () for state in _advance(after, None)]
+    return [_Waiting(flow, tasks, unstarted=list(range(len(tasks))))]
+
+
+def _startable(waiting: list[_Waiting], free: int) -> Iterator[tuple[_Waiting, int]]:
+    """Yield up to ``free`` tasks that can start, in the order of the flows."""
+    ready = [(owner, number) for owner in waiting for number in owner.unstarted]
+    yield from ready[:free]
+
+
+def _settle(owner: _Waiting, started: _Started, future: Future[Any], engine: Engine) -> None:
+    """Take a finished task's result, or put the task back for another attempt."""
+    task, number = owner.tasks[started.number], started.number
+    try:
+        result = task.accept(future.result())
+    except engine.lost:
+        late = time.monotonic() > started.deadline
+        result = task.lost("timeout" if late else "crash")
+    if result is None:
+        owner.unstarted.insert(0, number)
+    else:
+        owner.results[number] = result

@@ -1,0 +1,220 @@
+"""From names to cells, and what is left to do in each of them."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from benchmark.study import records
+from benchmark.study.folder import CellKey, Study
+from benchmark.study.records import CellRecord
+from protocols.discovery import Registry
+from protocols.protocol import Protocol, digest
+from protocols.weights import identity
+
+_RECORD = re.compile(r"(trial|seed)-\d+(\.fold-\d+)?\.json")
+
+
+@dataclass(frozen=True)
+class Axes:
+    """The axes of a study, as asked for."""
+
+    methods: tuple[str, ...]
+    datasets: tuple[str, ...]
+    trunks: tuple[str, ...]
+    recipes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class CellPlan:
+    """How far a cell has come.
+
+    ``jobs_left`` counts trainings, the folds of unfinished trials and runs included; ``chosen``
+    says whether the setting of the final runs is written down.
+    """
+
+    cell: CellKey
+    trials: int
+    trials_done: int
+    runs: int
+    runs_done: int
+    jobs_left: int
+    chosen: bool
+
+    @property
+    def state(self) -> str:
+        """Return ``done``, ``partial`` or ``todo``."""
+        if self.runs_done == self.runs and self.chosen:
+            return "done"
+        return "partial" if self.trials_done or self.runs_done else "todo"
+
+
+def make_cells(
+    axes: Axes,
+    protocol: Protocol,
+    registry: Registry,
+    root: Path | None,
+    weights: Path | str | None = None,
+) -> list[CellRecord]:
+    """Return a record for every cell of the grid, the protocol's reference row included.
+
+    Code is digested from its source, so nothing here imports a method or torch.
+
+    Raises:
+        UnknownNameError: a name that does not exist.
+        DataError: a dataset that is missing.
+        PluginError: a method whose source does not parse.
+    """
+    known = identity(weights)
+    reference = protocol.reference if weights is None else protocol.pretrained_reference
+    methods = list(dict.fromkeys((*axes.methods, reference)))
+    for kind, names in _axis_names(axes, methods).items():
+        for name in names:
+            registry.check(kind, name)
+    codes = {method: registry.code_digest("method", method) for method in methods}
+    trunk_codes = {trunk: registry.code_digest("trunk", trunk) for trunk in axes.trunks}
+    recipes = {recipe: registry.load("recipe", recipe).values() for recipe in axes.recipes}
+    rules, rules_hash, found = protocol.rules(), protocol.rules_hash(), []
+    for dataset in axes.datasets:
+        data_digest = registry.load("dataset", dataset).digest(root)
+        for trunk in axes.trunks:
+            for recipe in axes.recipes:
+                place = {
+                    "rules": rules,
+                    "dataset": dataset,
+                    "dataset_digest": data_digest,
+                    "trunk": trunk if weights is None else f"{trunk}+{_short(known)}",
+                    "weights": known,
+                    "trunk_code": trunk_codes[trunk],
+                    "recipe": recipes[recipe],
+                }
+                for method, code in codes.items():
+                    made_of = {**place, "method": method, "method_code": code}
+                    found.append(_cell(made_of, protocol, rules_hash))
+    return found
+
+
+def _short(known: str) -> str:
+    """Return a weight set's name, or the first digits of a weights file's checksum."""
+    return known.removeprefix("sha256:")[:8] if known.startswith("sha256:") else known
+
+
+def key_of(
+    cell: CellRecord, protocol: Protocol, registry: Registry, known: Study | None
+) -> CellKey:
+    """Return the cell's key; its method is imported only if ``known`` does not hold the cell."""
+    for old in known.cells if known else ():
+        if old.id == cell.id:
+            return old
+    method = registry.load("method", cell.method)
+    return CellKey(
+        id=cell.id,
+        dataset=cell.dataset,
+        trunk=cell.trunk,
+        recipe=cell.recipe,
+        method=cell.method,
+        row=cell.row,
+        trains=method.trains,
+        searched=protocol.params == "search"
+        and method.trains
+        and bool(method.space(cell.dataset, protocol.search.bounds)),
+    )
+
+
+def further_search(
+    key: CellKey, cell: CellRecord, protocol: Protocol, repeat: int
+) -> tuple[CellKey, CellRecord]:
+    """Return search number ``repeat`` of a cell, counted from 0, as a cell of its own.
+
+    Its suggestions and seeds derive from its id and number, so it shares nothing with the first
+    search but the rules; the first one's id stays what it is.
+    """
+    identity = {**cell.identity, "search_repeat": repeat}
+    number = _digest_with_rules(protocol.rules_hash(), identity)
+    row = f"{cell.row} (search {repeat + 1})"
+    further = replace(key, id=number, row=row, repeat=repeat)
+    return further, replace(cell, id=number, row=row, identity=identity)
+
+
+def progress_of(study: Study, cells: Iterable[CellKey]) -> list[CellPlan]:
+    """Return how far each cell has come, from the names of its record files alone."""
+    return [_progress(study, cell) for cell in cells]
+
+
+def stale_records(study: Study) -> int:
+    """Return how many record folders belong to no cell: earlier versions of a method's code."""
+    current = {study.folder(cell) for cell in study.all_cells}
+    kept = {path.parent for path in (study.out / "records").glob("*/*/*/*/cell.json")}
+    return len(kept - current)
+
+
+def save_cells(study: Study, cells: Sequence[tuple[CellKey, CellRecord]]) -> None:
+    """Write ``cell.json`` of new cells."""
+    for key, record in cells:
+        path = study.folder(key) / "cell.json"
+        if records.read(path, CellRecord) is None:
+            records.write(path, record)
+
+
+def _axis_names(axes: Axes, methods: Sequence[str]) -> dict[str, Sequence[str]]:
+    return {
+        "method": methods,
+        "dataset": axes.datasets,
+        "trunk": axes.trunks,
+        "recipe": axes.recipes,
+    }
+
+
+def _cell(identity: dict[str, Any], protocol: Protocol, rules_hash: str) -> CellRecord:
+    return CellRecord(
+        id=_digest_with_rules(rules_hash, identity),
+        protocol=protocol.name,
+        protocol_version=protocol.version,
+        dataset=identity["dataset"],
+        trunk=identity["trunk"],
+        recipe=identity["recipe"]["name"],
+        method=identity["method"],
+        row=identity["method"],
+        identity=identity,
+    )
+
+
+def _digest_with_rules(rules_hash: str, identity: dict[str, Any]) -> str:
+    """Return the cell's id; the rules enter by their own hash."""
+    return digest({**identity, "rules": rules_hash}, 16)
+
+
+def _progress(study: Study, cell: CellKey) -> CellPlan:
+    protocol, names = study.protocol, _names(study.folder(cell))
+    count = Counter(name.split("-")[0] for name in names if ".fold-" not in name)
+    trials = protocol.search.trials if cell.searched else 0
+    searched = trials == 0 or "choice.json" in names
+    trials_left = 0 if searched else max(0, trials - count["trial"])
+    wanted = {f"seed-{seed}" for seed in range(protocol.seeds)}
+    runs_left = wanted - {name.removesuffix(".json") for name in names}
+    partial = {f"trial-{count['trial']:03d}"} if trials_left else set()
+    folds_done = sum(
+        name.split(".")[0] in runs_left | partial for name in names if ".fold-" in name
+    )
+    return CellPlan(
+        cell=cell,
+        trials=trials,
+        trials_done=count["trial"],
+        runs=protocol.seeds,
+        runs_done=protocol.seeds - len(runs_left),
+        jobs_left=(trials_left + len(runs_left)) * protocol.folds - folds_done,
+        chosen="choice.json" in names,
+    )
+
+
+def _names(folder: Path) -> list[str]:
+    try:
+        found = os.listdir(folder)
+    except FileNotFoundError:
+        return []
+    return [name for name in found if _RECORD.fullmatch(name) or name == "choice.json"]

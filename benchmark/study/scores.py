@@ -1,0 +1,29 @@
+"""A run's scores: which there are, which of them heads every table, and how they are printed."""
+
+from __future__ import annotations
+
+import math
+from itertools import product
+
+from protocols.metrics import METRICS
+
+Part = tuple[str, str]  # embedding, metric
+
+EMBEDDINGS = ("separated", "concatenated")
+PARTS: tuple[Part, ...] = tuple(product(EMBEDDINGS, METRICS))
+HEADLINE_METRIC = "map_at_r"
+HEADLINE: Part = ("concatenated", HEADLINE_METRIC)
+
+NOTHING = "–"  # printed where there is no number
+MARKS = {"better": "▲", "worse": "▼", "equivalent": "="}  # of the verdicts that have one
+
+
+def per_cent(fraction: float | None, digits: int = 2, sign: str = "") -> str:
+    """Return a fraction in per cent, or a dash where it is None or NaN.
+
+    ``sign`` "+" puts a plus before what is not negative, for differences; what rounds to 0 is
+    never printed as -0.
+    """
+    if fraction is None or math.isnan(fraction):
+        return NOTHING
+    return f"{100 * fraction:{sign}z.{digits}f}"

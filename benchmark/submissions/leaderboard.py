@@ -1,0 +1,297 @@
+"""results/ to one table: rows with intervals, differences to the baseline, and who verified them.
+
+The bytes depend on results/ and on the current protocols alone. Numbers are rounded to six
+digits, so that the last bit of a library's quantile does not decide whether a file changed.
+Metrics are fractions in ``leaderboard.csv`` and per cent in the README's block.
+
+Source of the prediction interval: Hahn, "Factors for calculating two-sided prediction intervals
+for samples from a normal distribution", JASA 64, 1969.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+import pkgutil
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from itertools import groupby
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from scipy.special import stdtrit
+
+from benchmark.statistics import paired
+from benchmark.study.records import write_bytes
+from benchmark.study.scores import HEADLINE, NOTHING, PARTS, Part, per_cent
+from benchmark.submissions import read
+from benchmark.submissions.read import Rerun, Row
+from benchmark.submissions.schema import Cell, Run
+from protocols import specs
+from protocols.protocol import Protocol
+
+Outcome = Literal["confirms", "refutes", "undecided"]
+
+FILE = "leaderboard.csv"
+BEGIN, END = "<!-- leaderboard: made by `verify --rebuild` -->", "<!-- end of leaderboard -->"
+MIN_RERUN = 2  # seeds that somebody else must have run before a row counts as verified
+ROUNDING = 5e-4  # what another machine's rounding may move a run, where seeds do not spread
+COLUMNS = (
+    *("protocol", "protocol_version", "protocol_hash", "current", "dataset", "trunk", "recipe"),
+    *("method", "embedding", "metric", "n", "runs", "mean", "ci_low", "ci_high", "ci_kind"),
+    *("baseline", "difference", "difference_low", "difference_high", "p_holm", "verdict"),
+    *("trials", "search_s", "run_s", "verified", "confirmed_by", "refuted_by", "deviates"),
+)
+
+
+@dataclass(frozen=True)
+class _Line:
+    """A row of results/ with its place in the tables."""
+
+    row: Row
+    cell: Cell
+    current: bool
+
+    @property
+    def group(self) -> tuple[Any, ...]:
+        """Return what rows of one table share; stale ones come last."""
+        c = self.cell
+        rules = (c.protocol, -c.protocol_version, c.protocol_hash, c.seeds)
+        return (not self.current, *rules, c.dataset, c.trunk, c.recipe)
+
+    def values(self, part: Part) -> list[float]:
+        """Return a metric at every seed, NaN where the run diverged."""
+        return [_score(self.row.runs.get(s), *part) for s in range(self.cell.seeds)]
+
+    def reruns(self, outcome: Outcome) -> list[str]:
+        """Return the names of the challenges that came out so."""
+        return [r.name for r in self.row.reruns if judge(self.row, r) == outcome]
+
+
+def shipped_protocols() -> dict[str, Protocol]:
+    """Return the protocols of this checkout by name; installed plugins are not looked at."""
+    modules = [import_module(f"{specs.__name__}.{m.name}") for m in _spec_files()]
+    return {module.PROTOCOL.name: module.PROTOCOL for module in modules}
+
+
+def is_current(cell: Cell, known: Mapping[str, Protocol]) -> bool:
+    """Return whether ``cell`` kept to the protocol's rules as they are now."""
+    protocol = known.get(cell.protocol)
+    return protocol is not None and cell.protocol_hash == protocol.hash()
+
+
+def prediction_interval(
+    values: Sequence[float], count: int, level: float = 0.95
+) -> tuple[float, float] | None:
+    """Return where all of ``count`` further runs lie with probability ``level`` or more.
+
+    Student's t with Bonferroni's correction over the ``count`` runs. None below three values;
+    never narrower than 0.05 points to either side.
+    """
+    interval = paired.t_interval(values)
+    if interval.low is None or interval.mean is None or interval.sd is None:
+        return None
+    n, tail = interval.n, (1 - level) / (2 * count)
+    half = float(stdtrit(n - 1, 1 - tail)) * interval.sd * math.sqrt(1 + 1 / n)
+    half = max(half, ROUNDING)
+    return interval.mean - half, interval.mean + half
+
+
+def judge(row: Row, rerun: Rerun) -> Outcome:
+    """Return what a rerun says of the claim, by the headline metric.
+
+    It confirms with at least two runs, by somebody else, that all came through and lie inside
+    the prediction interval of the claim's runs; it refutes with one run outside.
+    """
+    claimed = [v for run in row.runs.values() if not math.isnan(v := _score(run, *HEADLINE))]
+    found = [_score(run, *HEADLINE) for run in rerun.runs.values()]
+    interval = prediction_interval(claimed, max(len(found), 1))
+    if interval is None or same_person(row, rerun):
+        return "undecided"
+    low, high = interval
+    if any(not low <= v <= high for v in found if not math.isnan(v)):
+        return "refutes"
+    through = [v for v in found if not math.isnan(v)]
+    return "confirms" if len(through) == len(found) >= MIN_RERUN else "undecided"
+
+
+def same_person(row: Row, rerun: Rerun) -> bool:
+    """Return whether claim and rerun are by the same, or one of them does not say by whom."""
+    names = [x.who.strip().casefold() if x else "" for x in (row.claim, rerun.challenge)]
+    return names[0] == names[1] or "" in names
+
+
+def build(results: Path, rows: Iterable[Row]) -> dict[Path, bytes]:
+    """Return the files that ``rows`` make: the CSV, and the README with its block replaced."""
+    known = shipped_protocols()
+    lines = [_Line(r, r.cell, is_current(r.cell, known)) for r in rows if r.cell and r.runs]
+    lines.sort(key=lambda line: (line.group, line.cell.row))
+    tables = [_table(list(group)) for _, group in groupby(lines, key=lambda line: line.group)]
+    files = {results / FILE: _csv(tables)}
+    readme = results / "README.md"
+    text = readme.read_text(encoding="utf-8") if readme.is_file() else ""
+    head, begin, rest = text.partition(BEGIN)
+    _, end, tail = rest.partition(END)
+    if begin and end:
+        block = "\n".join(_markdown(tables, known))
+        files[readme] = f"{head}{BEGIN}\n\n{block}\n{END}{tail}".encode()
+    return files
+
+
+def write(results: Path) -> list[Path]:
+    """Rebuild the leaderboard of ``results``; return the files that changed."""
+    rows = [read.read_row(results, folder) for folder in read.row_folders(results)]
+    changed = []
+    for path, content in build(results, rows).items():
+        if not path.exists() or path.read_bytes() != content:
+            write_bytes(path, content)
+            changed.append(path)
+    return changed
+
+
+def _spec_files() -> Iterator[pkgutil.ModuleInfo]:
+    return (m for m in pkgutil.iter_modules(specs.__path__) if not m.name.startswith("_"))
+
+
+def _score(run: Run | None, embedding: str, metric: str) -> float:
+    scores = getattr(run, embedding) if run else None
+    return getattr(scores, metric) if scores else math.nan
+
+
+def _table(lines: Sequence[_Line]) -> list[dict[str, Any]]:
+    """Return a table's rows, best first: every metric of every method against the baseline."""
+    found: list[dict[str, Any]] = []
+    for part in PARTS:
+        found += _compared(lines, part)
+    best = {r["method"]: r["mean"] for r in found if (r["embedding"], r["metric"]) == HEADLINE}
+    order = {m: n for n, m in enumerate(sorted(best, key=lambda m: (-(best[m] or 0), m)))}
+    return sorted(
+        found,
+        key=lambda r: (PARTS.index((r["embedding"], r["metric"])), order[r["method"]]),
+    )
+
+
+def _compared(lines: Sequence[_Line], part: Part) -> Iterator[dict[str, Any]]:
+    """Yield one metric's rows; the family is every method against the protocol's baseline."""
+    runs = np.array([line.values(part) for line in lines])
+    baseline = lines[0].cell.rules.get("baseline")
+    base = next((n for n, line in enumerate(lines) if line.cell.method == baseline), None)
+    pairs = [] if base is None else [(n, base) for n in range(len(lines)) if n != base]
+    seeds = runs.shape[1]
+    many = seeds > paired.EXACT_PAIRS
+    flips = paired.draw_flips(seeds, np.random.default_rng(0)) if many else None
+    results = paired.paired_all(runs, pairs, flips=flips)
+    adjusted = paired.holm([result.p for result in results])
+    against = {
+        a: (result.difference, p)
+        for (a, _), result, p in zip(pairs, results, adjusted, strict=True)
+    }
+    for n, line in enumerate(lines):
+        compared: dict[str, Any] = {}
+        if n in against:
+            d, p = against[n]
+            ends = {"difference_low": d.low, "difference_high": d.high}
+            said = paired.verdict(d, p)
+            compared = {"difference": d.mean, **ends, "p_holm": p, "verdict": said}
+        base_row = lines[base].cell.row if base is not None else None
+        values = [v for v in runs[n].tolist() if not math.isnan(v)]
+        yield {**_columns(line, part, values), "baseline": base_row, **compared}
+
+
+def _columns(line: _Line, part: Part, values: list[float]) -> dict[str, Any]:
+    cell, row, interval = line.cell, line.row, paired.t_interval(values)
+    confirmed, refuted = line.reruns("confirms"), line.reruns("refutes")
+    names = ("protocol", "protocol_version", "protocol_hash", "dataset", "trunk", "recipe")
+    return {
+        **{name: getattr(cell, name) for name in names},
+        **{"current": line.current, "method": cell.row, "embedding": part[0], "metric": part[1]},
+        **{"n": interval.n, "runs": cell.seeds, "mean": interval.mean},
+        **{"ci_low": interval.low, "ci_high": interval.high, "ci_kind": interval.kind},
+        "trials": len(row.trials),
+        "search_s": math.fsum(t.seconds for t in row.trials),
+        "run_s": math.fsum(r.seconds for r in row.runs.values()),
+        "verified": bool(confirmed) and not refuted,
+        "confirmed_by": " ".join(confirmed),
+        "refuted_by": " ".join(refuted),
+        "deviates": bool(row.claim and row.claim.deviations),
+    }
+
+
+def _csv(tables: Sequence[Sequence[dict[str, Any]]]) -> bytes:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    for table in tables:
+        for row in table:
+            writer.writerow([_plain(row.get(name)) for name in COLUMNS])
+    return text.getvalue().encode()
+
+
+def _plain(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, float):
+        return f"{value + 0.0:.6f}".replace("-0.000000", "0.000000")
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _markdown(
+    tables: Sequence[Sequence[dict[str, Any]]], known: dict[str, Protocol]
+) -> Iterator[str]:
+    """Yield the README's block: the headline metric of every table, per cent."""
+    stale = False
+    for table in tables:
+        rows = [row for row in table if (row["embedding"], row["metric"]) == HEADLINE]
+        first = rows[0]
+        if not first["current"] and not stale:
+            stale = True
+            yield "## Stale: under an earlier version of their protocol\n"
+        yield from _markdown_table(rows, known[first["protocol"]].label if not stale else "")
+
+
+def _markdown_table(rows: Sequence[dict[str, Any]], label: str) -> Iterator[str]:
+    first = rows[0]
+    version = f"v{first['protocol_version']} {first['protocol_hash']}"
+    place = " · ".join(f"`{first[name]}`" for name in ("protocol", "dataset", "trunk", "recipe"))
+    yield f"{place} ({version}){f': {label}' if label else ''}\n"
+    yield "| method | MAP@R, % | 95 % | n | vs baseline | p | verdict | trials | s | verified |"
+    yield "|---|--:|---|--:|---|--:|---|--:|--:|---|"
+    for row in rows:
+        is_baseline = row["method"] == row["baseline"]
+        cells = (
+            f"`{row['method']}`{' (baseline)' if is_baseline else ''}{' †' * row['deviates']}",
+            per_cent(row["mean"]),
+            _range(row["ci_low"], row["ci_high"]),
+            f"{row['n']}/{row['runs']}",
+            _difference(row),
+            NOTHING if row.get("p_holm") is None else f"{row['p_holm']:.3f}",
+            row.get("verdict") or NOTHING,
+            row["trials"],
+            f"{row['search_s'] + row['run_s']:.0f}",
+            _verified(row),
+        )
+        yield f"| {' | '.join(map(str, cells))} |"
+    if any(row["deviates"] for row in rows):
+        yield "\n† deviates from the protocol; its `claim.toml` says how."
+    yield ""
+
+
+def _verified(row: dict[str, Any]) -> str:
+    said = "yes" if row["verified"] else "no"
+    if row["confirmed_by"]:
+        said += f"; confirmed by {row['confirmed_by']}"
+    return f"{said}; **refuted** by {row['refuted_by']}" if row["refuted_by"] else said
+
+
+def _difference(row: dict[str, Any]) -> str:
+    if row.get("difference") is None:
+        return NOTHING
+    ends = _range(row["difference_low"], row["difference_high"], sign="+")
+    return f"{per_cent(row['difference'], sign='+')} ({ends})"
+
+
+def _range(low: float | None, high: float | None, sign: str = "") -> str:
+    return NOTHING if low is None else f"{per_cent(low, sign=sign)} to {per_cent(high, sign=sign)}"

@@ -1,0 +1,202 @@
+"""Rows that compare: methods of one dataset by seed, methods across datasets, repeated searches."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import combinations, groupby
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmark.statistics import across, paired, variance
+from benchmark.study.scores import PARTS, Part
+from benchmark.tables.results import Cell, class_difference
+from protocols.protocol import Protocol
+
+NO_INTERVAL = f"none (n < {paired.MIN_RUNS})"
+Scores = dict[str, NDArray[np.float64]]  # values of a method by dataset
+
+
+def pair_rows(cells: Sequence[Cell], protocol: Protocol) -> Iterator[dict[str, Any]]:
+    """Yield a row for every pair of methods of one dataset, trunk and recipe, for each metric."""
+    # The same signs for every pair: a row depends on its own values, not on its neighbours.
+    rng = np.random.default_rng(0)
+    many = protocol.seeds > paired.EXACT_PAIRS
+    flips = paired.draw_flips(protocol.seeds, rng) if many else None
+    for _, group in groupby(cells, key=lambda cell: cell.key.axes[:3]):
+        methods = list(group)
+        pairs, declared, family = _family(methods, protocol.baseline)
+        over_classes = [class_difference(methods[a], methods[b]) for a, b in pairs]
+        for part in PARTS:
+            values = _matrix(methods, part, protocol.seeds)
+            results = paired.paired_all(values, pairs, flips=flips)
+            tested = [r.p if ours else None for r, ours in zip(results, declared, strict=True)]
+            adjusted = paired.holm(tested)
+            rows = zip(pairs, declared, results, adjusted, over_classes, strict=True)
+            for (a, b), ours, result, p_holm, other in rows:
+                yield {
+                    **methods[0].place,
+                    **{"embedding": part[0], "metric": part[1]},
+                    **{"method_a": methods[a].key.row, "method_b": methods[b].key.row},
+                    **{"family": family if ours else None},
+                    **_result(result, p_holm, ours),
+                    **other.columns(part),
+                }
+
+
+def _family(
+    methods: Sequence[Cell], baseline: str
+) -> tuple[list[tuple[int, int]], list[bool], str]:
+    """Return all pairs of methods, which of them are declared comparisons, and the family's name.
+
+    The family of comparisons is declared before any result is seen: every method against the
+    protocol's baseline, which stands as ``method_b``, so that differences read "method minus
+    baseline". Without the baseline all pairs are the family. Holm's adjustment and a verdict
+    belong to the family's pairs only; the others show their interval and their unadjusted p.
+    """
+    is_baseline = [cell.key.method == baseline for cell in methods]
+    pairs = [(b, a) if is_baseline[a] else (a, b) for a, b in combinations(range(len(methods)), 2)]
+    declared = [is_baseline[b] or not any(is_baseline) for _, b in pairs]
+    return pairs, declared, "baseline" if any(is_baseline) else "all pairs"
+
+
+def _result(result: paired.Paired, p_holm: float | None, declared: bool) -> dict[str, Any]:
+    difference = result.difference
+    return {
+        **{"n": result.n, "mean_difference": difference.mean, **ends(difference)},
+        **{"p_sign_flip": result.p, "p_holm": p_holm, "p_note": result.p_note or None},
+        **{"probability_a_better": result.probability, "effect_sd": result.effect},
+        "verdict": paired.verdict(difference, p_holm) if declared else None,
+    }
+
+
+def across_rows(cells: Sequence[Cell], protocol: Protocol) -> Iterator[dict[str, Any]]:
+    """Yield a row for every method, embedding and metric of each trunk and recipe.
+
+    Only where there are two datasets or more. A method that has no done run on one of them is
+    shown without numbers: a mean over fewer datasets is a mean of something else.
+    """
+    place = sorted({cell.key.axes[1:3] for cell in cells})
+    for trunk, recipe in place:
+        ours = [cell for cell in cells if cell.key.axes[1:3] == (trunk, recipe)]
+        datasets = sorted({cell.key.dataset for cell in ours})
+        if len(datasets) < 2:
+            continue
+        methods = sorted({(cell.key.method, cell.key.row) for cell in ours})
+        by_key = {(cell.key.method, cell.key.dataset): cell for cell in ours}
+        for part in PARTS:
+            values = {
+                method: {
+                    d: by_key[method, d].values[part]
+                    for d in datasets
+                    if (method, d) in by_key and by_key[method, d].values[part]
+                }
+                for method, _ in methods
+            }
+            columns = _across(values, datasets, protocol.baseline)
+            for method, row in methods:
+                yield {
+                    **{"trunk": trunk, "recipe": recipe, "embedding": part[0], "metric": part[1]},
+                    **{"method": row, **columns[method]},
+                }
+
+
+def _across(
+    values: dict[str, dict[str, dict[int, float]]], datasets: Sequence[str], baseline: str
+) -> dict[str, dict[str, Any]]:
+    """Return each method's columns from its values by dataset and seed."""
+    whole = [method for method, found in values.items() if len(found) == len(datasets)]
+    ranked = _ranked({method: values[method] for method in whole}, datasets)
+    found: dict[str, dict[str, Any]] = {}
+    for method, own in values.items():
+        row: dict[str, Any] = {
+            "datasets": len(own),
+            "runs": sum(map(len, own.values())),
+            **{"ci_kind": None, "cliques": ""},
+            "note": ""
+            if method in whole
+            else "no run on " + ", ".join(d for d in datasets if d not in own),
+        }
+        if method in whole:
+            mean = across.mean(_arrays(own))
+            row |= {"ci_kind": across.KIND if mean.low is not None else NO_INTERVAL}
+            row |= _estimate("mean", mean)
+            row |= ranked[method]
+            if baseline in whole and (gains := _gains(own, values[baseline])):
+                row |= _estimate("gain", across.mean(gains))
+                row |= _estimate("gain_iqm", across.interquartile_mean(gains))
+        found[method] = row
+    return found
+
+
+def _ranked(
+    values: dict[str, dict[str, dict[int, float]]], datasets: Sequence[str]
+) -> dict[str, dict[str, Any]]:
+    """Return the columns of methods that have all datasets, over the seeds all of them have."""
+    methods = list(values)
+    scores: Scores = {}
+    for dataset in datasets:
+        own = [values[method][dataset] for method in methods]
+        common = sorted(set.intersection(*(set(runs) for runs in own))) if own else []
+        if not common:
+            return {method: {"note": f"no seed that all have on {dataset}"} for method in methods}
+        scores[dataset] = np.array([[runs[seed] for seed in common] for runs in own])
+    reason = across.why_not(len(methods), len(datasets))
+    cliques = None
+    if not reason:
+        means = np.array([own.mean(axis=1) for own in scores.values()]).T
+        cliques = across.critical_differences(means)
+    found = {}
+    for at, rank in enumerate(across.mean_ranks(scores)):
+        groups = enumerate(cliques.groups if cliques else (), 1)
+        found[methods[at]] = {
+            **_estimate("rank", rank),
+            "cliques": " ".join(str(number) for number, group in groups if at in group),
+            "note": reason,
+        }
+    return found
+
+
+def _gains(own: dict[str, dict[int, float]], base: dict[str, dict[int, float]]) -> Scores:
+    """Return own minus baseline at the seeds both have; nothing if a dataset has no such seed."""
+    found = {
+        d: np.array([own[d][s] - base[d][s] for s in sorted(own[d].keys() & base[d].keys())])
+        for d in own
+    }
+    return found if all(map(len, found.values())) else {}
+
+
+def _arrays(own: dict[str, dict[int, float]]) -> Scores:
+    return {d: np.array([runs[s] for s in sorted(runs)]) for d, runs in own.items()}
+
+
+def _estimate(name: str, found: across.Estimate) -> dict[str, Any]:
+    return {name: found.value, f"{name}_ci_low": found.low, f"{name}_ci_high": found.high}
+
+
+def variance_rows(repeated: Sequence[Sequence[Cell]]) -> Iterator[dict[str, Any]]:
+    """Yield where the spread comes from, for every cell that was searched more than once."""
+    for searches in repeated:
+        for part in PARTS:
+            groups = [list(cell.values[part].values()) for cell in searches]
+            found = variance.split(groups)
+            yield {
+                **searches[0].columns,
+                **{"embedding": part[0], "metric": part[1]},
+                **{"searches": found.searches, "runs": found.runs, "mean": found.mean.mean},
+                **ends(found.mean),
+                **{"sd_search": found.sd_search, "sd_seed": found.sd_seed},
+                **{"share_search": found.share},
+                **{"share_ci_low": found.share_low, "share_ci_high": found.share_high},
+            }
+
+
+def ends(interval: paired.Interval) -> dict[str, Any]:
+    """Return the columns of a t-interval."""
+    return {"ci_low": interval.low, "ci_high": interval.high, "ci_kind": interval.kind}
+
+
+def _matrix(methods: Sequence[Cell], part: Part, seeds: int) -> NDArray[np.float64]:
+    """Return (methods, seeds) values, NaN where a run is missing or failed."""
+    return np.array([[c.values[part].get(s, np.nan) for s in range(seeds)] for c in methods])

@@ -1,0 +1,60 @@
+"""What each method cost: parameters, images, seconds and memory, means over its runs.
+
+Seconds and memory are a machine's, so they stand apart from the tables that must come out the
+same everywhere; compare them only where one machine and nothing else ran.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from statistics import fmean
+
+import pandas as pd
+from rich.table import Table
+
+from benchmark.study.records import RunRecord
+from benchmark.study.scores import NOTHING
+from benchmark.tables.frames import COUNTS
+from benchmark.tables.results import Cell
+
+MEASURED = ("train_s", "seconds", "cpu_s", "peak_memory_mb")
+MAX_PRINTED = 60  # rows on a terminal; laying out a thousand takes seconds
+COLUMNS = ("dataset", "trunk", "recipe", "method", "n", *COUNTS, *MEASURED, "device")
+
+
+def frame(cells: Iterable[Cell]) -> pd.DataFrame:
+    """Return one row per cell with finished runs: means over them.
+
+    Counts and seconds are those of one run, its folds together; parameters are one network's.
+    Images trained went forward and backward, images embedded forward only. Peak memory is the
+    largest that a worker had held up to then.
+    """
+    rows = []
+    for cell in sorted(cells, key=lambda c: (*c.place.values(), c.key.row)):
+        done = [run for run in cell.runs if run.status == "done"]
+        if done:
+            place = (*cell.columns.values(), len(done))
+            means = (_mean(done, name) for name in (*COUNTS, *MEASURED))
+            rows.append((*place, *means, done[0].measured.get("environment", {}).get("device")))
+    return pd.DataFrame(rows, columns=list(COLUMNS))
+
+
+def render(costs: pd.DataFrame) -> Table:
+    """Return the costs as a table for a terminal, the first of them where there are many."""
+    table = Table(title="Cost of one run, all folds; seconds are this machine's")
+    for column in ("Method", "Trained", "Deployed", "Images", "Embedded", "Seconds", "CPU s", "MB"):
+        first = column == "Method"
+        table.add_column(column, justify="left" if first else "right", no_wrap=first)
+    names = (*COUNTS, "seconds", "cpu_s", "peak_memory_mb")
+    if len(costs) > MAX_PRINTED:
+        table.caption = f"the first {MAX_PRINTED} of {len(costs)} cells; all are in the file"
+    for row in costs.head(MAX_PRINTED).to_dict("records"):
+        cells = (f"{row[name]:,.0f}" if row[name] == row[name] else NOTHING for name in names)
+        table.add_row(str(row["method"]), *cells)
+    return table
+
+
+def _mean(runs: Sequence[RunRecord], name: str) -> float:
+    values = [{**run.counts, **run.measured}.get(name) for run in runs]
+    known = [float(value) for value in values if value is not None]
+    return fmean(known) if known else float("nan")

@@ -1,0 +1,101 @@
+"""How far a search, a choice and a validation can be trusted; from records alone, no torch.
+
+Source: Spearman, "The Proof and Measurement of Association between Two Things", 1904.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmark.statistics import paired
+from benchmark.study.records import ChoiceRecord, RunRecord, TrialRecord
+from protocols.space import Integer, Real, Setting, Space, rebuilt
+
+EDGE = 0.02  # of a range, on its scale: that close to a bound counts as on it
+MIN_TRIALS = 20  # fewer trials say nothing about which hyperparameter matters
+MIN_RANKED = 5  # of 4 methods not even the same order is beyond chance: p = 2/24
+
+
+@dataclass(frozen=True)
+class Edge:
+    """A chosen value on a bound of its range: a wider range might hold a better one."""
+
+    name: str
+    value: Setting
+    bound: float
+    side: str  # lower or upper
+
+
+def space_of(choice: ChoiceRecord | None) -> Space:
+    """Return what was searched, empty without a search or where an old record lacks it."""
+    return rebuilt(choice.space) if choice else {}
+
+
+def edges(settings: Mapping[str, Setting], space: Space) -> list[Edge]:
+    """Return the numeric settings that sit on a bound, in the space's order."""
+    found = []
+    for name, parameter in space.items():
+        if not isinstance(parameter, (Real, Integer)) or name not in settings:
+            continue
+        where = position(float(settings[name]), parameter)
+        if where <= EDGE:
+            found.append(Edge(name, settings[name], parameter.low, "lower"))
+        elif where >= 1 - EDGE:
+            found.append(Edge(name, settings[name], parameter.high, "upper"))
+    return found
+
+
+def position(value: float, parameter: Real | Integer) -> float:
+    """Return where a value lies in its range, 0 to 1, on the scale that was searched."""
+    scale = math.log if parameter.log else float
+    low, high = scale(parameter.low), scale(parameter.high)
+    return (scale(value) - low) / (high - low)
+
+
+def importance(space: Space, trials: Sequence[TrialRecord]) -> dict[str, float]:
+    """Return each hyperparameter's share in reaching the best trials, largest first.
+
+    Empty where there are too few trials, or only one hyperparameter.
+    """
+    if len(trials) < MIN_TRIALS or len(space) < 2:
+        return {}
+    from benchmark.study.suggestions import importances  # here: most reports need no optuna
+
+    return importances(space, trials)
+
+
+def rank_correlation(first: Sequence[float], second: Sequence[float]) -> float | None:
+    """Return Spearman's rho of two lists (n,), equal values sharing their mean rank.
+
+    None below n = 5, or where all values of a list are equal.
+    """
+    if len(first) < MIN_RANKED:
+        return None
+    a, b = (ranks(np.array(values, np.float64)) for values in (first, second))
+    a, b = a - a.mean(), b - b.mean()
+    norm = math.sqrt(float(a @ a) * float(b @ b))
+    return float(a @ b) / norm if norm else None
+
+
+def ranks(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return ranks (n,) from 1, ascending; equal values share their mean rank."""
+    _, group, counts = np.unique(values, return_inverse=True, return_counts=True)
+    last = np.cumsum(counts)
+    mean: NDArray[np.float64] = (last - (counts - 1) / 2)[group]
+    return mean
+
+
+def oracle_gap(runs: Sequence[RunRecord], metric: str) -> paired.Interval:
+    """Return how much more the best epoch on test claims than the chosen one, over runs.
+
+    A fraction in ``metric`` of separated embeddings; n = 0 where nothing was watched.
+    """
+    gaps = [
+        run.oracle[metric] - run.separated[metric] for run in runs if run.oracle and run.separated
+    ]
+    return paired.t_interval(gaps)

@@ -1,0 +1,164 @@
+"""The tables for people in their formats: terminal, Markdown, LaTeX; and the frames in theirs."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console, ConsoleOptions, JustifyMethod, RenderableType, RenderResult
+from rich.table import Table
+from rich.text import Text
+
+from benchmark.study.scores import NOTHING
+from benchmark.tables.frames import Tables, to_csv
+from benchmark.tables.headlines import Headline, further, headlines
+from protocols.errors import InvalidInputError, unknown_name
+
+# Where a cell breaks, tried until the table fits: nowhere, at asides, before ± too.
+_BREAKS = (r"(?!)", r" (?=\(|\d+ failed)", r" (?=± |\(|\d+ failed)")
+
+
+def render(tables: Tables) -> list[RenderableType]:
+    """Return the headlines and what :func:`further` adds; readable from 80 columns on."""
+    return [_Fitted(table) for table in (*headlines(tables), *further(tables))]
+
+
+def to_format(tables: Tables, name: str) -> dict[str, bytes]:
+    """Return files in format ``name``, content by file name.
+
+    ``csv`` and ``parquet`` give the frames; ``md`` and ``latex`` give the tables for people,
+    LaTeX as a fragment that needs the package booktabs.
+
+    Raises:
+        UnknownNameError: no such format.
+        InvalidInputError: parquet without pyarrow.
+    """
+    if name not in _FORMATS:
+        raise unknown_name("format", name, _FORMATS)
+    return _FORMATS[name](tables)
+
+
+@dataclass(frozen=True)
+class _Fitted:
+    """A headline that breaks its cells where the terminal is too narrow for one line each."""
+
+    headline: Headline
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        unlimited = options.update(width=1000)
+        for pattern in _BREAKS:
+            table = _rich(self.headline, pattern)
+            if console.measure(table, options=unlimited).maximum <= options.max_width:
+                break
+        yield table
+
+
+def _rich(headline: Headline, breaks: str) -> Table:
+    table = Table(
+        title=Text(headline.title, style="bold"),
+        caption=Text(headline.caption, style="dim"),
+        caption_justify="left",
+        box=SIMPLE_HEAD,
+        show_edge=False,
+        padding=(0, 0, 0, 1),
+        pad_edge=False,
+    )
+    for number, name in enumerate(headline.header):
+        words = name.replace("R-", "R-\n").replace(" ", "\n", 1)
+        justify: JustifyMethod = "right" if number else "left"
+        table.add_column(Text(words), justify=justify, no_wrap=number > 0, overflow="fold")
+    for row in headline.rows:
+        table.add_row(*(Text(re.sub(breaks, "\n", cell)) for cell in row))
+    return table
+
+
+def _markdown(tables: Tables) -> dict[str, bytes]:
+    parts = []
+    for headline in (*headlines(tables), *further(tables)):
+        aligned = ("---", *["---:"] * (len(headline.header) - 1))
+        lines = [_md_row(headline.header), f"|{'|'.join(aligned)}|", *map(_md_row, headline.rows)]
+        title = f"**{_md_text(headline.title)}**"
+        parts.append("\n".join([title, "", *lines, "", _md_text(headline.caption), ""]))
+    return {"headline.md": "\n".join(parts).encode()}
+
+
+def _md_row(cells: tuple[str, ...]) -> str:
+    return f"| {' | '.join(map(_md_text, cells))} |"
+
+
+def _md_text(text: str) -> str:
+    return re.sub(r"([\\`*_|<>~\[\]])", r"\\\1", text)
+
+
+def _latex(tables: Tables) -> dict[str, bytes]:
+    parts = ["% In the preamble: \\usepackage{booktabs}\n"]
+    for headline in (*headlines(tables), *further(tables)):
+        lines = [
+            r"\begin{table}",
+            r"\centering\scriptsize\setlength{\tabcolsep}{3pt}",
+            rf"\caption{{{_tex_text(f'{headline.title}. {headline.caption}')}}}",
+            rf"\makebox[\linewidth]{{\begin{{tabular}}{{l{'r' * (len(headline.header) - 1)}}}",
+            rf"\toprule {_tex_head(headline.header)} \midrule",
+            *map(_tex_row, headline.rows),
+            r"\bottomrule \end{tabular}}",
+            r"\end{table}",
+        ]
+        parts.append("\n".join([*lines, ""]))
+    return {"headline.tex": "\n".join(parts).encode()}
+
+
+def _tex_row(cells: tuple[str, ...]) -> str:
+    first, *rest = map(_tex_text, cells)
+    return " & ".join([first, *(re.sub(r"^-(?=\d)", "$-$", cell) for cell in rest)]) + r" \\"
+
+
+def _tex_head(names: tuple[str, ...]) -> str:
+    """Return column names in two rows, words one above the other: else tables leave the page."""
+    parts = [name.partition(" ") for name in names]
+    upper = tuple(first if rest else "" for first, _, rest in parts)
+    return f"{_tex_row(upper)} {_tex_row(tuple(rest or first for first, _, rest in parts))}"
+
+
+def _tex_text(text: str) -> str:
+    """Return text for LaTeX; what pdflatex has no letter for stands as its code point."""
+    return "".join(
+        c if c.isascii() or c in _LETTERS else f"[U+{ord(c):04X}]" if len(c) == 1 else c
+        for c in (character.translate(_TEX) for character in text)
+    )
+
+
+def _parquet(tables: Tables) -> dict[str, bytes]:
+    files = {}
+    for name in tables.names:
+        frame, buffer = getattr(tables, name), io.BytesIO()
+        text = dict.fromkeys(frame.select_dtypes("object"), "string")  # also where all is empty
+        try:
+            frame.astype(text).to_parquet(buffer, index=False)
+        except ImportError as error:
+            raise InvalidInputError(
+                "parquet needs the package pyarrow, which is not installed: install it, or use csv"
+            ) from error
+        files[f"{name}.parquet"] = buffer.getvalue()
+    return files
+
+
+_LETTERS = "àáâãäåæçèéêëìíîïñòóôõöøùúûüýÿßœÀÁÂÃÄÅÆÇÈÉÊËÌÍÎÏÑÒÓÔÕÖØÙÚÛÜÝŒš\N{EM DASH}"
+_TEX = str.maketrans(
+    {
+        "\\": r"\textbackslash{}",
+        "~": r"\textasciitilde{}",
+        "^": r"\textasciicircum{}",
+        **{character: f"\\{character}" for character in "&%$#_{}"},
+        **{"±": r"$\pm$", "·": r"$\cdot$", NOTHING: "--", "<": "$<$", ">": "$>$"},
+        **{"▲": r"$\uparrow$", "▼": r"$\downarrow$"},
+    }
+)
+_FORMATS: dict[str, Callable[[Tables], dict[str, bytes]]] = {
+    "md": _markdown,
+    "csv": lambda tables: {f"{name}.csv": to_csv(getattr(tables, name)) for name in tables.names},
+    "latex": _latex,
+    "parquet": _parquet,
+}

@@ -1,0 +1,137 @@
+"""A cell with all that is recorded of it, as the tables need it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmark.statistics import bootstrap
+from benchmark.study.folder import CellKey, Study
+from benchmark.study.records import ChoiceRecord, RunRecord, TrialRecord
+from benchmark.study.scores import PARTS, Part
+from benchmark.tables.class_sums import ClassSums, class_sums
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class ClassInterval:
+    """How far a number would move with other test classes; ``low`` and ``high`` by part."""
+
+    classes: int | None
+    low: Sequence[float | None]
+    high: Sequence[float | None]
+    kind: str
+
+    def columns(self, part: Part) -> dict[str, Any]:
+        """Return the columns that summary and pairs end with."""
+        at = PARTS.index(part)
+        return {
+            "test_classes": self.classes,
+            "test_ci_low": self.low[at],
+            "test_ci_high": self.high[at],
+            "test_ci_kind": self.kind,
+        }
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A cell with what is recorded of it."""
+
+    key: CellKey
+    runs: list[RunRecord]
+    trials: list[TrialRecord]
+    choice: ChoiceRecord | None
+    classes: ClassSums | str
+
+    @property
+    def place(self) -> dict[str, Any]:
+        """Return the columns that say where in the grid its table stands."""
+        return {"dataset": self.key.dataset, "trunk": self.key.trunk, "recipe": self.key.recipe}
+
+    @property
+    def columns(self) -> dict[str, Any]:
+        """Return the columns that every row of the cell starts with."""
+        return {**self.place, "method": self.key.row}
+
+    @cached_property
+    def values(self) -> dict[Part, dict[int, float]]:
+        """Return the done runs' values by seed, for each (embedding, metric)."""
+        done = [run for run in self.runs if run.status == "done"]
+        return {
+            (embedding, metric): {
+                run.seed: value
+                for run in done
+                if (value := value_of(run, embedding, metric)) is not None
+            }
+            for embedding, metric in PARTS
+        }
+
+    @cached_property
+    def class_interval(self) -> ClassInterval:
+        """Return the interval over test classes of the means over runs."""
+        if isinstance(self.classes, str):
+            return _none(self.classes)
+        return _interval(self, self.replicates(tuple(self.classes.by_seed)))
+
+    def replicates(self, seeds: tuple[int, ...]) -> Floats:
+        """Return the means over ``seeds`` with the test classes resampled, (resamples, parts)."""
+        if seeds not in self._replicates:
+            assert not isinstance(self.classes, str)
+            drawn = bootstrap.draw_classes(self.key.dataset, len(self.classes.labels))
+            sums = np.mean([self.classes.by_seed[s] for s in seeds], axis=0)
+            found = bootstrap.class_means(drawn, sums, self.classes.counts)
+            self._replicates[seeds] = found
+        return self._replicates[seeds]
+
+    @cached_property
+    def _replicates(self) -> dict[tuple[int, ...], Floats]:
+        return {}
+
+
+def read(study: Study, key: CellKey) -> Cell:
+    """Return a cell with its records, read now."""
+    runs = study.runs(key)
+    sums = class_sums(study, key, runs)
+    return Cell(key, runs, study.trials(key), study.choice(key), sums)
+
+
+def class_difference(a: Cell, b: Cell) -> ClassInterval:
+    """Return the interval over test classes of a - b, over the seeds that both have done.
+
+    Both are resampled with the same classes, so what is easy or hard for both cancels out.
+    """
+    if isinstance(a.classes, str) or isinstance(b.classes, str):
+        return _none(a.classes if isinstance(a.classes, str) else str(b.classes))
+    common = tuple(sorted(a.classes.by_seed.keys() & b.classes.by_seed.keys()))
+    if not common:
+        return _none("no common seed")
+    if not np.array_equal(a.classes.labels, b.classes.labels):
+        return _none("tested on different classes")
+    return _interval(a, a.replicates(common) - b.replicates(common))
+
+
+def value_of(run: RunRecord, part: str, metric: str) -> float | None:
+    """Return one of a run's metrics, None where there is none."""
+    values: dict[str, float] | None = getattr(run, part)
+    return (values or {}).get(metric)
+
+
+def _interval(cell: Cell, replicates: Floats) -> ClassInterval:
+    assert not isinstance(cell.classes, str)
+    classes = len(cell.classes.labels)
+    if classes < bootstrap.MIN_CLASSES:
+        return _none(f"classes < {bootstrap.MIN_CLASSES}")
+    low, high = bootstrap.over_classes(replicates, classes)
+    kind = f"class bootstrap {100 * bootstrap.LEVEL:g}%"
+    return ClassInterval(classes, low.tolist(), high.tolist(), kind)
+
+
+def _none(reason: str) -> ClassInterval:
+    nothing = [None] * len(PARTS)
+    return ClassInterval(None, nothing, nothing, f"none ({reason})")

@@ -1,0 +1,90 @@
+"""Embed a split and score it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from benchmark.training.splits import Split
+from protocols import metrics
+from protocols.images import crop, eval_boxes
+from protocols.method import Features
+from protocols.network import Network
+from protocols.protocol import Protocol
+
+Forward = Callable[[Tensor], Tensor]
+
+
+def embed(
+    network: Network, split: Split, protocol: Protocol, view: str = "embedding"
+) -> NDArray[np.float32]:
+    """Return (n, D) rows of an eval view in the split's order, in eval mode, not normalised."""
+    return _extract(network, split, protocol, lambda pixels: network(pixels)[view])
+
+
+def extract(network: Network, split: Split, protocol: Protocol, view: str) -> NDArray[np.float32]:
+    """Return (n, d) rows of a view, or of the trunk's pooled feature for ``"vector"``."""
+
+    def forward(pixels: Tensor) -> Tensor:
+        if view == "vector":
+            features: Features = network.trunk(network.trunk.scale(pixels))
+            return features.vector
+        views: dict[str, Tensor] = network(pixels)
+        return views[view]
+
+    return _extract(network, split, protocol, forward)
+
+
+def score(
+    network: Network, split: Split, protocol: Protocol
+) -> tuple[metrics.PerQuery, NDArray[np.float32]]:
+    """Return the per-query metrics of a split searched against itself, and its embeddings."""
+    embeddings = embed(network, split, protocol)
+    device = str(next(network.parameters()).device)
+    by_angle = network.method.normalize_embeddings
+    return rank(embeddings, split, normalize=by_angle, device=device), embeddings
+
+
+def rank(
+    embeddings: NDArray[np.float32], split: Split, *, normalize: bool, device: str = "cpu"
+) -> metrics.PerQuery:
+    """Return the metrics of a split's queries; neighbours are positions in the split."""
+    if split.query is None:
+        return metrics.per_query(embeddings, split.labels, normalize=normalize, device=device)
+    query, gallery = split.query, np.flatnonzero(~split.query)
+    found = metrics.per_query(
+        embeddings[query],
+        split.labels[query],
+        gallery=(embeddings[gallery], split.labels[gallery]),
+        normalize=normalize,
+        device=device,
+    )
+    return replace(found, neighbours=gallery[found.neighbours])
+
+
+def autocast(protocol: Protocol, device: torch.device) -> torch.autocast:
+    """Return the protocol's precision as a context; fp32 leaves everything as it is."""
+    enabled = protocol.precision == "bf16"
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=enabled)
+
+
+def _extract(
+    network: Network, split: Split, protocol: Protocol, forward: Forward
+) -> NDArray[np.float32]:
+    device = next(iter(network.parameters())).device
+    mode = network.training
+    network.eval()
+    rows = []
+    with torch.inference_mode(), autocast(protocol, device):
+        for start in range(0, len(split), protocol.eval_batch):
+            pixels, sizes = split.store.batch(split.index[start : start + protocol.eval_batch])
+            boxes = eval_boxes(protocol.image, sizes)
+            images = crop(torch.from_numpy(pixels).to(device), boxes, protocol.image.crop_px)
+            rows.append(forward(images).float().cpu())
+    network.train(mode)
+    return torch.cat(rows).numpy()

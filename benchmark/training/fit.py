@@ -1,0 +1,300 @@
+"""The one training loop."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.optim import Optimizer
+
+from benchmark.study.records import Metrics
+from benchmark.study.selection import improves
+from benchmark.training.averaging import Average, renew_batch_norm
+from benchmark.training.evaluate import autocast, extract
+from benchmark.training.oracle import unwatched
+from benchmark.training.splits import Split
+from protocols import batches
+from protocols.errors import BenchmarkError, InvalidInputError
+from protocols.images import crop, training_boxes
+from protocols.method import Batch, Draw
+from protocols.network import Network
+from protocols.optimizer import make_optimizer
+from protocols.protocol import Protocol
+from protocols.recipe import Recipe, Schedule
+
+
+class NonFiniteError(BenchmarkError):
+    """A loss term became NaN or infinite."""
+
+
+@dataclass(frozen=True)
+class Streams:
+    """Random sources of one training; the same for every method, so runs pair up."""
+
+    batches: np.random.Generator
+    augment: np.random.Generator
+    plan: np.random.Generator
+
+
+@dataclass
+class Probe:
+    """What a method may ask about the training images; counts the images that this takes."""
+
+    network: Network
+    train: Split
+    protocol: Protocol
+    images: int = 0
+
+    def __call__(self, view: str) -> NDArray[np.float32]:
+        """Return (N, d) rows of a view in index order, in eval mode."""
+        self.images += len(self.train)
+        return extract(self.network, self.train, self.protocol, view)
+
+
+@dataclass
+class Fitted:
+    """What a training leaves behind; the network itself then holds the best weights.
+
+    ``candidate`` says which weights those are: the ``raw`` ones of ``best_step``, or the
+    ``averaged`` ones. Images trained went forward and backward; ``images_forward`` went forward
+    only, for the method's plans and for statistics after averaging.
+    """
+
+    steps: int = 0
+    best_step: int = 0
+    candidate: str = "raw"
+    validation: Metrics = field(default_factory=dict)
+    history: list[Metrics] = field(default_factory=list)
+    images_trained: int = 0
+    images_forward: int = 0
+
+
+def fit(
+    network: Network,
+    train: Split,
+    validate: Callable[[], Metrics],
+    protocol: Protocol,
+    recipe: Recipe,
+    streams: Streams,
+    watch: Callable[[int], None] = unwatched,
+) -> Fitted:
+    """Train ``network`` and leave it with the weights that validated best.
+
+    The untrained network at step 0 is a candidate. Training stops after ``max_steps``, or when
+    more than ``patience`` validations in a row bring no improvement, or at the first validation
+    after the protocol's ``budget_s`` where it has one. Under a recipe with averaging, the averaged
+    weights are a further candidate, validated once at the end.
+
+    Args:
+        network: on its device; changed in place.
+        train: the fold's training images.
+        validate: returns the network's metrics on the validation classes.
+        protocol: budget, batches, image pipeline, precision.
+        recipe: optimiser and schedule.
+        streams: random sources.
+        watch: told the step after every validation, when the network has that step's weights.
+            It returns nothing, so nothing here can depend on what it sees.
+
+    Raises:
+        NonFiniteError: a term became NaN or infinite; the message names it.
+        InvalidInputError: a recipe with averaging under a budget in seconds.
+    """
+    started, budget_s = time.perf_counter(), _seconds(protocol, recipe)
+    schedule, fitted = Schedule(recipe, protocol.pace), Fitted()
+    optimizer = make_optimizer(recipe, network.groups())
+    base_rates = [group["lr"] for group in optimizer.param_groups]
+    average = Average(network) if recipe.averaging else None
+    labels = contiguous(train.labels)
+    best: dict[str, Tensor] = {}
+    probe = Probe(network, train, protocol)
+    draws = draw_batches(probe, labels, streams)
+    sums: dict[str, Tensor] = {}
+
+    for step in itertools.count():
+        if average and schedule.collects(step):
+            average.add(network)
+        if schedule.validates(step):
+            fitted.history.append(_validated(step, sums, step - fitted.steps, validate))
+            fitted.steps, sums = step, {}
+            started += _took(watch, step)
+            if improves(fitted.history, protocol.selection_metric):
+                fitted.best_step, fitted.validation = step, _metrics_of(fitted.history[-1])
+                best = {k: v.detach().clone() for k, v in network.state_dict().items()}
+            schedule.note_validation(step, fitted.best_step)
+            if step >= schedule.last or time.perf_counter() - started > budget_s:
+                break
+
+        for group, rate in zip(optimizer.param_groups, base_rates, strict=True):
+            group["lr"] = rate * schedule.factor(step)
+        draw = next(draws)
+        losses = train_step(network, train, labels, draw, step, protocol, streams)
+        _update(network, optimizer, losses, recipe.clip)
+        for name, value in losses.items():  # summed on the device: no waiting for it
+            sums[name] = sums.get(name, value.new_zeros(())) + value.detach()
+        fitted.images_trained += len(draw.index)
+        fitted.images_forward = probe.images
+
+    if average:
+        passes = list(itertools.islice(draws, protocol.pace.steps_per_epoch))
+        fitted.images_forward = probe.images + sum(len(draw.index) for draw in passes)
+        images = (_images(network, train, draw, protocol, streams) for draw in passes)
+        won = _averaged_is_best(average, network, images, validate, protocol, fitted)
+        watch(fitted.steps)
+        if won:
+            return fitted
+    network.load_state_dict(best)
+    return fitted
+
+
+def _took(watch: Callable[[int], None], step: int) -> float:
+    """Tell ``watch`` and return the seconds it took: they belong to no training's budget."""
+    started = time.perf_counter()
+    watch(step)
+    return time.perf_counter() - started
+
+
+def _averaged_is_best(
+    average: Average,
+    network: Network,
+    images: Iterator[Tensor],
+    validate: Callable[[], Metrics],
+    protocol: Protocol,
+    fitted: Fitted,
+) -> bool:
+    """Load and validate the averaged weights, note the result, return whether they won."""
+    average.load_into(network)
+    renew_batch_norm(network, images)
+    averaged = {"step": fitted.steps, "averaged": average.count, **validate()}
+    fitted.history.append(averaged)
+    if not improves(fitted.history, protocol.selection_metric):
+        return False
+    fitted.best_step, fitted.validation = fitted.steps, _metrics_of(averaged)
+    fitted.candidate = "averaged"
+    return True
+
+
+def _seconds(protocol: Protocol, recipe: Recipe) -> float:
+    """Return the budget in seconds, infinite where only steps count."""
+    if protocol.budget_s is None:
+        return math.inf
+    if recipe.averaging:
+        raise InvalidInputError(
+            f"recipe {recipe.name!r} averages over the last steps of a budget; a budget in seconds "
+            "does not know them. Leave out --match-cost"
+        )
+    return protocol.budget_s
+
+
+def _update(
+    network: Network, optimizer: Optimizer, losses: dict[str, Tensor], clip: float | None
+) -> None:
+    """Take one step down the sum of the losses."""
+    optimizer.zero_grad(set_to_none=True)
+    torch.stack(list(losses.values())).sum().backward()  # type: ignore[no-untyped-call]
+    if clip is not None:
+        torch.nn.utils.clip_grad_norm_(network.parameters(), clip)
+    optimizer.step()
+
+
+def train_step(
+    network: Network,
+    train: Split,
+    labels: np.ndarray[tuple[int], np.dtype[np.int64]],
+    draw: Draw,
+    step: int,
+    protocol: Protocol,
+    streams: Streams,
+) -> dict[str, Tensor]:
+    """Return the loss terms of one batch; views in the protocol's precision, losses in fp32."""
+    images = _images(network, train, draw, protocol, streams)
+    index, device = np.asarray(draw.index), images.device
+    with autocast(protocol, device):
+        views = network(images)
+    batch = Batch(
+        labels=torch.from_numpy(labels[index]).to(device),
+        index=torch.from_numpy(index).to(device),
+        group=draw.group,
+        step=step,
+        epoch=step // protocol.pace.steps_per_epoch,
+    )
+    return network.method.losses(views, batch)
+
+
+def draw_batches(
+    probe: Probe, labels: np.ndarray[tuple[int], np.dtype[np.int64]], streams: Streams
+) -> Iterator[Draw]:
+    """Yield batches without end: the method's plan, epoch by epoch, or the protocol's sampler."""
+    method, protocol = probe.network.method, probe.protocol
+    per_class = protocol.images_per_class(method.draws)
+    draw = batches.SAMPLERS[protocol.sampler]
+    sampler = draw(labels, protocol.batch_size, per_class, streams.batches)
+    for epoch in itertools.count():
+        plan = method.plan(epoch, probe, streams.plan)
+        steps = protocol.pace.steps_per_epoch
+        if plan is None:
+            yield from (Draw(index) for index in itertools.islice(sampler, steps))
+        else:
+            yield from _planned(plan, epoch, labels, steps)
+
+
+def contiguous(
+    labels: np.ndarray[tuple[int], np.dtype[np.int64]],
+) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+    """Return labels renumbered 0..C-1 in the order of the class ids (proxy losses need it)."""
+    return np.unique(labels, return_inverse=True)[1].astype(np.int64)
+
+
+def _images(
+    network: Network, train: Split, draw: Draw, protocol: Protocol, streams: Streams
+) -> Tensor:
+    """Return the augmented images (B, 3, S, S) of one draw, on the network's device."""
+    device = next(network.parameters()).device
+    pixels, sizes = train.store.batch(train.index[np.asarray(draw.index)])
+    boxes, flips = training_boxes(protocol.image, sizes, streams.augment)
+    images = crop(torch.from_numpy(pixels).to(device), boxes, protocol.image.crop_px, flips)
+    return images.contiguous(memory_format=torch.channels_last)
+
+
+def _planned(
+    plan: object, epoch: int, labels: np.ndarray[tuple[int], np.dtype[np.int64]], steps: int
+) -> Iterator[Draw]:
+    """Yield ``steps`` checked draws of one epoch's plan."""
+    given, images = 0, len(labels)
+    for draw in itertools.islice(plan, steps):  # type: ignore[call-overload]
+        index = np.asarray(draw.index)
+        if not index.size or index.min() < 0 or index.max() >= images:
+            raise InvalidInputError(
+                f"plan of epoch {epoch}: a batch of {index.size} positions, expected some in "
+                f"0..{images - 1}"
+            )
+        if len(np.unique(labels[index])) < 2:
+            raise InvalidInputError(
+                f"plan of epoch {epoch}: a batch of one class only, expected two or more"
+            )
+        given += 1
+        yield draw
+    if given < steps:
+        raise InvalidInputError(f"plan of epoch {epoch}: {given} batches, expected {steps}")
+
+
+def _validated(
+    step: int, sums: dict[str, Tensor], since: int, validate: Callable[[], Metrics]
+) -> Metrics:
+    """Return one history row: step, mean losses since the last validation, metrics."""
+    losses = {f"loss/{name}": float(total) / since for name, total in sums.items()}
+    for name, value in losses.items():
+        if not math.isfinite(value):
+            raise NonFiniteError(f"{name} is {value} between steps {step - since} and {step}")
+    return {"step": step, **losses, **validate()}
+
+
+def _metrics_of(row: Metrics) -> Metrics:
+    words = ("step", "averaged")
+    return {k: v for k, v in row.items() if k not in words and not k.startswith("loss/")}

@@ -1,0 +1,97 @@
+"""Once a run's folds are trained: join their test embeddings and score them, on a worker."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmark.study.records import Metrics
+from benchmark.training import evaluate, splits
+from protocols import metrics
+from protocols.protocol import Protocol
+
+Vectors = dict[str, NDArray[Any]]
+
+
+@dataclass(frozen=True)
+class JoinJob:
+    """Join the fold models' test embeddings of one run and score them."""
+
+    protocol: Protocol
+    source: splits.DataSource
+    folds: tuple[bytes, ...]
+
+    def files(self) -> tuple[tuple[Path, ...], ...]:
+        """Return the files that joining reads, like :meth:`Job.files`."""
+        return (self.source.files(self.protocol),)
+
+    def moved(self, place: Callable[[Path], Path]) -> JoinJob:
+        """Return the same work for another machine, like :meth:`Job.moved`."""
+        return replace(self, source=self.source.moved(self.protocol, place))
+
+
+@dataclass(frozen=True)
+class JoinOutcome:
+    """Metrics of the joined embeddings, the run's per-query results as one file, and seconds."""
+
+    metrics: Metrics
+    excluded: int
+    embeddings_sha256: str
+    embeddings_shape: list[int]
+    queries: bytes
+    seconds: float
+
+
+def join(job: JoinJob) -> JoinOutcome:
+    """Return the scored join of a run's fold models.
+
+    Stored per query: each fold model's metrics and the joined embedding's, float32, and the
+    ten nearest test images under the joined embedding. ``query`` and ``neighbours`` are
+    positions in ``index`` and ``labels``, which describe the whole test split.
+    """
+    started = time.perf_counter()
+    folds = [unpack(content) for content in job.folds]
+    normalize = bool(folds[0]["normalized"])
+    joined = metrics.concatenate([f["embeddings"] for f in folds], normalize=normalize)
+    test = splits.open_test(job.source, job.protocol)
+    scored = evaluate.rank(joined, test, normalize=normalize)
+    asked = np.ones(len(test), bool) if test.query is None else test.query
+    queries: Vectors = {
+        "index": test.index.astype(np.int32),
+        "labels": test.labels.astype(np.int32),
+        "query": np.flatnonzero(asked).astype(np.int32),
+        "neighbours": scored.neighbours.astype(np.int32),
+    }
+    for name in metrics.METRICS:
+        queries[f"concatenated_{name}"] = getattr(scored, name).astype(np.float32)
+        queries[f"separated_{name}"] = np.stack([f[name] for f in folds])
+    packed = pack(queries)
+    return JoinOutcome(
+        metrics=scored.means(),
+        excluded=scored.excluded,
+        embeddings_sha256=hashlib.sha256(joined.tobytes()).hexdigest(),
+        embeddings_shape=list(joined.shape),
+        queries=packed,
+        seconds=round(time.perf_counter() - started, 3),
+    )
+
+
+def pack(arrays: Vectors) -> bytes:
+    """Return arrays as the bytes of a compressed npz file; equal arrays, equal bytes."""
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, allow_pickle=False, **arrays)
+    return buffer.getvalue()
+
+
+def unpack(content: bytes) -> Vectors:
+    """Return the arrays of :func:`pack`."""
+    with np.load(io.BytesIO(content), allow_pickle=False) as file:
+        return dict(file)

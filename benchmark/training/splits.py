@@ -1,0 +1,183 @@
+"""From a dataset to what a job may see. Test images come out of one function only."""
+
+from __future__ import annotations
+
+import io
+import zipfile
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmark.study.pixels import PixelStore, open_store, sizes_path, store_key, store_path
+from benchmark.study.records import write_bytes
+from protocols import discovery
+from protocols.dataset import Dataset
+from protocols.errors import InvalidInputError
+from protocols.protocol import Protocol
+from protocols.splits import RULES, Fold
+
+
+@dataclass(frozen=True)
+class DataSource:
+    """Where a worker finds a dataset: its name, its root, and the folder of what is prepared.
+
+    After :func:`prepare` the files in ``cache`` are all that a job reads: a machine that has
+    only them needs neither the archive nor the images.
+    """
+
+    name: str
+    digest: str
+    root: Path | None
+    cache: Path
+
+    def files(self, protocol: Protocol) -> tuple[Path, ...]:
+        """Return the prepared files in ``cache``: pixels, sizes and labels."""
+        pixels = store_path(self.cache, self.key, protocol.image.resize_px)
+        return (pixels, sizes_path(pixels), self.labels_path)
+
+    def moved(self, protocol: Protocol, place: Callable[[Path], Path]) -> DataSource:
+        """Return the source on a machine where ``place`` says each of the files lies."""
+        return replace(self, root=None, cache=place(self.files(protocol)[0]).parent)
+
+    @property
+    def key(self) -> str:
+        """Return what the names of the prepared files begin with."""
+        return store_key(self.name, self.digest)
+
+    @property
+    def labels_path(self) -> Path:
+        """Return the file of the labels, whatever the size of the images."""
+        return self.cache / f"{self.key}.labels.npz"
+
+
+@dataclass(frozen=True)
+class Labels:
+    """What a dataset says about its images, apart from their pixels.
+
+    Attributes:
+        labels: (N,) class ids.
+        classes: how many classes there are.
+        parts: (N,) the publisher's part of each image, or None.
+    """
+
+    labels: NDArray[np.int64]
+    classes: int
+    parts: NDArray[np.str_] | None
+
+
+@dataclass(frozen=True)
+class Split:
+    """Some of a dataset's images.
+
+    Attributes:
+        store: all decoded images of the dataset.
+        index: (n,) which of them.
+        labels: (n,) class ids of the dataset.
+        query: (n,) which of them are queries and not gallery, where a publisher keeps the two
+            apart; None where every image is both.
+    """
+
+    store: PixelStore
+    index: NDArray[np.int64]
+    labels: NDArray[np.int64]
+    query: NDArray[np.bool_] | None = None
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+
+def open_fold(source: DataSource, protocol: Protocol, fold: int) -> tuple[Split, Split]:
+    """Return the fold's training and validation images. Test images are in neither."""
+    part = class_folds(_labels(source), protocol)[fold]
+    return _split(source, protocol, part.train), _split(source, protocol, part.validation)
+
+
+def open_test(source: DataSource, protocol: Protocol) -> Split:
+    """Return the test images. Only final runs call this, after the choice is written down."""
+    test = _split(source, protocol, class_folds(_labels(source), protocol)[0].test)
+    parts = _labels(source).parts
+    if parts is None or "query" not in parts:
+        return test
+    return replace(test, query=parts[test.index] == "query")
+
+
+def class_folds(dataset: Labels, protocol: Protocol) -> list[Fold]:
+    """Return the protocol's class partitions of a dataset.
+
+    The first half of the classes trains and validates. A dataset whose publisher keeps queries
+    and gallery apart (In-Shop) uses its own parts in place of halves.
+
+    Raises:
+        InvalidInputError: an unknown fold rule, or too few classes for it.
+    """
+    if protocol.fold_rule not in RULES:
+        raise InvalidInputError(
+            f"fold rule {protocol.fold_rule!r}: expected one of {', '.join(sorted(RULES))}"
+        )
+    rule = RULES[protocol.fold_rule]
+    if dataset.parts is None or "query" not in dataset.parts:
+        return rule(dataset.classes, protocol.folds)
+    seen = np.unique(dataset.labels[dataset.parts == "train"])
+    test = np.setdiff1d(dataset.labels, seen)
+    blocks = rule(2 * len(seen), protocol.folds)
+    return [Fold(seen[block.train], seen[block.validation], test) for block in blocks]
+
+
+def prepare(source: DataSource, protocol: Protocol) -> None:
+    """Load, verify and decode a dataset once, before any worker needs it."""
+    _dataset(source)  # also where all is decoded: an edited manifest must not go unnoticed
+    _store(source, protocol.image.resize_px)
+    class_folds(_labels(source), protocol)  # too few classes: said before a worker meets it
+
+
+def _split(source: DataSource, protocol: Protocol, classes: NDArray[np.int64]) -> Split:
+    labels = _labels(source).labels
+    index = np.flatnonzero(np.isin(labels, classes))
+    return Split(_store(source, protocol.image.resize_px), index, labels[index])
+
+
+@lru_cache(maxsize=4)
+def _dataset(source: DataSource) -> Dataset:
+    dataset: Dataset = discovery.load("dataset", source.name).load(source.root)
+    return dataset
+
+
+@lru_cache(maxsize=4)
+def _labels(source: DataSource) -> Labels:
+    """Return the labels beside the store; the dataset is opened where they are not there yet."""
+    found = _read_labels(source.labels_path)
+    if found is None:
+        dataset = _dataset(source)
+        found = Labels(dataset.labels, len(dataset.class_names), dataset.parts)
+        write_bytes(source.labels_path, _packed(found))
+    return found
+
+
+@lru_cache(maxsize=4)
+def _store(source: DataSource, resize_px: int) -> PixelStore:
+    return open_store(source.key, resize_px, source.cache, lambda: _dataset(source).images)
+
+
+def _read_labels(path: Path) -> Labels | None:
+    """Return what ``path`` holds; None if it is missing or damaged: it is written anew then."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            parts = file.get("parts")
+            return Labels(file["labels"], int(file["classes"]), parts)
+    # A zip checks its content; a flipped byte shows in one of these.
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
+        return None
+
+
+def _packed(labels: Labels) -> bytes:
+    arrays = {"labels": labels.labels, "classes": np.asarray(labels.classes)}
+    if labels.parts is not None:
+        arrays["parts"] = labels.parts
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, allow_pickle=False, **arrays)
+    return buffer.getvalue()

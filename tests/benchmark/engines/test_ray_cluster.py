@@ -1,0 +1,166 @@
+"""A real Ray cluster of two nodes on this machine, as if they were far apart."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from benchmark.cli import main
+from tests.running import queries, run, start, tables, truth
+
+ray = pytest.importorskip("ray", reason="Ray is not installed: pip install 'ray[default]'")
+
+from ray.cluster_utils import Cluster  # noqa: E402
+
+from benchmark.engines import ray_cluster  # noqa: E402
+
+PLUGIN = '''"""far: a method in a file that only the coordinator has."""
+from torch.nn.functional import normalize
+from protocols.method import Method, Term
+from protocols.space import Real
+
+class Far(Method):
+    """A test method."""
+    scale = Real(0.1, 10.0, default=1.0)
+    def make_terms(self, spec):
+        return [Term(self.loss)]
+    def loss(self, embeddings, labels):
+        z = normalize(embeddings)
+        same = labels[:, None] == labels
+        return ((z @ z.T - same.float()) * self.scale).square().mean()
+'''
+WORDS = ("--methods", "ms,far", "--plugin", "far.py", "--seeds", "3")
+
+
+@pytest.fixture
+def cluster(monkeypatch):
+    """Two nodes with one CPU each, which start in a folder without this code."""
+    monkeypatch.delenv("PYTHONPATH", raising=False)
+    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+    monkeypatch.setenv("RAY_DISABLE_IMPORT_WARNING", "1")
+    with tempfile.TemporaryDirectory() as folder:  # pytest's are too deep for Ray's sockets
+        monkeypatch.setenv("TMPDIR", folder)
+        monkeypatch.chdir(folder)
+        found = Cluster(True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+        found.folder, found.second = Path(folder), found.add_node(num_cpus=1)
+        yield found
+        found.shutdown()
+        monkeypatch.undo()
+
+
+def can_hide():
+    """Return whether a folder can be mounted that no other process sees."""
+    if not shutil.which("unshare"):
+        return False
+    return subprocess.run(["unshare", "-m", "true"], capture_output=True).returncode == 0
+
+
+@pytest.mark.faults
+@pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::FutureWarning")
+def test_a_lost_machine_and_no_shared_folder_give_the_bits_of_one_machine(tmp_path, cluster):
+    here, far = tmp_path / "here" / "out", tmp_path / "far" / "hidden" / "out"
+    here.parent.mkdir()
+    (here.parent / "far.py").write_text(PLUGIN)
+    run(*WORDS, out=here)
+    visible = far.parent.parent
+    far.parent.mkdir(parents=True)
+    shutil.copy(here.parent / "far.py", visible)
+    # The coordinator works in a folder that no worker can see, and shows it at its end.
+    hide = (
+        f"mount -t tmpfs tmpfs {far.parent} && cp {visible}/far.py {far.parent} && cd {far.parent}"
+    )
+    show = f"cp -r {far} {visible}"
+    script = ("sh", "-c", f'{hide} && "$@"; code=$?; {show}; exit $code', "sh")
+    before = ("unshare", "-m", *script) if can_hide() else ()
+    environment = {"MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path / 'mlflow.db'}"}
+    words = ("run", "--protocol", "toy", *WORDS, "--engine", "ray", "--address", cluster.address)
+    process = start(*words, out=far, before=before, environment=environment)
+    printed = []
+    for line in process.stdout:
+        printed.append(line)
+        if "[3/" in line:
+            cluster.remove_node(cluster.second, allow_graceful=False)
+            break
+    rest, _ = process.communicate(timeout=240)
+    assert process.returncode == 0, "".join(printed) + rest
+    found = visible / "out" if before else far
+    assert truth(found) == truth(here)
+    assert queries(found) == queries(here)
+    assert tables(found) == tables(here)
+    copies = [p.name for p in cluster.folder.glob("dml-benchmark-*/*/*")]
+    assert "far.py" in copies, "the plugin was brought to the workers"
+    assert sum(name.endswith(".u8") for name in copies) == 1, "one copy of the images a machine"
+
+
+@pytest.mark.faults
+@pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::FutureWarning")
+def test_jobs_fail_hang_and_die_as_they_do_here(tmp_path, cluster):
+    ray_cluster.connect(cluster.address, threads=1)
+    engine = ray_cluster.RayEngine(None, 1, 0.0, tmp_path / "workers.txt", deterministic=False)
+    try:
+        assert engine.capacity == 2
+        assert engine.submit(abs, -3).result(timeout=60) == 3
+        with pytest.raises(TypeError, match="bad operand"):
+            engine.submit(abs, "text").result(timeout=60)
+        with pytest.raises(ray_cluster.WorkerLostError):
+            engine.submit(os._exit, 7).result(timeout=60)
+        hanging = engine.submit(signal.sigwait, {signal.SIGUSR1})
+        with pytest.raises(TimeoutError):
+            hanging.result(timeout=3)
+        engine.cancel(hanging)
+        with pytest.raises(ray_cluster.WorkerLostError):
+            hanging.result(timeout=60)
+        assert "worker lost" in (tmp_path / "workers.txt").read_text()
+        cluster.remove_node(cluster.second, allow_graceful=False)
+        cluster.wait_for_nodes()
+        assert engine.capacity == 1
+    finally:
+        engine.close()
+
+
+@pytest.mark.parametrize(
+    ("resources", "threads", "gpus", "jobs"),
+    [
+        ({"CPU": 8}, 1, 0, 8),
+        ({"CPU": 7}, 2, 0, 3),
+        ({"CPU": 8}, 1, 1, 0),
+        ({"CPU": 64, "GPU": 8}, 1, 1, 8),
+        ({"CPU": 64, "GPU": 8}, 1, 0.5, 16),
+        ({"CPU": 64, "GPU": 2}, 1, 0.3, 6),
+        ({"CPU": 64, "GPU": 1}, 1, 0.1, 10),
+        ({"CPU": 64, "GPU": 8}, 1, 2, 4),
+        ({"CPU": 4, "GPU": 8}, 1, 0.5, 4),
+    ],
+)
+def test_a_machine_takes_what_fits(resources, threads, gpus, jobs):
+    assert ray_cluster._fit(resources, threads, gpus) == jobs
+
+
+def test_a_damaged_parcel_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(ray_cluster.ray, "get", lambda piece: piece)
+    parcel = ray_cluster.Parcel(Path("weights.pth"), "0" * 64, (b"one", b"two"))
+    with pytest.raises(ray_cluster.StoreError, match="not what was sent"):
+        ray_cluster._write(parcel, tmp_path / "weights.pth")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_no_cluster_is_one_clear_line(tmp_path, capsys):
+    words = ["run", "--protocol", "toy", "--methods", "ms", "--engine", "ray"]
+    script = "from benchmark.cli import main; import sys; sys.exit(main(sys.argv[1:]))"
+    done = subprocess.run(
+        [sys.executable, "-c", script, *words, "--address", "127.0.0.1:1", "--out", str(tmp_path)],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "RAY_DISABLE_IMPORT_WARNING": "1"},
+        cwd=Path(__file__).parents[3],
+        timeout=120,
+    )
+    assert done.returncode == 2, done.stderr
+    assert "ray start --head" in done.stderr
+    assert main([*words, "--gpus-per-job", "1.5", "--out", str(tmp_path)]) == 2
+    assert "share of a GPU" in capsys.readouterr().err

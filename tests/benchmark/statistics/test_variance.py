@@ -1,0 +1,72 @@
+"""Searches and seeds as sources of variance: by hand, against statsmodels, by simulation."""
+
+import math
+import warnings
+
+import numpy as np
+import pytest
+from statsmodels.regression.mixed_linear_model import MixedLM
+
+from benchmark.statistics.variance import Split, split
+from tests import simulate
+
+
+def test_a_split_worked_by_hand():
+    found = split([[1.0, 3.0], [5.0, 7.0], [9.0, 11.0]])
+    # means 2, 6, 10: between 32 with 2 degrees of freedom; within 2 with 3
+    assert (found.searches, found.runs, found.mean.mean) == (3, 6, 6)
+    assert found.sd_seed == pytest.approx(math.sqrt(2))
+    assert found.sd_search == pytest.approx(math.sqrt((32 - 2) / 2))
+    assert found.share == pytest.approx(15 / 17)
+    assert found.share_low < found.share < found.share_high
+
+
+def test_the_split_is_the_mixed_models():
+    rng = np.random.default_rng(0)
+    runs = rng.normal(0, 2, (8, 1)) + rng.normal(0, 1, (8, 5))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        fitted = MixedLM(runs.ravel(), np.ones(40), np.repeat(np.arange(8), 5)).fit(reml=True)
+    found = split(runs.tolist())
+    assert found.sd_search**2 == pytest.approx(float(fitted.cov_re[0, 0]), rel=1e-3)
+    assert found.sd_seed**2 == pytest.approx(fitted.scale, rel=1e-3)
+
+
+def test_no_part_is_below_zero():
+    found = split([[1.0, 5.0], [2.0, 4.0], [3.0, 3.0]])
+    assert (found.sd_search, found.share, found.share_low) == (0.0, 0.0, 0.0)
+
+
+def test_searches_without_runs_are_left_out_and_unequal_ones_have_no_share_interval():
+    found = split([[1.0, 3.0], [], [5.0], [9.0, 11.0]])
+    assert (found.searches, found.runs, found.share_low) == (3, 5, None)
+    assert found.share is not None
+
+
+@pytest.mark.parametrize("groups", [[], [[1.0, 2.0]], [[1.0], [2.0]]])
+def test_sources_that_cannot_be_told_apart_are_not_given(groups):
+    found = split(groups)
+    assert (found.sd_search, found.sd_seed, found.share) == (None, None, None)
+
+
+def test_equal_runs_have_no_share():
+    found = split([[0.5, 0.5], [0.5, 0.5]])
+    assert found == Split(2, 4, found.mean, 0.0, 0.0, None, None, None)
+
+
+def test_both_parts_are_found_without_bias():
+    count = 2_000
+    search, seed, held = simulate.split_means(4, 4, count, np.random.default_rng(1))
+    # sd of one estimate: about 4.25 sqrt(2/3) and 1 sqrt(2/12)
+    assert search == pytest.approx(4, abs=4 * 3.5 / math.sqrt(count))
+    assert seed == pytest.approx(1, abs=4 * 0.41 / math.sqrt(count))
+    assert abs(held - 0.95) < 4 * simulate.error(0.95, count)
+
+
+def test_the_shares_interval_holds_the_share():
+    rng, count, held = np.random.default_rng(2), 2_000, 0
+    for _ in range(count):
+        runs = rng.normal(0, 1, (4, 1)) + rng.normal(0, 1, (4, 3))
+        found = split(runs.tolist())
+        held += found.share_low <= 0.5 <= found.share_high
+    assert abs(held / count - 0.95) < 4 * simulate.error(0.95, count)

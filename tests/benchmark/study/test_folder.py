@@ -1,0 +1,151 @@
+"""Which records go aside when one of them is damaged."""
+
+import random
+from dataclasses import asdict, fields, replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from benchmark.study.folder import CellKey, Study, load_study
+from benchmark.study.records import (
+    CellRecord,
+    ChoiceRecord,
+    JobRecord,
+    RunRecord,
+    TrialRecord,
+    damaged,
+    write,
+)
+from protocols.errors import StoreError
+from protocols.protocol import ImagePipeline, Pace, Protocol, SearchRule
+from protocols.specs.toy import PROTOCOL
+
+CELL = CellKey("c0" * 8, "toy", "tiny", "adam", "ms", "ms")
+
+
+@pytest.fixture
+def study(tmp_path: Path) -> Study:
+    found = Study(tmp_path, PROTOCOL, (CELL,))
+    rows = [CellRecord(CELL.id, "toy", 1, "toy", "tiny", "adam", "ms", "ms", {})]
+    rows += [ChoiceRecord("choice", CELL.id, "best", 0, {}, 0.5)]
+    for number in range(2):
+        rows += [TrialRecord(f"t{number}", CELL.id, number, {}, "done", 0.5, [0.5, 0.5])]
+        rows += [RunRecord(f"r{number}", CELL.id, number, {}, "done", [None, None])]
+        for fold in range(2):
+            for stage in ("search", "final"):
+                name = f"{stage}{number}{fold}"
+                rows += [JobRecord(name, CELL.id, stage, number, fold, {}, "done")]
+    for row in rows:
+        write(found.record_path(CELL, row), row)
+    return found
+
+
+def names(study: Study) -> set[str]:
+    return {path.name for path in study.folder(CELL).iterdir()}
+
+
+@pytest.mark.parametrize(
+    ("broken", "aside"),
+    [
+        ("seed-1.json", set()),
+        ("seed-1.fold-0.json", {"seed-1.json"}),
+        ("trial-000.json", {"choice.json"}),
+        ("trial-001.fold-1.json", {"trial-001.json", "choice.json"}),
+        ("choice.json", set()),
+        ("cell.json", set()),
+    ],
+)
+def test_a_record_goes_aside_with_what_was_made_from_it(study, broken, aside) -> None:
+    before = names(study)
+    path = study.folder(CELL) / broken
+    path.write_bytes(path.read_bytes()[:-20])
+    assert study.set_aside_damaged(CELL) == 1
+    gone = {f"{name}.aside" for name in aside} | {f"{broken}.damaged"}
+    assert names(study) == before - aside - {broken} | gone
+    assert study.set_aside_damaged(CELL) == 1, "until it is redone it stays missed"
+    assert names(study) == before - aside - {broken} | gone
+
+
+def test_what_was_redone_is_no_longer_missed(study) -> None:
+    path = study.folder(CELL) / "trial-000.json"
+    content = path.read_bytes()
+    path.write_bytes(b"{}")
+    study.set_aside_damaged(CELL)
+    path.write_bytes(content)
+    assert study.set_aside_damaged(CELL) == 0
+    assert damaged(study.folder(CELL)) == []
+
+
+def test_any_number_of_damaged_records(study) -> None:
+    """However many are hit: no record stays that was made from one that is gone."""
+    rng = random.Random(5)
+    paths = sorted(study.folder(CELL).glob("*.json"))
+    for path in rng.sample(paths, 6):
+        path.write_bytes(b"")
+    assert study.set_aside_damaged(CELL) == 6
+    left = {path.name for path in study.folder(CELL).glob("*.json")}
+    for name in left:
+        stem = name.removesuffix(".json")
+        if name.startswith(("trial-", "seed-")) and ".fold-" not in name:
+            assert {f"{stem}.fold-0.json", f"{stem}.fold-1.json"} <= left
+    if "choice.json" in left:
+        assert {"trial-000.json", "trial-001.json"} <= left
+
+
+whole, share = st.integers(0, 10**9), st.floats(0, 1)
+words = st.text(max_size=20)
+pairs = st.tuples(share, share)
+paces = st.builds(Pace, whole, whole, whole, whole)
+protocols = st.builds(
+    Protocol,
+    name=words,
+    version=whole,
+    summary=words,
+    datasets=st.lists(words, max_size=3).map(tuple),
+    trunk=words,
+    recipe=words,
+    reference=words,
+    baseline=words,
+    folds=whole,
+    image=st.builds(ImagePipeline, whole, whole, pairs, pairs, share),
+    pace=paces,
+    paces=st.dictionaries(words, paces, max_size=2),
+    search=st.builds(SearchRule, whole, st.sampled_from(["tpe", "gp", "random"]), whole, share),
+    seeds=whole,
+    timeout_s=st.floats(0, 1e9),
+    overrides=st.dictionaries(words, st.one_of(whole, words), max_size=2),
+)
+
+
+@given(protocols)
+def test_any_protocol_is_read_as_it_was_written(tmp_path_factory, protocol) -> None:
+    out = tmp_path_factory.mktemp("study")
+    Study(out, protocol, (CELL,)).save()
+    found = load_study(out)
+    assert found is not None
+    assert found.protocol == protocol
+    assert found.protocol.hash() == protocol.hash()
+    assert found.cells == (CELL,)
+
+
+@given(protocols, protocols)
+def test_rules_are_equal_where_all_that_moves_a_number_is(one, other) -> None:
+    wordless = {"summary", "label", "overrides", "datasets", "trunk", "recipe", "seeds"}
+    names = [f.name for f in fields(Protocol)]
+    for name in names:
+        changed = replace(one, **{name: getattr(other, name)})
+        same = asdict(changed)[name] == asdict(one)[name] or name in wordless
+        assert (changed.rules_hash() == one.rules_hash()) == same, name
+
+
+@given(st.data())
+def test_a_damaged_study_file_is_one_clear_line_or_the_same_study(tmp_path_factory, data) -> None:
+    out = tmp_path_factory.mktemp("study")
+    Study(out, PROTOCOL, (CELL,)).save()
+    content = (out / "study.json").read_bytes()
+    cut = data.draw(st.integers(0, len(content) - 3))
+    (out / "study.json").write_bytes(content[:cut])
+    with pytest.raises(StoreError, match="Delete that one file"):
+        load_study(out)

@@ -1,0 +1,176 @@
+"""Suggestions depend on the cell and its finished trials, on nothing else."""
+
+import os
+import pwd
+import shutil
+import socket
+import subprocess
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+
+import optuna
+import pytest
+
+from benchmark.study import suggestions
+from benchmark.study.records import TrialRecord
+from benchmark.study.selection import choose, improves
+from protocols.errors import StoreError
+from protocols.protocol import SearchRule
+from protocols.space import Choice, Integer, Real, defaults
+
+
+def named(**space):
+    for name, parameter in space.items():
+        parameter.__set_name__(None, name)
+    return space
+
+
+SPACE = named(
+    margin=Real(-0.2, 2.0, default=0.1),
+    rate=Real(1e-6, 1.0, default=1e-3, log=True),
+    anchors=Integer(1, 3, default=2),
+    soft=Choice((True, False), default=True),
+)
+
+
+def objective(settings):
+    return 1 - (settings["margin"] - 0.7) ** 2 + 0.1 * settings["soft"]
+
+
+def run(cell, rule, count, trials=()):
+    trials = list(trials)
+    while len(trials) < count:
+        settings = suggestions.suggest(cell, rule, SPACE, trials)
+        value = objective(settings)
+        trials.append(TrialRecord(str(len(trials)), cell, len(trials), settings, "done", value, []))
+    return trials
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "random", "gp"])
+def test_a_stopped_search_goes_on_as_if_it_had_not(sampler):
+    rule = SearchRule(trials=9, sampler=sampler, startup_trials=3)
+    straight = run("cell", rule, 9)
+    resumed = run("cell", rule, 9, run("cell", rule, 5))
+    assert resumed == straight
+
+
+def test_the_first_trial_is_the_authors_defaults():
+    assert run("cell", SearchRule(trials=1), 1)[0].settings == defaults(SPACE)
+
+
+def test_trials_differ_from_each_other_and_between_cells():
+    rule = SearchRule(trials=12, startup_trials=4)
+    settings = [t.settings for t in run("a", rule, 12)]
+    assert len({str(s) for s in settings}) == 12, "a fixed seed would repeat its suggestions"
+    assert settings[1:] != [t.settings for t in run("b", rule, 12)][1:]
+
+
+def test_the_model_beats_random_search_on_an_easy_function():
+    def mean_best(sampler):
+        rule = SearchRule(trials=25, sampler=sampler, startup_trials=6)
+        late = [t.value for cell in "abcd" for t in run(cell, rule, 25)[12:]]
+        return sum(late) / len(late)
+
+    assert mean_best("tpe") > mean_best("random") + 0.05
+
+
+def test_the_database_is_a_copy_and_is_mended(tmp_path):
+    check_copies(suggestions.storage_of(tmp_path))
+    assert (tmp_path / "search.db").exists()
+
+
+def check_copies(storage):
+    """A copy grows with the trials, is not cut by an earlier state, and is mended."""
+    rule = SearchRule(trials=4, startup_trials=2)
+    trials = run("cell", rule, 4)
+    for some in (trials[:2], trials, trials, trials[:1]):
+        suggestions.export(storage, "cell", SPACE, some)
+    with suggestions._opened(storage) as database:
+        study = optuna.load_study(study_name="cell", storage=database)
+        assert [t.values[0] for t in study.trials] == [t.value for t in trials]
+        assert study.best_params == choose(trials).settings
+        assert all(t.state.is_finished() for t in study.trials)
+    others = [replace(t, id=f"other {t.id}") for t in run("another", rule, 3)]
+    suggestions.export(storage, "cell", SPACE, others)
+    with suggestions._opened(storage) as database:
+        study = optuna.load_study(study_name="cell", storage=database)
+        assert [t.user_attrs["record"] for t in study.trials] == [t.id for t in others]
+
+
+def test_a_database_that_is_away_is_one_line_without_its_password(tmp_path):
+    trials = run("cell", SearchRule(trials=1), 1)
+    for uri in (
+        "postgresql+psycopg://me:secret@127.0.0.1:1/x",
+        f"sqlite:///{tmp_path / 'no' / 'x.db'}",
+    ):
+        with pytest.raises(StoreError, match=r"Optuna's database at .* is behind") as raised:
+            suggestions.export(uri, "cell", SPACE, trials)
+        assert "secret" not in str(raised.value)
+        assert "\n" not in str(raised.value)
+
+
+@pytest.fixture
+def postgres(tmp_path):
+    """A PostgreSQL server of our own on loopback, run by an unprivileged user."""
+    pytest.importorskip("psycopg", reason="no PostgreSQL driver: pip install 'psycopg[binary]'")
+    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/pg_ctl"))
+    control = shutil.which("pg_ctl") or (str(found[-1]) if found else None)
+    if control is None:
+        pytest.skip("no PostgreSQL server: apt install postgresql")
+    as_user = []
+    if os.getuid() == 0:
+        if not shutil.which("runuser") or "postgres" not in (u.pw_name for u in pwd.getpwall()):
+            pytest.skip("PostgreSQL refuses to run as root and there is no user 'postgres'")
+        as_user = ["runuser", "-u", "postgres", "--"]
+    with tempfile.TemporaryDirectory() as folder, socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+        if as_user:
+            shutil.chown(folder, "postgres")
+        free.close()
+        data = f"{folder}/data"
+        calls = {
+            "init": ["initdb", "-o", "-A trust -U postgres --no-sync"],
+            "start": ["-w", "-l", f"{folder}/log", "-o", f"-h 127.0.0.1 -p {port} -k {folder} -F"],
+            "stop": ["-m", "immediate"],
+        }
+
+        def call(what):
+            words = [what, *calls[what]] if what != "init" else calls[what]
+            command = [*as_user, control, *words, "-D", data]
+            subprocess.run(command, check=True, capture_output=True, cwd=folder)
+
+        call("init")
+        call("start")
+        yield f"postgresql+psycopg://postgres@127.0.0.1:{port}/postgres", call
+        call("stop")
+
+
+def test_a_postgresql_server_takes_the_copy_also_after_a_restart(postgres, monkeypatch, tmp_path):
+    uri, call = postgres
+    monkeypatch.setenv("OPTUNA_STORAGE", uri)
+    assert suggestions.storage_of(tmp_path) == uri
+    check_copies(uri)
+    trials = run("restarted", SearchRule(trials=2), 2)
+    call("stop")
+    with pytest.raises(StoreError, match="is behind"):
+        suggestions.export(uri, "restarted", SPACE, trials[:1])
+    call("start")
+    suggestions.export(uri, "restarted", SPACE, trials)
+    with suggestions._opened(uri) as database:
+        assert len(optuna.load_study(study_name="restarted", storage=database).trials) == 2
+
+
+def trial(number, value, status="done"):
+    return TrialRecord(str(number), "c", number, {}, status, value, [])
+
+
+def test_choice_takes_the_best_and_the_earliest_among_equals():
+    assert choose([trial(0, 0.2), trial(1, 0.5), trial(2, 0.5)]).number == 1
+    assert choose([trial(0, 0.0, "failed"), trial(1, 0.0)]).number == 1
+    assert choose([trial(0, 0.9, "failed")]) is None
+
+
+def test_only_a_strictly_better_validation_counts():
+    rows = [{"map_at_r": v} for v in (0.1, 0.3, 0.3)]
+    assert [improves(rows[:n], "map_at_r") for n in (1, 2, 3)] == [True, True, False]

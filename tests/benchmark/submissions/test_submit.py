@@ -1,0 +1,272 @@
+"""submit: what it copies, what it refuses, and the way back for a rerun."""
+
+import json
+import shutil
+from dataclasses import replace
+from types import SimpleNamespace
+
+import pytest
+
+from benchmark.cli import main
+from benchmark.study.folder import CellKey, load_study
+from benchmark.submissions import schema
+from benchmark.submissions import submit as submit_module
+from benchmark.submissions.submit import write_once
+from protocols.discovery import Registry
+from protocols.errors import InvalidInputError, StoreError
+from protocols.metrics import METRICS
+from protocols.space import Choice, Integer, Real, described
+from protocols.specs.quick import PROTOCOL as QUICK
+from tests.benchmark import rows
+
+
+@pytest.fixture
+def study(toy_study, tmp_path):
+    """A copy of the finished study, without its mirror."""
+    keep = shutil.ignore_patterns("mlflow*", "search.db", "report", "cache", "queries")
+    shutil.copytree(toy_study, tmp_path / "study", ignore=keep)
+    return tmp_path / "study"
+
+
+def refused(study, tmp_path, capsys, *words):
+    """Return the one line of a refused submission, which wrote nothing."""
+    results = tmp_path / "refused" / "results"
+    results.mkdir(parents=True)
+    capsys.readouterr()
+    assert rows.submit(study, results, *words) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert not list(results.iterdir())
+    return line
+
+
+def change_study(study, change):
+    path = study / "study.json"
+    body = json.loads(path.read_text())
+    change(body)
+    path.write_text(json.dumps(body))
+
+
+def test_every_finished_row_is_copied_with_what_verifies_it(toy_study, submitted):
+    folder = submitted / "results" / "toy" / "toy" / "ms"
+    names = {path.name for path in folder.iterdir()}
+    assert names == {"cell.json", "trials.jsonl", "seed-0.json", "seed-1.json", "claim.toml"}
+    study = load_study(toy_study)
+    (key,) = [cell for cell in study.cells if cell.method == "ms"]
+    cell = json.loads((folder / "cell.json").read_text())
+    assert cell["id"] == key.id
+    assert cell["protocol_hash"] == study.protocol.hash()
+    assert cell["space"]["alpha"] == {
+        **{"kind": "real", "low": 0.001, "high": 100.0, "log": True, "default": 2.0}
+    }
+    for run in study.runs(key):
+        body = json.loads((folder / f"seed-{run.seed}.json").read_text())
+        assert body["concatenated"] == run.concatenated
+        assert body["folds"] == run.folds
+        assert body["queries_sha256"] == run.queries["sha256"]
+    lines = (folder / "trials.jsonl").read_text().splitlines()
+    assert [json.loads(line)["value"] for line in lines] == [t.value for t in study.trials(key)]
+    assert all(json.loads(line)["seconds"] > 0 for line in lines)
+
+
+def test_nothing_names_a_machine_or_a_path(toy_study, submitted):
+    import platform
+
+    for path in (submitted / "results").rglob("*.json*"):
+        text = path.read_text()
+        for word in (str(toy_study), platform.node(), platform.release(), "/tmp", "records/"):
+            assert word not in text, f"{path} names {word}"
+
+
+def test_a_row_is_small(submitted):
+    """Ten seeds and fifty trials stay near the 20 kB that a repository can carry."""
+    folder = submitted / "results" / "toy" / "toy" / "ms"
+    size = {path.name: path.stat().st_size for path in folder.iterdir()}
+    trial = size["trials.jsonl"] / 2
+    assert size["cell.json"] + 10 * size["seed-0.json"] + 50 * trial < 32_000
+
+
+def test_the_schema_knows_every_metric():
+    assert tuple(schema.Scores.model_fields) == METRICS
+
+
+def test_a_second_time_it_changes_nothing(study, tmp_path, capsys):
+    results = tmp_path / "results"
+    results.mkdir()
+    assert rows.submit(study, results) == 0
+    before = {p: p.read_bytes() for p in results.rglob("*") if p.is_file()}
+    assert rows.submit(study, results) == 0
+    assert {p: p.read_bytes() for p in results.rglob("*") if p.is_file()} == before
+
+
+def test_what_is_there_is_never_overwritten(study, tmp_path, capsys):
+    results = tmp_path / "results"
+    results.mkdir()
+    assert rows.submit(study, results) == 0
+    path = results / "toy" / "toy" / "ms" / "seed-1.json"
+    path.write_text("other")
+    (results / "toy" / "toy" / "ms" / "seed-0.json").unlink()
+    assert rows.submit(study, results) == 2
+    assert "never edited" in capsys.readouterr().err
+    assert path.read_text() == "other"
+    assert not path.with_name("seed-0.json").exists(), "all or nothing"
+
+
+def test_a_link_is_not_written_through(tmp_path):
+    target = tmp_path / "target"
+    target.write_text("same")
+    (tmp_path / "link").symlink_to(target)
+    with pytest.raises(StoreError, match="exists and differs"):
+        write_once({tmp_path / "link": b"same"})
+
+
+def test_an_unfinished_study_is_refused(study, tmp_path, capsys):
+    next(study.glob("records/toy/tiny/adam/ms-*/seed-1.json")).unlink()
+    assert "ms on toy has 1 of 2 runs" in refused(study, tmp_path, capsys)
+
+
+def test_a_run_that_the_machine_lost_is_refused_a_diverged_one_is_a_result(study, tmp_path, capsys):
+    from benchmark.study import records
+
+    path = next(study.glob("records/toy/tiny/adam/ms-*/seed-1.json"))
+    run = records.load(path)
+    lost = replace(
+        run,
+        status="failed",
+        detail="Error: /home/somebody/secret",
+        folds=[None, None],
+        **dict.fromkeys(("separated", "concatenated", "validation", "excluded")),
+        **dict.fromkeys(("embeddings_sha256", "embeddings_shape", "queries")),
+    )
+    records.write(path, replace(lost, reason="crash"))
+    assert "seed 1 failed (crash)" in refused(study, tmp_path, capsys)
+    records.write(path, replace(lost, reason="non_finite"))
+    results = tmp_path / "results"
+    results.mkdir()
+    assert rows.submit(study, results) == 0
+    assert "secret" not in (results / "toy" / "toy" / "ms" / "seed-1.json").read_text()
+    found = [p for p in rows.verify(results, capsys)[1] if "uncommitted" not in p]
+    assert found == []
+    lines = (results / "leaderboard.csv").read_text().splitlines()
+    (row,) = [r for r in lines if ",ms,concatenated,map_at_r," in r]
+    assert ",1,2," in row, "one of two runs, and no mean of the survivor as if it were both"
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda b: b["protocol"].update(version=99), "ran version 99"),
+        (lambda b: b["protocol"].update(overrides={"trials": 3}), "trials 3"),
+        (lambda b: b["protocol"].update(seeds=1), "seeds 1"),
+        (lambda b: b["protocol"].update(batch_size=8), "its rules differ"),
+        (lambda b: b["protocol"].update(name="mine"), "does not ship here"),
+    ],
+)
+def test_another_protocol_is_refused(change, said, study, tmp_path, capsys):
+    change_study(study, change)
+    assert said in refused(study, tmp_path, capsys)
+
+
+def test_edited_code_is_refused(study, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(Registry, "code_digest", lambda self, kind, name: "0" * 12)
+    assert "is not that of the study any more" in refused(study, tmp_path, capsys)
+
+
+@pytest.mark.parametrize(
+    "name", ["<script>", "../../x", "..", ".hidden", "a/b", "a\\b", "-rf", "A", "a\n", "=1+1", ""]
+)
+@pytest.mark.parametrize("field", ["dataset", "method"])
+def test_a_hostile_name_is_refused_before_anything_is_written(field, name, study, tmp_path, capsys):
+    def change(body):
+        cell = next(c for c in body["cells"] if c["method"] == "ms")
+        old = CellKey(**cell).path
+        cell[field] = name
+        cell["row"] = cell["method"]
+        new = study / "records" / CellKey(**cell).path
+        if field == "method":
+            shutil.move(study / "records" / old, new)
+
+    change_study(study, change)
+    line = refused(study, tmp_path, capsys)
+    assert name == "" or repr(name) in line
+    assert {p.name for p in tmp_path.iterdir()} == {"study", "refused"}
+
+
+def test_a_row_off_the_defaults_has_a_folder_of_its_own():
+    default = ("tiny", "adam")
+    name = schema.folder_name
+    assert name("ms", "tiny", "adam", default) == "ms"
+    assert name("ms", "mobilenet_v2", "adam", default) == "ms+mobilenet_v2.adam"
+    assert name("ms", "timm:resnet18.a1", "paper", default) == "ms+timm-resnet18.a1.paper"
+    assert name("ms", "tiny+0a1b2c3d", "adam", default) == "ms+tiny+0a1b2c3d.adam"
+    for trunk in ("../x", "a/b", "..", "a b", "<b>"):
+        with pytest.raises(InvalidInputError):
+            name("ms", trunk, "adam", default)
+
+
+def test_the_bounds_are_those_that_the_protocol_searched():
+    registry = Registry()
+    code = registry.code_digest("method", "ms")
+    record = SimpleNamespace(method="ms", dataset="cub200", identity={"method_code": code})
+    found = {}
+    for bounds in ("wide", "narrow"):
+        rule = replace(QUICK.search, bounds=bounds)
+        space = submit_module._space(record, replace(QUICK, search=rule), registry)
+        found[bounds] = described(space)
+        wanted = registry.load("method", "ms").space("cub200", bounds)
+        assert found[bounds] == described(wanted)
+    assert found["wide"] != found["narrow"]
+
+
+def test_a_space_survives_as_data():
+    space = {
+        "a": Real(0.1, 10, default=1, log=True),
+        "b": Integer(1, 3, default=2),
+        "c": Choice(("x", "y"), default="y"),
+    }
+    cell = schema.Cell.model_fields["space"].annotation
+    from pydantic import TypeAdapter
+
+    data = json.loads(json.dumps(described(space)))
+    again = schema.space_from(TypeAdapter(cell).validate_python(data, strict=True))
+    for name, parameter in space.items():
+        assert vars(again[name]) == {**vars(parameter), "name": name}
+
+
+def test_a_claim_can_be_rerun_without_its_search(study, toy_study, tmp_path, capsys):
+    """CONTRIBUTING's way to verify a row: rerun, run, submit --challenge, verify."""
+    results, again = tmp_path / "results", tmp_path / "again"
+    results.mkdir()
+    assert rows.submit(study, results) == 0
+    assert main(["rerun", str(results / "toy" / "toy" / "ms"), "--out", str(again)]) == 0
+    printed = capsys.readouterr().out
+    assert "--methods ms --datasets toy --trunks tiny --recipes adam --seeds 2" in printed
+    rows.run(again, "--methods", "ms", "--seeds", "2", mirror=toy_study / "mlflow.db")
+    assert not list(again.glob("records/**/trial-*.json")), "the search is not repeated"
+    words = ("submit", str(again), "--results", str(results), "--challenge", "2026-01-31")
+    assert main(list(words)) == 0
+    folder = results / "toy" / "toy" / "ms"
+    for seed in (0, 1):
+        claimed = json.loads((folder / f"seed-{seed}.json").read_text())
+        rerun = json.loads((folder / "challenge-2026-01-31" / f"seed-{seed}.json").read_text())
+        assert rerun["embeddings_sha256"] == claimed["embeddings_sha256"], "the same bits on a CPU"
+    form = folder / "challenge-2026-01-31.toml"
+    form.write_text(form.read_text().replace('""', '"B. Other"', 2))
+    for other in results.glob("toy/toy/untrained/challenge*.toml"):
+        other.write_text(form.read_text())
+    assert main(["verify", str(results), "--rebuild"]) in (0, 2)
+    found = [p for p in rows.verify(results, capsys)[1] if "uncommitted" not in p]
+    assert found == []
+
+
+def test_a_challenge_reran_the_claimed_cell(study, tmp_path, capsys):
+    results = tmp_path / "results"
+    results.mkdir()
+    assert rows.submit(study, results) == 0
+    rows.reidentify(
+        results / "toy" / "toy" / "ms", lambda body: body["identity"].update(method_code="0" * 12)
+    )
+    words = ["submit", str(study), "--results", str(results), "--challenge"]
+    assert main([*words, "2026-01-31"]) == 2
+    assert "ran another cell" in capsys.readouterr().err
+    assert main([*words, "../../x"]) == 2
+    assert "expected a date" in capsys.readouterr().err
