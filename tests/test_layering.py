@@ -36,7 +36,7 @@ PROTOCOL_ROWS = [
     {"nearest"},
     {"space", "metrics", "splits", "batches", "dataset", "decoding", "protocol"},
     {"recipe"},
-    {"images", "manifest", "paper"},
+    {"images", "manifest", "paper", "dense", "resident"},
     {"method"},
     {"trunk", "discovery", "optimizer", "conformance"},
     {"weights"},
