@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from protocols import dense, paper
 from protocols.errors import InvalidInputError, PluginError
+from protocols.phases import Phase
 from protocols.space import Choice, Integer, Real, Settings, Space, declared, resolve
 
 
@@ -202,6 +203,21 @@ class Method(nn.Module):
             found[name] = copy(found[name])
             found[name].default = found[name].accept(value)
         return found
+
+    @classmethod
+    def phases(cls, settings: Settings, steps: int, steps_per_epoch: int) -> Sequence[Phase]:
+        """Return what must have begun before a training under ``settings`` may stop early.
+
+        A method whose loss or batches change on the way says here at which step. Patience counts
+        from the last of these phases on, and a study is refused whose budget ends before it.
+
+        Args:
+            settings: a full setting of this method.
+            steps: the longest a training may last.
+            steps_per_epoch: of the protocol.
+        """
+        del settings, steps, steps_per_epoch
+        return ()
 
     def make_head(self, spec: TrainSpec) -> nn.Module:
         """Return the head; the default is one linear embedding layer with bias."""

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from protocols.errors import InvalidInputError
+from protocols.phases import Phase, first_step
 from protocols.protocol import Pace
 
 BatchNormPolicy = Literal["live", "frozen_stats", "frozen_all"]
@@ -107,39 +109,73 @@ class Recipe:
             del found["decay"]
         return found
 
+    def phases(self, pace: Pace) -> tuple[Phase, ...]:
+        """Return what the recipe must have done before a training may stop.
+
+        Averaging is not among them: it begins where patience is over, in place of the end.
+        """
+        found = []
+        if self.warmup_steps:
+            found.append(Phase("full rate", self.warmup_steps))
+        if self.decay:
+            start, end = (first_step(s, pace.max_steps) for s in (self.decay.start, self.decay.end))
+            found.append(Phase("decay", start, settled=end))
+        return tuple(found)
+
 
 class Schedule:
     """When a training validates, averages and ends, and its rate at every step.
+
+    Patience counts from the last improvement, but not before every phase is settled: until then
+    a training cannot stop early. The budget of steps is the same with and without phases.
+
+    Args:
+        recipe: sets the rate; its warm-up and decay are phases.
+        pace: the budget.
+        phases: those of the method.
 
     Attributes:
         last: the step after which training ends; moves when patience is over.
         averaging_from: the step at which averaging begins, None as long as it has not.
         interval: steps between validations: the protocol's, or one cycle.
+        phases: the method's and the recipe's.
 
     Raises:
-        InvalidInputError: a budget that is not a whole number of cycles.
+        InvalidInputError: a budget that is not a whole number of cycles, or that ends before
+            a phase has begun.
     """
 
-    def __init__(self, recipe: Recipe, pace: Pace) -> None:
+    def __init__(self, recipe: Recipe, pace: Pace, phases: Sequence[Phase] = ()) -> None:
         self.recipe, self.pace = recipe, pace
         self.last = pace.max_steps
         self.averaging_from: int | None = None
         self.interval = pace.validate_every
+        self.phases = (*phases, *recipe.phases(pace))
+        self._patience_from = max((phase.may_stop_from for phase in self.phases), default=0)
         self._span = 0
         if recipe.cycle:
             self.interval = 2 * recipe.cycle.half_epochs * pace.steps_per_epoch
         if recipe.averaging:
             self._span = pace.max_steps - int(recipe.averaging.start * pace.max_steps)
-        if recipe.cycle and (pace.max_steps % self.interval or self._span % self.interval):
-            raise InvalidInputError(
-                f"recipe {recipe.name!r}: {pace.max_steps} steps, {self._span} of them averaged, "
-                f"must be whole cycles of {self.interval} steps"
-            )
-        if recipe.averaging and self._span < self._collect_every():
-            raise InvalidInputError(
-                f"recipe {recipe.name!r}: averaging lasts {self._span} steps and would collect "
-                f"nothing; it needs {self._collect_every()}"
-            )
+        self._check_cycles()
+        self._check_phases()
+
+    @property
+    def averaging_at_latest(self) -> int | None:
+        """Return the step at which averaging begins if patience never ends; None without it."""
+        return self.pace.max_steps - self._span if self.recipe.averaging else None
+
+    @property
+    def earliest_stop(self) -> int:
+        """Return the step at which a training ends that never improves."""
+        validations = self._patience_from // self.interval + self.pace.patience + 1
+        free = self.pace.max_steps - self._span
+        return min(validations * self.interval, free) + self._span
+
+    def begun(self, steps: int) -> dict[str, int | None]:
+        """Return the first step of each phase of a training of ``steps``, None if not reached."""
+        found = {p.name: p.begins if p.begins < steps else None for p in self.phases}
+        return {**found, **({"averaging": self.averaging_from} if self.recipe.averaging else {})}
 
     def validates(self, step: int) -> bool:
         """Return whether the network is validated before ``step``."""
@@ -149,7 +185,8 @@ class Schedule:
         """Let patience decide: averaging begins, or training ends here."""
         if self.averaging_from is not None:
             return
-        over = (step - best_step) / self.interval > self.pace.patience
+        waited = step - max(best_step, self._patience_from)
+        over = waited / self.interval > self.pace.patience
         if self.recipe.averaging is None:
             self.last = step if over else self.last
         elif over or step >= self.pace.max_steps - self._span:
@@ -189,6 +226,39 @@ class Schedule:
             return decay.factor
         way: float = (share - decay.start) / (decay.end - decay.start)
         return float(decay.factor**way)
+
+    def _check_cycles(self) -> None:
+        steps, name = self.pace.max_steps, self.recipe.name
+        if self.recipe.cycle and (steps % self.interval or self._span % self.interval):
+            raise InvalidInputError(
+                f"recipe {name!r}: {steps} steps, {self._span} of them averaged, "
+                f"must be whole cycles of {self.interval} steps"
+            )
+        if self.recipe.averaging and self._span < self._collect_every():
+            raise InvalidInputError(
+                f"recipe {name!r}: averaging lasts {self._span} steps and would collect "
+                f"nothing; it needs {self._collect_every()}"
+            )
+
+    def _check_phases(self) -> None:
+        """Raise InvalidInputError for a phase that cannot begin, or only while weights average.
+
+        Averaging over a change of phase would blend weights that serve different losses.
+        """
+        names = [phase.name for phase in self.phases]
+        if len(set(names)) < len(names):
+            raise InvalidInputError(f"phases named {names}, expected distinct names")
+        latest = self.averaging_at_latest
+        limit = self.pace.max_steps if latest is None else latest
+        what = (
+            "training ends" if latest is None else f"recipe {self.recipe.name!r} averages weights"
+        )
+        for phase in self.phases:
+            if phase.begins >= limit:
+                raise InvalidInputError(
+                    f"phase {phase.name!r} begins at step {phase.begins}, but {what} at step "
+                    f"{limit}. Choose a longer protocol or another recipe"
+                )
 
     def _collect_every(self) -> int:
         return self.interval if self.recipe.cycle else self.pace.steps_per_epoch

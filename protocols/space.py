@@ -8,6 +8,8 @@ from typing import Any, Generic, TypeVar, overload
 
 from protocols.errors import InvalidInputError, unknown_name
 
+PARTS = 1000  # of a Real's range: to a search, all values in one part are the same
+
 T = TypeVar("T", bound="float | int | str | bool")
 Setting = float | int | str | bool
 Settings = dict[str, Setting]
@@ -44,6 +46,23 @@ class Hyperparameter(Generic[T]):
         """Return the extreme values, which a conformance test tries."""
         raise TypeError("use Real, Integer or Choice")
 
+    def at(self, share: float) -> T:
+        """Return the value at ``share``, in [0, 1), of the range on its scale."""
+        raise TypeError("use Real, Integer or Choice")
+
+    def share(self, value: T) -> float:
+        """Return a share, in [0, 1], at which ``value`` is: the inverse of :meth:`at`."""
+        raise TypeError("use Real, Integer or Choice")
+
+    def part(self, value: T) -> object:
+        """Return what a search takes ``value`` for; of equal parts it tries one."""
+        return value
+
+    @property
+    def parts(self) -> int:
+        """Return how many values a search tells apart."""
+        raise TypeError("use Real, Integer or Choice")
+
     def describe(self) -> str:
         """Return bounds and scale in a few characters, for people."""
         raise TypeError("use Real, Integer or Choice")
@@ -70,6 +89,29 @@ class Real(Hyperparameter[float]):
         """Return both ends of the range."""
         return (self.low, self.high)
 
+    def at(self, share: float) -> float:
+        """Return the number at ``share`` of the range, on the logarithms where ``log``."""
+        if self.log:
+            found = math.exp(_between(math.log(self.low), math.log(self.high), share))
+        else:
+            found = _between(self.low, self.high, share)
+        return min(max(found, self.low), self.high)  # rounding may leave the range by a bit
+
+    def share(self, value: float) -> float:
+        """Return where ``value`` stands in the range, on the logarithms where ``log``."""
+        if self.log:
+            return _share(math.log(self.low), math.log(self.high), math.log(value))
+        return _share(self.low, self.high, value)
+
+    def part(self, value: float) -> int:
+        """Return the thousandth of the range, on its scale, that ``value`` lies in."""
+        return min(int(self.share(value) * PARTS), PARTS - 1)
+
+    @property
+    def parts(self) -> int:
+        """Return a thousand: finer steps are noise to a search."""
+        return PARTS
+
     def describe(self) -> str:
         """Return for example ``[0.1, 10] log``."""
         return f"[{self.low:g}, {self.high:g}]{' log' if self.log else ''}"
@@ -93,6 +135,27 @@ class Integer(Hyperparameter[int]):
     def corners(self) -> Sequence[int]:
         """Return both ends of the range."""
         return (self.low, self.high)
+
+    def at(self, share: float) -> int:
+        """Return the whole number at ``share``; each has an equal part, on its scale."""
+        low, high = self.low - 0.5, self.high + 0.5
+        if self.log:
+            found = math.exp(_between(math.log(low), math.log(high), share))
+        else:
+            found = _between(low, high, share)
+        return min(max(math.floor(found + 0.5), self.low), self.high)
+
+    def share(self, value: int) -> float:
+        """Return the middle of the part of the range that ``value`` has."""
+        low, high = self.low - 0.5, self.high + 0.5
+        if self.log:
+            return _share(math.log(low), math.log(high), math.log(value))
+        return _share(low, high, value)
+
+    @property
+    def parts(self) -> int:
+        """Return how many whole numbers there are."""
+        return self.high - self.low + 1
 
     def describe(self) -> str:
         """Return for example ``{1..3}``."""
@@ -118,6 +181,19 @@ class Choice(Hyperparameter[T]):
         """Return every option."""
         return self.options
 
+    def at(self, share: float) -> T:
+        """Return the option at ``share``; each has an equal part."""
+        return self.options[int(share * len(self.options))]
+
+    def share(self, value: T) -> float:
+        """Return the middle of the part of the range that the option has."""
+        return (self.options.index(value) + 0.5) / len(self.options)
+
+    @property
+    def parts(self) -> int:
+        """Return how many options there are."""
+        return len(self.options)
+
     def describe(self) -> str:
         """Return for example ``hinge | soft``."""
         return " | ".join(str(option) for option in self.options)
@@ -137,6 +213,20 @@ def declared(owner: type) -> Space:
 def defaults(space: Space) -> Settings:
     """Return the authors' defaults."""
     return {name: parameter.default for name, parameter in space.items()}
+
+
+def size(space: Space) -> int:
+    """Return how many settings a search of ``space`` tells apart, see :func:`place`."""
+    return math.prod(parameter.parts for parameter in space.values())
+
+
+def place(space: Space, settings: Settings) -> tuple[object, ...]:
+    """Return where ``settings`` lie in ``space``: two settings of one place are the same one.
+
+    Whole numbers and options must be equal for that; reals must lie in the same thousandth of
+    their range. A search tries no place twice.
+    """
+    return tuple(parameter.part(settings[name]) for name, parameter in space.items())
 
 
 def resolve(space: Space, given: Mapping[str, object]) -> Settings:
@@ -183,6 +273,14 @@ def rebuilt(description: Mapping[str, Mapping[str, Any]]) -> Space:
             )
         space[name].name = name
     return space
+
+
+def _between(low: float, high: float, share: float) -> float:
+    return low + share * (high - low)
+
+
+def _share(low: float, high: float, value: float) -> float:
+    return (value - low) / (high - low)
 
 
 def _parts(parameter: Hyperparameter[Any]) -> dict[str, Any]:

@@ -33,7 +33,7 @@ ROOMS = {
 # Inside protocols/ each row may import the rows below it, never its own or one above.
 PROTOCOL_ROWS = [
     {"errors"},
-    {"nearest"},
+    {"nearest", "phases"},
     {"space", "metrics", "splits", "batches", "dataset", "decoding", "protocol"},
     {"recipe"},
     {"images", "manifest", "paper", "dense", "resident"},

@@ -286,6 +286,7 @@ def _run(
         detail=f"fold {failed.fold}: {failed.detail}" if failed else "",
         folds=[job.test for job in jobs],
         best_steps=[job.best_step for job in jobs],
+        phases=[job.phases for job in jobs],
         openings=[f"fold {job.fold}: {line}" for job in jobs for line in job.openings],
         counts=_sum_counts(jobs),
         measured=_sum_measured(jobs),

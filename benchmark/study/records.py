@@ -37,6 +37,8 @@ class JobRecord:
         stage: ``search`` or ``final``.
         number: the trial's or the seed's.
         candidate: ``raw`` or ``averaged``: which weights were kept.
+        phases: the first step of each phase of method and recipe, None for one that was not
+            reached; empty where there are none.
         history: per validation: step, mean training loss since the last one, metrics; the
             row of averaged weights says how many were averaged.
         validation: metrics on the fold's validation classes at ``best_step``.
@@ -62,6 +64,7 @@ class JobRecord:
     steps: int = 0
     best_step: int | None = None
     candidate: str = "raw"
+    phases: dict[str, int | None] = field(default_factory=dict)
     history: list[Metrics] = field(default_factory=list)
     validation: Metrics | None = None
     test: Metrics | None = None
@@ -120,6 +123,7 @@ class RunRecord:
         concatenated: test metrics of the joined embeddings.
         validation: mean over folds of the validation metrics.
         best_steps: where each fold's kept model stood.
+        phases: each fold's, as in :class:`JobRecord`.
         oracle: what each fold's best epoch on the test classes would have claimed, mean over
             folds, comparable with ``separated``; only under ``--oracle-gap``.
         embeddings_sha256: of the joined test embeddings.
@@ -139,6 +143,7 @@ class RunRecord:
     concatenated: Metrics | None = None
     validation: Metrics | None = None
     best_steps: list[int | None] = field(default_factory=list)
+    phases: list[dict[str, int | None]] = field(default_factory=list)
     excluded: int | None = None
     embeddings_sha256: str | None = None
     embeddings_shape: list[int] | None = None

@@ -6,6 +6,7 @@ order. So it does not depend on how many workers there were, nor on a restart in
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 import warnings
@@ -14,7 +15,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import optuna
+from numpy.typing import NDArray
 from optuna.distributions import (
     BaseDistribution,
     CategoricalDistribution,
@@ -22,36 +25,81 @@ from optuna.distributions import (
     IntDistribution,
 )
 from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
-from optuna.samplers import BaseSampler, GPSampler, QMCSampler, RandomSampler, TPESampler
+from optuna.samplers import BaseSampler, GPSampler, RandomSampler, TPESampler
 from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState, create_trial
+from scipy.stats.qmc import Sobol
 
 from benchmark.study.records import TrialRecord
 from benchmark.study.seeds import seed
-from protocols.errors import StoreError
+from protocols.errors import InvalidInputError, StoreError
 from protocols.protocol import SearchRule
-from protocols.space import Choice, Hyperparameter, Integer, Real, Settings, Space, defaults
+from protocols.space import (
+    Choice,
+    Hyperparameter,
+    Integer,
+    Real,
+    Settings,
+    Space,
+    defaults,
+    place,
+    size,
+)
 
-optuna.logging.set_verbosity(optuna.logging.WARNING)
-_ATTEMPTS = 10
+optuna.logging.set_verbosity(optuna.logging.ERROR)  # its warnings concern no user of ours
+_BLOCK = 64  # a power of 2, as the sequence wants; its length moves no point
+_BESIDE = 0.01  # of a range: so far from a tried setting another one is looked for first
 _BEST = 5
 
 
 def suggest(cell: str, rule: SearchRule, space: Space, trials: Sequence[TrialRecord]) -> Settings:
     """Return the setting of trial ``len(trials)``; trial 0 is the authors' defaults.
 
-    A setting that was tried before is drawn again a few times, then accepted: a small space
-    may have no other.
+    Before the sampler models, settings are points of one scrambled Sobol sequence of the cell,
+    in its order. No setting is drawn twice (see :func:`protocols.space.place`): where the sampler
+    offers one that was tried, an untried one beside it is taken.
+
+    Raises:
+        InvalidInputError: every setting of the space has been tried.
     """
     if not trials:
         return defaults(space)
-    tried = [trial.settings for trial in trials]
-    found: Settings = {}
-    for attempt in range(_ATTEMPTS):
-        found = _ask(seed(cell, "search", len(trials), attempt), rule, space, trials)
-        if found not in tried:
-            break
-    return found
+    tried = {place(space, trial.settings) for trial in trials}
+    if len(tried) >= size(space):
+        raise InvalidInputError(f"all {size(space)} settings of {sorted(space)} have been tried")
+    if rule.sampler != "random" and len(trials) < rule.startup_trials:
+        offered = _spread(seed(cell, "search", "spread"), space)
+    else:
+        number = seed(cell, "search", len(trials))
+        offered = _beside(number, space, _ask(number, rule, space, trials))
+    return next(settings for settings in offered if place(space, settings) not in tried)
+
+
+def _spread(number: int, space: Space) -> Iterator[Settings]:
+    """Yield settings that fill ``space`` evenly, the same ones in the same order each time.
+
+    Points of a Sobol sequence, scrambled (Owen 1998) as ``number`` says.
+    """
+    sequence = Sobol(len(space), scramble=True, seed=np.random.default_rng(number))
+    while True:
+        yield from (_setting(space, point) for point in sequence.random(_BLOCK))
+
+
+def _beside(number: int, space: Space, settings: Settings) -> Iterator[Settings]:
+    """Yield ``settings``, then others drawn around them, from further and further away."""
+    yield settings
+    rng = np.random.default_rng(number)
+    middle = np.array([parameter.share(settings[name]) for name, parameter in space.items()])
+    for draw in itertools.count():
+        reach = min(1.0, _BESIDE * 2 ** (draw // _BLOCK))
+        shares = middle + reach * rng.uniform(-1, 1, len(space))
+        inside = 1 - np.abs(1 - np.abs(shares))  # reflected at the bounds
+        yield _setting(space, np.minimum(inside, np.nextafter(1, 0)))
+
+
+def _setting(space: Space, shares: NDArray[np.float64]) -> Settings:
+    pairs = zip(space.items(), shares.tolist(), strict=True)
+    return {name: parameter.at(share) for (name, parameter), share in pairs}
 
 
 def storage_of(out: Path) -> str:
@@ -126,22 +174,20 @@ def importances(space: Space, trials: Sequence[TrialRecord]) -> dict[str, float]
 def _ask(number: int, rule: SearchRule, space: Space, trials: Sequence[TrialRecord]) -> Settings:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        sampler = _sampler(rule, len(trials), number)
+        sampler = _sampler(rule, number)
         study = optuna.create_study(direction="maximize", sampler=sampler)
         study.add_trials([_frozen(space, trial) for trial in trials])
         asked = study.ask(_distributions(space)).params
     return {name: parameter.accept(asked[name]) for name, parameter in space.items()}
 
 
-def _sampler(rule: SearchRule, done: int, number: int) -> BaseSampler:
+def _sampler(rule: SearchRule, number: int) -> BaseSampler:
     """Return a sampler seeded for one trial only; it is never used for a second one."""
     number %= 2**32
     if rule.sampler == "random":
         return RandomSampler(seed=number)
     if rule.sampler == "tpe":
-        return TPESampler(seed=number, n_startup_trials=rule.startup_trials, multivariate=True)
-    if done < rule.startup_trials:
-        return QMCSampler(seed=number)
+        return TPESampler(seed=number, n_startup_trials=0, multivariate=True)
     return GPSampler(seed=number, n_startup_trials=0, deterministic_objective=False)
 
 

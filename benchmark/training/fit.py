@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -26,6 +26,7 @@ from protocols.images import crop, training_boxes
 from protocols.method import Batch, Draw
 from protocols.network import Network
 from protocols.optimizer import make_optimizer
+from protocols.phases import Phase
 from protocols.protocol import Protocol
 from protocols.recipe import Recipe, Schedule
 
@@ -64,7 +65,8 @@ class Fitted:
 
     ``candidate`` says which weights those are: the ``raw`` ones of ``best_step``, or the
     ``averaged`` ones. Images trained went forward and backward; ``images_forward`` went forward
-    only, for the method's plans and for statistics after averaging.
+    only, for the method's plans and for statistics after averaging. ``phases`` holds the first
+    step of each phase, None for one that was not reached.
     """
 
     steps: int = 0
@@ -74,6 +76,7 @@ class Fitted:
     history: list[Metrics] = field(default_factory=list)
     images_trained: int = 0
     images_forward: int = 0
+    phases: dict[str, int | None] = field(default_factory=dict)
 
 
 def fit(
@@ -88,9 +91,10 @@ def fit(
     """Train ``network`` and leave it with the weights that validated best.
 
     The untrained network at step 0 is a candidate. Training stops after ``max_steps``, or when
-    more than ``patience`` validations in a row bring no improvement, or at the first validation
-    after the protocol's ``budget_s`` where it has one. Under a recipe with averaging, the averaged
-    weights are a further candidate, validated once at the end.
+    more than ``patience`` validations in a row bring no improvement, counted once every phase of
+    method and recipe is settled, or at the first validation after the protocol's ``budget_s`` where
+    it has one. Under a recipe with averaging, the averaged weights are a further candidate,
+    validated once at the end.
 
     Args:
         network: on its device; changed in place.
@@ -104,15 +108,15 @@ def fit(
 
     Raises:
         NonFiniteError: a term became NaN or infinite; the message names it.
-        InvalidInputError: a recipe with averaging under a budget in seconds.
+        InvalidInputError: a recipe with averaging under a budget in seconds, or a phase that
+            the budget of steps ends before.
     """
-    started, budget_s = time.perf_counter(), _seconds(protocol, recipe)
-    schedule, fitted = Schedule(recipe, protocol.pace), Fitted()
-    optimizer = make_optimizer(recipe, network.groups())
+    schedule = Schedule(recipe, protocol.pace, _phases(network, protocol))
+    fitted, optimizer = Fitted(), make_optimizer(recipe, network.groups())
+    best = _Best(network, validate, schedule, protocol, _seconds(protocol, recipe), watch, fitted)
     base_rates = [group["lr"] for group in optimizer.param_groups]
     average = Average(network) if recipe.averaging else None
     labels = contiguous(train.labels)
-    best: dict[str, Tensor] = {}
     probe = Probe(network, train, protocol)
     draws = draw_batches(probe, labels, streams)
     sums: dict[str, Tensor] = {}
@@ -120,37 +124,66 @@ def fit(
     for step in itertools.count():
         if average and schedule.collects(step):
             average.add(network)
-        if schedule.validates(step):
-            fitted.history.append(_validated(step, sums, step - fitted.steps, validate))
-            fitted.steps, sums = step, {}
-            started += _took(watch, step)
-            if improves(fitted.history, protocol.selection_metric):
-                fitted.best_step, fitted.validation = step, _metrics_of(fitted.history[-1])
-                best = {k: v.detach().clone() for k, v in network.state_dict().items()}
-            schedule.note_validation(step, fitted.best_step)
-            if step >= schedule.last or time.perf_counter() - started > budget_s:
-                break
-
+        if schedule.validates(step) and best.ends_at(step, sums):
+            break
         for group, rate in zip(optimizer.param_groups, base_rates, strict=True):
             group["lr"] = rate * schedule.factor(step)
         draw = next(draws)
         losses = train_step(network, train, labels, draw, step, protocol, streams)
         _update(network, optimizer, losses, recipe.clip)
-        for name, value in losses.items():  # summed on the device: no waiting for it
-            sums[name] = sums.get(name, value.new_zeros(())) + value.detach()
+        _add(losses, sums)
         fitted.images_trained += len(draw.index)
         fitted.images_forward = probe.images
 
-    if average:
-        passes = list(itertools.islice(draws, protocol.pace.steps_per_epoch))
-        fitted.images_forward = probe.images + sum(len(draw.index) for draw in passes)
-        images = (_images(network, train, draw, protocol, streams) for draw in passes)
-        won = _averaged_is_best(average, network, images, validate, protocol, fitted)
-        watch(fitted.steps)
-        if won:
-            return fitted
-    network.load_state_dict(best)
+    fitted.phases = schedule.begun(fitted.steps)
+    if not (average and _averaged_is_best(average, best, probe, draws, streams)):
+        network.load_state_dict(best.weights)
     return fitted
+
+
+@dataclass
+class _Best:
+    """Validates a network on its way, keeps its best weights, says when the training ends."""
+
+    network: Network
+    validate: Callable[[], Metrics]
+    schedule: Schedule
+    protocol: Protocol
+    budget_s: float
+    watch: Callable[[int], None]
+    fitted: Fitted
+    weights: dict[str, Tensor] = field(default_factory=dict)
+    started: float = field(default_factory=time.perf_counter)
+
+    def ends_at(self, step: int, sums: dict[str, Tensor]) -> bool:
+        """Validate before ``step``; return whether the training ends here.
+
+        Args:
+            step: steps taken so far.
+            sums: each loss term, added up since the last validation; emptied.
+        """
+        fitted = self.fitted
+        fitted.history.append(_validated(step, sums, step - fitted.steps, self.validate))
+        fitted.steps = step
+        sums.clear()
+        self.started += _took(self.watch, step)
+        if improves(fitted.history, self.protocol.selection_metric):
+            fitted.best_step, fitted.validation = step, _metrics_of(fitted.history[-1])
+            self.weights = {k: v.detach().clone() for k, v in self.network.state_dict().items()}
+        self.schedule.note_validation(step, fitted.best_step)
+        late = time.perf_counter() - self.started > self.budget_s
+        return late or step >= self.schedule.last
+
+
+def _phases(network: Network, protocol: Protocol) -> Sequence[Phase]:
+    method, pace = network.method, protocol.pace
+    return method.phases(method.settings, pace.max_steps, pace.steps_per_epoch)
+
+
+def _add(losses: dict[str, Tensor], sums: dict[str, Tensor]) -> None:
+    """Add a step's terms to ``sums``, on the device: no waiting for it."""
+    for name, value in losses.items():
+        sums[name] = sums.get(name, value.new_zeros(())) + value.detach()
 
 
 def _took(watch: Callable[[int], None], step: int) -> float:
@@ -161,23 +194,23 @@ def _took(watch: Callable[[int], None], step: int) -> float:
 
 
 def _averaged_is_best(
-    average: Average,
-    network: Network,
-    images: Iterator[Tensor],
-    validate: Callable[[], Metrics],
-    protocol: Protocol,
-    fitted: Fitted,
+    average: Average, best: _Best, probe: Probe, draws: Iterator[Draw], streams: Streams
 ) -> bool:
     """Load and validate the averaged weights, note the result, return whether they won."""
+    network, protocol, fitted = best.network, best.protocol, best.fitted
+    passes = list(itertools.islice(draws, protocol.pace.steps_per_epoch))
+    fitted.images_forward = probe.images + sum(len(draw.index) for draw in passes)
     average.load_into(network)
+    images = (_images(network, probe.train, draw, protocol, streams) for draw in passes)
     renew_batch_norm(network, images)
-    averaged = {"step": fitted.steps, "averaged": average.count, **validate()}
+    averaged = {"step": fitted.steps, "averaged": average.count, **best.validate()}
     fitted.history.append(averaged)
-    if not improves(fitted.history, protocol.selection_metric):
-        return False
-    fitted.best_step, fitted.validation = fitted.steps, _metrics_of(averaged)
-    fitted.candidate = "averaged"
-    return True
+    won = improves(fitted.history, protocol.selection_metric)
+    if won:
+        fitted.best_step, fitted.validation = fitted.steps, _metrics_of(averaged)
+        fitted.candidate = "averaged"
+    best.watch(fitted.steps)
+    return won
 
 
 def _seconds(protocol: Protocol, recipe: Recipe) -> float:

@@ -155,6 +155,7 @@ def _train(job: Job) -> JobOutcome:
             steps=fitted.steps,
             best_step=fitted.best_step,
             candidate=fitted.candidate,
+            phases=fitted.phases,
             history=fitted.history,
             validation=fitted.validation,
             counts=_counts(job, network, fitted, len(validation)),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from types import MappingProxyType
@@ -18,6 +19,7 @@ from protocols.errors import InvalidInputError
 from protocols.method import Batch, Draw, Features, Method, Probe, Term, TrainSpec
 from protocols.methods._clusters import kmeans, renamed
 from protocols.methods._margin import margin_loss
+from protocols.phases import Phase
 from protocols.space import Choice, Real, Settings
 
 APART = 8 / 19  # share of the divided epochs in which learners see their own slice only
@@ -47,6 +49,15 @@ class DivideConquer(Method):
         super().__init__(spec, **settings)
         self.clusters: Tensor
         self.register_buffer("clusters", torch.full((len(spec.labels),), -1))
+
+    @classmethod
+    def phases(cls, settings: Settings, steps: int, steps_per_epoch: int) -> Sequence[Phase]:
+        """Return where learners see the whole embedding, and where they are joined."""
+        if settings["learners"] == 1:
+            return (Phase("joined", 0),)
+        divided = divided_epochs(float(settings["finetune"]), steps, steps_per_epoch)
+        whole, joined = (math.ceil(epoch) * steps_per_epoch for epoch in (APART * divided, divided))
+        return (Phase("whole embedding", whole), Phase("joined", joined))
 
     def make_terms(self, spec: TrainSpec) -> Sequence[Term]:
         """Return the one term: learners share a loss that has nothing to learn."""
@@ -84,7 +95,7 @@ class DivideConquer(Method):
         return self._draws(self.clusters.cpu().numpy(), epoch, rng)
 
     def _divided_epochs(self) -> float:
-        return self.finetune * self.spec.steps / self.spec.steps_per_epoch
+        return divided_epochs(self.finetune, self.spec.steps, self.spec.steps_per_epoch)
 
     def _divide(self, probe: Probe, rng: np.random.Generator) -> NDArray[np.int64]:
         """Return new clusters of the trunk's unit features, under the names of the old ones."""
@@ -114,6 +125,11 @@ class DivideConquer(Method):
             chosen = some(np.arange(len(classes)), wide, rng)
             index = np.concatenate([some(classes[c], per_class, rng) for c in chosen])
             yield Draw(index, learner)
+
+
+def divided_epochs(finetune: float, steps: int, steps_per_epoch: int) -> float:
+    """Return how many epochs learners stay divided: a share of all, but the last is joined."""
+    return min(finetune * steps / steps_per_epoch, math.ceil(steps / steps_per_epoch) - 1)
 
 
 def members(inside: NDArray[np.bool_], labels: NDArray[np.int64]) -> list[NDArray[np.int64]]:

@@ -1,5 +1,6 @@
 """Group Loss: class memberships of a batch refine each other along feature similarity."""
 
+import math
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import ClassVar
@@ -9,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, normalize, one_hot, relu
 
 from protocols.method import Batch, Method, Term, TrainSpec
+from protocols.phases import Phase
 from protocols.space import Choice, Integer, Real, Settings
 
 
@@ -36,6 +38,11 @@ class Group(Method):
     ce_weight = Choice((1.0, 0.0), default=1.0)
     classifier_lr = Real(1e-6, 1.0, default=1e-2, log=True)
     warm_start = Choice((0.125, 0.0), default=0.125)  # share of the budget that only classifies
+
+    @classmethod
+    def phases(cls, settings: Settings, steps: int, steps_per_epoch: int) -> Sequence[Phase]:
+        """Return the one change of phase: from the warm start to the group loss."""
+        return (Phase("group loss", math.ceil(float(settings["warm_start"]) * steps)),)
 
     def make_terms(self, spec: TrainSpec) -> Sequence[Term]:
         """Return the one term, which owns the classifier."""
