@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import ClassVar, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -196,9 +196,11 @@ class Method(nn.Module):
         """Return what the search may vary on ``dataset``.
 
         That is all that is declared, except for the Reality Check's methods on its datasets:
-        those have the paper's bounds, see :func:`protocols.paper.search_space`.
+        those have the paper's bounds, see :func:`protocols.paper.search_space`. An option that is
+        not searched stands there with its default alone, so that it is recorded.
         """
         found = _paper_space(cls, dataset, bounds) or declared(cls)
+        found.update(_unsearched(cls))
         for name, value in cls.published.get(dataset, {}).items():
             found[name] = copy(found[name])
             found[name].default = found[name].accept(value)
@@ -287,6 +289,15 @@ def reached(module: nn.Module, output: Callable[[], Tensor]) -> list[nn.Paramete
             waiting += [before for before, _ in node.next_functions]
     found = {id(getattr(node, "variable", None)) for node in seen}
     return [p for p in module.parameters() if id(p) in found]
+
+
+def _unsearched(cls: type[Method]) -> Iterator[tuple[str, Choice[Any]]]:
+    """Yield the options that no search varies, each with its default alone."""
+    for name, parameter in declared(cls).items():
+        if isinstance(parameter, Choice) and not parameter.searched:
+            only = Choice((parameter.default,), default=parameter.default)
+            only.name = name
+            yield name, only
 
 
 def _paper_space(cls: type[Method], dataset: str, bounds: Literal["wide", "narrow"]) -> Space:

@@ -163,10 +163,17 @@ class Integer(Hyperparameter[int]):
 
 
 class Choice(Hyperparameter[T]):
-    """One of a few named options."""
+    """One of a few named options.
 
-    def __init__(self, options: Sequence[T], *, default: T) -> None:
-        self.options, self.default = tuple(options), default
+    Args:
+        options: distinct.
+        default: one of them.
+        searched: False for a form that only a published setting or a user asks for; a search
+            keeps the default.
+    """
+
+    def __init__(self, options: Sequence[T], *, default: T, searched: bool = True) -> None:
+        self.options, self.default, self.searched = tuple(options), default, searched
         if default not in self.options or len(set(self.options)) != len(self.options):
             raise InvalidInputError(f"options {self.options}: expected distinct, with {default!r}")
 

@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor
 
+from protocols.methods._distances import distances
+
 
 def batch_hard(z: Tensor, labels: Tensor) -> Tensor:
     """Return farthest positive minus nearest negative (A,) of the anchors that have both.
@@ -25,10 +27,3 @@ def batch_hard(z: Tensor, labels: Tensor) -> Tensor:
 def mean_or_zero(values: Tensor, z: Tensor) -> Tensor:
     """Return the () mean; without values a 0 that still has ``z`` as its source."""
     return values.mean() if len(values) else z.sum() * 0.0
-
-
-def distances(z: Tensor) -> Tensor:
-    """Return Euclidean distances (B, B) with a finite gradient between equal rows."""
-    # Differences, not the Gram matrix: its cancellation turns near-duplicates into noise.
-    squared = (z[:, None] - z).square().sum(-1)
-    return (squared + 1e-12).sqrt()

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize, relu
 
-from protocols.methods._batch_hard import distances
+from protocols.methods._distances import distances
 
 NEAREST = 0.5  # distance below which a negative is not told from others, or not taken
 FAINT = -50.0  # log-weight of a negative too far away to count: about never
@@ -30,12 +30,16 @@ def margin_loss(
         labels: (B,).
         boundary: beta, the distance between near and far.
         margin: on either side of it.
-        weighted: negatives are drawn by distance (Wu et al. 2017), or else the nearest ones
-            beyond a distance of 0.5 (the released code of Divide and Conquer).
+        weighted: negatives are drawn by distance (Wu et al. 2017) up to where their hinge is 0,
+            or else the nearest ones beyond a distance of 0.5 are taken (the released code of
+            Divide and Conquer).
     """
     z = normalize(embeddings)
     d = distances(z)
-    preference = by_distance(d.detach(), z.shape[1]) if weighted else by_nearness(d.detach())
+    seen = d.detach()
+    # Beyond this distance a negative's hinge is 0 and it would teach nothing.
+    cut = boundary + margin
+    preference = by_distance(seen, z.shape[1], cut) if weighted else by_nearness(seen)
     anchor, positive, negative = triplets(preference, labels)
     if not len(anchor):
         return embeddings.sum() * 0.0
@@ -71,7 +75,7 @@ def triplets(preference: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor
     return anchor, which, order[anchor, place]
 
 
-def by_distance(d: Tensor, size: int, cut: float = 1.4) -> Tensor:
+def by_distance(d: Tensor, size: int, cut: float) -> Tensor:
     """Return random preferences (B, B) that draw by distance, without replacement.
 
     A draw is likely in inverse proportion to how often points of a sphere lie so far apart.
@@ -82,11 +86,16 @@ def by_distance(d: Tensor, size: int, cut: float = 1.4) -> Tensor:
     return log_weights(d, size, cut) + noise.to(d.device)
 
 
-def log_weights(d: Tensor, size: int, cut: float = 1.4) -> Tensor:
+def log_weights(d: Tensor, size: int, cut: float) -> Tensor:
     """Return log-weights of distances between unit vectors of ``size`` dimensions.
 
-    Source: Wu et al. 2017, arXiv:1706.07567, equation 3; distances below 0.5 count as 0.5, and
-    beyond ``cut`` hardly ever (there the loss would be 0).
+    Args:
+        d: (B, B) distances.
+        size: dimensions of the vectors.
+        cut: the distance at which the loss of a negative reaches 0, boundary + margin; those
+            beyond it are drawn only where nearer ones run out.
+
+    Source: Wu et al. 2017, arXiv:1706.07567, equation 3; distances below 0.5 count as 0.5.
     """
     near = d.clamp(min=NEAREST)
     density = (size - 2) * near.log() + (size - 3) / 2 * (1 - near.square() / 4).clamp(

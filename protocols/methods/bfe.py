@@ -52,7 +52,8 @@ class BatchFeatureErasing(Method):
 class Branches(nn.Module):
     """From a map (B, C, H, W) to the two parts of the embedding.
 
-    Source: Dai et al. 2019, figure 2; sizes and starting values as the released code has them.
+    Source: Dai et al. 2019, figure 2; sizes and starting values as the released code has them: it
+    sets those of both reductions and leaves the bottleneck at torch's own.
     """
 
     def __init__(self, channels: int, sizes: dict[str, int]) -> None:
@@ -62,7 +63,8 @@ class Branches(nn.Module):
         self.deepen = Bottleneck(channels, channels // Bottleneck.expansion)
         embed = nn.Linear(channels, sizes["part"])
         self.embed = nn.Sequential(embed, nn.BatchNorm1d(sizes["part"]), nn.ReLU())
-        start(self)
+        start(self.reduce)
+        start(self.embed)
         # The code's layer is a 1 x 1 convolution of the pooled map, and starts as one.
         nn.init.kaiming_normal_(reduce.weight, mode="fan_in")
 
@@ -103,9 +105,7 @@ def start(module: nn.Module) -> None:
     for layer in module.modules():
         if isinstance(layer, nn.Linear):
             nn.init.kaiming_normal_(layer.weight, mode="fan_out")
-        elif isinstance(layer, nn.Conv2d):
-            nn.init.kaiming_normal_(layer.weight, mode="fan_in")
-        elif isinstance(layer, (nn.BatchNorm1d, nn.BatchNorm2d)):
+        elif isinstance(layer, nn.BatchNorm1d):
             nn.init.normal_(layer.weight, 1.0, 0.02)
         bias = getattr(layer, "bias", None)
         if isinstance(bias, nn.Parameter):

@@ -2,11 +2,11 @@
 
 from collections.abc import Sequence
 
-from pytorch_metric_learning.distances import LpDistance
 from pytorch_metric_learning.losses import ContrastiveLoss
 from pytorch_metric_learning.reducers import AvgNonZeroReducer
 
 from protocols.method import Method, Term, TrainSpec
+from protocols.methods._distances import ExactDistance
 from protocols.space import Real
 
 
@@ -23,7 +23,7 @@ class Contrastive(Method):
         loss = ContrastiveLoss(
             pos_margin=self.pos_margin,
             neg_margin=self.neg_margin,
-            distance=LpDistance(normalize_embeddings=True, p=2, power=1),
+            distance=ExactDistance(normalize_embeddings=True, p=2, power=1),
             reducer=AvgNonZeroReducer(),
         )
         return [Term(loss)]

@@ -2,11 +2,11 @@
 
 from collections.abc import Sequence
 
-from pytorch_metric_learning.distances import LpDistance
 from pytorch_metric_learning.losses import MarginLoss
 from pytorch_metric_learning.reducers import DivisorReducer
 
 from protocols.method import Method, Term, TrainSpec
+from protocols.methods._distances import ExactDistance
 from protocols.space import Real
 
 
@@ -27,7 +27,7 @@ class MarginClass(Method):
             nu=0,
             learn_beta=True,
             num_classes=spec.classes,
-            distance=LpDistance(normalize_embeddings=True, p=2, power=1),
+            distance=ExactDistance(normalize_embeddings=True, p=2, power=1),
             reducer=DivisorReducer(),
         )
         return [Term(loss, lr=self.beta_lr, decay=False)]

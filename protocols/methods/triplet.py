@@ -2,11 +2,11 @@
 
 from collections.abc import Sequence
 
-from pytorch_metric_learning.distances import LpDistance
 from pytorch_metric_learning.losses import TripletMarginLoss
 from pytorch_metric_learning.reducers import AvgNonZeroReducer
 
 from protocols.method import Method, Term, TrainSpec
+from protocols.methods._distances import ExactDistance
 from protocols.space import Real
 
 
@@ -21,7 +21,7 @@ class Triplet(Method):
         """Return the one term."""
         loss = TripletMarginLoss(
             margin=self.margin,
-            distance=LpDistance(normalize_embeddings=True, p=2, power=1),
+            distance=ExactDistance(normalize_embeddings=True, p=2, power=1),
             reducer=AvgNonZeroReducer(),
         )
         return [Term(loss)]

@@ -25,6 +25,7 @@ class Row(NamedTuple):
     title: str
     parameters: Mapping[str, str]  # the last two parts of the paper's path -> our name
     fixed: Mapping[str, Mapping[str, int]] = {}  # dataset -> settings that were not searched
+    made_with: Mapping[str, bool] = {}  # the form of its code, where a search here takes another
 
 
 _MS = {f"MultiSimilarityLoss/{name}": name for name in ("alpha", "beta", "base")}
@@ -37,7 +38,7 @@ METHODS: Mapping[str, Row] = {
         {"ContrastiveLoss/pos_margin": "pos_margin", "ContrastiveLoss/neg_margin": "neg_margin"},
     ),
     "triplet": Row("Triplet", {"TripletMarginLoss/margin": "margin"}),
-    "ntxent": Row("NT-Xent", {"NTXentLoss/temperature": "temperature"}),
+    "ntxent": Row("NT-Xent", {"NTXentLoss/temperature": "temperature"}, made_with={"compat": True}),
     "proxynca": Row("ProxyNCA", {"RMSprop/lr": "proxy_lr", "ProxyNCALoss/softmax_scale": "scale"}),
     "margin": Row("Margin", _MARGIN),
     "margin_class": Row("Margin/class", _MARGIN),
@@ -52,6 +53,7 @@ METHODS: Mapping[str, Row] = {
     "arcface": Row(
         "ArcFace",
         {"RMSprop/lr": "weight_lr", "ArcFaceLoss/margin": "margin", "ArcFaceLoss/scale": "scale"},
+        made_with={"compat": True},
     ),
     "fastap": Row("FastAP", {"FastAPLoss/num_bins": "bins"}),
     "snr": Row(
@@ -167,6 +169,8 @@ def fixed(method: str, dataset: str) -> dict[str, int]:
 def best(method: str, dataset: str, batch_size: int = 32) -> dict[str, float]:
     """Return the setting the paper's search chose, complete; empty for other datasets.
 
+    Where the paper's code computed a loss in another form, the setting asks for that form.
+
     Raises:
         UnknownNameError: the method is not in the paper.
     """
@@ -176,7 +180,7 @@ def best(method: str, dataset: str, batch_size: int = 32) -> dict[str, float]:
         name: int(row["best_value"]) if name in whole else float(row["best_value"])
         for name, row in searched.items()
     }
-    return {**chosen, **fixed(method, dataset)} if chosen else chosen
+    return {**chosen, **fixed(method, dataset), **_row(method).made_with} if chosen else chosen
 
 
 def table(dataset: str) -> list[Published]:
@@ -244,10 +248,10 @@ def _row(method: str) -> Row:
 
 def _searched(method: str, dataset: str, batch_size: int) -> dict[str, dict[str, str]]:
     """Return the rows of one search by our hyperparameter names, in the paper's order."""
-    title, parameters, _ = _row(method)
-    place = (dataset, str(batch_size), title)
+    searched = _row(method)
+    place = (dataset, str(batch_size), searched.title)
     return {
-        parameters["/".join(row["parameter"].split("/")[-2:])]: row
+        searched.parameters["/".join(row["parameter"].split("/")[-2:])]: row
         for row in _read("mlrc_search_spaces.csv")
         if (row["dataset"], row["batch_size"], row["method"]) == place
     }

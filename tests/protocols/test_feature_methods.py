@@ -207,6 +207,18 @@ def test_branches_start_as_published():
     assert not branches.embed[0].bias.any()
 
 
+def test_the_bottleneck_starts_as_torch_leaves_it():
+    """Convolutions uniform within 1 / sqrt(fan in), BatchNorm scales exactly 1, as released."""
+    bottleneck = Branches(2048, {"global": 512, "part": 1024}).deepen
+    for layer, fan_in in (("conv1", 2048), ("conv2", 512 * 9), ("conv3", 512)):
+        weight = getattr(bottleneck, layer).weight
+        bound = fan_in**-0.5
+        assert weight.abs().max().item() == pytest.approx(bound, rel=1e-3)
+        assert weight.std().item() == pytest.approx(bound / 3**0.5, rel=0.01)
+    for norm in (bottleneck.bn1, bottleneck.bn2, bottleneck.bn3):
+        assert (norm.weight == 1).all()
+
+
 # Combined descriptors.
 
 SQUARE = torch.tensor([[[[1.0, 2.0], [3.0, 4.0]]]])

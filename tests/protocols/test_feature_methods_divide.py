@@ -13,6 +13,7 @@ from torch.nn.functional import normalize
 from protocols.conformance import SPEC, as_features, build, toy_batch, toy_features
 from protocols.errors import InvalidInputError
 from protocols.method import Batch
+from protocols.methods import _margin
 from protocols.methods._clusters import assignment, kmeans, renamed
 from protocols.methods._margin import (
     by_distance,
@@ -23,6 +24,7 @@ from protocols.methods._margin import (
     triplets,
 )
 from protocols.methods.divide_conquer import DivideConquer, members, some
+from protocols.space import declared
 
 OLD = np.array([0, 0, 1, 1, 2, 2])
 
@@ -154,12 +156,12 @@ def test_hinges_equal_a_loop():
 
 def test_weights_on_the_sphere_of_three_dimensions_are_inverse_distances():
     d = torch.tensor([[0.5, 1.0, 0.1]])
-    assert log_weights(d, 3).exp().tolist()[0] == pytest.approx([2.0, 1.0, 2.0])
+    assert log_weights(d, 3, 1.4).exp().tolist()[0] == pytest.approx([2.0, 1.0, 2.0])
 
 
 def test_weights_equal_the_formula_and_vanish_beyond_the_cut():
     d = torch.tensor([[0.7, 1.2, 1.39, 1.45]], dtype=torch.float64)
-    weights = log_weights(d, 32)
+    weights = log_weights(d, 32, 1.4)
     for k, value in enumerate((0.7, 1.2, 1.39)):
         slow = (2 - 32) * np.log(value) - (32 - 3) / 2 * np.log(1 - value**2 / 4)
         assert weights[0, k].item() == pytest.approx(slow)
@@ -173,12 +175,41 @@ def test_negatives_are_drawn_in_proportion_to_their_weights():
     labels = torch.tensor([0, 0, 1, 2, 3])
     drawn = Counter()
     for _ in range(6000):
-        anchor, _, negative = triplets(by_distance(d, 3), labels)
+        anchor, _, negative = triplets(by_distance(d, 3, 1.4), labels)
         drawn[int(negative[anchor == 0])] += 1
     share = {k: drawn[k] / 6000 for k in (2, 3, 4)}
     total = 2 + 1 + 0.8
     for k, weight in zip((2, 3, 4), (2, 1, 0.8), strict=True):
         assert share[k] == pytest.approx(weight / total, abs=0.03)
+
+
+SPACE = declared(DivideConquer)
+
+
+@pytest.mark.parametrize("margin", [*SPACE["margin"].corners(), 0.2])
+@pytest.mark.parametrize("boundary", [*SPACE["boundary"].corners(), 1.2])
+def test_negatives_are_drawn_up_to_where_their_loss_is_zero(monkeypatch, boundary, margin):
+    """One positive pair among points all over a sphere, where the weight of a distance is 1/d."""
+    pole, others = torch.tensor([[0.0, 0.0, 1.0]]), torch.randn(60, 3)
+    z = normalize(torch.cat([pole, pole, others])).double()
+    labels = torch.cat([torch.tensor([0, 0]), torch.arange(1, 61)])
+    drawn = []
+
+    def hinges(near, far, *, boundary, margin):
+        drawn.extend(far.tolist())
+        return near.sum() + far.sum()
+
+    monkeypatch.setattr(_margin, "hinges", hinges)
+    for _ in range(1000):
+        margin_loss(z, labels, boundary=boundary, margin=margin, weighted=True)
+    d = (z[0] - z[2:]).norm(dim=1).numpy()
+    weights = np.where(d < boundary + margin, 1 / np.maximum(d, 0.5), 0.0)
+    for low, high in ((0.0, 0.5), (0.5, 1.0), (1.0, 1.4), (1.4, 2.0)):
+        expected = weights[(low <= d) & (d < high)].sum() / weights.sum()
+        share = np.mean([low <= x < high for x in drawn])
+        assert share == pytest.approx(expected, abs=4.5 * np.sqrt(0.25 / len(drawn)))
+    assert len(drawn) == 2000
+    assert max(drawn) < boundary + margin
 
 
 def test_every_positive_pair_gets_a_negative_of_its_own():
@@ -188,7 +219,7 @@ def test_every_positive_pair_gets_a_negative_of_its_own():
         labels = torch.from_numpy(rng.integers(0, 4, 12))
         z = normalize(torch.from_numpy(rng.normal(size=(12, 4))))
         d = torch.cdist(z, z)
-        anchor, positive, negative = (t.tolist() for t in triplets(by_distance(d, 4), labels))
+        anchor, positive, negative = (t.tolist() for t in triplets(by_distance(d, 4, 1.4), labels))
         y = labels.tolist()
         for a, p, n in zip(anchor, positive, negative, strict=True):
             assert y[a] == y[p] != y[n]

@@ -38,12 +38,14 @@ def test_search_space_holds_exactly_what_the_paper_searched(name, dataset):
     method = load(name)
     own, bounds = method.space(dataset), paper.search_space(name, dataset)
     fixed = paper.fixed(name, dataset)
-    assert list(own) == [*bounds, *fixed]
+    assert list(own) == [*bounds, *fixed, *paper.METHODS[name].made_with]
     for key, (low, high, log) in bounds.items():
         assert (own[key].low, own[key].high, own[key].log) == (low, high, log)
         assert own[key].name == key
         assert type(own[key]) is type(declared(method)[key])
         assert own[key].accept(own[key].default) == own[key].default
+    for key in paper.METHODS[name].made_with:
+        assert own[key].options == (False,), "a search keeps the exact form"
     for key, value in fixed.items():
         assert isinstance(own[key], Choice)
         assert own[key].options == (value,)
@@ -64,8 +66,9 @@ def test_optima_lie_inside_the_space_and_build_the_method(name, dataset):
     method, chosen = load(name), paper.best(name, dataset)
     space = method.space(dataset)
     assert set(chosen) == set(space)
+    allowed = {**space, **{key: declared(method)[key] for key in paper.METHODS[name].made_with}}
     for key, value in chosen.items():
-        assert space[key].accept(value) == value
+        assert allowed[key].accept(value) == value
     settings = method(SPEC, **chosen).settings
     assert {key: settings[key] for key in chosen} == chosen
 
@@ -80,7 +83,12 @@ def test_optima_at_batch_256_build_the_method_too(name):
 @every_method
 def test_other_datasets_are_searched_as_declared(name):
     method = load(name)
-    assert method.space("emoji") == declared(method)
+    space = method.space("emoji")
+    assert list(space) == list(declared(method))
+    for key, parameter in declared(method).items():
+        searched = key not in paper.METHODS[name].made_with
+        assert (space[key] is parameter) == searched
+        assert searched or space[key].options == (False,)
     assert paper.search_space(name, "emoji") == {}
     assert paper.best(name, "emoji") == {}
     assert paper.table("emoji") == []
@@ -95,7 +103,7 @@ def test_later_methods_are_searched_as_declared_everywhere():
     ("name", "dataset", "expected"),
     [
         ("contrastive", "cub200", {"pos_margin": -0.2, "neg_margin": 0.38411914}),
-        ("ntxent", "sop", {"temperature": 0.00024011857}),
+        ("ntxent", "sop", {"temperature": 0.00024011857, "compat": True}),
         ("fastap", "cars196", {"bins": 27}),
         ("cosface", "cub200", {"weight_lr": 0.0025346566, "margin": 0.6182275, "scale": 100.0}),
         (

@@ -12,9 +12,10 @@ from pytorch_metric_learning import losses as library
 from pytorch_metric_learning.regularizers import SparseCentersRegularizer, ZeroMeanRegularizer
 from torch.nn.functional import normalize
 
+from protocols import paper
 from protocols.conformance import SPEC
 from protocols.method import Features
-from protocols.methods.arcface import ArcFace
+from protocols.methods.arcface import ArcFace, with_margin
 from protocols.methods.cosface import CosFace
 from protocols.methods.fastap import FastAP
 from protocols.methods.margin import Margin
@@ -156,7 +157,7 @@ def test_golden_values_with_identity_weights(method, settings, value):
 # Pair losses against loops.
 
 
-def loop_ntxent(z, labels, temperature):
+def loop_ntxent(z, labels, temperature, compat=False):
     s = dots(unit(z), unit(z))
     positive, negative = pairs_of(labels)
     if not negative:
@@ -164,7 +165,8 @@ def loop_ntxent(z, labels, temperature):
     values = []
     for i, p in positive:
         others = [s[i][n] / temperature for a, n in negative if a == i]
-        values.append(log_sum_exp([s[i][p] / temperature, *others]) - s[i][p] / temperature)
+        lost = log_sum_exp([s[i][p] / temperature, *others]) - s[i][p] / temperature
+        values.append(-math.log(math.exp(-lost) + 1e-20) if compat else lost)
     return mean(values)
 
 
@@ -214,13 +216,15 @@ def loop_snr(z, labels, pos_margin, neg_margin, reg_weight):
     return hinges + reg_weight * mean(abs(math.fsum(row)) for row in u)
 
 
-def test_ntxent_equals_loops():
+@pytest.mark.parametrize("compat", [False, True], ids=["exact", "compat"])
+def test_ntxent_equals_loops(compat):
     rng = np.random.default_rng(0)
     for _ in range(100):
         z, labels = random_batch(rng)
         temperature = float(10 ** rng.uniform(-4, 1))
-        got = build(NTXent, temperature=temperature)(z, labels).item()
-        assert got == pytest.approx(loop_ntxent(z, labels, temperature), rel=1e-7, abs=1e-9)
+        got = build(NTXent, temperature=temperature, compat=compat)(z, labels).item()
+        expected = loop_ntxent(z, labels, temperature, compat)
+        assert got == pytest.approx(expected, rel=1e-7, abs=1e-9)
 
 
 def test_margin_equals_loops():
@@ -286,11 +290,12 @@ def loop_cosface(loss, z, labels, margin, scale, weight_lr):
     return cross_entropy([[scale * c for c in row] for row in rows], labels)
 
 
-def loop_arcface(loss, z, labels, margin, scale, weight_lr):
+def loop_arcface(loss, z, labels, margin, scale, weight_lr, compat=False):
     rows, m = logits_of(loss, z), math.radians(margin)
     for row, y in zip(rows, labels.tolist(), strict=True):
         angle = math.acos(row[y])
-        row[y] = math.cos(angle + m) if angle + m <= math.pi else row[y] - m * math.sin(m)
+        falls = compat or angle + m <= math.pi
+        row[y] = math.cos(angle + m) if falls else row[y] - m * math.sin(m)
     return cross_entropy([[scale * c for c in row] for row in rows], labels)
 
 
@@ -344,13 +349,24 @@ def test_classification_losses_equal_loops(method):
         assert loss(z, labels).item() == pytest.approx(expected, rel=1e-7)
 
 
-def test_arcface_passes_180_degrees_in_that_test():
+@pytest.mark.parametrize("compat", [False, True], ids=["exact", "compat"])
+def test_arcface_passes_180_degrees_in_that_test(compat):
     """The rule beyond pi - margin is met, not only the rule before it."""
-    loss, rng = build(ArcFace, margin=75.0), np.random.default_rng(5)
+    loss, rng = build(ArcFace, margin=75.0, compat=compat), np.random.default_rng(5)
     z, labels = random_batch(rng, SPEC.classes, SPEC.embedding_size)
     z[0] = -weight_of(loss)[labels[0]].detach()
-    expected = loop_arcface(loss, z, labels, 75.0, 64.0, 0.1)
+    expected = loop_arcface(loss, z, labels, 75.0, 64.0, 0.1, compat)
     assert loss(z, labels).item() == pytest.approx(expected, rel=1e-7)
+
+
+def test_the_papers_arcface_rises_again_beyond_180_degrees():
+    cosine = torch.cos(torch.tensor([100.0, 120.0, 150.0, 170.0]).deg2rad()).double()
+    margin = math.radians(60.0)
+    assert with_margin(cosine, margin).diff().lt(0).all(), "farther is always worse"
+    plain = with_margin(cosine, margin, plain=True)
+    angles = torch.tensor([160.0, 180.0, 210.0, 230.0]).deg2rad().double()
+    torch.testing.assert_close(plain, angles.cos(), atol=1e-6, rtol=0)
+    assert plain[3] > plain[2] > plain[1]
 
 
 @every_class_loss
@@ -453,6 +469,17 @@ def test_ntxent_keeps_the_gradient_of_hard_pairs_in_float32(temperature):
     if temperature == 1e-3:
         flat = gradient(library.NTXentLoss(temperature=temperature), z.float(), labels)
         assert flat.norm() < 0.5 * exact.norm()
+
+
+def test_the_papers_ntxent_has_no_gradient_for_hard_pairs_at_its_own_temperature():
+    z, labels = sharp_batch()
+    settings = paper.best("ntxent", "sop")
+    assert settings["compat"] is True
+    assert settings["temperature"] == pytest.approx(2.4e-4, rel=0.01)
+    old = gradient(build(NTXent, **settings), z, labels)
+    exact = gradient(build(NTXent, temperature=settings["temperature"]), z, labels)
+    assert old.norm() < 1e-3 * exact.norm()
+    assert exact.norm() > 100
 
 
 def test_proxynca_keeps_samples_far_from_their_proxy_in_float32():

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from protocols.errors import InvalidInputError, UnknownNameError, unknown_name
+from protocols.method import Method
 from protocols.space import Choice, Integer, Real, declared, defaults, resolve
 
 
@@ -161,3 +162,19 @@ def test_description_tells_bounds_and_scale():
         "soft": "True | False",
     }
     assert Integer(1, 64, default=8, log=True).describe() == "{1..64} log"
+
+
+def test_an_option_that_is_not_searched_stays_in_the_space_with_its_default_alone():
+    class Two(Method):
+        """Two forms, one of them for comparison only."""
+
+        margin = Real(0.0, 1.0, default=0.1)
+        old = Choice((False, True), default=False, searched=False)
+
+    assert declared(Two)["old"].options == (False, True)
+    space = Two.space("emoji")
+    assert list(space) == ["margin", "old"]
+    assert space["old"].options == (False,)
+    assert space["old"].name == "old"
+    assert declared(Two)["old"].options == (False, True), "the declaration is left as it is"
+    assert resolve(declared(Two), {"old": True}) == {"margin": 0.1, "old": True}
