@@ -105,6 +105,21 @@ def mean_of_violated(values: Tensor, mask: Tensor) -> Tensor:
     return mean_of(values, mask & (values > 0))
 
 
+def chosen(values: Tensor, mask: Tensor) -> Tensor:
+    """Return ``values`` where ``mask`` holds: on the CPU these alone, elsewhere the rest is 0."""
+    return values[mask] if on_host(values) else torch.where(mask, values, 0.0)
+
+
+def missed(values: Tensor, mask: Tensor, source: Tensor) -> Tensor:
+    """Return 1 minus the mean of (B,) ``values`` where ``mask`` holds.
+
+    0 where it holds nowhere; ``source`` is then what the result has its gradient from.
+    """
+    if not on_host(values):
+        return mean_of(1 - values, mask)
+    return 1 - values[mask].mean() if mask.any() else source.sum() * 0.0
+
+
 def log_sum(values: Tensor, mask: Tensor, *, one: bool) -> Tensor:
     """Return log of the sum of exp over each row's (R, C) masked entries, plus 1 if ``one``.
 

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from protocols import dense
 from protocols.method import Method, Term, TrainSpec
 from protocols.methods._distances import squared_distances
 from protocols.space import Integer
@@ -35,8 +36,7 @@ class FastAP(Method):
         above = h.cumsum(1)  # positives up to each centre
         total = (weights * others[..., None]).sum(1).cumsum(1)  # all up to each centre
         ap = (h * above / torch.where(total > 0, total, 1.0)).sum(1) / positive.sum(1).clamp(min=1)
-        anchors = positive.any(1)
-        return 1 - ap[anchors].mean() if anchors.any() else embeddings.sum() * 0.0
+        return dense.missed(ap, positive.any(1), embeddings)
 
 
 def shares(x: Tensor, bins: int) -> Tensor:

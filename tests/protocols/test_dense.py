@@ -5,6 +5,7 @@ import pytest
 import torch
 from pytorch_metric_learning import distances, losses, miners, reducers
 
+from protocols import dense
 from protocols.dense import form_of
 from protocols.discovery import Registry
 from protocols.method import Term, TrainSpec
@@ -90,6 +91,47 @@ def test_a_dense_form_equals_the_librarys_loss_in_value_and_gradient(term, batch
         if draw % 3 == 2:  # near their class, so that hinges are satisfied too
             z = z + 30 * torch.randn(CLASSES, SIZE, dtype=torch.float64)[labels]
         compare(term, form, z, labels)
+
+
+OWN = {
+    "bfe": [{}],
+    "cgd": [{}, {"margin": 0.9}],
+    "divide_conquer": [{"sampling": "nearest"}, {"sampling": "distance", "margin": 0.4}],
+    "fastap": [{}, {"bins": 57}],
+    "horde": [{}, {"loss": "binomial"}],
+    "ntxent": [{}, {"compat": True}, {"temperature": 0.5}],
+    "recall_at_k": [{}, {"levels": 2, "temperature": 0.1}],
+    "roadmap": [{}],
+    "smooth_ap": [{}, {"temperature": 0.1}],
+    "snr": [{}, {"pos_margin": 0.3, "neg_margin": 0.5}],
+    "triplet_hard": [{}, {"soft": False, "unit": True}],
+}
+
+
+@pytest.mark.parametrize("batch", BATCHES)
+@pytest.mark.parametrize(
+    ("name", "settings"), [(name, some) for name, every in OWN.items() for some in every]
+)
+def test_a_methods_own_losses_are_the_same_off_the_cpu(name, settings, batch, monkeypatch):
+    term = method(name, **settings).terms[0]
+    rng = np.random.default_rng(5)
+    torch.manual_seed(5)
+    for draw in range(6):
+        labels = torch.from_numpy(BATCHES[batch](rng))
+        z = torch.randn(len(labels), SIZE, dtype=torch.float64) * 10 ** rng.uniform(-1, 1)
+        if draw % 3 == 2:
+            z = z + 30 * torch.randn(CLASSES, SIZE, dtype=torch.float64)[labels]
+        state = torch.get_rng_state()
+        for device, on_host in (("cpu", True), ("other", False)):
+            torch.set_rng_state(state)  # negatives are drawn
+            monkeypatch.setattr(dense, "on_host", lambda tensor, told=on_host: told)
+            value, found = gradients(term, lambda z: term.loss(z, labels), z)
+            if device == "cpu":
+                wanted, gradients_wanted = value, found
+        torch.testing.assert_close(value, wanted, rtol=1e-12, atol=1e-12)
+        for got, want in zip(found, gradients_wanted, strict=True):
+            scale = max(1.0, want.abs().max().item())
+            torch.testing.assert_close(got, want, rtol=0, atol=1e-12 * scale)
 
 
 def test_a_single_mined_pair_of_each_kind_counts_as_the_loss_says():
