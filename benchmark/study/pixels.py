@@ -47,6 +47,12 @@ class PixelStore:
             pixels[row, :h, :w] = self.flat[start : start + h * w * 3].reshape(h, w, 3)
         return pixels, sizes
 
+    def image(self, number: int) -> NDArray[np.uint8]:
+        """Return image ``number`` (H, W, 3), a view of the store."""
+        height, width = self.sizes[number].tolist()
+        start = self.starts[number]
+        return self.flat[start : start + height * width * 3].reshape(height, width, 3)
+
     def _ask_for(self, starts: list[int], lengths: list[int]) -> None:
         """Let the system read all large images at once, not each when its first page is missed."""
         if self.mapped is None:

@@ -159,7 +159,7 @@ def _train(job: Job) -> JobOutcome:
             history=fitted.history,
             validation=fitted.validation,
             counts=_counts(job, network, fitted, len(validation)),
-            measured={"train_s": round(train_s, 3)},
+            measured={"train_s": round(train_s, 3), "step": fitted.how},
         )
         return _test(job, network, record, watch) if job.stage == "final" else JobOutcome(record)
 

@@ -6,9 +6,10 @@ import io
 import zipfile
 import zlib
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -80,12 +81,14 @@ class Split:
         labels: (n,) class ids of the dataset.
         query: (n,) which of them are queries and not gallery, where a publisher keeps the two
             apart; None where every image is both.
+        made: what was made of the images on a device, by the device's name.
     """
 
     store: PixelStore
     index: NDArray[np.int64]
     labels: NDArray[np.int64]
     query: NDArray[np.bool_] | None = None
+    made: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
 
     def __len__(self) -> int:
         return len(self.index)
