@@ -13,34 +13,39 @@ import functools
 import itertools
 import math
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from copy import deepcopy
-from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from protocols import pretend_device
 from protocols.errors import BenchmarkError
-from protocols.method import Batch, Draw, Features, Method, TrainSpec, reached
-from protocols.metrics import retrieval
-from protocols.space import Settings, declared, defaults
-
-CLASSES, PER_CLASS, CHANNELS, SIDE, EMBEDDING = 8, 4, 16, 4, 12
-ROWS = CLASSES * PER_CLASS
-SPEC = TrainSpec(
-    labels=np.repeat(np.arange(CLASSES), PER_CLASS),
-    classes=CLASSES,
-    channels=CHANNELS,
-    embedding_size=EMBEDDING,
-    folds=2,
-    batch_size=ROWS,
-    steps=100,
-    steps_per_epoch=10,
+from protocols.method import Method, reached
+from protocols.space import declared, defaults
+from protocols.toy_task import (
+    ROWS,
+    SETTLING,
+    SPEC,
+    as_features,
+    build,
+    corners,
+    embed,
+    fingerprint,
+    loss_of,
+    probed,
+    toy_batch,
+    toy_features,
+    toy_labels,
+    toy_map_at_r,
+    train,
+    use_on_device,
 )
+
+__all__ = ["CHECKS", "ROWS", "SPEC", "MethodConformance"]
+
 Check = Callable[[type[Method]], None]
-_MAX_CORNERS = 64
 
 
 def _keeps_random_state(check: Check) -> Check:
@@ -168,20 +173,23 @@ def check_leaves_inputs_alone(method: type[Method]) -> None:
 
 @_keeps_random_state
 def check_every_setting_matters(method: type[Method]) -> None:
-    """Each hyperparameter changes the loss, a learning rate or the views somewhere."""
+    """Each hyperparameter changes a loss, rate, plan or embedding, within a few steps."""
     space = declared(method)
     bases = [defaults(space), *corners(method)]
     for name, parameter in space.items():
         if len(parameter.corners()) == 1:  # fixed, and stated so that it is recorded
             continue
         alive = any(
-            _fingerprint(method, {**base, name: value})
-            != _fingerprint(method, {**base, name: parameter.default})
+            fingerprint(method, {**base, name: value})
+            != fingerprint(method, {**base, name: parameter.default})
             for base in bases
             for value in parameter.corners()
             if value != parameter.default
         )
-        assert alive, f"hyperparameter {name} changes nothing: remove it or use it"
+        assert alive, (
+            f"hyperparameter {name} changes nothing in {SETTLING} steps on {ROWS} images: remove "
+            "it or use it. A size or a delay should be a share of what TrainSpec says"
+        )
 
 
 @_keeps_random_state
@@ -223,7 +231,7 @@ def check_plan_stays_inside(method: type[Method]) -> None:
     built = build(method)
 
     for epoch in range(2):
-        plan = built.plan(epoch, lambda view: _probed(built, view), np.random.default_rng(0))
+        plan = built.plan(epoch, lambda view: probed(built, view), np.random.default_rng(0))
         if plan is None:
             return
         draws = list(itertools.islice(plan, SPEC.steps_per_epoch))
@@ -237,19 +245,35 @@ def check_plan_stays_inside(method: type[Method]) -> None:
 
 
 @_keeps_random_state
-def check_state_survives(method: type[Method]) -> None:
-    """State saved after a few steps and loaded into a fresh instance gives the same loss."""
+def check_best_weights_return(method: type[Method]) -> None:
+    """Weights kept at a step give that step's embedding again after more steps were taken."""
     if not method.trains:
         return
-    first = build(method)
-    _train(first, steps=3)
-    second = build(method, seed=99)
-    second.load_state_dict(first.state_dict())
-    values = []
-    for built in (first, second):
-        torch.default_generator.manual_seed(5)
-        values.append(loss_of(built, toy_features(), toy_batch()).item())
-    assert values[0] == values[1], f"loss {values[0]} became {values[1]} after loading the state"
+    built = build(method)
+    train(built, SETTLING)
+    kept = {name: value.detach().clone() for name, value in built.state_dict().items()}
+    then = embed(built)
+    train(built, SETTLING)
+    built.load_state_dict(kept)  # what a training does at its end, with its best weights
+    assert torch.equal(embed(built), then), (
+        "the embedding of a step is not that of its state dict: keep what eval needs in "
+        "parameters and buffers"
+    )
+
+
+@_keeps_random_state
+def check_runs_on_another_device(method: type[Method]) -> None:
+    """Tensors are made on the device of the input: on a GPU those of the host are refused."""
+    torch.default_generator.manual_seed(0)
+    built = method(SPEC).train()
+    try:
+        with pretend_device.pretended():
+            use_on_device(built)
+    except pretend_device.HostTensorError as error:
+        raise AssertionError(
+            f"{pretend_device.blame(error)} {error}. On a GPU this fails: make the tensor there, "
+            "device=z.device for a z that came in, or keep it as a buffer"
+        ) from error
 
 
 @_keeps_random_state
@@ -258,9 +282,9 @@ def check_pulls_classes_apart(method: type[Method]) -> None:
     if not method.trains:
         return
     built = build(method)
-    before = _toy_map_at_r(built)
-    _train(built, steps=SPEC.steps)
-    after = _toy_map_at_r(built)
+    before = toy_map_at_r(built)
+    train(built, steps=SPEC.steps)
+    after = toy_map_at_r(built)
     assert after > before + 0.05, f"MAP@R went from {before:.3f} to {after:.3f} in 100 steps"
 
 
@@ -277,7 +301,8 @@ CHECKS: tuple[Check, ...] = (
     check_eval_is_deterministic,
     check_deploys_without_terms,
     check_plan_stays_inside,
-    check_state_survives,
+    check_best_weights_return,
+    check_runs_on_another_device,
     check_pulls_classes_apart,
 )
 
@@ -300,55 +325,6 @@ for _check in CHECKS:
     setattr(MethodConformance, _check.__name__.replace("check_", "test_"), _as_test(_check))
 
 
-def build(method: type[Method], settings: Settings | None = None, seed: int = 0) -> Method:
-    """Return the method on the toy task, in training mode, from a fixed torch seed."""
-    torch.default_generator.manual_seed(seed)
-    built = method(SPEC, **(settings or {}))
-    built.prepare(lambda view: _probed(built, view))
-    return built.train()
-
-
-def corners(method: type[Method]) -> list[Settings]:
-    """Return the space's corners; beyond 64 of them, each axis' ends with defaults elsewhere."""
-    space = declared(method)
-    axes = [parameter.corners() for parameter in space.values()]
-    if math.prod(len(axis) for axis in axes) <= _MAX_CORNERS:
-        return [dict(zip(space, values, strict=True)) for values in itertools.product(*axes)]
-    base = defaults(space)
-    return [{**base, name: v} for name, p in space.items() for v in p.corners()]
-
-
-def toy_labels() -> Tensor:
-    """Return (32,) labels: 8 classes, 4 rows each."""
-    return torch.tensor(SPEC.labels)  # a copy: a method may be faulty and write to it
-
-
-def toy_features() -> Tensor:
-    """Return non-negative (32, 16, 4, 4) maps: weak class signal under strong noise."""
-    generator = torch.Generator().manual_seed(11)
-    centres = torch.rand(CLASSES, CHANNELS, 1, 1, generator=generator)
-    noise = torch.rand(ROWS, CHANNELS, 1, 1, generator=generator)
-    texture = 0.2 * torch.rand(ROWS, CHANNELS, SIDE, SIDE, generator=generator)
-    return centres.repeat_interleave(PER_CLASS, 0) + 1.5 * noise + texture
-
-
-def toy_batch(labels: Tensor | None = None) -> Batch:
-    """Return the step information of one toy batch."""
-    labels = toy_labels() if labels is None else labels
-    return Batch(labels, torch.arange(len(labels)), group=0, step=0, epoch=0)
-
-
-def as_features(feature_map: Tensor) -> Features:
-    """Return trunk features with an average-pooled vector."""
-    return Features(feature_map, feature_map.mean(dim=(2, 3)))
-
-
-def loss_of(built: Method, feature_map: Tensor, batch: Batch) -> Tensor:
-    """Return the sum of the method's terms."""
-    values = built.losses(built(as_features(feature_map)), batch)
-    return torch.stack(list(values.values())).sum(0)
-
-
 def _finite(built: Method, feature_map: Tensor, labels: Tensor, where: str) -> None:
     features = feature_map.clone().requires_grad_()
     total = loss_of(built, features, toy_batch(labels))
@@ -356,53 +332,3 @@ def _finite(built: Method, feature_map: Tensor, labels: Tensor, where: str) -> N
     total.backward()  # type: ignore[no-untyped-call]
     grads = [features.grad, *(p.grad for p in built.parameters())]
     assert all(g is None or g.isfinite().all() for g in grads), f"NaN gradient for {where}"
-
-
-def _probed(built: Method, view: str) -> np.ndarray[Any, np.dtype[np.float32]]:
-    """Return the toy training images' rows of a view, seen in eval mode."""
-    mode = built.training
-    with torch.no_grad():
-        features = as_features(toy_features())
-        views = {"vector": features.vector, **built.eval()(features)}
-    built.train(mode)
-    return np.asarray(views[view].numpy(), dtype=np.float32)
-
-
-def _fingerprint(method: type[Method], settings: Settings) -> tuple[object, ...]:
-    """Return loss, learning rates and comparison rule under ``settings``."""
-    built = build(method, settings)
-    rates = [(g.name, g.lr, g.lr_factor, g.decay) for g in built.groups()]
-    views = built(as_features(toy_features()))
-    when = (0, SPEC.steps * 3 // 10, SPEC.steps - 1)  # a method may go through phases
-    batches = [replace(toy_batch(), step=s, epoch=s // SPEC.steps_per_epoch) for s in when]
-    losses = [v.item() for b in batches for v in built.losses(views, b).values()]
-    plan = built.plan(0, lambda view: np.zeros((ROWS, 2), np.float32), np.random.default_rng(0))
-    drawn = plan and [np.asarray(d.index).tolist() for d in itertools.islice(plan, 3)]
-    return (str(rates), str(losses), str(drawn), built.normalize_embeddings)
-
-
-def _train(built: Method, steps: int) -> None:
-    optimizer = torch.optim.Adam([p for p in built.parameters() if p.requires_grad], lr=1e-2)
-    for step, draw in zip(range(steps), _toy_draws(built)):  # noqa: B905 - draws have no end
-        index = torch.as_tensor(np.asarray(draw.index))
-        batch = Batch(toy_labels()[index], index, draw.group, step, step // SPEC.steps_per_epoch)
-        optimizer.zero_grad()
-        loss_of(built, toy_features()[index], batch).backward()  # type: ignore[no-untyped-call]
-        optimizer.step()
-
-
-def _toy_draws(built: Method) -> Iterator[Draw]:
-    """Yield batches without end: the method's plan, or else all toy images."""
-    rng = np.random.default_rng(0)
-    for epoch in itertools.count():
-        plan = built.plan(epoch, lambda view: _probed(built, view), rng)
-        whole = itertools.repeat(Draw(range(ROWS)))
-        yield from itertools.islice(whole if plan is None else plan, SPEC.steps_per_epoch)
-
-
-def _toy_map_at_r(built: Method) -> float:
-    with torch.no_grad():
-        embedding = built.eval()(as_features(toy_features()))["embedding"]
-    built.train()
-    normalize = built.normalize_embeddings
-    return retrieval(embedding.numpy(), SPEC.labels, normalize=normalize)["map_at_r"]

@@ -162,7 +162,6 @@ class Method(nn.Module):
             the paper's datasets they are searched within the paper's bounds.
         published: settings its authors used on a dataset, by the dataset's name; where there
             are some, the search there begins with them in place of the defaults.
-        version: raise it when a fix moves the method's numbers.
         draws: ``pairs`` (several images of each class in a batch) or ``classes`` (as many
             classes as fit); the protocol says how many images of a class that means.
         trains: False for a reference row that is evaluated as it is.
@@ -175,7 +174,6 @@ class Method(nn.Module):
     paper: ClassVar[str] = ""
     paper_name: ClassVar[str] = ""
     published: ClassVar[Mapping[str, Settings]] = MappingProxyType({})
-    version: ClassVar[int] = 1
     draws: ClassVar[Literal["pairs", "classes"]] = "pairs"
     trains: ClassVar[bool] = True
     wants: ClassVar[Wants] = Wants()

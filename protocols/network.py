@@ -19,16 +19,13 @@ class Network(nn.Module):
         method: what turns features into views.
         batch_norm: for the trunk's BatchNorm layers only. ``live`` trains them;
             ``frozen_stats`` keeps and uses the running statistics while scale and shift
-            still train (what the Reality Check's code does); ``frozen_all`` also fixes
-            scale and shift. A method's own BatchNorm layers are always live.
+            still train (what the Reality Check's code does). A method's own BatchNorm layers
+            are always live.
     """
 
     def __init__(self, trunk: Trunk, method: Method, batch_norm: BatchNormPolicy) -> None:
         super().__init__()
         self.trunk, self.method, self.batch_norm = trunk, method, batch_norm
-        if batch_norm == "frozen_all":
-            for layer in self._trunk_norms():
-                layer.requires_grad_(False)
         self.train()  # the policy holds from the start, not from the first change of mode
 
     def forward(self, pixels: Tensor) -> dict[str, Tensor]:

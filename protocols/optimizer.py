@@ -33,6 +33,8 @@ def make_optimizer(
     flags = _on_device(recipe, settings, device) if device is not None else {}
     if recipe.optimizer == "rmsprop":
         return torch.optim.RMSprop(settings, lr=recipe.lr, momentum=recipe.momentum, **flags)
+    if recipe.optimizer == "sgd":
+        return torch.optim.SGD(settings, lr=recipe.lr, momentum=recipe.momentum, **flags)
     families: dict[str, type[Optimizer]] = {
         "adam": torch.optim.Adam,
         "adamw": torch.optim.AdamW,
@@ -55,6 +57,8 @@ def _on_device(
     for group in settings:
         group["lr"] = torch.tensor(group["lr"], dtype=torch.float32, device=device)
     recorded = device.type in GRAPHS
+    if recipe.optimizer == "sgd":
+        return {"fused": True}
     if recipe.optimizer in ("adam", "adamw"):
         return {"fused": True, "capturable": recorded}
     return {"foreach": True, "capturable": recorded}

@@ -140,7 +140,7 @@ class Protocol:
     budget_s: float | None = None
     oracle_gap: bool = False
     label: str = ""
-    overrides: Mapping[str, int | str] = field(default_factory=dict)
+    overrides: Mapping[str, int | str | bool] = field(default_factory=dict)
 
     def on(self, dataset: str) -> Protocol:
         """Return the protocol as it holds on ``dataset``: with that dataset's own pace."""

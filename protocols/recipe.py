@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from protocols.errors import InvalidInputError
 from protocols.phases import Phase, first_step
 from protocols.protocol import Pace
 
-BatchNormPolicy = Literal["live", "frozen_stats", "frozen_all"]
+BatchNormPolicy = Literal["live", "frozen_stats"]
+OptimizerName = Literal["adam", "adamw", "radam", "rmsprop", "sgd"]
 
 
 @dataclass(frozen=True)
@@ -20,13 +21,11 @@ class Cycle:
     Attributes:
         half_epochs: epochs from the low to the high rate; a cycle is twice that.
         low, high: factors on every group's own rate, so that ratios between groups stay.
-        shrink: factor on the height of each further cycle; 0.5 is "triangular2".
     """
 
     half_epochs: int
     low: float = 0.1
     high: float = 1.0
-    shrink: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -64,24 +63,24 @@ class Recipe:
     """How parameters move. A method never sees it.
 
     Attributes:
-        optimizer: ``adam``, ``adamw``, ``radam`` or ``rmsprop``.
+        optimizer: ``adam``, ``adamw``, ``radam``, ``rmsprop`` or ``sgd``.
         lr: learning rate of trunk and head.
-        weight_decay: coupled (adam, radam, rmsprop) or decoupled (adamw).
-        momentum: of rmsprop; the adam family keeps its usual betas.
+        weight_decay: decoupled with adamw, coupled with all others.
+        momentum: of rmsprop and sgd; the adam family keeps its usual betas.
         warmup_steps: the rate rises linearly over so many steps.
         batch_norm: policy of the trunk's BatchNorm layers.
         cycle: a cyclical rate; validation and patience then look at its minima only.
         averaging: the averaged weights are a candidate of their own.
-        clip: largest gradient norm, None for no limit.
+        clip: largest norm of all gradients together, None for no limit.
         decay: a rate that falls towards the end; not together with a cycle or averaging.
 
     Raises:
-        InvalidInputError: two rules for one rate.
+        InvalidInputError: an unknown optimiser, or two rules for one rate.
     """
 
     name: str
     summary: str
-    optimizer: Literal["adam", "adamw", "radam", "rmsprop"]
+    optimizer: OptimizerName
     lr: float
     weight_decay: float = 0.0
     momentum: float = 0.0
@@ -93,6 +92,11 @@ class Recipe:
     decay: Decay | None = None
 
     def __post_init__(self) -> None:
+        if self.optimizer not in get_args(OptimizerName):
+            raise InvalidInputError(
+                f"recipe {self.name!r}: optimizer {self.optimizer!r}, expected one of "
+                f"{', '.join(get_args(OptimizerName))}"
+            )
         if self.decay and (self.cycle or self.averaging):
             raise InvalidInputError(
                 f"recipe {self.name!r}: decay and a cycle or averaging both set the rate; keep one"
@@ -215,9 +219,9 @@ class Schedule:
         return 1.0
 
     def _triangle(self, cycle: Cycle, step: int) -> float:
-        number, within = divmod(step, self.interval)
+        within = step % self.interval
         height = 1 - abs(2 * within / self.interval - 1)
-        return cycle.low + (cycle.high - cycle.low) * height * cycle.shrink**number
+        return cycle.low + (cycle.high - cycle.low) * height
 
     def _fallen(self, decay: Decay, share: float) -> float:
         if share < decay.start:

@@ -32,9 +32,25 @@ def main() -> None:
     steps = {
         "prepare": ["data", "prepare", "sop", "--root", str(root), "--archive", str(archive)],
         "run": [
-            *("run", "--plugin", plugin, "--protocol", "paper_shaped", "--datasets", "sop"),
-            *("--trunks", "tiny", "--methods", "contrastive", "--trials", "1", "--root", str(root)),
-            *("--out", str(folder / "runs"), "--device", pick_device("auto")),
+            "run",
+            "--plugin",
+            plugin,
+            "--protocol",
+            "paper_shaped",
+            "--datasets",
+            "sop",
+            "--trunks",
+            "tiny",
+            "--methods",
+            "contrastive",
+            "--trials",
+            "1",
+            "--root",
+            str(root),
+            "--out",
+            str(folder / "runs"),
+            "--device",
+            pick_device("auto"),
         ],
     }
     for name, words in steps.items():

@@ -56,7 +56,11 @@ def made_study(
     keys = [
         CellKey(
             sha256(f"{d} {name}".encode()).hexdigest()[:16],
-            *(f"data{d}", "tiny", "adam", name, name),
+            f"data{d}",
+            "tiny",
+            "adam",
+            name,
+            name,
             *(name != protocol.reference,) * 2,
         )
         for d in range(datasets)
@@ -103,7 +107,11 @@ def _trial(
     folds: list[float | None] = [value] * study.protocol.folds
     failed = number % 13 == 12
     return TrialRecord(
-        *("t", key.id, number, settings, "failed" if failed else "done"),
+        "t",
+        key.id,
+        number,
+        settings,
+        "failed" if failed else "done",
         0.0 if failed else value,
         folds,
         "non_finite" if failed else None,
@@ -131,7 +139,9 @@ def _run(study: Study, key: CellKey, seed: int, value: float, settings: Settings
         oracle=oracle,
         counts={"parameters_trained": 32992, "parameters_deployed": 32992, "images_trained": 640},
         measured={
-            **{"train_s": 20 + 100 * value, "seconds": 30.0, "peak_memory_mb": 512},
+            "train_s": 20 + 100 * value,
+            "seconds": 30.0,
+            "peak_memory_mb": 512,
             "environment": {"device": "cpu", "torch": "2.11"},
         },
     )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import shlex
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -13,13 +12,15 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.table import Table
 
+from benchmark.commands.proposal import next_command
 from benchmark.engines.machine import check_disk, interruptible, lock
 from benchmark.exit_codes import DONE, FAILED_JOBS
 from benchmark.running.progress import Progress, duration
-from benchmark.running.setup import Setup, set_up, with_device
+from benchmark.running.setup import Asked, Ready, make_ready, set_up, unmoved_by_bounds
 from benchmark.study import grid
 from benchmark.study.folder import CellKey, Study
 from benchmark.study.grid import CellPlan
+from benchmark.study.looks import plan_seeds
 from benchmark.study.scores import NOTHING
 from protocols.protocol import protocol_line
 from protocols.space import Settings, Space
@@ -30,9 +31,7 @@ if TYPE_CHECKING:
     from benchmark.running.coordinator import JobMaker
 
 MIRROR_TIMEOUT_S = 60.0
-_FLAGS = {"trunk": "--trunks", "recipe": "--recipes"} | {
-    word: f"--{word}" for word in ("trials", "seeds", "params", "bounds", "precision")
-}
+NAMED = 3  # cells in a note; the rest are counted
 Kind = tuple[str, str, str, bool]  # dataset, trunk, recipe, trains: jobs that take alike
 
 
@@ -40,25 +39,26 @@ def run(args: argparse.Namespace) -> int:
     """Plan, do what is missing, tabulate; return the exit code."""
     if args.dry_run:
         return plan(args)
-    console, setup = Console(), set_up(args)
-    check_disk(setup.study.out)
-    with lock(setup.study.out), interruptible():
-        for cell in setup.asked:
-            if damaged := setup.study.set_aside_damaged(cell):
+    console, asked = Console(), set_up(args)
+    study = asked.study
+    check_disk(study.out)
+    with lock(study.out), interruptible():
+        for cell in asked.keys:
+            if damaged := study.set_aside_damaged(cell):
                 console.print(f"{damaged} damaged record(s) of {cell.row}: kept aside, redone")
-        plans = grid.progress_of(setup.study, setup.asked)
-        tracker = open_tracker(console, setup.study, plans)
+        plans = grid.progress_of(study, asked.keys)
+        tracker = open_tracker(console, study, plans)
         if any(item.state != "done" for item in plans):
-            setup = with_device(setup)
-            check_trunks(setup, plans)
-            work(console, setup, plans, tracker)
+            ready = make_ready(asked)
+            check_jobs(asked, ready, plans)
+            work(console, asked, ready, plans, tracker)
         else:
-            console.print(f"nothing left to do in {setup.study.out}", highlight=False)
-            setup.study.save()
-            grid.save_cells(setup.study, setup.cells)
-        artifacts = write_outputs(setup.study)
+            console.print(f"nothing left to do in {study.out}", highlight=False)
+            study.save()
+            grid.save_cells(study, asked.cells)
+        artifacts = write_outputs(study)
         tracker.finish(artifacts, MIRROR_TIMEOUT_S)
-    return show_results(console, setup)
+    return show_results(console, asked)
 
 
 def plan(args: argparse.Namespace) -> int:
@@ -67,38 +67,57 @@ def plan(args: argparse.Namespace) -> int:
         from benchmark.commands.detect import detect
 
         return detect(args)
-    console, setup = Console(), set_up(args)
-    plans = grid.progress_of(setup.study, setup.asked)
-    seconds: dict[str, float] = {}
-    if any(item.jobs_left for item in plans):
-        setup = with_device(setup)
-        check_trunks(setup, plans)
-        with engine_for(setup, min(2, setup.workers)) as engine:
-            seconds = expected_seconds(setup, plans, engine)
-            setup = replace(setup, workers=setup.workers or engine.capacity)
-    show_plan(console, setup, plans, seconds)
+    console, asked = Console(), set_up(args)
+    plans = grid.progress_of(asked.study, asked.keys)
+    if not any(item.jobs_left for item in plans):
+        show_cells(console, asked.study, plans)
+        console.print("nothing left to do")
+        return DONE
+    ready = make_ready(asked)
+    check_jobs(asked, ready, plans)
+    few = None if ready.workers is None else min(2, ready.workers)  # that many measure the time
+    with engine_for(asked, replace(ready, workers=few)) as engine:
+        seconds = expected_seconds(asked, ready, plans, engine)
+        show_cells(console, asked.study, plans)
+        show_phases(console, asked, plans)
+        show_expected(console, plans, seconds, ready.workers or engine.capacity, ready.device)
     return DONE
 
 
-def work(console: Console, setup: Setup, plans: list[CellPlan], tracker: Tracker) -> None:
+def work(
+    console: Console, asked: Asked, ready: Ready, plans: list[CellPlan], tracker: Tracker
+) -> None:
     """Do all missing jobs of the plan."""
-    study = setup.study
-    with engine_for(setup, setup.workers) as engine:
-        # Here: workers load torch while this process loads optuna, and a finished folder neither.
+    study = asked.study
+    with engine_for(asked, ready) as engine:
+        # Imported only now: workers load torch while this process loads optuna, and a folder
+        # with nothing left to do needs neither.
         from benchmark.running import flows
         from benchmark.running.coordinator import Coordinator
 
-        seconds = expected_seconds(setup, plans, engine)
-        show_plan(console, replace(setup, workers=engine.capacity), plans, seconds)
+        seconds = expected_seconds(asked, ready, plans, engine)
+        show_cells(console, study, plans)
+        show_phases(console, asked, plans)
+        show_expected(console, plans, seconds, engine.capacity, ready.device)
         study.save()
-        grid.save_cells(study, setup.cells)
-        log = study.out / "log.txt"
-        with Progress(console, plans, log, engine.capacity, seconds) as progress:
-            coordinator = Coordinator(study, job_maker(setup), space_of(setup), tracker, progress)
-            flows.run(coordinator.flows(setup.asked), engine)
+        plan_seeds(study)
+        grid.save_cells(study, asked.cells)
+        log, make_job = study.out / "log.txt", job_maker(asked, ready)
+        metric = study.protocol.selection_metric
+        with Progress(console, plans, log, engine.capacity, seconds, metric) as progress:
+            coordinator = Coordinator(study, make_job, space_of(asked), tracker, progress)
+            flows.run(coordinator.flows(asked.keys), engine)
 
 
-def check_trunks(setup: Setup, plans: list[CellPlan]) -> None:
+def check_jobs(asked: Asked, ready: Ready, plans: list[CellPlan]) -> None:
+    """Raise InvalidInputError before anything starts where jobs could only fail or say nothing."""
+    from benchmark.running.phases import timetables
+
+    timetables(asked, plans)
+    check_trunks(asked, ready, plans)
+
+
+def check_trunks(asked: Asked, ready: Ready, plans: list[CellPlan]) -> None:
     """Raise InvalidInputError before anything starts where jobs could only fail.
 
     That is a trunk that cannot give what a method wants, or weights that do not fit it.
@@ -106,7 +125,7 @@ def check_trunks(setup: Setup, plans: list[CellPlan]) -> None:
     from benchmark.training.job import serving_trunk
     from protocols.method import Wants
 
-    make, loaded = job_maker(setup), set()
+    make, loaded = job_maker(asked, ready), set()
     for item in plans:
         if not item.jobs_left:
             continue
@@ -114,7 +133,7 @@ def check_trunks(setup: Setup, plans: list[CellPlan]) -> None:
         if job.weights is not None and item.cell.trunk not in loaded:
             loaded.add(item.cell.trunk)
             serving_trunk(job)
-        elif setup.registry.load("method", item.cell.method).wants != Wants():
+        elif asked.registry.load("method", item.cell.method).wants != Wants():
             serving_trunk(replace(job, weights=None))
 
 
@@ -128,76 +147,79 @@ def open_tracker(console: Console, study: Study, plans: list[CellPlan]) -> Track
 
 
 @contextmanager
-def engine_for(setup: Setup, workers: int) -> Iterator[Engine]:
+def engine_for(asked: Asked, ready: Ready) -> Iterator[Engine]:
     """Yield workers, with the datasets decoded for them; kill them at the end."""
     from benchmark.training import splits
 
-    setup.study.out.mkdir(parents=True, exist_ok=True)
-    engine = make_engine(setup, workers)
+    asked.study.out.mkdir(parents=True, exist_ok=True)
+    engine = make_engine(asked, ready)
     try:
         engine.start()
-        for source in setup.sources.values():
-            splits.prepare(source, setup.study.protocol)
+        for source in asked.sources.values():
+            splits.prepare(source, asked.study.protocol)
         yield engine
     finally:
         engine.close()
 
 
-def make_engine(setup: Setup, workers: int) -> Engine:
-    """Return the engine that was asked for; ``workers`` 0 under Ray is as many as fit."""
-    place, threads = setup.place, setup.study.protocol.threads_per_job
-    log, strict = setup.study.out / "workers.txt", place.deterministic
-    if place.engine == "ray":
+def make_engine(asked: Asked, ready: Ready) -> Engine:
+    """Return the engine that was asked for."""
+    options, threads = asked.options, asked.study.protocol.threads_per_job
+    log, strict = asked.study.out / "workers.txt", options.deterministic
+    if options.engine == "ray":
         from benchmark.engines.ray_cluster import RayEngine
 
-        gpus = place.gpus_per_job if setup.device == "cuda" else 0.0
-        return RayEngine(workers or None, threads, gpus, log, deterministic=strict)
+        gpus = options.gpus_per_job if ready.device == "cuda" else 0.0
+        return RayEngine(ready.workers, threads, gpus, log, deterministic=strict)
     from benchmark.engines.local import LocalEngine
 
-    return LocalEngine(workers, threads, log, deterministic=strict, devices=place.devices)
+    workers = ready.workers or 1  # make_ready counts those of this machine
+    return LocalEngine(workers, threads, log, deterministic=strict, devices=ready.devices)
 
 
-def job_maker(setup: Setup) -> JobMaker:
+def job_maker(asked: Asked, ready: Ready) -> JobMaker:
     """Return what builds this study's jobs."""
     from benchmark.training.job import Job
 
     def make(cell: CellKey, stage: str, number: int, fold: int, settings: Settings) -> Job:
         return Job(
             cell=cell,
-            protocol=setup.study.protocol.on(cell.dataset),
-            recipe=setup.recipes[cell.recipe],
+            protocol=asked.study.protocol.on(cell.dataset),
+            recipe=asked.recipes[cell.recipe],
             stage=stage,
             number=number,
             fold=fold,
             settings=settings,
-            source=setup.sources[cell.dataset],
-            device=setup.device,
-            weights=setup.weights,
-            plugins=setup.registry.plugins,
+            source=asked.sources[cell.dataset],
+            device=ready.device,
+            weights=asked.weights,
+            plugins=asked.registry.plugins,
         )
 
     return make
 
 
-def space_of(setup: Setup) -> Callable[[CellKey], Space]:
+def space_of(asked: Asked) -> Callable[[CellKey], Space]:
     """Return what looks up a cell's search space."""
 
     def look_up(cell: CellKey) -> Space:
-        method = setup.registry.load("method", cell.method)
-        space: Space = method.space(cell.dataset, setup.study.protocol.search.bounds)
+        method = asked.registry.load("method", cell.method)
+        space: Space = method.space(cell.dataset, asked.study.protocol.search.bounds)
         return space
 
     return look_up
 
 
-def expected_seconds(setup: Setup, plans: list[CellPlan], engine: Engine) -> dict[str, float]:
+def expected_seconds(
+    asked: Asked, ready: Ready, plans: list[CellPlan], engine: Engine
+) -> dict[str, float]:
     """Return the seconds of a job by cell id, measured once per kind of network.
 
     Cells whose job cannot be measured are missing; running them says why.
     """
     from benchmark.training.timing import job_seconds
 
-    make = job_maker(setup)
+    make = job_maker(asked, ready)
     kinds: dict[Kind, CellKey] = {}
     for item in plans:
         if item.jobs_left:
@@ -217,11 +239,8 @@ def _kind(cell: CellKey) -> Kind:
     return (cell.dataset, cell.trunk, cell.recipe, cell.trains)
 
 
-def show_plan(
-    console: Console, setup: Setup, plans: list[CellPlan], seconds: dict[str, float]
-) -> None:
-    """Print the protocol, the cells, and how long it takes at most."""
-    study = setup.study
+def show_cells(console: Console, study: Study, plans: list[CellPlan]) -> None:
+    """Print the protocol, the cells and what of them is there."""
     table = Table(title=protocol_line(study.protocol), title_justify="left", title_style="bold")
     for column in ("Method", "Dataset", "Trunk", "Recipe", "State"):
         table.add_column(column, overflow="fold")  # a name cut short could be another's
@@ -236,18 +255,54 @@ def show_plan(
     console.print(table)
     for name, value in study.protocol.overrides.items():
         console.print(f"changed from protocol {study.protocol.name}: {name} = {value}")
+    narrow = study.protocol.search.bounds == "narrow"
+    if same := unmoved_by_bounds(item.cell for item in plans) if narrow else []:
+        more = f" and {len(same) - NAMED} more" if len(same) > NAMED else ""
+        console.print(
+            f"--bounds narrow changes nothing for {', '.join(same[:NAMED])}{more}: no narrower "
+            "start of the paper's search is known there",
+            highlight=False,
+        )
     stale = grid.stale_records(study)
     if stale:
         console.print(f"{stale} folder(s) hold records of earlier code; they are left aside")
+
+
+def show_expected(
+    console: Console, plans: list[CellPlan], seconds: dict[str, float], workers: int, device: str
+) -> None:
+    """Print how many jobs are left and how long they take at most."""
     jobs = sum(item.jobs_left for item in plans)
-    if not jobs:
-        console.print("nothing left to do")
+    if not jobs:  # only joins, choices and tests of what is trained
+        console.print("nothing left to train")
         return
     unknown = [i.cell.row for i in plans if i.jobs_left and i.cell.id not in seconds]
-    wall = total_seconds(plans, seconds) / setup.workers
+    wall = total_seconds(plans, seconds) / workers
     expected = f"time of {unknown[0]} unknown" if unknown else f"at most {duration(wall)}"
-    how = f"{setup.workers} at once on {setup.device}"
+    how = f"{workers} at once on {device}"
     console.print(f"{jobs} jobs left, {how}: {expected}", highlight=False)
+
+
+def show_phases(console: Console, asked: Asked, plans: list[CellPlan]) -> None:
+    """Print when phases begin and how early a training can end, of cells that have phases."""
+    from benchmark.running.phases import timetables
+
+    table = Table(title="Phases: patience counts from the last one on", title_justify="left")
+    for column in ("Method", "Dataset", "Recipe", "Phase"):
+        table.add_column(column, overflow="fold")
+    for column in ("Begins at step", "Earliest stop", "Budget"):
+        table.add_column(column, justify="right")
+    for cell, times in timetables(asked, plans):
+        ends = (_span(times.earliest_stop), f"{times.steps:,}")
+        for name, steps in times.begins.items() if not cell.repeat else ():
+            table.add_row(cell.row, cell.dataset, cell.recipe, name, _span(steps), *ends)
+    if table.rows:
+        console.print(table)
+
+
+def _span(steps: tuple[int, int]) -> str:
+    """Return a step, or the lowest and highest where settings decide."""
+    return " to ".join(f"{step:,}" for step in dict.fromkeys(steps))
 
 
 def total_seconds(plans: list[CellPlan], seconds: dict[str, float]) -> float:
@@ -258,42 +313,25 @@ def total_seconds(plans: list[CellPlan], seconds: dict[str, float]) -> float:
 def write_outputs(study: Study) -> list[Path]:
     """Write tables and report; return their files."""
     from benchmark.report import page
-    from benchmark.tables.frames import make_tables, write_tables
+    from benchmark.tables.frames import looked_at, make_tables, write_tables
 
-    frames, folder = make_tables(study), study.out / "tables"
+    frames, folder = looked_at(make_tables(study)), study.out / "tables"
     write_tables(frames, folder)
     return [*(folder / f"{name}.csv" for name in frames.names), page.write(frames)]
 
 
-def show_results(console: Console, setup: Setup) -> int:
+def show_results(console: Console, asked: Asked) -> int:
     """Print the tables, where things are and what to try next; return the exit code."""
     from benchmark.tables import formats
     from benchmark.tables.frames import make_tables
 
-    study = setup.study
+    study = asked.study
     for part in formats.render(make_tables(study)):
         console.print(part)
-    failed = [run for cell in setup.asked for run in study.runs(cell) if run.status == "failed"]
+    failed = [run for cell in asked.keys for run in study.runs(cell) if run.status == "failed"]
     for run in failed:
         console.print(f"seed {run.seed} failed: {run.reason}: {run.detail}", markup=False)
     console.print(f"tables   {study.out / 'tables'}", highlight=False)
     console.print(f"report   {study.out / 'report' / 'index.html'}", highlight=False)
-    console.print(f"next     {next_command(setup)}", highlight=False, markup=False)
+    console.print(f"next     {next_command(asked)}", highlight=False, markup=False)
     return FAILED_JOBS if failed else DONE
-
-
-def next_command(setup: Setup) -> str:
-    """Return a command that leads on from here, under the same rules."""
-    protocol = setup.study.protocol
-    used = {cell.method for cell in setup.study.cells}
-    other = next((m for m in setup.registry.names("method") if m not in used), None)
-    words = ["--methods", other] if other else ["--seeds", str(protocol.seeds + 2)]
-    if protocol.name != "quick":
-        words += ["--protocol", protocol.name]
-    for name, value in protocol.overrides.items():
-        if (flag := _FLAGS.get(name)) and flag not in words:
-            words += [flag, str(value)]
-    if setup.weights is not None:
-        words += ["--weights", str(setup.weights)]
-    words += ["--out", str(setup.study.out)]
-    return f"python -m benchmark run {shlex.join(words)}"

@@ -33,6 +33,7 @@ from benchmark.mirror.nodes import (
     texts,
 )
 from benchmark.study import records
+from benchmark.study.addresses import without_password
 from benchmark.study.folder import CellKey, Study
 from benchmark.study.records import ChoiceRecord, RunRecord
 from protocols.errors import StoreError
@@ -310,8 +311,3 @@ def reason_of(error: BaseException) -> str:
     cause = next((e for e in reversed(chain) if isinstance(e, OSError)), error)
     text = without_password(str(cause)).strip().partition("\n")[0].partition(". ")[0]
     return f"{type(cause).__name__}: {text[:200]}"
-
-
-def without_password(uri: str) -> str:
-    """Return an address, or a text with one, as it may be shown."""
-    return re.sub(r"//[^/@\s]*@", "//…@", uri)

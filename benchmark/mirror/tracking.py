@@ -22,8 +22,8 @@ from benchmark.mirror.store import (
     reason_of,
     stamp,
     uri_of,
-    without_password,
 )
+from benchmark.study.addresses import without_password
 from benchmark.study.folder import CellKey, Study
 from benchmark.study.records import ChoiceRecord, Record, RunRecord, TrialRecord
 from protocols.errors import StoreError

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
-from benchmark.report.charts import Point, Scatter, place_labels, spanning
+from benchmark.report.charts import Point, Scatter, number, place_labels, spanning
 from benchmark.report.rows import Row
 from benchmark.study.scores import HEADLINE_METRIC
 from benchmark.tables import diagnostics
@@ -47,6 +47,21 @@ class Agreement:
     first_by_validation: str = ""
     first_by_test: str = ""
     gaps: tuple[Gap, ...] = ()
+
+    @property
+    def heading(self) -> str:
+        """Return what validation says of the test, as far as the methods allow."""
+        if self.rho is not None:
+            rho = number(self.rho, 2, signed=True)
+            return f"Validation ranks {self.methods} methods as the test does to ρ = {rho}"
+        if self.first_by_validation == self.first_by_test:
+            return f"{self.first_by_test} is first on validation and on test"
+        return f"Validation puts {self.first_by_validation} first, the test {self.first_by_test}"
+
+    @property
+    def largest_gap(self) -> float | None:
+        """Return the most that choosing on test would have claimed, None if nothing watched."""
+        return max((gap.gap for gap in self.gaps), default=None)
 
 
 def agreement(group: Sequence[Row]) -> Agreement:

@@ -10,14 +10,22 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
+from benchmark.study.scores import NOTHING
+
 XY = tuple[float, float]
 Line = tuple[XY, ...]
 
 MAX_DOTS = 60  # seeds drawn one by one; beyond that they are a smear
 MAX_POINTS = 80  # of one curve
 _SHIFTS = (
-    *((9.0, 4.0, "start"), (-9.0, 4.0, "end"), (0.0, -10.0, "middle"), (0.0, 18.0, "middle")),
-    *((7.0, -6.0, "start"), (-7.0, -6.0, "end"), (7.0, 15.0, "start"), (-7.0, 15.0, "end")),
+    (9.0, 4.0, "start"),
+    (-9.0, 4.0, "end"),
+    (0.0, -10.0, "middle"),
+    (0.0, 18.0, "middle"),
+    (7.0, -6.0, "start"),
+    (-7.0, -6.0, "end"),
+    (7.0, 15.0, "start"),
+    (-7.0, 15.0, "end"),
 )
 _STEPS = (1.0, 2.0, 2.5, 5.0, 10.0)
 
@@ -175,6 +183,23 @@ class Scatter:
     y_label: str
     width: float = 270.0
     height: float = 240.0
+
+    def top(self, value: float) -> float:
+        """Return how far below the upper edge a y value lies, in per cent of the height."""
+        return 100 - self.y.at(value)
+
+    @property
+    def words(self) -> str:
+        """Return what is seen, for readers who do not see."""
+        points = (f"{p.name} {number(p.y)} at {number(p.x, 1)}" for p in self.points)
+        return f"{self.y_label} against {self.x_label}: {', '.join(points)}"
+
+
+def number(value: float | None, digits: int = 2, signed: bool = False) -> str:
+    """Return a number for people, a dash where there is none."""
+    if value is None:
+        return NOTHING
+    return minus(f"{value:+z,.{digits}f}" if signed else f"{value:z,.{digits}f}")
 
 
 def minus(text: str) -> str:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from benchmark.report.charts import XY, Panel, Plot, spanning, thinned, whole
 from benchmark.study.folder import CellKey, Study
 from benchmark.study.records import JobRecord
-from benchmark.study.scores import HEADLINE_METRIC
+from benchmark.study.scores import label_of
 
 
 @dataclass(frozen=True)
@@ -24,9 +24,13 @@ class Learning:
 def learning(
     study: Study, cells: Sequence[CellKey], baseline: CellKey | None, seeds: int
 ) -> Learning:
-    """Return validation MAP@R in per cent against the step, for the first ``seeds`` seeds."""
+    """Return validation against the step, for the first ``seeds`` seeds.
+
+    Values are of the metric that chose the epoch, in per cent.
+    """
+    metric = study.protocol.selection_metric
     jobs = {cell: _final_jobs(study, cell, seeds) for cell in cells if cell.trains}
-    curves = {cell: [_validations(job) for job in found] for cell, found in jobs.items()}
+    curves = {cell: [_validations(job, metric) for job in found] for cell, found in jobs.items()}
     points = [point for group in curves.values() for curve in group for point in curve]
     panel = Panel(whole(x for x, _ in points), spanning((y for _, y in points), count=4))
     means = {cell: thinned(mean_curve(group)) for cell, group in curves.items()}
@@ -45,7 +49,7 @@ def learning(
                 thick=mean,
                 dashed=() if cell == baseline else other,
                 dots=tuple(filter(None, dots)),
-                words=f"{cell.row}: validation MAP@R of {len(group)} trainings{ends}",
+                words=f"{cell.row}: validation {label_of(metric)} of {len(group)} trainings{ends}",
             )
         )
     ran = [job for found in jobs.values() for job in found if job.steps]
@@ -66,13 +70,14 @@ def mean_curve(curves: Sequence[Sequence[XY]]) -> list[XY]:
 
 def _final_jobs(study: Study, cell: CellKey, seeds: int) -> list[JobRecord]:
     """Return the first seeds' fold trainings that have been validated at least once."""
+    metric = study.protocol.selection_metric
     jobs = (job for seed in range(seeds) for job in study.jobs(cell, "final", seed))
-    return [job for job in jobs if job and _validations(job)]
+    return [job for job in jobs if job and _validations(job, metric)]
 
 
-def _validations(job: JobRecord) -> list[XY]:
-    rows = [row for row in job.history if "step" in row and HEADLINE_METRIC in row]
-    return [(row["step"], 100 * row[HEADLINE_METRIC]) for row in rows]
+def _validations(job: JobRecord, metric: str) -> list[XY]:
+    rows = [row for row in job.history if "step" in row and metric in row]
+    return [(row["step"], 100 * row[metric]) for row in rows]
 
 
 def _kept(job: JobRecord, curve: Sequence[XY]) -> XY | None:

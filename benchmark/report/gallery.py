@@ -76,6 +76,16 @@ class ClassDelta:
     first: float
     second: float
 
+    @property
+    def difference(self) -> float:
+        """Return the second's minus the first's, in points."""
+        return self.second - self.first
+
+    @property
+    def verdict(self) -> str:
+        """Return which way the class moved."""
+        return "better" if self.difference > 0 else "worse"
+
 
 @dataclass(frozen=True)
 class Comparison:
@@ -104,6 +114,11 @@ class Gallery:
     comparisons: tuple[Comparison, ...] = ()
     sheets: tuple[Sheet, ...] = ()
     left_out: tuple[str, ...] = ()
+
+    @property
+    def sentence(self) -> str:
+        """Return the note as a sentence."""
+        return f"{self.note[:1].upper()}{self.note[1:]}."
 
 
 @dataclass

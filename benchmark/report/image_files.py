@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from benchmark.report import searches
 from benchmark.report.charts import MAX_DOTS, Axis, Mark, Plot, Scatter
 from benchmark.report.sections import MAX_PAIRS, ROPE, Section
+from benchmark.study.scores import label_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -63,7 +64,7 @@ def _drawings(section: Section) -> Iterator[tuple[str, Drawing, str]]:
     if shown := section.pairs[:MAX_PAIRS]:
         marks = [replace(p.mark, name=f"{p.mark.name} vs {p.other}") for p in shown]
         yield "differences", Intervals(marks, "difference of MAP@R in points", ROPE), ""
-    value = "validation MAP@R in per cent against"
+    value = f"validation {label_of(section.selection_metric)} in per cent against"
     for name, plots, label in (
         ("learning", section.learning.charts, f"{value} the optimiser step"),
         ("search-by-trial", section.by_trial, f"{value} the trial"),

@@ -8,18 +8,20 @@ from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from benchmark.report import searches
+from benchmark.report import costs, searches, settings
 from benchmark.report.answers import answers
-from benchmark.report.charts import MAX_DOTS, minus
+from benchmark.report.charts import MAX_DOTS, number
 from benchmark.report.cliques import diagrams
 from benchmark.report.rows import Row
 from benchmark.report.sections import MAX_PAIRS, ROPE, panels, sections, seeds_drawn
 from benchmark.statistics import paired
 from benchmark.study import records
-from benchmark.study.scores import MARKS, NOTHING
+from benchmark.study.machines import parted
+from benchmark.study.scores import HEADLINE_METRIC, MARKS, NOTHING, label_of, per_cent
 from benchmark.tables import diagnostics
+from benchmark.tables.beyond import further
 from benchmark.tables.frames import Tables
-from benchmark.tables.headlines import further
+from benchmark.tables.machines import notes as unlike
 from protocols.metrics import METRICS
 from protocols.protocol import protocol_line
 
@@ -44,6 +46,59 @@ def write(frames: Tables) -> Path:
 
 def render(frames: Tables) -> str:
     """Return the report as HTML."""
+    study, shown = frames.study, list(sections(frames))
+    everything = [row for section in shown for row in section.rows]
+    failures = list(_failures(everything))
+    protocol = study.protocol
+    return (
+        _environment()
+        .get_template("report.html")
+        .render(
+            protocol=protocol,
+            title=_title(everything),
+            line=protocol_line(protocol),
+            sections=shown,
+            rows=everything,
+            card=dict(_flat({**asdict(protocol), "overrides": {}})),
+            overrides={_OVERRIDDEN.get(k, k): v for k, v in protocol.overrides.items()},
+            recipes={
+                row.key.recipe: dict(_flat(row.identity.get("recipe", {}))) for row in everything
+            },
+            machines=_machines(everything),
+            unlike=unlike(frames.cells),
+            openings=sum(len(run.openings) for row in everything for run in row.runs),
+            excluded=_excluded(everything),
+            failures=failures[:MAX_FAILURES],
+            failure_count=len(failures),
+            max_pairs=MAX_PAIRS,
+            max_dots=MAX_DOTS,
+            further=further(frames),
+            diagrams=list(diagrams(frames)),
+            answers=list(answers(shown)),
+            looks=frames.looks.sentence(),
+            max_answers=MAX_ANSWERS,
+            min_trials=diagnostics.MIN_TRIALS,
+            min_ranked=diagnostics.MIN_RANKED,
+            panels=panels(len(shown)),
+            seeds_drawn=seeds_drawn(study, len(shown)),
+            slices=searches.slices,
+            chosen=settings.chosen,
+            at_the_edge=settings.at_the_edge,
+            sliced=settings.sliced,
+            what_mattered=settings.what_mattered,
+            cost_table=costs.table,
+            cost_heading=costs.heading,
+            rope=ROPE,
+            statistics=paired,
+            metrics=METRICS,
+            nothing=NOTHING,
+            marks=MARKS,
+            headline_metric=HEADLINE_METRIC,
+        )
+    )
+
+
+def _environment() -> Environment:
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES),
         autoescape=True,
@@ -51,41 +106,13 @@ def render(frames: Tables) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(num=_number, value=_value, short=_short)
-    study, shown = frames.study, list(sections(frames))
-    everything = [row for section in shown for row in section.rows]
-    failures = list(_failures(everything))
-    protocol = study.protocol
-    return environment.get_template("report.html").render(
-        protocol=protocol,
-        line=protocol_line(protocol),
-        sections=shown,
-        rows=everything,
-        card=dict(_flat({**asdict(protocol), "overrides": {}})),
-        overrides={_OVERRIDDEN.get(k, k): v for k, v in protocol.overrides.items()},
-        recipes={row.key.recipe: dict(_flat(row.identity.get("recipe", {}))) for row in everything},
-        machines=_machines(everything),
-        openings=sum(len(run.openings) for row in everything for run in row.runs),
-        excluded=_excluded(everything),
-        failures=failures[:MAX_FAILURES],
-        failure_count=len(failures),
-        max_pairs=MAX_PAIRS,
-        max_dots=MAX_DOTS,
-        further=further(frames),
-        diagrams=list(diagrams(frames)),
-        answers=list(answers(shown)),
-        max_answers=MAX_ANSWERS,
-        min_trials=diagnostics.MIN_TRIALS,
-        min_ranked=diagnostics.MIN_RANKED,
-        panels=panels(len(shown)),
-        seeds_drawn=seeds_drawn(study, len(shown)),
-        slices=searches.slices,
-        rope=ROPE,
-        statistics=paired,
-        metrics=METRICS,
-        nothing=NOTHING,
-        marks=MARKS,
+    environment.filters.update(
+        num=number,
+        per_cent=per_cent,
+        value=settings.in_full,
+        label=label_of,
     )
+    return environment
 
 
 def figures(frames: Tables) -> list[Path]:
@@ -99,6 +126,15 @@ def figures(frames: Tables) -> list[Path]:
     return [path for section in sections(frames) for path in image_files.save(section, folder)]
 
 
+def _title(everything: Sequence[Row]) -> str:
+    """Return what was compared on which datasets, the first three of them by name."""
+    methods = {row.name for row in everything if row.role != "reference"}
+    datasets = list(dict.fromkeys(row.key.dataset for row in everything))
+    more = f" and {len(datasets) - 3} more" if len(datasets) > 3 else ""
+    many = "s" if len(methods) != 1 else ""
+    return f"{len(methods)} method{many} on {', '.join(datasets[:3])}{more}"
+
+
 def _failures(everything: Sequence[Row]) -> Iterator[tuple[Row, str, str, str]]:
     """Yield (row, which, reason, detail) of failed runs and trials."""
     for row in everything:
@@ -106,7 +142,9 @@ def _failures(everything: Sequence[Row]) -> Iterator[tuple[Row, str, str, str]]:
             yield row, f"seed {run.seed}", run.reason or "unknown", run.detail
         for trial in row.trials:
             if trial.status == "failed":
-                tried = ", ".join(f"{k} {_short(v)}" for k, v in sorted(trial.settings.items()))
+                tried = ", ".join(
+                    f"{k} {settings.short(v)}" for k, v in sorted(trial.settings.items())
+                )
                 yield row, f"trial {trial.number}", str(trial.reason), tried
 
 
@@ -124,8 +162,9 @@ def _machines(everything: Sequence[Row]) -> dict[str, list[str]]:
     found: dict[str, set[str]] = {}
     for row in everything:
         for run in row.runs:
-            for name, value in run.measured.get("environment", {}).items():
-                found.setdefault(name, set()).add(str(value))
+            environment = run.measured.get("environment", {})
+            for name in environment:
+                found.setdefault(name, set()).update(parted(environment, name))
     return {name: sorted(values) for name, values in sorted(found.items())}
 
 
@@ -135,25 +174,6 @@ def _flat(value: object, name: str = "") -> Iterator[tuple[str, object]]:
         for key in value:
             yield from _flat(value[key], f"{name}.{key}" if name else str(key))
     elif isinstance(value, (list, tuple)):
-        yield name, ", ".join(map(_value, value))
+        yield name, ", ".join(map(settings.in_full, value))
     else:
         yield name, value
-
-
-def _number(value: float | None, digits: int = 2, signed: bool = False) -> str:
-    """Return a number for people, an en dash where there is none."""
-    if value is None:
-        return NOTHING
-    return minus(f"{value:+z,.{digits}f}" if signed else f"{value:z,.{digits}f}")
-
-
-def _short(value: object) -> str:
-    """Return a chosen setting in four digits; the record has all."""
-    return f"{value:.4g}" if isinstance(value, float) else _value(value)
-
-
-def _value(value: object) -> str:
-    """Return a setting as written by hand."""
-    if value is None or value == "":
-        return NOTHING
-    return f"{value:.6g}" if isinstance(value, float) else str(value)

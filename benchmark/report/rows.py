@@ -9,13 +9,16 @@ from itertools import groupby
 from statistics import fmean
 from typing import Any
 
+from pandas import NA
+
 from benchmark.report.charts import Mark
+from benchmark.statistics.words import is_near_miss, spoken
 from benchmark.study import records
 from benchmark.study.folder import CellKey, Study
 from benchmark.study.records import CellRecord, ChoiceRecord, RunRecord, TrialRecord
 from benchmark.study.scores import HEADLINE, HEADLINE_METRIC, Part
-from benchmark.tables.diagnostics import Edge, edges, space_of
-from benchmark.tables.frames import Tables
+from benchmark.tables.diagnostics import Edge, PhaseCount, edges, phase_counts, space_of
+from benchmark.tables.frames import Tables, row_names
 from benchmark.tables.results import Cell
 
 Place = tuple[str, str, str]
@@ -89,6 +92,11 @@ class Row:
         return edges(self.choice.settings, space_of(self.choice)) if self.choice else []
 
     @property
+    def phases(self) -> list[PhaseCount]:
+        """Return which phases the finished runs' trainings reached."""
+        return phase_counts(self.done)
+
+    @property
     def failed(self) -> list[RunRecord]:
         """Return the runs that failed."""
         return [run for run in self.runs if run.status == "failed"]
@@ -102,7 +110,19 @@ class Row:
 
 @dataclass(frozen=True)
 class Pair:
-    """A comparison of the joined embeddings' MAP@R; ``mark`` is method minus other, in points."""
+    """A comparison of the joined embeddings' MAP@R.
+
+    Attributes:
+        other: what the method is compared with.
+        mark: method minus other, in points.
+        n: seeds that both have.
+        p: adjusted; None where it is not tested or outside the family.
+        p_note: the sign-flip p beside it, or why there is none.
+        verdict: one of the five words; empty outside the family.
+        spoken: the verdict with the seeds it lacks, or the p of a near miss.
+        together: half-width in points of the interval that holds for the whole family.
+        unequal: why Student's t was not trusted; empty where it was.
+    """
 
     other: str
     mark: Mark
@@ -110,6 +130,9 @@ class Pair:
     p: float | None
     p_note: str
     verdict: str
+    spoken: str = ""
+    together: float | None = None
+    unequal: str = ""
 
 
 def rows(frames: Tables) -> dict[Place, list[Row]]:
@@ -121,23 +144,31 @@ def rows(frames: Tables) -> dict[Place, list[Row]]:
         row = _row(frames.study, cell, summary.get(at, []))
         found.setdefault(at[:3], []).append(row)
     for group in found.values():
-        group.sort(key=lambda row: (-row.main.mean if row.main else 1.0, row.name))
+        group.sort(key=_rank)
     return found
 
 
+def _rank(row: Row) -> tuple[bool, bool, float, str]:
+    """Return what sorts complete methods first, best first, then those with failed runs."""
+    return (not row.main, bool(row.failed), -row.main.mean if row.main else 0.0, row.name)
+
+
 def pairs(frames: Tables, finished: Mapping[Place, Sequence[str]]) -> dict[Place, list[Pair]]:
-    """Return the declared comparisons between finished methods, in the order of the methods."""
+    """Return the declared comparisons between finished methods, in the order of the methods.
+
+    Where there is a baseline, the reference against it follows, which has no verdict.
+    """
     frame = frames.pairs
-    ours = frame[
-        frame["family"].notna()
-        & (frame["embedding"] == HEADLINE[0])
-        & (frame["metric"] == HEADLINE[1])
-    ]
+    main = frame[(frame["embedding"] == HEADLINE[0]) & (frame["metric"] == HEADLINE[1])]
+    bases = row_names(frames.study, frames.study.protocol.baseline)
+    references = row_names(frames.study, frames.study.protocol.reference)
     found: dict[Place, list[Pair]] = {}
-    for row in ours.itertuples(index=False):
+    for row in main.itertuples(index=False):
         place = (str(row.dataset), str(row.trunk), str(row.recipe))
         names = finished.get(place, ())
-        if row.method_a in names and row.method_b in names and row.n:
+        sanity = (references.get(place), bases.get(place)) == (row.method_a, row.method_b)
+        ours = isinstance(row.family, str) or sanity
+        if ours and row.method_a in names and row.method_b in names and row.n:
             found.setdefault(place, []).append(_pair(row))
     for place, group in found.items():
         order = {name: rank for rank, name in enumerate(finished[place])}
@@ -177,7 +208,7 @@ def _row(study: Study, cell: Cell, summary: Sequence[Any]) -> Row:
 
 def _reason(study: Study, key: CellKey, runs: Sequence[RunRecord], trials: int) -> str:
     """Return why a method has no number yet, or none at all."""
-    asked, budget = study.protocol.seeds, study.protocol.search.trials
+    asked, budget = study.protocol.seeds, study.trials_asked(key)
     if runs and len(runs) == asked:
         met = ", ".join(sorted({run.reason or "unknown" for run in runs}))
         return f"all {asked} runs failed: {met}" if asked > 1 else f"the run failed: {met}"
@@ -190,13 +221,20 @@ def _reason(study: Study, key: CellKey, runs: Sequence[RunRecord], trials: int) 
 
 
 def _pair(row: Any) -> Pair:
+    verdict = row.verdict if isinstance(row.verdict, str) else ""
+    said = spoken(verdict, None if row.needs_seeds is NA else int(row.needs_seeds))
     return Pair(
         other=str(row.method_b),
         mark=_mark(str(row.method_a), row, "mean_difference", (), ""),
         n=int(row.n),
         p=None if math.isnan(row.p_holm) else float(row.p_holm),
-        p_note=row.p_note if isinstance(row.p_note, str) else "",
-        verdict=str(row.verdict),
+        p_note=row.p_note
+        if isinstance(row.p_note, str)
+        else f"by sign flips, unadjusted: {row.p_sign_flip:.4f}",
+        verdict=verdict,
+        spoken=f"{said}, p {row.p_holm:.2f}" if is_near_miss(verdict, row.p_holm) else said,
+        together=_half(row.ci_low_family, row.ci_high_family),
+        unequal=row.mark if isinstance(row.mark, str) else "",
     )
 
 

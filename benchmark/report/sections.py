@@ -19,6 +19,8 @@ from benchmark.report.charts import (
 )
 from benchmark.report.rows import Pair, Place, Row, pairs, rows
 from benchmark.statistics import paired
+from benchmark.statistics.ranking import Standing, apart
+from benchmark.statistics.verdicts import VERDICTS
 from benchmark.study.folder import Study
 from benchmark.tables.frames import Tables
 
@@ -27,7 +29,6 @@ MAX_PAIRS = 60  # comparisons shown of one place
 MAX_PANELS = 120  # charts of one kind in a report
 MAX_TRAININGS = 4_000  # read for learning curves
 MAX_GALLERIES = 12  # comparisons with pictures in a report
-VERDICTS = ("better", "worse", "equivalent", "inconclusive")
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,7 @@ class Section:
 
     Attributes:
         number: from 1.
+        selection_metric: what decided epochs and trials.
         rows: its methods, best first.
         axis, pair_axis: of the interval charts.
         pairs: declared comparisons.
@@ -48,6 +50,7 @@ class Section:
 
     number: int
     place: Place
+    selection_metric: str
     rows: Sequence[Row]
     axis: Axis
     pairs: Sequence[Pair]
@@ -72,14 +75,23 @@ class Section:
 
     @property
     def verdicts(self) -> dict[str, list[Pair]]:
-        """Return the comparisons by verdict, those of the reference left out."""
-        ours = [pair for pair in self.pairs if pair.mark.name not in self.references]
-        return {word: [p for p in ours if p.verdict == word] for word in VERDICTS}
+        """Return the comparisons of the family by verdict."""
+        return {word: [p for p in self.pairs if p.verdict == word] for word in VERDICTS}
+
+    @property
+    def apart(self) -> list[str]:
+        """Return what failed runs would have to score, for each method that has some."""
+        standings = [
+            Standing(row.name, row.main.mean / 100, len(row.done), len(row.failed))
+            for row in self.finished
+            if row.main
+        ]
+        return [apart(standing, standings) for standing in standings if standing.failed]
 
     @property
     def opponent(self) -> str | None:
         """Return the one method that all others are compared with, None if there is none."""
-        others = {pair.other for pair in self.pairs}
+        others = {pair.other for pair in self.pairs if pair.verdict}
         return others.pop() if len(others) == 1 else None
 
 
@@ -123,6 +135,7 @@ def _section(
     return Section(
         number=number,
         place=(group[0].key.dataset, group[0].key.trunk, group[0].key.recipe),
+        selection_metric=study.protocol.selection_metric,
         rows=group,
         axis=focused(*_sides(group, [row.mark for row in group])),
         pairs=compared,

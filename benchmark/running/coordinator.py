@@ -12,9 +12,9 @@ from statistics import fmean
 from typing import Any
 
 from benchmark.mirror.tracking import Tracker
-from benchmark.running.flows import Flow, Task
+from benchmark.running.flows import Flow, Retry, Task
 from benchmark.running.progress import Progress
-from benchmark.study import environment, records, selection
+from benchmark.study import environment, machines, records, selection
 from benchmark.study.folder import CellKey, Study
 from benchmark.study.records import ChoiceRecord, JobRecord, Metrics, Record, RunRecord, TrialRecord
 from benchmark.study.suggestions import export, storage_of, suggest
@@ -22,7 +22,7 @@ from benchmark.training import oracle
 from benchmark.training.job import Job, JobOutcome, execute, failure
 from benchmark.training.join import JoinJob, JoinOutcome, join
 from protocols import paper
-from protocols.errors import InvalidInputError, StoreError
+from protocols.errors import StoreError
 from protocols.protocol import Protocol, digest
 from protocols.space import Settings, Space, described
 
@@ -87,7 +87,7 @@ class Coordinator:
     def _search(self, cell: CellKey) -> Generator[list[Task], list[Any], list[TrialRecord]]:
         """Return the cell's trials, running those that are missing, one after the other."""
         rule, trials = self.study.protocol.search, self.study.trials(cell)
-        budget = rule.trials if cell.searched else 0
+        budget = self.study.trials_asked(cell)
         while len(trials) < budget and not _hopeless(trials, rule.max_failures_in_a_row):
             space, number = self.space_of(cell), len(trials)
             settings = suggest(cell.id, rule, space, trials)
@@ -118,14 +118,14 @@ class Coordinator:
         if any(job.status == "failed" for job in jobs):
             return _run(cell, choice, seed, jobs, None)
         source = self.make_job(cell, "final", seed, 0, choice.settings).source
-        protocol = self.study.protocol
+        protocol, name = self.study.protocol, f"join {cell.id} {seed}"
         vectors = tuple(self._vectors(cell, seed, k).read_bytes() for k in range(len(jobs)))
         task = Task(
             function=join,
             argument=JoinJob(protocol, source, vectors),
             timeout_s=protocol.timeout_s,
             accept=lambda outcome: outcome,
-            lost=lambda reason: None if self._retry(f"join {cell.id} {seed}", reason) else reason,
+            lost=lambda reason: Retry.AGAIN if self._retry(name, reason) else reason,
         )
         (joined,) = yield [task]
         if not isinstance(joined, JoinOutcome):
@@ -153,8 +153,9 @@ class Coordinator:
             if record is None or record.id != job.id or not self._has_vectors(cell, record)
         ]
         done = (yield [self._task(cell, jobs[k]) for k in missing]) if missing else []
-        fresh = dict(zip(missing, done, strict=True))
-        return [fresh.get(k) or found[k] for k in range(len(found))]  # type: ignore[misc]
+        kept = {k: record for k, record in enumerate(found) if record and k not in missing}
+        records_of = {**kept, **dict(zip(missing, done, strict=True))}
+        return [records_of[k] for k in range(len(found))]
 
     def _task(self, cell: CellKey, job: Job) -> Task:
         return Task(
@@ -167,12 +168,12 @@ class Coordinator:
             ),
         )
 
-    def _accept(self, cell: CellKey, job: Job, outcome: JobOutcome) -> JobRecord | None:
-        """Record a finished job and return it, or None if it shall be tried again."""
+    def _accept(self, cell: CellKey, job: Job, outcome: JobOutcome) -> JobRecord | Retry:
+        """Record a finished job and return it, unless it shall be tried again."""
         record = outcome.record
         if record.reason in RETRIED and self._retry(job.id, record.reason):
             self.progress.note(f"{cell.row}: {record.reason} in {_where(job)}, trying again")
-            return None
+            return Retry.AGAIN
         # The commit is this process's: a worker elsewhere has the code, not the checkout.
         here = {**record.measured.get("environment", {}), **environment.commit()}
         failed = self.attempts.pop(job.id, [])
@@ -223,7 +224,7 @@ def _trial(
         reason=failed.reason if failed else None,
         value=protocol.search.failed_score if failed else fmean(values),
         folds=folds,
-        measured={"seconds": _total(jobs, "seconds")},
+        measured={"seconds": _total(jobs, "seconds"), "environment": machines.merged(jobs)},
     )
 
 
@@ -245,18 +246,8 @@ def _choice(
 
 
 def _published(cell: CellKey) -> ChoiceRecord:
-    """Return the paper's chosen setting as the choice.
-
-    Raises:
-        UnknownNameError: the method is not in the paper.
-        InvalidInputError: the paper has no setting for the dataset.
-    """
+    """Return the paper's chosen setting, which the setup has seen there is, as the choice."""
     settings: Settings = dict(paper.best(cell.method, cell.dataset))
-    if not settings:  # defaults in its place would be passed off as the paper's
-        raise InvalidInputError(
-            f"the paper chose no setting of {cell.method!r} on {cell.dataset!r}; it has "
-            f"{', '.join(paper.DATASETS)}. Leave out --params published to search"
-        )
     return ChoiceRecord(
         id=digest([cell.id, "choice", "published", settings], 16),
         cell=cell.id,
@@ -326,13 +317,12 @@ def _sum_counts(jobs: list[JobRecord]) -> dict[str, int]:
 
 
 def _sum_measured(jobs: list[JobRecord]) -> dict[str, Any]:
-    """Return seconds summed over folds, the largest memory peak, and the environment."""
+    """Return seconds summed over folds, the largest memory peak, and the folds' environments."""
     if not jobs:
         return {}
     times = {name: _total(jobs, name) for name in ("seconds", "cpu_s", "train_s")}
     peak = max(job.measured.get("peak_memory_mb", 0) for job in jobs)
-    environment = jobs[0].measured.get("environment", {})
-    return {**times, "peak_memory_mb": peak, "environment": environment}
+    return {**times, "peak_memory_mb": peak, "environment": machines.merged(jobs)}
 
 
 def _total(jobs: list[JobRecord], name: str) -> float:

@@ -11,12 +11,21 @@ import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass, field
+from enum import Enum
 from typing import Any, TypeAlias
 
 from benchmark.engines.local import Engine
 from benchmark.study.records import Reason
 
 POLL_S = 1.0
+
+
+class Retry(Enum):
+    """What ``Task.accept`` and ``Task.lost`` say in place of a result."""
+
+    AGAIN = "again"
+
+
 Flow: TypeAlias = "Generator[list[Task], list[Any], Sequence[Flow]]"
 
 
@@ -28,7 +37,7 @@ class Task:
         function, argument: what runs; both must be picklable.
         timeout_s: seconds after which its worker is killed.
         accept: called with the result as soon as there is one; what it returns goes to the
-            flow. None asks for another attempt.
+            flow, unless it is ``Retry.AGAIN``: then the task runs once more.
         lost: called with a reason when a worker died or was killed; like ``accept``.
     """
 
@@ -107,7 +116,7 @@ def _settle(owner: _Waiting, started: _Started, future: Future[Any], engine: Eng
     except engine.lost:
         late = time.monotonic() > started.deadline
         result = task.lost("timeout" if late else "crash")
-    if result is None:
+    if result is Retry.AGAIN:
         owner.unstarted.insert(0, number)
     else:
         owner.results[number] = result

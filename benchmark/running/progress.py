@@ -22,7 +22,7 @@ from rich.text import Text
 from benchmark.study.folder import CellKey
 from benchmark.study.grid import CellPlan
 from benchmark.study.records import ChoiceRecord, JobRecord, RunRecord, TrialRecord
-from benchmark.study.scores import HEADLINE_METRIC, NOTHING, per_cent
+from benchmark.study.scores import HEADLINE_METRIC, NOTHING, label_of, per_cent
 
 
 class Progress:
@@ -34,6 +34,7 @@ class Progress:
         log: file that takes every line.
         workers: jobs that run at once.
         expected_s: expected seconds of a job, by cell id, before one has been measured.
+        metric: what decides epochs and trials, on validation classes.
     """
 
     def __init__(
@@ -43,8 +44,10 @@ class Progress:
         log: Path,
         workers: int,
         expected_s: Mapping[str, float],
+        metric: str,
     ) -> None:
         self._console, self._log, self._workers = console, log, workers
+        self._metric = metric
         self._rows = {p.cell.id: _Row(p, expected_s.get(p.cell.id)) for p in plans}
         self._left = sum(plan.jobs_left for plan in plans)
         self._total, self._started = self._left, time.monotonic()
@@ -77,8 +80,9 @@ class Progress:
         row.trained(took)
         where = f"{cell.row}/{cell.dataset} {unit} {record.number} fold {record.fold}"
         if record.validation:
-            best = f"val map_at_r {record.validation['map_at_r']:.4f} @ step {record.best_step}"
-            text = f"{where}  {record.steps} steps  {best}  {took:.1f} s"
+            best = f"val {self._metric} {record.validation[self._metric]:.4f}"
+            kept = f"{best} @ step {record.best_step}"
+            text = f"{where}  {record.steps} steps  {kept}  {took:.1f} s"
         else:
             text = f"{where}  failed: {record.reason}  {record.detail}"
         done = self._total - self._left
@@ -108,7 +112,7 @@ class Progress:
         if run.concatenated:
             score = run.concatenated[HEADLINE_METRIC]
             row.tests.append(score)
-            outcome = f"test map_at_r {score:.4f} concatenated"
+            outcome = f"test {HEADLINE_METRIC} {score:.4f} concatenated"
         else:
             outcome = f"failed: {run.reason}"
         self._line(f"{cell.row}/{cell.dataset} seed {run.seed} tested  {outcome}")
@@ -129,7 +133,8 @@ class Progress:
         if not self._live:
             return
         self._bar.update(self._task, completed=self._total - self._left, eta=self._eta())
-        table = Table("Cell", "Trials", "Best val MAP@R", "Runs", "Test MAP@R", box=None)
+        table = Table("Cell", "Trials", f"Best val {label_of(self._metric)}", "Runs", box=None)
+        table.add_column(f"Test {label_of(HEADLINE_METRIC)}")
         for row in self._rows.values():
             table.add_row(*row.cells())
         self._live.update(Group(table, Text(), self._bar))

@@ -9,25 +9,30 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
 
 from benchmark.study import records
+from benchmark.study.datasets import identity
 from benchmark.study.records import ChoiceRecord, JobRecord, R, RunRecord, TrialRecord
 from protocols.errors import StoreError
-from protocols.protocol import ImagePipeline, Pace, Protocol, SearchRule
+from protocols.protocol import Protocol
 
 FILE = "study.json"
-_UNSAFE = re.compile(r"[^\w.-]+")  # an argument may be a path: folder:/photos
+_UNSAFE = re.compile(r"[^\w.-]+")  # timm:resnet18
 
 
 @dataclass(frozen=True)
 class CellKey:
     """A cell's place in the grid and its id.
 
+    ``dataset`` is the title that tables show, see :mod:`benchmark.study.datasets`.
     ``row`` is the name its table row carries (``pretrained`` for the untouched trunk where it
     has weights); ``trains`` is False for such a reference row, ``searched`` for a method
-    without hyperparameters. ``repeat`` is 0 but for another search of the same cell
-    (``--search-repeats``), which has an id, seeds, a choice and runs of its own.
+    without hyperparameters. ``trials`` is how many its search makes: the protocol's number, or
+    fewer where its space has fewer settings; None in folders of earlier versions. ``repeat`` is
+    0 but for another search of the same cell (``--search-repeats``), which has an id, seeds, a
+    choice and runs of its own.
     """
 
     id: str
@@ -39,17 +44,18 @@ class CellKey:
     trains: bool = True
     searched: bool = True
     repeat: int = 0
+    trials: int | None = None
 
     @cached_property
     def path(self) -> str:
         """Return the cell's folder below ``records/``; an edited method gets a new one."""
-        place = (self.dataset, self.trunk, self.recipe, f"{self.method}-{self.id[:8]}")
+        place = (*self.axes[:3], f"{self.method}-{self.id[:8]}")
         return "/".join(_UNSAFE.sub("-", part) for part in place)
 
     @property
     def axes(self) -> tuple[str, str, str, str]:
-        """Return (dataset, trunk, recipe, method)."""
-        return (self.dataset, self.trunk, self.recipe, self.method)
+        """Return (dataset's identity, trunk, recipe, method)."""
+        return (identity(self.dataset), self.trunk, self.recipe, self.method)
 
 
 @dataclass(frozen=True)
@@ -72,6 +78,12 @@ class Study:
     def all_cells(self) -> tuple[CellKey, ...]:
         """Return the cells and their further searches: all that has records."""
         return (*self.cells, *self.repeats)
+
+    def trials_asked(self, cell: CellKey) -> int:
+        """Return how many trials the cell's search makes."""
+        if not cell.searched:
+            return 0
+        return self.protocol.search.trials if cell.trials is None else cell.trials
 
     def searches(self, cell: CellKey) -> list[CellKey]:
         """Return the cell and its further searches, in order."""
@@ -98,13 +110,9 @@ class Study:
 
     def save(self) -> None:
         """Write ``study.json``."""
-        body = {
-            "protocol": asdict(self.protocol),
-            "protocol_hash": self.protocol.hash(),
-            "rules_hash": self.protocol.rules_hash(),
-            "cells": [asdict(cell) for cell in self.all_cells],
-        }
-        text = json.dumps(body, indent=1, sort_keys=True) + "\n"
+        protocol = self.protocol
+        body = _File(protocol, protocol.hash(), protocol.rules_hash(), self.all_cells)
+        text = json.dumps(asdict(body), indent=1, sort_keys=True) + "\n"
         path = self.out / FILE
         if not path.exists() or path.read_text(encoding="utf-8") != text:
             records.write_bytes(path, text.encode())
@@ -182,33 +190,36 @@ def load_study(out: Path) -> Study | None:
     """
     path = out / FILE
     try:
-        body = json.loads(path.read_text(encoding="utf-8"))
-        protocol = _protocol(body["protocol"])
-        cells = tuple(CellKey(**cell) for cell in body["cells"])
+        held = _read_file(path.read_bytes())
     except FileNotFoundError:
         return None
     except OSError as error:
         raise StoreError(f"cannot read {path}: {error.strerror}. Choose another --out") from error
-    except (ValueError, KeyError, TypeError) as error:
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_context=False)[0]
+        where = ".".join(map(str, first["loc"])) or "the file"
         raise StoreError(
-            f"{path} is damaged ({error}). Delete that one file and run the command again: "
-            "the records beside it are kept and used"
+            f"{path} is damaged ({where}: {first['msg']}). Delete that one file and run the "
+            "command again: the records beside it are kept and used"
         ) from error
-    first = tuple(cell for cell in cells if not cell.repeat)
-    return Study(out, protocol, first, tuple(cell for cell in cells if cell.repeat))
+    first_searches = tuple(cell for cell in held.cells if not cell.repeat)
+    repeats = tuple(cell for cell in held.cells if cell.repeat)
+    return Study(out, held.protocol, first_searches, repeats)
 
 
-def _protocol(body: dict[str, Any]) -> Protocol:
-    image = {**body["image"], "area": tuple(body["image"]["area"])}
-    image["aspect"] = tuple(image["aspect"])
-    parts = {
-        "image": ImagePipeline(**image),
-        "pace": Pace(**body["pace"]),
-        "search": SearchRule(**body["search"]),
-        "datasets": tuple(body["datasets"]),
-        "paces": {name: Pace(**pace) for name, pace in body["paces"].items()},
-    }
-    return Protocol(**{**body, **parts})
+@dataclass(frozen=True)
+class _File:
+    """What ``study.json`` holds. The hashes are for people and other programs."""
+
+    protocol: Protocol
+    protocol_hash: str
+    rules_hash: str
+    cells: tuple[CellKey, ...]
+
+
+def _read_file(content: bytes) -> _File:
+    """Return the content of ``study.json``; a value of another type is not turned into its own."""
+    return TypeAdapter(_File).validate_json(content, strict=True, extra="forbid")
 
 
 def _read(folder: Path, stem: str, kind: type[R]) -> R | None:

@@ -10,11 +10,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from benchmark.study import records
+from benchmark.study import datasets, records
+from benchmark.study.datasets import Data
 from benchmark.study.folder import CellKey, Study
 from benchmark.study.records import CellRecord
 from protocols.discovery import Registry
 from protocols.protocol import Protocol, digest
+from protocols.space import size
 from protocols.weights import identity
 
 _RECORD = re.compile(r"(trial|seed)-\d+(\.fold-\d+)?\.json")
@@ -22,10 +24,10 @@ _RECORD = re.compile(r"(trial|seed)-\d+(\.fold-\d+)?\.json")
 
 @dataclass(frozen=True)
 class Axes:
-    """The axes of a study, as asked for."""
+    """The axes of a study, as asked for; datasets as :mod:`benchmark.study.datasets` finds them."""
 
     methods: tuple[str, ...]
-    datasets: tuple[str, ...]
+    datasets: tuple[Data, ...]
     trunks: tuple[str, ...]
     recipes: tuple[str, ...]
 
@@ -58,7 +60,6 @@ def make_cells(
     axes: Axes,
     protocol: Protocol,
     registry: Registry,
-    root: Path | None,
     weights: Path | str | None = None,
 ) -> list[CellRecord]:
     """Return a record for every cell of the grid, the protocol's reference row included.
@@ -67,7 +68,6 @@ def make_cells(
 
     Raises:
         UnknownNameError: a name that does not exist.
-        DataError: a dataset that is missing.
         PluginError: a method whose source does not parse.
     """
     known = identity(weights)
@@ -80,14 +80,13 @@ def make_cells(
     trunk_codes = {trunk: registry.code_digest("trunk", trunk) for trunk in axes.trunks}
     recipes = {recipe: registry.load("recipe", recipe).values() for recipe in axes.recipes}
     rules, rules_hash, found = protocol.rules(), protocol.rules_hash(), []
-    for dataset in axes.datasets:
-        data_digest = registry.load("dataset", dataset).digest(root)
+    for data in axes.datasets:
         for trunk in axes.trunks:
             for recipe in axes.recipes:
                 place = {
                     "rules": rules,
-                    "dataset": dataset,
-                    "dataset_digest": data_digest,
+                    "dataset": datasets.identity(data.title),
+                    "dataset_digest": data.digest,
                     "trunk": trunk if weights is None else f"{trunk}+{_short(known)}",
                     "weights": known,
                     "trunk_code": trunk_codes[trunk],
@@ -95,7 +94,7 @@ def make_cells(
                 }
                 for method, code in codes.items():
                     made_of = {**place, "method": method, "method_code": code}
-                    found.append(_cell(made_of, protocol, rules_hash))
+                    found.append(_cell(data.title, made_of, protocol, rules_hash))
     return found
 
 
@@ -112,6 +111,8 @@ def key_of(
         if old.id == cell.id:
             return old
     method = registry.load("method", cell.method)
+    searched = protocol.params == "search" and method.trains
+    space = method.space(cell.dataset, protocol.search.bounds) if searched else {}
     return CellKey(
         id=cell.id,
         dataset=cell.dataset,
@@ -120,9 +121,8 @@ def key_of(
         method=cell.method,
         row=cell.row,
         trains=method.trains,
-        searched=protocol.params == "search"
-        and method.trains
-        and bool(method.space(cell.dataset, protocol.search.bounds)),
+        searched=bool(space),
+        trials=min(protocol.search.trials, size(space)) if space else 0,
     )
 
 
@@ -164,18 +164,19 @@ def save_cells(study: Study, cells: Sequence[tuple[CellKey, CellRecord]]) -> Non
 def _axis_names(axes: Axes, methods: Sequence[str]) -> dict[str, Sequence[str]]:
     return {
         "method": methods,
-        "dataset": axes.datasets,
         "trunk": axes.trunks,
         "recipe": axes.recipes,
     }
 
 
-def _cell(identity: dict[str, Any], protocol: Protocol, rules_hash: str) -> CellRecord:
+def _cell(
+    dataset: str, identity: dict[str, Any], protocol: Protocol, rules_hash: str
+) -> CellRecord:
     return CellRecord(
         id=_digest_with_rules(rules_hash, identity),
         protocol=protocol.name,
         protocol_version=protocol.version,
-        dataset=identity["dataset"],
+        dataset=dataset,
         trunk=identity["trunk"],
         recipe=identity["recipe"]["name"],
         method=identity["method"],
@@ -192,7 +193,7 @@ def _digest_with_rules(rules_hash: str, identity: dict[str, Any]) -> str:
 def _progress(study: Study, cell: CellKey) -> CellPlan:
     protocol, names = study.protocol, _names(study.folder(cell))
     count = Counter(name.split("-")[0] for name in names if ".fold-" not in name)
-    trials = protocol.search.trials if cell.searched else 0
+    trials = study.trials_asked(cell)
     searched = trials == 0 or "choice.json" in names
     trials_left = 0 if searched else max(0, trials - count["trial"])
     wanted = {f"seed-{seed}" for seed in range(protocol.seeds)}

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from benchmark.study.datasets import identity
 from protocols.dataset import Images, Sizes
 from protocols.errors import StoreError
 
@@ -89,8 +90,8 @@ def open_store(key: str, resize_px: int, folder: Path, images: Callable[[], Imag
 
 
 def store_key(dataset: str, digest: str) -> str:
-    """Return what names a dataset's store; an argument in its name may be a path."""
-    return re.sub(r"[^\w.-]+", "-", dataset) + f"-{digest[:12]}"
+    """Return what names the store of the dataset that tables call ``dataset``."""
+    return re.sub(r"[^\w.-]+", "-", identity(dataset)) + f"-{digest[:12]}"
 
 
 def store_path(folder: Path, key: str, resize_px: int) -> Path:

@@ -80,7 +80,7 @@ class JobRecord:
 class TrialRecord:
     """One hyperparameter setting, scored by the mean of its folds' best validation values.
 
-    ``measured`` has the seconds of its fold jobs together.
+    ``measured`` has the seconds of its fold jobs together and what they were made with.
     """
 
     kind: ClassVar[str] = "trial"

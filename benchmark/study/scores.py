@@ -14,8 +14,14 @@ PARTS: tuple[Part, ...] = tuple(product(EMBEDDINGS, METRICS))
 HEADLINE_METRIC = "map_at_r"
 HEADLINE: Part = ("concatenated", HEADLINE_METRIC)
 
+LABELS = {"map_at_r": "MAP@R", "precision_at_1": "P@1", "r_precision": "R-Precision"}
 NOTHING = "–"  # printed where there is no number
-MARKS = {"better": "▲", "worse": "▼", "equivalent": "="}  # of the verdicts that have one
+MARKS = {"better": "▲", "worse": "▼", "equivalent": "=", "inconclusive": "~", "not tested": "?"}
+
+
+def label_of(metric: str) -> str:
+    """Return a metric's name for people."""
+    return LABELS.get(metric, metric)
 
 
 def per_cent(fraction: float | None, digits: int = 2, sign: str = "") -> str:

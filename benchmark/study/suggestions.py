@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import itertools
 import os
-import re
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -30,6 +29,7 @@ from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState, create_trial
 from scipy.stats.qmc import Sobol
 
+from benchmark.study.addresses import without_password
 from benchmark.study.records import TrialRecord
 from benchmark.study.seeds import seed
 from protocols.errors import InvalidInputError, StoreError
@@ -121,7 +121,8 @@ def export(storage: str, name: str, space: Space, trials: Sequence[TrialRecord])
     # Broad: what a database driver raises is its own; the records are safe.
     except Exception as error:
         reason = str(error.__cause__ or error).strip().partition("\n")[0][:200]
-        raise StoreError(f"Optuna's database at {_shown(storage)} is behind ({reason})") from error
+        where = without_password(storage)
+        raise StoreError(f"Optuna's database at {where} is behind ({reason})") from error
 
 
 @contextmanager
@@ -148,10 +149,6 @@ def _export(storage: RDBStorage, name: str, trials: list[FrozenTrial]) -> None:
         optuna.delete_study(study_name=name, storage=storage)
     study = optuna.create_study(study_name=name, storage=storage, direction="maximize")
     study.add_trials(trials)
-
-
-def _shown(uri: str) -> str:
-    return re.sub(r"//[^/@\s]*@", "//…@", uri)
 
 
 def importances(space: Space, trials: Sequence[TrialRecord]) -> dict[str, float]:

@@ -15,7 +15,7 @@ from benchmark.submissions.read import Row
 from benchmark.submissions.schema import Cell, Run, Scores
 from protocols.errors import BenchmarkError, InvalidInputError
 from protocols.protocol import Protocol, digest
-from protocols.space import Space, defaults, resolve
+from protocols.space import Space, defaults, rebuilt, resolve, size
 
 Problem = tuple[str, str]  # message, path below the results folder
 _NEXT_TO_EQUAL = 1e-12  # MAP@R equals R-precision where all hits stand in front, but for rounding
@@ -120,7 +120,7 @@ def _seeds(row: Row, cell: Cell) -> Iterator[Problem]:
 
 def _space(cell: Cell) -> Space | str:
     try:
-        return schema.space_from(cell.space)
+        return rebuilt({name: bounds.model_dump() for name, bounds in cell.space.items()})
     except InvalidInputError as error:
         return f"space: {error}"
 
@@ -169,19 +169,20 @@ def _search(row: Row, cell: Cell, space: Space) -> Iterator[Problem]:
                 yield f"trial {trial.number}: value {trial.value}, expected {expected}", path
     if trials and trials[0].settings != defaults(space):
         yield "trial 0: not the authors' defaults", path
-    yield from ((message, path) for message in _budget(row, rules, bool(space)))
+    yield from ((message, path) for message in _budget(row, rules, space))
     yield from ((m, f"{row.place}/cell.json") for m in _choice(row, cell, bool(space)))
 
 
-def _budget(row: Row, rules: Mapping[str, Any], searched: bool) -> Iterator[str]:
-    budget = _get(rules, "search", "trials") if _is_searched(rules, searched) else 0
+def _budget(row: Row, rules: Mapping[str, Any], space: Space) -> Iterator[str]:
+    budget = _get(rules, "search", "trials") if _is_searched(rules, bool(space)) else 0
     limit = _get(rules, "search", "max_failures_in_a_row")
     if not isinstance(budget, int) or not isinstance(limit, int):
         yield "its rules hold no search budget"
         return
     last = [trial.status for trial in row.trials[-limit:]]
     gave_up = len(last) == limit and set(last) == {"failed"}
-    if len(row.trials) > budget or (len(row.trials) < budget and not gave_up):
+    tried_all = len(row.trials) == size(space)  # no setting is tried twice
+    if len(row.trials) > budget or (len(row.trials) < budget and not (gave_up or tried_all)):
         yield f"{len(row.trials)} trials; the protocol has {budget}, the same for every method"
 
 

@@ -24,7 +24,9 @@ from typing import Any, Literal
 import numpy as np
 from scipy.special import stdtrit
 
-from benchmark.statistics import paired
+from benchmark.statistics import paired, ranking, verdicts
+from benchmark.statistics.ranking import Standing
+from benchmark.statistics.words import spoken
 from benchmark.study.records import write_bytes
 from benchmark.study.scores import HEADLINE, NOTHING, PARTS, Part, per_cent
 from benchmark.submissions import read
@@ -44,6 +46,8 @@ COLUMNS = (
     *("method", "embedding", "metric", "n", "runs", "mean", "ci_low", "ci_high", "ci_kind"),
     *("baseline", "difference", "difference_low", "difference_high", "p_holm", "verdict"),
     *("trials", "search_s", "run_s", "verified", "confirmed_by", "refuted_by", "deviates"),
+    *("difference_low_family", "difference_high_family", "family_size", "p_t", "p_sign_flip"),
+    *("p_equivalent", "mark", "needs_seeds"),
 )
 
 
@@ -162,12 +166,19 @@ def _score(run: Run | None, embedding: str, metric: str) -> float:
 
 
 def _table(lines: Sequence[_Line]) -> list[dict[str, Any]]:
-    """Return a table's rows, best first: every metric of every method against the baseline."""
+    """Return a table's rows: every metric of every method against the baseline.
+
+    Complete rows come first, best first; those with failed runs have no place among them.
+    """
     found: list[dict[str, Any]] = []
     for part in PARTS:
         found += _compared(lines, part)
-    best = {r["method"]: r["mean"] for r in found if (r["embedding"], r["metric"]) == HEADLINE}
-    order = {m: n for n, m in enumerate(sorted(best, key=lambda m: (-(best[m] or 0), m)))}
+    standings = [
+        Standing(row["method"], row["mean"] or 0.0, row["n"], row["runs"] - row["n"])
+        for row in found
+        if (row["embedding"], row["metric"]) == HEADLINE
+    ]
+    order = {standing.name: n for n, standing in enumerate(ranking.order(standings))}
     return sorted(
         found,
         key=lambda r: (PARTS.index((r["embedding"], r["metric"])), order[r["method"]]),
@@ -175,30 +186,45 @@ def _table(lines: Sequence[_Line]) -> list[dict[str, Any]]:
 
 
 def _compared(lines: Sequence[_Line], part: Part) -> Iterator[dict[str, Any]]:
-    """Yield one metric's rows; the family is every method against the protocol's baseline."""
+    """Yield one metric's rows; the family is every method but the reference against the baseline.
+
+    Which one that is stands in the rules that the rows were made under.
+    """
     runs = np.array([line.values(part) for line in lines])
-    baseline = lines[0].cell.rules.get("baseline")
+    rules = lines[0].cell.rules
+    baseline, reference = rules.get("baseline"), rules.get("reference")
     base = next((n for n, line in enumerate(lines) if line.cell.method == baseline), None)
     pairs = [] if base is None else [(n, base) for n in range(len(lines)) if n != base]
+    declared = [lines[n].cell.method != reference or reference == baseline for n, _ in pairs]
     seeds = runs.shape[1]
     many = seeds > paired.EXACT_PAIRS
     flips = paired.draw_flips(seeds, np.random.default_rng(0)) if many else None
-    results = paired.paired_all(runs, pairs, flips=flips)
-    adjusted = paired.holm([result.p for result in results])
-    against = {
-        a: (result.difference, p)
-        for (a, _), result, p in zip(pairs, results, adjusted, strict=True)
-    }
+    judged = verdicts.judge(runs, pairs, declared, sum(declared), flips=flips)
+    against = {a: found for (a, _), found in zip(pairs, judged, strict=True)}
+    base_row = lines[base].cell.row if base is not None else None
     for n, line in enumerate(lines):
-        compared: dict[str, Any] = {}
-        if n in against:
-            d, p = against[n]
-            ends = {"difference_low": d.low, "difference_high": d.high}
-            said = paired.verdict(d, p)
-            compared = {"difference": d.mean, **ends, "p_holm": p, "verdict": said}
-        base_row = lines[base].cell.row if base is not None else None
         values = [v for v in runs[n].tolist() if not math.isnan(v)]
+        compared = _difference_columns(against[n]) if n in against else {}
         yield {**_columns(line, part, values), "baseline": base_row, **compared}
+
+
+def _difference_columns(found: verdicts.Judged) -> dict[str, Any]:
+    difference = found.paired.difference
+    return {
+        "difference": difference.mean,
+        "difference_low": difference.low,
+        "difference_high": difference.high,
+        "difference_low_family": found.low,
+        "difference_high_family": found.high,
+        "family_size": found.family,
+        "p_holm": found.p_holm,
+        "p_t": found.p_t,
+        "p_sign_flip": found.paired.p,
+        "p_equivalent": found.p_equivalent,
+        "mark": found.mark or None,
+        "verdict": found.verdict,
+        "needs_seeds": found.needs,
+    }
 
 
 def _columns(line: _Line, part: Part, values: list[float]) -> dict[str, Any]:
@@ -268,7 +294,7 @@ def _markdown_table(rows: Sequence[dict[str, Any]], label: str) -> Iterator[str]
             f"{row['n']}/{row['runs']}",
             _difference(row),
             NOTHING if row.get("p_holm") is None else f"{row['p_holm']:.3f}",
-            row.get("verdict") or NOTHING,
+            _verdict(row),
             row["trials"],
             f"{row['search_s'] + row['run_s']:.0f}",
             _verified(row),
@@ -277,6 +303,13 @@ def _markdown_table(rows: Sequence[dict[str, Any]], label: str) -> Iterator[str]
     if any(row["deviates"] for row in rows):
         yield "\n† deviates from the protocol; its `claim.toml` says how."
     yield ""
+
+
+def _verdict(row: dict[str, Any]) -> str:
+    if not row.get("verdict"):
+        return NOTHING
+    said = spoken(row["verdict"], row["needs_seeds"])
+    return f"{said} ({row['mark']})" if row["mark"] else said
 
 
 def _verified(row: dict[str, Any]) -> str:

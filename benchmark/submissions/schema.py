@@ -19,7 +19,6 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from protocols.errors import InvalidInputError
 from protocols.protocol import digest
-from protocols.space import Space, rebuilt
 
 SCHEMA = 1
 
@@ -136,7 +135,10 @@ class Scores(_Data):
 
 
 class Environment(_Data):
-    """Versions, device and commit; nothing that names a machine or a path."""
+    """Versions, device and commit; nothing that names a machine or a path.
+
+    What is None was not recorded, or is nothing that such a device has.
+    """
 
     python: Version
     system: Version
@@ -147,6 +149,14 @@ class Environment(_Data):
     numpy: Version
     timm: Version
     device: Version
+    device_kind: Version | None = None
+    threads: Natural | None = None
+    cpu_capability: Version | None = None
+    matmul_precision: Version | None = None
+    conv_precision: Version | None = None
+    cuda: Version | None = None
+    cudnn: Version | None = None
+    driver: Version | None = None
     deterministic: bool | None = None
     commit: Commit
     dirty: bool
@@ -231,15 +241,6 @@ def place_of(protocol: str, dataset: str, folder: str) -> str:
     _check("protocol", protocol, _NAME)
     _check("dataset", dataset, _NAME)
     return f"{protocol}/{dataset}/{folder}"
-
-
-def space_from(bounds: Mapping[str, RealBounds | IntegerBounds | Options]) -> Space:
-    """Return the search space that ``bounds`` describe.
-
-    Raises:
-        InvalidInputError: bounds that hold nothing, or a default outside them.
-    """
-    return rebuilt({name: given.model_dump() for name, given in bounds.items()})
 
 
 def cell_id(identity: Mapping[str, Any]) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 from benchmark.study import records
 from benchmark.study.environment import PACKAGES
 from benchmark.study.folder import CellKey, Study
+from benchmark.study.machines import mixed
 from benchmark.study.records import CellRecord, ChoiceRecord, RunRecord, TrialRecord
 from benchmark.submissions import schema
 from benchmark.submissions.leaderboard import shipped_protocols
@@ -20,7 +21,10 @@ from protocols.errors import InvalidInputError, StoreError
 from protocols.protocol import Protocol, digest
 from protocols.space import Space, described
 
-_ENVIRONMENT = ("python", "device", "deterministic", "commit", "dirty", *PACKAGES)
+_ENVIRONMENT = (
+    *("python", "device", "device_kind", "threads", "cpu_capability", "matmul_precision"),
+    *("conv_precision", "cuda", "cudnn", "driver", "deterministic", "commit", "dirty", *PACKAGES),
+)
 
 CLAIM = """\
 # What the records cannot know. Fill in who and hardware; leave the others empty if there is none.
@@ -199,6 +203,8 @@ def _finished(study: Study, key: CellKey, seeds: int) -> Finished:
             f"{where}: seed {lost.seed} failed ({lost.reason}), which says nothing of the "
             "method. Remove its record and run it again"
         )
+    for run in runs:
+        _check_one_environment(run, where)
     if all(run.status == "failed" for run in runs):
         raise StoreError(f"{where}: every run diverged, so there is no number to submit")
     trials = study.trials(key)
@@ -252,12 +258,24 @@ def _trial(trial: TrialRecord, seconds: float) -> dict[str, Any]:
 def _run(run: RunRecord) -> dict[str, Any]:
     """Return a run's fields; words for people and where files lay stay behind."""
     names = (
-        *("cell", "id", "seed", "status", "reason", "settings", "folds", "separated"),
-        *("concatenated", "validation", "best_steps", "excluded", "embeddings_sha256"),
-        *("embeddings_shape", "counts"),
+        "cell",
+        "id",
+        "seed",
+        "status",
+        "reason",
+        "settings",
+        "folds",
+        "separated",
+        "concatenated",
+        "validation",
+        "best_steps",
+        "excluded",
+        "embeddings_sha256",
+        "embeddings_shape",
+        "counts",
     )
     measured = run.measured
-    made_with = measured.get("environment", {})
+    made_with = _environment(run)
     environment = {name: made_with[name] for name in _ENVIRONMENT if name in made_with}
     return {
         "schema": schema.SCHEMA,
@@ -268,6 +286,23 @@ def _run(run: RunRecord) -> dict[str, Any]:
         "peak_memory_mb": measured.get("peak_memory_mb", 0),
         "environment": {**environment, "system": made_with.get("system", "unknown").split("-")[0]},
     }
+
+
+def _check_one_environment(run: RunRecord, where: str) -> None:
+    """Raise StoreError if the folds of a run met two machines, versions or commits."""
+    made_with = _environment(run)
+    unlike = [f"{name} {made_with[name]}" for name in mixed(made_with) if name in _ENVIRONMENT]
+    if unlike:
+        raise StoreError(
+            f"{where}: the folds of seed {run.seed} were trained in unlike environments "
+            f"({'; '.join(unlike)}), and a row of results/ has one. Remove that seed's records "
+            "and run it again"
+        )
+
+
+def _environment(run: RunRecord) -> dict[str, Any]:
+    made_with: dict[str, Any] = run.measured.get("environment", {})
+    return made_with
 
 
 def _claimed(results: Path, folder: Path) -> Cell:

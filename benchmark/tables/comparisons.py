@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmark.statistics import across, paired, variance
+from benchmark.statistics import across, paired, variance, verdicts
 from benchmark.study.scores import PARTS, Part
 from benchmark.tables.results import Cell, class_difference
 from protocols.protocol import Protocol
@@ -26,48 +26,66 @@ def pair_rows(cells: Sequence[Cell], protocol: Protocol) -> Iterator[dict[str, A
     flips = paired.draw_flips(protocol.seeds, rng) if many else None
     for _, group in groupby(cells, key=lambda cell: cell.key.axes[:3]):
         methods = list(group)
-        pairs, declared, family = _family(methods, protocol.baseline)
+        pairs, declared, family = _family(methods, protocol)
         over_classes = [class_difference(methods[a], methods[b]) for a, b in pairs]
         for part in PARTS:
             values = _matrix(methods, part, protocol.seeds)
-            results = paired.paired_all(values, pairs, flips=flips)
-            tested = [r.p if ours else None for r, ours in zip(results, declared, strict=True)]
-            adjusted = paired.holm(tested)
-            rows = zip(pairs, declared, results, adjusted, over_classes, strict=True)
-            for (a, b), ours, result, p_holm, other in rows:
+            judged = verdicts.judge(values, pairs, declared, sum(declared), flips=flips)
+            rows = zip(pairs, declared, judged, over_classes, strict=True)
+            for (a, b), ours, result, other in rows:
                 yield {
                     **methods[0].place,
-                    **{"embedding": part[0], "metric": part[1]},
-                    **{"method_a": methods[a].key.row, "method_b": methods[b].key.row},
-                    **{"family": family if ours else None},
-                    **_result(result, p_holm, ours),
+                    "embedding": part[0],
+                    "metric": part[1],
+                    "method_a": methods[a].key.row,
+                    "method_b": methods[b].key.row,
+                    "family": family if ours else None,
+                    **_result(result),
                     **other.columns(part),
                 }
 
 
 def _family(
-    methods: Sequence[Cell], baseline: str
+    methods: Sequence[Cell], protocol: Protocol
 ) -> tuple[list[tuple[int, int]], list[bool], str]:
     """Return all pairs of methods, which of them are declared comparisons, and the family's name.
 
     The family of comparisons is declared before any result is seen: every method against the
     protocol's baseline, which stands as ``method_b``, so that differences read "method minus
-    baseline". Without the baseline all pairs are the family. Holm's adjustment and a verdict
-    belong to the family's pairs only; the others show their interval and their unadjusted p.
+    baseline". Without the baseline all pairs are the family. The reference trains nothing: it
+    checks that training does something and is no contestant, so it is outside the family unless
+    it is the baseline itself. Holm's adjustment and a verdict belong to the family's pairs only;
+    the others show their interval and their unadjusted p.
     """
-    is_baseline = [cell.key.method == baseline for cell in methods]
+    is_baseline = [cell.key.method == protocol.baseline for cell in methods]
+    aside = [cell.key.method == protocol.reference != protocol.baseline for cell in methods]
     pairs = [(b, a) if is_baseline[a] else (a, b) for a, b in combinations(range(len(methods)), 2)]
-    declared = [is_baseline[b] or not any(is_baseline) for _, b in pairs]
+    declared = [
+        (is_baseline[b] or not any(is_baseline)) and not aside[a] and not aside[b] for a, b in pairs
+    ]
     return pairs, declared, "baseline" if any(is_baseline) else "all pairs"
 
 
-def _result(result: paired.Paired, p_holm: float | None, declared: bool) -> dict[str, Any]:
-    difference = result.difference
+def _result(judged: verdicts.Judged) -> dict[str, Any]:
+    result = judged.paired
     return {
-        **{"n": result.n, "mean_difference": difference.mean, **ends(difference)},
-        **{"p_sign_flip": result.p, "p_holm": p_holm, "p_note": result.p_note or None},
-        **{"probability_a_better": result.probability, "effect_sd": result.effect},
-        "verdict": paired.verdict(difference, p_holm) if declared else None,
+        "n": result.n,
+        "mean_difference": result.difference.mean,
+        **ends(result.difference),
+        "p_sign_flip": result.p,
+        "p_holm": judged.p_holm,
+        "p_note": result.p_note or None,
+        "probability_a_better": result.probability,
+        "effect_sd": result.effect,
+        "verdict": judged.verdict,
+        "p_t": judged.p_t,
+        "mark": judged.mark or None,
+        "p_equivalent": judged.p_equivalent,
+        "ci_low_family": judged.low,
+        "ci_high_family": judged.high,
+        "ci_kind_family": judged.kind,
+        "family_size": judged.family,
+        "needs_seeds": judged.needs,
     }
 
 

@@ -12,6 +12,7 @@ from statistics import fmean
 import pandas as pd
 from rich.table import Table
 
+from benchmark.study.machines import BETWEEN, parted
 from benchmark.study.records import RunRecord
 from benchmark.study.scores import NOTHING
 from benchmark.tables.frames import COUNTS
@@ -35,7 +36,7 @@ def frame(cells: Iterable[Cell]) -> pd.DataFrame:
         if done:
             place = (*cell.columns.values(), len(done))
             means = (_mean(done, name) for name in (*COUNTS, *MEASURED))
-            rows.append((*place, *means, done[0].measured.get("environment", {}).get("device")))
+            rows.append((*place, *means, _devices(done)))
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
@@ -52,6 +53,12 @@ def render(costs: pd.DataFrame) -> Table:
         cells = (f"{row[name]:,.0f}" if row[name] == row[name] else NOTHING for name in names)
         table.add_row(str(row["method"]), *cells)
     return table
+
+
+def _devices(runs: Sequence[RunRecord]) -> str:
+    """Return the devices that the runs met, in order."""
+    met = [name for run in runs for name in parted(run.measured.get("environment", {}), "device")]
+    return BETWEEN.join(dict.fromkeys(met))
 
 
 def _mean(runs: Sequence[RunRecord], name: str) -> float:

@@ -10,9 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-from benchmark.statistics import paired
+from benchmark.statistics import across, paired
 from benchmark.study.records import ChoiceRecord, RunRecord, TrialRecord
 from protocols.space import Integer, Real, Setting, Space, rebuilt
 
@@ -29,6 +28,48 @@ class Edge:
     value: Setting
     bound: float
     side: str  # lower or upper
+
+
+@dataclass(frozen=True)
+class PhaseCount:
+    """How many trainings reached a phase of their method or recipe.
+
+    Attributes:
+        name: the phase's.
+        begins: its first steps, without those of trainings that did not reach it.
+        trainings: all of them: runs times folds.
+        reached: those in which it began.
+        kept: those whose kept weights were trained in it.
+    """
+
+    name: str
+    begins: tuple[int, ...]
+    trainings: int
+    reached: int
+    kept: int
+
+
+def phase_counts(runs: Sequence[RunRecord]) -> list[PhaseCount]:
+    """Return the phases of the runs' trainings, in their order; none where nothing is recorded."""
+    trainings = [
+        (best, phases)
+        for run in runs
+        for best, phases in zip(run.best_steps, run.phases, strict=False)
+        if phases
+    ]
+    found = []
+    for name in dict.fromkeys(name for _, phases in trainings for name in phases):
+        begun = [(best, phases[name]) for best, phases in trainings if name in phases]
+        reached = [(best, step) for best, step in begun if step is not None]
+        kept = sum(best is not None and best > step for best, step in reached)
+        begins = tuple(sorted({step for _, step in reached}))
+        found.append(PhaseCount(name, begins, len(begun), len(reached), kept))
+    return found
+
+
+def phases_reached(run: RunRecord) -> str:
+    """Return for example ``group loss 4/4``: in how many of the run's trainings a phase began."""
+    return "; ".join(f"{p.name} {p.reached}/{p.trainings}" for p in phase_counts([run]))
 
 
 def space_of(choice: ChoiceRecord | None) -> Space:
@@ -76,18 +117,10 @@ def rank_correlation(first: Sequence[float], second: Sequence[float]) -> float |
     """
     if len(first) < MIN_RANKED:
         return None
-    a, b = (ranks(np.array(values, np.float64)) for values in (first, second))
+    a, b = (across.ranks(np.array(values, np.float64)) for values in (first, second))
     a, b = a - a.mean(), b - b.mean()
     norm = math.sqrt(float(a @ a) * float(b @ b))
     return float(a @ b) / norm if norm else None
-
-
-def ranks(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return ranks (n,) from 1, ascending; equal values share their mean rank."""
-    _, group, counts = np.unique(values, return_inverse=True, return_counts=True)
-    last = np.cumsum(counts)
-    mean: NDArray[np.float64] = (last - (counts - 1) / 2)[group]
-    return mean
 
 
 def oracle_gap(runs: Sequence[RunRecord], metric: str) -> paired.Interval:

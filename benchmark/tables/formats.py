@@ -13,12 +13,13 @@ from rich.table import Table
 from rich.text import Text
 
 from benchmark.study.scores import NOTHING
+from benchmark.tables.beyond import further
 from benchmark.tables.frames import Tables, to_csv
-from benchmark.tables.headlines import Headline, further, headlines
+from benchmark.tables.headlines import Headline, headlines
 from protocols.errors import InvalidInputError, unknown_name
 
 # Where a cell breaks, tried until the table fits: nowhere, at asides, before ± too.
-_BREAKS = (r"(?!)", r" (?=\(|\d+ failed)", r" (?=± |\(|\d+ failed)")
+_BREAKS = (r"(?!)", r" (?=\(|\d+ failed|p \d)", r"(?<!\() (?=± |\(|\d+ failed|p \d)")
 
 
 def render(tables: Tables) -> list[RenderableType]:
@@ -152,8 +153,14 @@ _TEX = str.maketrans(
         "~": r"\textasciitilde{}",
         "^": r"\textasciicircum{}",
         **{character: f"\\{character}" for character in "&%$#_{}"},
-        **{"±": r"$\pm$", "·": r"$\cdot$", NOTHING: "--", "<": "$<$", ">": "$>$"},
-        **{"▲": r"$\uparrow$", "▼": r"$\downarrow$"},
+        "±": r"$\pm$",
+        "·": r"$\cdot$",
+        NOTHING: "--",
+        "<": "$<$",
+        ">": "$>$",
+        "▲": r"$\uparrow$",
+        "▼": r"$\downarrow$",
+        "†": r"$\dag$",
     }
 )
 _FORMATS: dict[str, Callable[[Tables], dict[str, bytes]]] = {

@@ -23,9 +23,11 @@ import pandas as pd
 from benchmark.statistics import paired
 from benchmark.study import records
 from benchmark.study.folder import Study
+from benchmark.study.looks import Looks, look, read_looks
 from benchmark.study.records import RunRecord
 from benchmark.study.scores import HEADLINE_METRIC, PARTS
 from benchmark.tables.comparisons import across_rows, ends, pair_rows, variance_rows
+from benchmark.tables.diagnostics import phases_reached
 from benchmark.tables.results import Cell, read, value_of
 from protocols.space import Settings
 
@@ -37,49 +39,93 @@ COUNTS = ("parameters_trained", "parameters_deployed", "images_trained", "images
 _PLACE = {"dataset": "object", "trunk": "object", "recipe": "object"}
 _CELL = {**_PLACE, "method": "object"}
 _TEST = {
-    **{"test_classes": "Int64", "test_ci_low": "float64", "test_ci_high": "float64"},
+    "test_classes": "Int64",
+    "test_ci_low": "float64",
+    "test_ci_high": "float64",
     "test_ci_kind": "object",
 }
 _SUMMARY = {
-    **{"protocol": "object", "protocol_version": "Int64", "protocol_hash": "object"},
+    "protocol": "object",
+    "protocol_version": "Int64",
+    "protocol_hash": "object",
     **_CELL,
-    **{"embedding": "object", "metric": "object", "n": "Int64"},
+    "embedding": "object",
+    "metric": "object",
+    "n": "Int64",
     **dict.fromkeys(("mean", "sd", "ci_low", "ci_high"), "float64"),
-    **{"ci_kind": "object", "trials": "Int64", "failed_runs": "Int64"},
+    "ci_kind": "object",
+    "trials": "Int64",
+    "failed_runs": "Int64",
     **_TEST,
 }
 _RUN = {
-    **{"seed": "Int64", "status": "object", "reason": "object"},
+    "seed": "Int64",
+    "status": "object",
+    "reason": "object",
     **{f"{embedding}_{metric}": "float64" for embedding, metric in PARTS},
-    **{f"validation_{HEADLINE_METRIC}": "float64", "settings": "object", "excluded": "Int64"},
-    **{"embeddings_sha256": "object", **dict.fromkeys(COUNTS, "Int64")},
+    f"validation_{HEADLINE_METRIC}": "float64",
+    "settings": "object",
+    "excluded": "Int64",
+    "embeddings_sha256": "object",
+    **dict.fromkeys(COUNTS, "Int64"),
+    "phases": "object",
 }
 _RUNS = {**_CELL, **_RUN}
 _ORACLE = {f"oracle_{HEADLINE_METRIC}": "float64"}  # a column of its own, when asked for
 _TRIALS = {
     **_CELL,
-    **{"number": "Int64", "status": "object", "reason": "object", "value": "float64"},
+    "number": "Int64",
+    "status": "object",
+    "reason": "object",
+    "value": "float64",
 }
 _PAIRS = {
     **_PLACE,
-    **{"embedding": "object", "metric": "object", "method_a": "object", "method_b": "object"},
-    **{"family": "object", "n": "Int64"},
+    "embedding": "object",
+    "metric": "object",
+    "method_a": "object",
+    "method_b": "object",
+    "family": "object",
+    "n": "Int64",
     **dict.fromkeys(("mean_difference", "ci_low", "ci_high"), "float64"),
-    **{"ci_kind": "object", "p_sign_flip": "float64", "p_holm": "float64", "p_note": "object"},
-    **{"probability_a_better": "float64", "effect_sd": "float64", "verdict": "object"},
+    "ci_kind": "object",
+    "p_sign_flip": "float64",
+    "p_holm": "float64",
+    "p_note": "object",
+    "probability_a_better": "float64",
+    "effect_sd": "float64",
+    "verdict": "object",
     **_TEST,
+    "p_t": "float64",
+    "mark": "object",
+    "p_equivalent": "float64",
+    "ci_low_family": "float64",
+    "ci_high_family": "float64",
+    "ci_kind_family": "object",
+    "family_size": "Int64",
+    "needs_seeds": "Int64",
 }
 _ESTIMATES = ("mean", "gain", "gain_iqm", "rank")
 _ACROSS = {
-    **{"trunk": "object", "recipe": "object", "embedding": "object", "metric": "object"},
-    **{"method": "object", "datasets": "Int64", "runs": "Int64"},
+    "trunk": "object",
+    "recipe": "object",
+    "embedding": "object",
+    "metric": "object",
+    "method": "object",
+    "datasets": "Int64",
+    "runs": "Int64",
     **{f"{e}{end}": "float64" for e in _ESTIMATES for end in ("", "_ci_low", "_ci_high")},
-    **{"ci_kind": "object", "cliques": "object", "note": "object"},
+    "ci_kind": "object",
+    "cliques": "object",
+    "note": "object",
 }
 _SEARCHES = {**_CELL, "search": "Int64", **_RUN}
 _VARIANCE = {
     **_CELL,
-    **{"embedding": "object", "metric": "object", "searches": "Int64", "runs": "Int64"},
+    "embedding": "object",
+    "metric": "object",
+    "searches": "Int64",
+    "runs": "Int64",
     **dict.fromkeys(("mean", "ci_low", "ci_high"), "float64"),
     "ci_kind": "object",
     **dict.fromkeys(("sd_search", "sd_seed", "share_search"), "float64"),
@@ -99,14 +145,18 @@ class Tables:
         runs: one row per cell and seed of the protocol; ``missing`` if it has not run.
         trials: one row per cell and trial.
         pairs: one row per pair of methods, embedding and metric, over the seeds that both have
-            done. Verdicts belong to the declared family alone: every method against the baseline,
-            or all pairs where the baseline is not among them.
+            done. Verdicts belong to the declared family alone: every method but the reference
+            against the baseline, or all pairs where the baseline is not among them. ``ci`` is of
+            the difference alone, ``ci_family`` holds together with the rest of the family;
+            ``p_holm`` is from the paired t, of a comparison with a ``mark`` from a skewed one;
+            ``p_sign_flip`` stands beside it as a check.
         study: what the frames were built from.
         across: one row per method, embedding and metric of a trunk and recipe with two datasets
             or more; empty otherwise.
         searches: ``runs`` of every search of the cells that have more than one.
         variance: how much of those cells' spread is the searches' and how much the seeds'.
         cells: the records behind the frames, so that a report need not read them again.
+        looks: with how many seeds verdicts of this study were looked at before.
     """
 
     summary: pd.DataFrame
@@ -118,6 +168,7 @@ class Tables:
     searches: pd.DataFrame = field(default_factory=pd.DataFrame)
     variance: pd.DataFrame = field(default_factory=pd.DataFrame)
     cells: tuple[Cell, ...] = ()
+    looks: Looks = field(default_factory=Looks)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -147,7 +198,23 @@ def make_tables(study: Study) -> Tables:
         searches=_frame(_search_rows(repeated, seeds), _SEARCHES),
         variance=_frame(variance_rows(repeated), _VARIANCE),
         cells=tuple(cells),
+        looks=read_looks(study),
     )
+
+
+def looked_at(tables: Tables) -> Tables:
+    """Record that the verdicts are shown to somebody; return the tables that know of it.
+
+    Nothing is recorded where there is no verdict to look at.
+
+    Raises:
+        StoreError: the disk is full or cannot be written.
+    """
+    pairs = tables.pairs
+    judged = pairs[pairs["family"].notna() & (pairs["verdict"] != "not tested")]
+    if not len(judged):
+        return tables
+    return replace(tables, looks=look(tables.study, int(judged["n"].max())))
 
 
 def write_tables(tables: Tables, folder: Path) -> None:
@@ -165,10 +232,9 @@ def to_csv(frame: pd.DataFrame) -> bytes:
     return frame.to_csv(index=False, lineterminator="\n").encode()
 
 
-def baselines(study: Study) -> dict[tuple[str, str, str], str]:
-    """Return the baseline's row name for each (dataset, trunk, recipe) that has it."""
-    name = study.protocol.baseline
-    return {(c.dataset, c.trunk, c.recipe): c.row for c in study.cells if c.method == name}
+def row_names(study: Study, method: str) -> dict[tuple[str, str, str], str]:
+    """Return the row name of ``method`` for each (dataset, trunk, recipe) that has it."""
+    return {(c.dataset, c.trunk, c.recipe): c.row for c in study.cells if c.method == method}
 
 
 def _frame(rows: Iterator[dict[str, Any]], dtypes: dict[str, str]) -> pd.DataFrame:
@@ -192,8 +258,11 @@ def _summary_rows(study: Study, cells: Sequence[Cell]) -> Iterator[dict[str, Any
             yield {
                 **name,
                 **cell.columns,
-                **{"embedding": embedding, "metric": metric},
-                **{"n": interval.n, "mean": interval.mean, "sd": interval.sd},
+                "embedding": embedding,
+                "metric": metric,
+                "n": interval.n,
+                "mean": interval.mean,
+                "sd": interval.sd,
                 **ends(interval),
                 **effort,
                 **cell.class_interval.columns((embedding, metric)),
@@ -219,6 +288,7 @@ def _run_columns(run: RunRecord) -> dict[str, Any]:
         "excluded": run.excluded,
         "embeddings_sha256": run.embeddings_sha256,
         **{name: run.counts.get(name) for name in COUNTS},
+        "phases": phases_reached(run) or None,
         f"oracle_{HEADLINE_METRIC}": value_of(run, "oracle", HEADLINE_METRIC),
     }
 
@@ -242,7 +312,9 @@ def _trial_rows(cells: Sequence[Cell]) -> Iterator[dict[str, Any]]:
         for trial in cell.trials:
             yield {
                 **cell.columns,
-                **{"number": trial.number, "status": trial.status, "reason": trial.reason},
+                "number": trial.number,
+                "status": trial.status,
+                "reason": trial.reason,
                 "value": trial.value,
                 **{f"fold_{k}": value for k, value in enumerate(trial.folds)},
                 "chosen": trial.number == chosen,

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import resource
-import sys
 import time
 import traceback
 from collections.abc import Callable
@@ -21,11 +19,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from benchmark.study import environment
+from benchmark.study import datasets, environment
 from benchmark.study.folder import CellKey
 from benchmark.study.records import JobRecord, Metrics, Reason
 from benchmark.study.seeds import seed
-from benchmark.training import evaluate, splits
+from benchmark.training import device, evaluate, splits
 from benchmark.training.fit import Fitted, NonFiniteError, Probe, Streams, contiguous, fit
 from benchmark.training.join import pack
 from benchmark.training.oracle import Watch, unwatched
@@ -38,8 +36,6 @@ from protocols.protocol import Protocol, digest
 from protocols.recipe import Recipe
 from protocols.space import Settings
 from protocols.trunk import Trunk
-
-_STRICT = 2  # torch's debug mode in which an operation that is not deterministic is an error
 
 
 @dataclass(frozen=True)
@@ -101,12 +97,8 @@ def execute(job: Job) -> JobOutcome:
         **outcome.record.measured,
         "seconds": round(time.perf_counter() - started, 3),
         "cpu_s": round(time.process_time() - cpu, 3),
-        "peak_memory_mb": _peak_memory_mb(job.device),
-        "environment": {
-            "device": _device_name(job.device),
-            "deterministic": torch.get_deterministic_debug_mode() == _STRICT,
-            **environment.versions(),
-        },
+        "peak_memory_mb": device.peak_memory_mb(job.device),
+        "environment": {**device.described(job.device), **environment.versions()},
     }
     return replace(outcome, record=replace(outcome.record, measured=measured))
 
@@ -139,13 +131,13 @@ def _breaks_device(error: BaseException) -> bool:
 
 def _train(job: Job) -> JobOutcome:
     """Train on the fold, keep the best weights; final jobs also test them, once."""
-    device = torch.device(job.device)
-    devices = [device] if device.type == "cuda" else []
+    place = torch.device(job.device)
+    devices = [place] if place.type == "cuda" else []
     if devices:
-        torch.cuda.reset_peak_memory_stats(device)
+        torch.cuda.reset_peak_memory_stats(place)
     with torch.random.fork_rng(devices):  # modules start, drop and mine from torch's generator
         train, validation = splits.open_fold(job.source, job.protocol, job.fold)
-        network = build_network(job, train).to(memory_format=torch.channels_last).to(device)
+        network = build_network(job, train).to(memory_format=torch.channels_last).to(place)
         torch.manual_seed(_seed(job, "steps"))
         watch = _watch(job, network)
         fitted, train_s = _fit(job, network, train, validation, watch)
@@ -266,7 +258,7 @@ def _score_test(job: Job, network: Network) -> tuple[metrics.PerQuery, NDArray[n
     scored, embeddings = evaluate.score(network, test, job.protocol)
     if network.method.joined != "embedding":
         embeddings = evaluate.embed(network, test, job.protocol, network.method.joined)
-    return scored, embeddings, f"{len(test)} test images of {job.source.name}"
+    return scored, embeddings, f"{len(test)} test images of {job.cell.dataset}"
 
 
 def _test(job: Job, network: Network, record: JobRecord, watch: Watch | None) -> JobOutcome:
@@ -319,9 +311,12 @@ def _counts(job: Job, network: Network, fitted: Fitted, validated: int) -> dict[
 
 
 def _seed(job: Job, purpose: str) -> int:
-    """Return a seed from names; without the method's, so that methods pair up."""
+    """Return a seed from names; without the method's, so that methods pair up.
+
+    Own images count by their content, so their path and their title move no seed.
+    """
     again = ("search", job.cell.repeat) if job.cell.repeat else ()
-    place = (job.cell.dataset, job.cell.trunk, *again)
+    place = (datasets.identity(job.cell.dataset), job.cell.trunk, *again)
     return seed(*place, job.stage, job.number, job.fold, purpose)
 
 
@@ -329,17 +324,3 @@ def _explain(error: BaseException) -> str:
     last = traceback.extract_tb(error.__traceback__)[-1]
     where = f"{Path(last.filename).name}:{last.lineno}"
     return f"{type(error).__name__}: {error} ({where})"[:2000]
-
-
-def _peak_memory_mb(device: str) -> int:
-    """Return the job's largest memory on a GPU; on a CPU its process', earlier jobs included."""
-    if device.startswith("cuda"):
-        return torch.cuda.max_memory_allocated(device) >> 20
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak >> (20 if sys.platform == "darwin" else 10)
-
-
-def _device_name(device: str) -> str:
-    if device.startswith("cuda"):
-        return torch.cuda.get_device_name(device)
-    return f"cpu, {torch.get_num_threads()} thread(s)"

@@ -27,6 +27,8 @@ from protocols.splits import RULES, Fold
 class DataSource:
     """Where a worker finds a dataset: its name, its root, and the folder of what is prepared.
 
+    ``name`` opens it; ``title`` is what records call it, where that is another word.
+
     After :func:`prepare` the files in ``cache`` are all that a job reads: a machine that has
     only them needs neither the archive nor the images.
     """
@@ -35,6 +37,7 @@ class DataSource:
     digest: str
     root: Path | None
     cache: Path
+    title: str = ""
 
     def files(self, protocol: Protocol) -> tuple[Path, ...]:
         """Return the prepared files in ``cache``: pixels, sizes and labels."""
@@ -48,7 +51,7 @@ class DataSource:
     @property
     def key(self) -> str:
         """Return what the names of the prepared files begin with."""
-        return store_key(self.name, self.digest)
+        return store_key(self.title or self.name, self.digest)
 
     @property
     def labels_path(self) -> Path:

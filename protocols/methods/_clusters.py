@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from protocols.errors import InvalidInputError
@@ -59,40 +60,8 @@ def renamed(new: Labels, old: Labels, count: int, *, transposed: bool = False) -
     together = np.zeros((count, count), np.int64)
     np.add.at(together, (new, old), 1)
     cost = together.sum(1, keepdims=True) + together.sum(0) - 2 * together
-    names = assignment(cost)
+    names = linear_sum_assignment(cost)[1]  # of rows in order; ties fall the same way each time
     return (np.argsort(names) if transposed else names)[new]
-
-
-def assignment(cost: NDArray[np.int64]) -> Labels:
-    """Return for each row of a square (n, n) cost its own column, with the smallest total.
-
-    Shortest augmenting paths with potentials, O(n^3). Source: Jonker and Volgenant 1987.
-    """
-    n = len(cost)
-    u, v = np.zeros(n + 1, np.int64), np.zeros(n + 1, np.int64)
-    row_of = np.zeros(n + 1, np.int64)  # of each column; 1-based, 0 is no row and a start
-    far = np.iinfo(np.int64).max
-    for row in range(1, n + 1):
-        row_of[0], column = row, 0
-        slack, before = np.full(n + 1, far), np.zeros(n + 1, np.int64)
-        seen = np.zeros(n + 1, bool)
-        while row_of[column]:
-            seen[column] = True
-            here = row_of[column]
-            reduced = cost[here - 1] - u[here] - v[1:]
-            better = ~seen[1:] & (reduced < slack[1:])
-            slack[1:][better], before[1:][better] = reduced[better], column
-            nearest = int(np.where(seen[1:], far, slack[1:]).argmin()) + 1
-            step = slack[nearest]
-            u[row_of[seen]] += step
-            v[seen] -= step
-            slack[~seen] -= step
-            column = nearest
-        while column:
-            row_of[column], column = row_of[before[column]], before[column]
-    found = np.empty(n, np.int64)
-    found[row_of[1:] - 1] = np.arange(n)
-    return found
 
 
 def _spread(x: Tensor, count: int, rng: np.random.Generator) -> list[int]:

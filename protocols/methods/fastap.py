@@ -6,7 +6,6 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from protocols import dense
 from protocols.method import Method, Term, TrainSpec
 from protocols.methods._distances import squared_distances
 from protocols.space import Integer
@@ -36,7 +35,8 @@ class FastAP(Method):
         above = h.cumsum(1)  # positives up to each centre
         total = (weights * others[..., None]).sum(1).cumsum(1)  # all up to each centre
         ap = (h * above / torch.where(total > 0, total, 1.0)).sum(1) / positive.sum(1).clamp(min=1)
-        return dense.missed(ap, positive.any(1), embeddings)
+        anchors = positive.any(1)
+        return ((1 - ap) * anchors).sum() / anchors.sum().clamp(min=1)
 
 
 def shares(x: Tensor, bins: int) -> Tensor:

@@ -24,12 +24,11 @@ class Group(Method):
     """
 
     paper = "Elezi et al., ECCV 2020, arXiv:1912.00385"
-    version = 2
     published: ClassVar[Mapping[str, Settings]] = MappingProxyType(
         {
-            "cub200": {"temperature": 24.0, "anchors": 2},
-            "cars196": {"temperature": 79.0, "anchors": 3},
-            "sop": {"temperature": 54.0, "anchors": 2},
+            "cub200": {"temperature": 24.0, "anchors": 2, "classifier_lr": 1.5636637e-4},
+            "cars196": {"temperature": 79.0, "anchors": 3, "classifier_lr": 2e-4},
+            "sop": {"temperature": 54.0, "anchors": 2, "classifier_lr": 6.0776511e-4},
         }
     )
     temperature = Real(1.0, 100.0, default=24.0, log=True)

@@ -16,7 +16,7 @@ class MultiSimilarity(Method):
     paper = "Wang et al., CVPR 2019, arXiv:1904.06627"
     paper_name = "ms"
     alpha = Real(0.001, 100.0, default=2.0, log=True)
-    beta = Real(0.01, 200.0, default=50.0, log=True)
+    beta = Real(0.01, 200.0, default=40.0, log=True)
     base = Real(0.0, 1.0, default=0.5)
 
     def make_terms(self, spec: TrainSpec) -> Sequence[Term]:

@@ -18,7 +18,7 @@ class MultiSimilarityMined(Method):
     paper = "Wang et al., CVPR 2019, arXiv:1904.06627"
     paper_name = "ms_miner"
     alpha = Real(0.001, 100.0, default=2.0, log=True)
-    beta = Real(0.01, 200.0, default=50.0, log=True)
+    beta = Real(0.01, 200.0, default=40.0, log=True)
     base = Real(0.0, 1.0, default=0.5)
     epsilon = Real(0.0, 1.0, default=0.1)
 

@@ -21,7 +21,7 @@ class NTXent(Method):
 
     paper = "Sohn, NeurIPS 2016; Chen et al., arXiv:2002.05709; form of arXiv:2003.08505"
     paper_name = "ntxent"
-    temperature = Real(1e-5, 100.0, default=0.07, log=True)
+    temperature = Real(1e-5, 100.0, default=0.1, log=True)
     compat = Choice((False, True), default=False, searched=False)
 
     def make_terms(self, spec: TrainSpec) -> Sequence[Term]:

@@ -19,7 +19,6 @@ class Pretrained(Method):
 
     paper = "arXiv:2003.08505"
     paper_name = "pretrained"
-    version = 2
     trains = False
     joined = "wide"
 

@@ -15,7 +15,7 @@ class Triplet(Method):
 
     paper = "arXiv:1703.07737 (batch-all, non-zero mean); form of arXiv:2003.08505"
     paper_name = "triplet"
-    margin = Real(-0.2, 2.0, default=0.1)
+    margin = Real(-0.2, 2.0, default=0.2)
 
     def make_terms(self, spec: TrainSpec) -> Sequence[Term]:
         """Return the one term."""

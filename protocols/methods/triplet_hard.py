@@ -17,7 +17,6 @@ class TripletHard(Method):
     """
 
     paper = "arXiv:1703.07737"
-    version = 2
     soft = Choice((True, False), default=True)  # softplus(v) in place of max(0, margin + v)
     margin = Real(0.0, 1.0, default=0.2)  # of the hinge only
     unit = Choice((False, True), default=False)  # the paper leaves embeddings unnormalised

@@ -4,7 +4,7 @@ from protocols.protocol import ImagePipeline, Pace, Protocol, SearchRule
 
 PROTOCOL = Protocol(
     name="emoji",
-    version=2,
+    version=3,
     summary="4 folds, 50 trials, 10 seeds on emoji at 64 px: a real study, days on a laptop",
     datasets=("emoji",),
     trunk="tiny",

@@ -4,7 +4,7 @@ from protocols.protocol import ImagePipeline, Pace, Protocol, SearchRule
 
 PROTOCOL = Protocol(
     name="finetune",
-    version=2,
+    version=3,
     summary="2 folds, 3 trials, 3 seeds on emoji at 64 px: a pretrained trunk, under an hour",
     label="small budget: a first look",
     datasets=("emoji",),

@@ -4,7 +4,7 @@ from protocols.protocol import ImagePipeline, Pace, Protocol, SearchRule
 
 PROTOCOL = Protocol(
     name="quick",
-    version=2,
+    version=3,
     summary="2 folds, 3 trials, 3 seeds on emoji at 32 px: a pipeline check in minutes",
     label="pipeline check: budgets this small rank nothing",
     datasets=("emoji",),

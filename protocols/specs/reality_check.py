@@ -14,7 +14,7 @@ SOP = Pace(max_steps=100_000, steps_per_epoch=100, validate_every=2000, patience
 
 PROTOCOL = Protocol(
     name="reality-check",
-    version=2,
+    version=3,
     summary="A Metric Learning Reality Check, as its code runs it",
     datasets=("cub200", "cars196", "sop"),
     trunk="bn_inception",

@@ -8,7 +8,7 @@ from protocols.specs import reality_check
 PROTOCOL = replace(
     reality_check.PROTOCOL,
     name="standard",
-    version=2,
+    version=3,
     summary="the paper's rules with plain folds and balanced batches, for any trunk",
     trunk="resnet50",
     fold_rule="kfold",

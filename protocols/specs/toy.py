@@ -4,7 +4,7 @@ from protocols.protocol import ImagePipeline, Pace, Protocol, SearchRule
 
 PROTOCOL = Protocol(
     name="toy",
-    version=2,
+    version=3,
     summary="2 folds, 2 trials, 2 seeds on made images at 16 px: seconds; shows nothing",
     label="made images: shows that the machinery runs, nothing else",
     datasets=("toy",),

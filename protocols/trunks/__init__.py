@@ -1,1 +1,1 @@
-"""One file per trunk; each has ``VERSION`` and ``build(weights) -> Trunk``."""
+"""One file per trunk; each has ``build(weights) -> Trunk``."""

@@ -14,8 +14,6 @@ from protocols.errors import InvalidInputError
 from protocols.trunk import InputScale, Trunk
 from protocols.weights import Layout, State, Weights, fit, read
 
-VERSION = 1
-
 
 class Block(NamedTuple):
     """Widths of an inception block's branches; 0 leaves a branch out."""

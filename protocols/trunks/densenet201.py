@@ -6,8 +6,6 @@ from protocols.trunks._densenet import DenseNet
 from protocols.trunks._torchvision import load
 from protocols.weights import Weights
 
-VERSION = 1
-
 
 class DenseNet201(DenseNet):
     """Huang et al. 2017, arXiv:1608.06993."""

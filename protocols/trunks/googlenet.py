@@ -6,8 +6,6 @@ from protocols.trunk import InputScale
 from protocols.trunks._torchvision import NO_AUXILIARY, Torchvision, load
 from protocols.weights import Weights
 
-VERSION = 1
-
 
 class GoogLeNet(Torchvision):
     """Szegedy et al. 2015, arXiv:1409.4842.

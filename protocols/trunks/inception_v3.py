@@ -6,8 +6,6 @@ from protocols.trunk import InputScale
 from protocols.trunks._torchvision import NO_AUXILIARY, Torchvision, load
 from protocols.weights import Weights
 
-VERSION = 1
-
 
 class InceptionV3(Torchvision):
     """Szegedy et al. 2016, arXiv:1512.00567.

@@ -8,8 +8,6 @@ from typing import Any
 from protocols.trunks._torchvision import Torchvision, load
 from protocols.weights import State, Weights
 
-VERSION = 1
-
 # Blocks once were flat lists of convolution, BatchNorm and activation; now each convolution
 # with an activation is a list of its own. The first block has no expansion.
 _OLD = re.compile(r"(features\.(\d+)\.conv)\.(\d)\.(\w+)")

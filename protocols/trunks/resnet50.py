@@ -7,8 +7,6 @@ from typing import Any
 from protocols.trunks._torchvision import Torchvision, load
 from protocols.weights import Weights
 
-VERSION = 1
-
 
 class ResNet50(Torchvision):
     """He et al. 2016, arXiv:1512.03385, with the stride in the 3x3 convolution."""

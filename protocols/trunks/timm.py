@@ -14,7 +14,6 @@ from protocols.method import Features
 from protocols.trunk import InputScale, Trunk
 from protocols.weights import Layout, Weights, fit, read
 
-VERSION = 1
 ARGUMENT = "NAME"
 
 

@@ -9,7 +9,6 @@ from torch import Tensor, nn
 from protocols.errors import InvalidInputError
 from protocols.trunk import InputScale, Trunk
 
-VERSION = 1
 WIDTH, STAGES = 32, 4
 
 

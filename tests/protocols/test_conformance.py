@@ -2,19 +2,24 @@
 
 import contextlib
 import random
+from copy import deepcopy
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+from pytorch_metric_learning import distances, losses
 from torch import nn
 from torch.nn.functional import dropout, normalize, relu
 
-from protocols import conformance
-from protocols.conformance import CHECKS, ROWS, SPEC, MethodConformance
+from protocols import conformance, pretend_device, toy_task
+from protocols.conformance import CHECKS, MethodConformance
+from protocols.discovery import Registry
 from protocols.errors import InvalidInputError
 from protocols.method import Draw, Group, Method, Term
 from protocols.methods.triplet_hard import TripletHard
 from protocols.space import Choice, Real
+from protocols.toy_task import ROWS, SPEC
 
 BY_NAME = {check.__name__.removeprefix("check_"): check for check in CHECKS}
 
@@ -281,18 +286,8 @@ class PlanEmptyBatch(Healthy):
         return [Draw([])] * SPEC.steps_per_epoch
 
 
-class UnsavedState(Healthy):
-    """Counts its steps in a plain attribute, which no state dict holds."""
-
-    seen = 0
-
-    def loss(self, z, labels):
-        self.seen += 1
-        return super().loss(z, labels) * (1 + 1 / self.seen)
-
-
 class SavedState(Healthy):
-    """The same count in a buffer: no fault."""
+    """Counts its steps in a buffer: no fault."""
 
     def make_terms(self, spec):
         self.register_buffer("seen", torch.zeros(()))
@@ -301,6 +296,117 @@ class SavedState(Healthy):
     def loss(self, z, labels):
         self.seen += 1
         return super().loss(z, labels) * (1 + 1 / self.seen.item())
+
+
+class StepsInAttribute(Healthy):
+    """Counts its steps in a plain attribute: no fault, as trainings never resume midway."""
+
+    seen = 0
+
+    def loss(self, z, labels):
+        self.seen += 1
+        return super().loss(z, labels) * (1 + 1 / self.seen)
+
+
+class SlowCopy(Healthy):
+    """A momentum that shows only after steps: no fault."""
+
+    momentum = Real(0.5, 0.99, default=0.9)
+
+    def make_terms(self, spec):
+        self.slow = deepcopy(self.head).requires_grad_(False)
+        return super().make_terms(spec)
+
+    def forward(self, features):
+        views = super().forward(features)
+        return views | {"slow": self.slow(features.vector.detach())} if self.training else views
+
+    def losses(self, views, batch):
+        found = super().losses(views, batch)
+        found["slow"] = (normalize(views["embedding"]) - normalize(views["slow"])).square().mean()
+        with torch.no_grad():
+            for slow, fast in zip(self.slow.parameters(), self.head.parameters(), strict=True):
+                slow.lerp_(fast, 1 - self.momentum)
+        return found
+
+
+class Memory(Method):
+    """The library's memory around its contrastive loss: no fault."""
+
+    share = Real(0.5, 1.0, default=1.0)
+
+    def make_terms(self, spec):
+        size = max(spec.batch_size, int(self.share * len(spec.labels)))
+        loss = losses.ContrastiveLoss(
+            distance=distances.CosineSimilarity(), pos_margin=1, neg_margin=0
+        )
+        return [Term(losses.CrossBatchMemory(loss, spec.embedding_size, memory_size=size))]
+
+
+class LostCentre(Healthy):
+    """Keeps a running centre, which eval subtracts, where no state dict holds it."""
+
+    centre = 0.0
+
+    def forward(self, features):
+        z = self.head(features.vector)
+        if self.training:
+            self.centre = 0.5 * self.centre + 0.5 * z.detach().mean(0)
+        return {"embedding": z - self.centre}
+
+
+class GrowingState(Healthy):
+    """Its buffer is longer at the end than when the best weights were kept."""
+
+    def make_terms(self, spec):
+        self.register_buffer("seen", torch.zeros(0))
+        return super().make_terms(spec)
+
+    def losses(self, views, batch):
+        self.seen = torch.cat([self.seen, views["embedding"].detach()[:1, 0]])
+        return super().losses(views, batch)
+
+
+class HostMask(Healthy):
+    """Makes a mask on the host."""
+
+    def loss(self, z, labels):
+        z, same = normalize(z), labels[:, None] == labels
+        pairs = same & ~torch.eye(len(z), dtype=torch.bool)  # the mask
+        return super().loss(z, labels) + (z @ z.T)[pairs].sum() * 0
+
+
+class HostAttribute(Healthy):
+    """Keeps a tensor that no ``.to()`` moves."""
+
+    def make_terms(self, spec):
+        self.weights = torch.ones(spec.embedding_size)
+        return super().make_terms(spec)
+
+    def loss(self, z, labels):
+        return super().loss(z * self.weights, labels)
+
+
+class HostPlan(Healthy):
+    """Its head is centred on what it was shown before training, as numpy gives it."""
+
+    def prepare(self, probe):
+        self.centre = torch.from_numpy(probe("vector").mean(0))
+
+    def forward(self, features):
+        return {"embedding": self.head(features.vector - self.centre)}
+
+
+class Waits(Healthy):
+    """Asks the device for values and for shapes that depend on them: slower, but no fault."""
+
+    def loss(self, z, labels):
+        positive = (labels[:, None] == labels).nonzero()
+        share = len(positive) / len(z) ** 2 + float(z.detach().mean() > 0)
+        if labels.unique().numel() > 1 and labels.tolist()[0] >= 0 and (labels == 0).any():
+            share += labels.cpu().numpy().mean()
+        at = torch.tensor([0, 1], device=z.device)
+        return super().loss(z, labels) * (1 + share) + 0 * z[torch.randperm(len(z))][at].sum()
 
 
 class Vague(Healthy):
@@ -360,7 +466,11 @@ FAULTS = [
     (PlanOneClass, "plan_stays_inside", "one-class batch"),
     (PlanTooShort, "plan_stays_inside", "epoch 1: only 9 batches"),
     (PlanEmptyBatch, "plan_stays_inside", "empty batch"),
-    (UnsavedState, "state_survives", "after loading the state"),
+    (LostCentre, "best_weights_return", "not that of its state dict"),
+    (GrowingState, "best_weights_return", "size mismatch for seen"),  # torch's own words
+    (HostMask, "runs_on_another_device", r"test_conformance\.py:\d+: `pairs = .*`: .*32 x 32 bool"),
+    (HostAttribute, "runs_on_another_device", r"\(12 float32\).*device=z\.device"),
+    (HostPlan, "runs_on_another_device", r"\(16 float32\).*keep it as a buffer"),
 ]
 
 
@@ -368,12 +478,12 @@ FAULTS = [
     ("fault", "check", "words"), FAULTS, ids=[fault.__name__ for fault, *_ in FAULTS]
 )
 def test_planted_fault_is_caught_by_the_check_meant_for_it(fault, check, words):
-    with pytest.raises((AssertionError, InvalidInputError, ValueError), match=words):
+    with pytest.raises((AssertionError, InvalidInputError, ValueError, RuntimeError), match=words):
         BY_NAME[check](fault)
 
 
 @pytest.mark.parametrize("check", CHECKS, ids=BY_NAME)
-@pytest.mark.parametrize("method", [Healthy, SavedState])
+@pytest.mark.parametrize("method", [Healthy, SavedState, StepsInAttribute, SlowCopy, Memory, Waits])
 def test_healthy_method_keeps_every_rule(method, check):
     check(method)
 
@@ -413,21 +523,22 @@ def test_a_method_that_writes_to_its_labels_does_not_spoil_the_next_check():
         with contextlib.suppress(AssertionError):
             BY_NAME[name](InPlaceLabels)
     assert SPEC.labels.tolist() == sorted(list(range(8)) * 4)
-    assert conformance.toy_labels().tolist() == SPEC.labels.tolist()
+    assert toy_task.toy_labels().tolist() == SPEC.labels.tolist()
 
 
 @pytest.mark.parametrize("name", ["pulls_classes_apart", "learns_through_every_parameter"])
 def test_verdict_does_not_depend_on_global_random_state(name, monkeypatch):
     """The same numbers are met from any state of the generators."""
     met = []
-    original = conformance.loss_of
+    original = toy_task.loss_of
 
     def recorded(*args):
         value = original(*args)
         met.append(value.item())
         return value
 
-    monkeypatch.setattr(conformance, "loss_of", recorded)
+    for module in (conformance, toy_task):
+        monkeypatch.setattr(module, "loss_of", recorded)
     for _ in range(2):
         torch.rand(7)
         np.random.random(3)
@@ -450,16 +561,16 @@ def test_healthy_corners_are_the_product_of_the_axes():
 
         form = Choice(("a", "b", "c"), default="a")
 
-    assert len(conformance.corners(Two)) == 2 * 3
-    assert {"margin": 0.1, "form": "c"} in conformance.corners(Two)
+    assert len(toy_task.corners(Two)) == 2 * 3
+    assert {"margin": 0.1, "form": "c"} in toy_task.corners(Two)
 
 
 def test_toy_features_are_fresh_non_negative_and_always_the_same():
-    first = conformance.toy_features()
+    first = toy_task.toy_features()
     assert first.min() >= 0
-    assert torch.equal(first, conformance.toy_features())
+    assert torch.equal(first, toy_task.toy_features())
     first.zero_()
-    assert conformance.toy_features().abs().sum() > 0
+    assert toy_task.toy_features().abs().sum() > 0
 
 
 # As a pytest class, the way a plugin's own test file uses it.
@@ -514,3 +625,108 @@ def test_a_plugins_own_test_file_runs_every_check_by_name(tmp_path, capsys):
 def test_conformance_tests_tell_their_claim():
     for name, check in BY_NAME.items():
         assert getattr(MethodConformance, f"test_{name}").__doc__ == check.__doc__
+
+
+# The pretended device.
+
+SHIPPED = [name for name in Registry().names("method") if Registry().load("method", name).trains]
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_pretended_device_computes_the_same_bits(name):
+    """So what the check sees there is what a method does, not what a double made of it."""
+    method, labels = Registry().load("method", name), toy_task.toy_labels()
+    here, there = toy_task.build(method), toy_task.build(method)
+    pretend_device.move(there)
+    for step in (0, 99):
+        batch = replace(toy_task.toy_batch(), step=step, epoch=step // 10)
+        images = toy_task.toy_features().requires_grad_()
+        torch.manual_seed(1)
+        total = toy_task.loss_of(here, images, batch)
+        total.backward()
+        on_device = pretend_device.to_device(toy_task.toy_features()).requires_grad_()
+        labels = pretend_device.to_device(batch.labels)
+        moved = replace(batch, labels=labels, index=pretend_device.to_device(batch.index))
+        with pretend_device.pretended():
+            torch.manual_seed(1)
+            same = toy_task.loss_of(there, on_device, moved)
+            same.backward()
+        assert same.device.type == "meta"
+        assert torch.equal(same.detach().held, total.detach())
+        assert torch.equal(on_device.grad.held, images.grad)
+
+
+LEGAL = {
+    "factory": lambda z, y: torch.eye(len(z), device=z.device) @ z,
+    "data": lambda z, y: torch.tensor([1.0, 2, 3, 4], device=z.device) * z,
+    "numpy data": lambda z, y: torch.as_tensor(np.ones(6), device=z.device) * y,
+    "new tensor": lambda z, y: z.new_tensor([1.0, 2, 3, 4]) * z,
+    "new zeros": lambda z, y: z.new_zeros(6, 4) + torch.rand_like(z),
+    "to": lambda z, y: torch.ones(6, 4).to(z) + torch.ones(6, 4).to(z.device) * z,
+    "number of the host": lambda z, y: torch.tensor(2.0) * z,
+    "positions of the host": lambda z, y: z[torch.randperm(6)] + z[[0]],
+    "lists and arrays": lambda z, y: (
+        z[[0, 2], [1, 1]] + z[np.array([1, 2]), None, 3] + z[[True] * 6][0, 0]
+    ),
+    "assigned": lambda z, y: _assigned(z, y),
+    "where": lambda z, y: torch.where(z > 0, z, 0.5) + torch.where(z < 0, 1.0, torch.tensor(2.0)),
+    "full": lambda z, y: torch.full((6, 4), 2.0, device=z.device) * z.new_full((6, 4), 3),
+    "mask of the host": lambda z, y: z[torch.ones(6, dtype=torch.bool)],
+    "written in place": lambda z, y: (y[:, None] == y).fill_diagonal_(False).float() @ z,
+    "scatter": lambda z, y: torch.zeros(6, 3, device=z.device).scatter_(1, y[:, None], 1.0),
+    "with device": lambda z, y: _inside(z),
+}
+ILLEGAL = {
+    "factory": lambda z, y: torch.eye(len(z)) @ z,
+    "noise": lambda z, y: z + torch.randn(6, 4),
+    "arange": lambda z, y: y == torch.arange(6),
+    "scatter": lambda z, y: torch.zeros(6, 3).scatter_(1, y[:, None], 1.0),
+    "read by position": lambda z, y: torch.ones(6, 4)[y],
+    "cat": lambda z, y: torch.cat([z, torch.ones(1, 4)]),
+    "numpy": lambda z, y: z.numpy(),
+    "asarray": lambda z, y: np.asarray(z),
+    "generator": lambda z, y: torch.rand(3, device=z.device, generator=torch.Generator()),
+}
+
+
+def _assigned(z, y):
+    z = z.clone()
+    z[0] = 2.0
+    z[[1, 2]] = 3.0
+    z[y == 2, 1] = torch.tensor(5.0)
+    z[3] = torch.arange(4.0, device=z.device)
+    return z
+
+
+def _inside(z):
+    with torch.device(z.device):
+        return torch.eye(len(z)) @ z
+
+
+@pytest.mark.parametrize("case", LEGAL.values(), ids=LEGAL)
+def test_pretended_device_takes_what_a_gpu_takes(case):
+    z, y = torch.randn(6, 4), torch.tensor([0, 0, 1, 1, 2, 2])
+    with pretend_device.pretended():
+        torch.manual_seed(1)
+        there = case(pretend_device.to_device(z), pretend_device.to_device(y))
+    torch.manual_seed(1)
+    assert torch.equal(there.held, case(z, y))
+
+
+@pytest.mark.parametrize("case", ILLEGAL.values(), ids=ILLEGAL)
+def test_pretended_device_refuses_what_a_gpu_refuses(case):
+    z, y = torch.randn(6, 4), torch.tensor([0, 0, 1, 1, 2, 2])
+    case(z, y)
+    with (
+        pretend_device.pretended(),
+        pytest.raises(pretend_device.HostTensorError, match=r"host|cpu"),
+    ):
+        case(pretend_device.to_device(z), pretend_device.to_device(y))
+
+
+def test_moving_keeps_parameters_the_same_objects():
+    built = toy_task.build(Healthy)
+    held = list(built.parameters())
+    pretend_device.move(built)
+    assert [a is b for a, b in zip(held, built.parameters(), strict=True)] == [True, True]
+    assert {p.device.type for p in held} == {"meta"}

@@ -218,7 +218,7 @@ def test_underscored_and_imported_classes_do_not_count(tmp_path):
 
 def test_installed_method_and_trunk_are_found_by_their_entry_points(tmp_path, monkeypatch):
     plugin(tmp_path, "acme_loss")
-    (tmp_path / "acme_trunk.py").write_text('"""A trunk."""\nVERSION = 3\n')
+    (tmp_path / "acme_trunk.py").write_text('"""A trunk."""\nSIZE = 3\n')
     installed(tmp_path, "method", "acme", "acme_loss")
     installed(tmp_path, "trunk", "acme_net", "acme_trunk")
     monkeypatch.syspath_prepend(tmp_path)
@@ -228,7 +228,7 @@ def test_installed_method_and_trunk_are_found_by_their_entry_points(tmp_path, mo
     assert registry.summary("method", "acme") == "Mean of all values, for tests."
     assert "acme_loss" not in sys.modules
     assert registry.load("method", "acme").__name__ == "Mine"
-    assert registry.load("trunk", "acme_net").VERSION == 3
+    assert registry.load("trunk", "acme_net").SIZE == 3
     for module in ("acme_loss", "acme_trunk"):
         monkeypatch.delitem(sys.modules, module)
 
@@ -281,7 +281,7 @@ def test_digest_ignores_comments_docstrings_and_layout(tmp_path, old, new):
         ("z.mean()", "1.5 * z.mean()"),
         ("class Mine", "class Ours"),
         ("import Method, Term", "import Method, Term, Wants"),
-        ("    def make_terms", "    version = 2\n\n    def make_terms"),
+        ("    def make_terms", "    size = 2\n\n    def make_terms"),
         ('    """Docstring."""', '    """Docstring."""\n\n    paper = "x"'),
     ],
 )

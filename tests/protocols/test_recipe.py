@@ -1,17 +1,20 @@
 """Schedules: rates, phases and ends, against torch's own schedulers where it has them."""
 
 from dataclasses import replace
+from typing import get_args
 
 import pytest
 import torch
 from torch.optim.lr_scheduler import CyclicLR
 from torch.optim.swa_utils import SWALR
 
-from protocols.errors import InvalidInputError
+from protocols.conformance import SPEC, build
+from protocols.discovery import Registry, load
+from protocols.errors import InvalidInputError, PluginError
 from protocols.method import Group
 from protocols.optimizer import make_optimizer
 from protocols.protocol import Pace
-from protocols.recipe import Averaging, Cycle, Recipe, Schedule
+from protocols.recipe import Averaging, Cycle, OptimizerName, Recipe, Schedule
 
 PLAIN = Recipe("test", "", "adam", lr=1.0)
 PACE = Pace(max_steps=40, steps_per_epoch=2, validate_every=4, patience=2)
@@ -30,21 +33,19 @@ def torch_trace(scheduler, optimizer, steps):
     return rates
 
 
-@pytest.mark.parametrize(("mode", "shrink"), [("triangular", 1.0), ("triangular2", 0.5)])
-def test_cycles_follow_torch_and_keep_the_ratio_of_groups(mode, shrink):
+def test_cycles_follow_torch_and_keep_the_ratio_of_groups():
     groups = [Group("a", [parameter()]), Group("b", [parameter()], lr_factor=100.0)]
-    recipe = replace(PLAIN, cycle=Cycle(half_epochs=1, low=1.0, high=3.0, shrink=shrink))
+    recipe = replace(PLAIN, cycle=Cycle(half_epochs=1, low=1.0, high=3.0))
     schedule, mine = Schedule(recipe, PACE), make_optimizer(recipe, groups)
     base = [group["lr"] for group in mine.param_groups]
     theirs = make_optimizer(recipe, groups)
-    scheduler = CyclicLR(theirs, base, [3 * b for b in base], 2, mode=mode, cycle_momentum=False)
+    scheduler = CyclicLR(theirs, base, [3 * b for b in base], 2, cycle_momentum=False)
     expected = torch_trace(scheduler, theirs, 16)
     got = [[rate * schedule.factor(step) for rate in base] for step in range(16)]
     assert torch.allclose(torch.tensor(got), torch.tensor(expected))
     assert [row[1] / row[0] for row in got] == [pytest.approx(100.0)] * 16
     assert mine.param_groups[0]["betas"] == (0.9, 0.999), "a rate must not touch the betas"
-    if mode == "triangular":
-        assert [row[0] for row in got[:5]] == [1, 2, 3, 2, 1]
+    assert [row[0] for row in got[:5]] == [1, 2, 3, 2, 1]
 
 
 def test_a_run_under_cycles_ends_on_a_minimum():
@@ -108,3 +109,101 @@ def test_a_phase_too_short_to_collect_is_refused():
 def test_warmup_rises_to_the_full_rate():
     schedule = Schedule(replace(PLAIN, warmup_steps=4), PACE)
     assert [schedule.factor(step) for step in range(6)] == [0.25, 0.5, 0.75, 1.0, 1.0, 1.0]
+
+
+# Published recipes.
+
+
+def test_trinets_rate_falls_as_published():
+    schedule = Schedule(load("recipe", "trinet"), Pace(25_000, 100, 1000, 99))
+    for step in (0, 14_999, 15_000):
+        assert schedule.factor(step) == 1.0
+    assert schedule.factor(20_000) == pytest.approx(0.001 ** (5_000 / 10_000))
+    assert schedule.factor(25_000) == 0.001
+    assert load("recipe", "trinet").lr == 3e-4
+
+
+def test_groups_rate_drops_once_and_radam_runs():
+    recipe = load("recipe", "group")
+    schedule = Schedule(recipe, Pace(70, 1, 10, 99))
+    assert [schedule.factor(step) for step in (0, 29, 30, 69)] == [1.0, 1.0, 0.1, 0.1]
+    optimizer = make_optimizer(recipe, build(load("method", "group")).groups())
+    assert isinstance(optimizer, torch.optim.RAdam)
+    assert optimizer.param_groups[0]["lr"] == 1.5636637e-4
+    assert optimizer.param_groups[0]["weight_decay"] == 6.0597226e-6
+
+
+def test_two_rules_for_one_rate_are_refused_and_old_recipes_keep_their_values():
+    decay = load("recipe", "trinet").decay
+    with pytest.raises(InvalidInputError, match="both set the rate"):
+        Recipe("x", "", "adam", 1e-3, cycle=Cycle(1), decay=decay)
+    assert "decay" not in load("recipe", "adam").values()
+    assert load("recipe", "trinet").values()["decay"]["factor"] == 0.001
+
+
+# Optimisers.
+
+
+def test_an_unknown_optimiser_is_refused_when_the_recipe_is_read(tmp_path):
+    with pytest.raises(InvalidInputError, match=r"recipe 'x': optimizer 'lion', expected one of"):
+        Recipe("x", "", "lion", lr=1.0)
+    path = tmp_path / "x.py"
+    path.write_text(
+        "from protocols.recipe import Recipe\n\nRECIPE = Recipe('x', '', 'lion', lr=1.0)\n"
+    )
+    with pytest.raises(PluginError, match=r"'x'.*optimizer 'lion'"):
+        Registry((path,)).load("recipe", "x")
+
+
+@pytest.mark.parametrize("name", get_args(OptimizerName))
+def test_every_optimiser_that_a_recipe_may_name_can_be_made(name):
+    recipe = replace(PLAIN, optimizer=name, weight_decay=0.1)
+    optimizer = make_optimizer(recipe, [Group("a", [parameter()])])
+    assert type(optimizer).__name__.lower() == name
+    assert [g["weight_decay"] for g in optimizer.param_groups] == [0.1]
+
+
+def test_sgd_is_heavy_ball_momentum_with_coupled_decay():
+    recipe = replace(load("recipe", "sgd"), lr=0.1, momentum=0.9, weight_decay=0.5)
+    weight = torch.nn.Parameter(torch.tensor([2.0], dtype=torch.float64))
+    optimizer = make_optimizer(recipe, [Group("a", [weight])])
+    value, speed = 2.0, 0.0
+    for slope in (1.0, -3.0, 0.5, 0.0):
+        weight.grad = torch.tensor([slope], dtype=torch.float64)
+        optimizer.step()
+        speed = 0.9 * speed + slope + 0.5 * value
+        value -= 0.1 * speed
+        assert weight.item() == pytest.approx(value, rel=1e-12)
+
+
+def test_the_sgd_recipe_warms_up_and_limits_gradients():
+    recipe = load("recipe", "sgd")
+    schedule = Schedule(recipe, replace(PACE, max_steps=1000, steps_per_epoch=100))
+    assert [schedule.factor(step) for step in (0, 49, 99, 100, 999)] == [0.01, 0.5, 1, 1, 1]
+    assert (recipe.momentum, recipe.clip, recipe.batch_norm) == (0.9, 10.0, "frozen_stats")
+
+
+def test_a_plugin_may_train_its_own_weights_at_a_multiple_of_the_recipes_rate(tmp_path):
+    path = tmp_path / "hasty.py"
+    path.write_text(HASTY)
+    built = Registry((path,)).load("method", "hasty")(SPEC)
+    optimizer = make_optimizer(replace(PLAIN, lr=1e-3), built.groups())
+    rates = {group["name"]: group["lr"] for group in optimizer.param_groups}
+    assert rates == {"head": 1e-3, "proxies": pytest.approx(0.1)}
+
+
+HASTY = '''"""Proxies at a hundred times the recipe's rate."""
+
+from protocols.method import Method, Term
+from protocols.methods.proxynca import ProxyNCALoss
+
+
+class Hasty(Method):
+    """ProxyNCA whose proxies follow the recipe's rate."""
+
+    draws = "classes"
+
+    def make_terms(self, spec):
+        loss = ProxyNCALoss(spec.classes, spec.embedding_size, scale=9.0)
+        return [Term(loss, name="proxies", lr_factor=100.0)]
+'''

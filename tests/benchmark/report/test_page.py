@@ -157,7 +157,7 @@ def make_study(
 
 
 def html_of(study: Study) -> str:
-    return write(study, make_tables(study)).read_text(encoding="utf-8")
+    return write(make_tables(study)).read_text(encoding="utf-8")
 
 
 def row_of(html: str, method: str, table: int = 0) -> str:
@@ -214,7 +214,7 @@ def study_with_pictures(out: Path) -> Study:
 def test_is_whole_html_with_every_method_and_number(tmp_path):
     study = make_study(tmp_path)
     frames = make_tables(study)
-    page = Page(write(study, frames).read_text(encoding="utf-8"))
+    page = Page(write(frames).read_text(encoding="utf-8"))
     assert not page.open, "every tag is closed"
     assert len(frames.summary) == len(MAP) * 2 * len(METRICS)
     for row in frames.summary.itertuples():
@@ -371,6 +371,18 @@ def test_an_empty_study_is_a_page_too(tmp_path):
     assert "Nothing failed" in text
 
 
+def test_curves_show_the_metric_that_decides_and_say_which(tmp_path):
+    page = Page(html_of(make_study(tmp_path, selection_metric="precision_at_1")))
+    assert "Validation P@1 in per cent against the optimiser step" in page.text
+    assert "Validation MAP@R in per cent" not in page.text
+    labels = [str(about.get("aria-label")) for _, about in page.tags]
+    (base,) = (text for text in labels if text.startswith("base: validation P@1 of 6 trainings"))
+    # P@1 of the made histories is MAP@R and 20 points: 0.5 * 40 + 20 at step 0, 40 + 20 at the end.
+    first, last = (float(x) for x in re.findall(r"\d+\.\d", base))
+    assert first == pytest.approx(40, abs=1)
+    assert last == pytest.approx(60, abs=2)
+
+
 def test_several_places_have_their_own_sections(tmp_path):
     places = (("a", "tiny", "adam"), ("b", "tiny", "adam"), ("b", "tiny", "sgd"))
     html = html_of(make_study(tmp_path, places=places))
@@ -421,7 +433,7 @@ def test_names_are_text_and_stay_in_their_folder(tmp_path, monkeypatch):
     assert EVIL in page.text
     assert bad in page.text
     assert EVIL in {a.get("title") for _, a in page.tags}, "a class name"
-    files = figures(study, make_tables(study))
+    files = figures(make_tables(study))
     assert {path.parent for path in files} == {out / "report" / "figures"}
     assert [path.name for path in tmp_path.iterdir()] == ["study"]
 
@@ -437,9 +449,9 @@ def test_queries_outside_their_folder_are_not_read(tmp_path, path):
 
 def test_the_same_records_give_the_same_bytes(tmp_path):
     first, second = study_with_pictures(tmp_path / "one"), study_with_pictures(tmp_path / "two")
-    content = write(first, make_tables(first)).read_bytes()
-    assert content == write(first, make_tables(first)).read_bytes()
-    assert content == write(second, make_tables(second)).read_bytes()
+    content = write(make_tables(first)).read_bytes()
+    assert content == write(make_tables(first)).read_bytes()
+    assert content == write(make_tables(second)).read_bytes()
     assert str(tmp_path).encode() not in content
 
 
@@ -449,7 +461,7 @@ def test_writing_needs_neither_torch_nor_matplotlib(tmp_path):
         "import sys; from pathlib import Path; from benchmark.report.page import write;"
         "from benchmark.study.folder import load_study;"
         "from benchmark.tables.frames import make_tables;"
-        f"s = load_study(Path({str(study.out)!r})); write(s, make_tables(s));"
+        f"s = load_study(Path({str(study.out)!r})); write(make_tables(s));"
         "sys.exit(', '.join({'torch', 'optuna', 'mlflow', 'matplotlib'} & set(sys.modules)) or 0)"
     )
     root = Path(__file__).parents[3]
@@ -579,7 +591,7 @@ def test_labels_do_not_overlap():
 
 def test_image_files_are_png_and_svg_and_the_same_each_time(tmp_path):
     study = make_study(tmp_path)
-    files = figures(study, make_tables(study))
+    files = figures(make_tables(study))
     assert {path.parent for path in files} == {tmp_path / "report" / "figures"}
     names = ["map_at_r", "differences", "learning", "search-by-trial", "search-by-seconds"]
     names += ["slices-01", "slices-02", "validation-and-test", "cost-1"]
@@ -587,7 +599,7 @@ def test_image_files_are_png_and_svg_and_the_same_each_time(tmp_path):
     content = [path.read_bytes() for path in files]
     assert content[0].startswith(b"\x89PNG")
     assert b"<svg" in content[1]
-    figures(study, make_tables(study))
+    figures(make_tables(study))
     assert content == [path.read_bytes() for path in files]
 
 

@@ -186,7 +186,10 @@ def test_the_oracle_gap_has_a_table_and_a_note(html, section, tmp_path):
 
 def test_the_two_best_and_the_best_against_the_baseline_are_compared():
     assert _opponents(["a", "b", "base", "c"], "base") == [
-        *(("base", "a"), ("b", "a"), ("base", "b"), ("base", "c")),
+        ("base", "a"),
+        ("b", "a"),
+        ("base", "b"),
+        ("base", "c"),
     ]
     assert _opponents(["base", "a"], "base") == [("base", "a")]
     assert _opponents(["a", "b"], None) == [("b", "a")]

@@ -76,7 +76,8 @@ def test_a_dead_worker_costs_one_job_and_no_other(engine, tmp_path):
         return []
 
     def lost(reason):
-        retried.append(reason)  # None asks for another attempt
+        retried.append(reason)
+        return schedule.Retry.AGAIN
 
     flows = [flow("dead", task(die, tmp_path / "mark", lost=lost))]
     flows += [flow(n, task(square, n)) for n in range(6)]

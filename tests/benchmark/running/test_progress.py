@@ -1,8 +1,14 @@
-"""The time left, against simulated studies."""
+"""The time left, against simulated studies, and what the lines say."""
+
+import io
 
 import pytest
+from rich.console import Console
 
-from benchmark.running.progress import _Work, time_left
+from benchmark.running.progress import Progress, _Work, time_left
+from benchmark.study.folder import CellKey
+from benchmark.study.grid import CellPlan
+from benchmark.study.records import JobRecord, RunRecord, TrialRecord
 
 
 def test_nothing_known_is_said():
@@ -43,3 +49,22 @@ def test_after_a_tenth_the_rest_is_known_to_a_fifth(workers, between):
         if number == len(queue) // 10:
             promised = clock + time_left(cells, workers, clock)
     assert promised == pytest.approx(clock, rel=0.2)
+
+
+def test_the_value_shown_is_the_one_that_decides(tmp_path):
+    cell = CellKey("c", "toy", "tiny", "adam", "ms", "ms")
+    plan = CellPlan(cell, 2, 0, 1, 0, 6, False)
+    said = io.StringIO()
+    console = Console(file=said, width=120, force_terminal=True)
+    with Progress(console, [plan], tmp_path / "log", 1, {}, "precision_at_1") as progress:
+        scores = {"map_at_r": 0.25, "precision_at_1": 0.75}
+        job = JobRecord("j", "c", "search", 0, 0, {}, "done", best_step=20, validation=scores)
+        progress.trained(cell, job)
+        progress.tried(cell, TrialRecord("t", "c", 0, {}, "done", 0.75, [0.75]))
+        progress.ran(cell, RunRecord("r", "c", 0, {}, "done", [], concatenated=scores))
+    lines = (tmp_path / "log").read_text().splitlines()
+    assert "val precision_at_1 0.7500 @ step 20" in lines[0]
+    assert "best so far 0.7500" in lines[1]
+    assert "test map_at_r 0.2500 concatenated" in lines[2]
+    assert "Best val P@1" in said.getvalue()
+    assert "Test MAP@R" in said.getvalue()

@@ -1,5 +1,6 @@
 """Which records go aside when one of them is damaged."""
 
+import json
 import random
 from dataclasses import asdict, fields, replace
 from pathlib import Path
@@ -112,7 +113,14 @@ protocols = st.builds(
     image=st.builds(ImagePipeline, whole, whole, pairs, pairs, share),
     pace=paces,
     paces=st.dictionaries(words, paces, max_size=2),
-    search=st.builds(SearchRule, whole, st.sampled_from(["tpe", "gp", "random"]), whole, share),
+    search=st.builds(
+        SearchRule,
+        whole,
+        st.sampled_from(["tpe", "gp", "random"]),
+        whole,
+        st.sampled_from(["wide", "narrow"]),
+        share,
+    ),
     seeds=whole,
     timeout_s=st.floats(0, 1e9),
     overrides=st.dictionaries(words, st.one_of(whole, words), max_size=2),
@@ -149,3 +157,48 @@ def test_a_damaged_study_file_is_one_clear_line_or_the_same_study(tmp_path_facto
     (out / "study.json").write_bytes(content[:cut])
     with pytest.raises(StoreError, match="Delete that one file"):
         load_study(out)
+
+
+@pytest.mark.parametrize(
+    ("change", "part"),
+    [
+        (lambda body: body["protocol"].update(colour="blue"), "protocol.colour: Unexpected"),
+        (lambda body: body["protocol"]["pace"].update(colour="blue"), "protocol.pace.colour"),
+        (lambda body: body["protocol"].update(seeds="3"), "protocol.seeds: Input should be a"),
+        (lambda body: body["protocol"].update(seeds=True), "protocol.seeds: Input should be a"),
+        (lambda body: body["protocol"].pop("trunk"), "protocol.trunk"),
+        (lambda body: body["protocol"]["image"].update(area=[0.5]), "protocol.image.area.1"),
+        (lambda body: body["protocol"].update(params="guess"), "protocol.params"),
+        (lambda body: body["cells"][0].update(colour="blue"), "cells.0.colour"),
+        (lambda body: body.pop("cells"), "cells"),
+    ],
+)
+def test_an_edited_study_file_is_one_line_that_names_the_place(tmp_path, change, part) -> None:
+    Study(tmp_path, PROTOCOL, (CELL,)).save()
+    path = tmp_path / "study.json"
+    body = json.loads(path.read_text())
+    change(body)
+    path.write_text(json.dumps(body))
+    with pytest.raises(StoreError) as caught:
+        load_study(tmp_path)
+    assert f"study.json is damaged ({part}" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_overrides_keep_their_types_and_a_field_with_a_default_may_be_missing(tmp_path) -> None:
+    protocol = PROTOCOL.derive(trials=5, params="published", oracle_gap=True)
+    Study(tmp_path, protocol, (CELL,)).save()
+    path = tmp_path / "study.json"
+    body = json.loads(path.read_text())
+    del body["protocol"]["oracle_gap"]
+    found = load_study(tmp_path)
+    assert found is not None
+    assert {k: type(v) for k, v in found.protocol.overrides.items()} == {
+        "trials": int,
+        "params": str,
+        "oracle_gap": bool,
+    }
+    path.write_text(json.dumps(body))
+    found = load_study(tmp_path)
+    assert found is not None
+    assert found.protocol == replace(protocol, oracle_gap=False)

@@ -137,6 +137,7 @@ def test_divide_and_conquer_is_recorded_for_each_learner(train, sampling):
         {"optimizer": "adamw", "weight_decay": 0.1},
         {"optimizer": "rmsprop", "momentum": 0.9, "batch_norm": "frozen_stats"},
         {"optimizer": "radam", "weight_decay": 1e-3},
+        {"optimizer": "sgd", "momentum": 0.9, "weight_decay": 1e-3},
         {"clip": 0.1},
     ],
     ids=lambda changes: "-".join(map(str, changes.values())),

@@ -1,0 +1,157 @@
+"""What to run next: the command that was typed, with one thing changed."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+from collections.abc import Iterator, Sequence
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+from benchmark.running.setup import Asked
+from benchmark.study import grid
+from benchmark.study.datasets import is_own
+from benchmark.study.folder import CellKey, Study
+from protocols import paper
+from protocols.discovery import Registry
+from protocols.errors import BenchmarkError, UnknownNameError
+
+AXES = ("dataset", "trunk", "recipe", "method")
+
+
+def next_command(asked: Asked) -> str:
+    """Return a command that leads on from here, under the same rules.
+
+    Rows of the folder that are not finished come first: they are those of another command. Then
+    comes a method that has no row yet, and where there is none, more seeds.
+    """
+    options = asked.options
+    if unfinished := _unfinished(asked):
+        return run_command(options, **_completing(unfinished, asked))
+    if method := _another_method(asked):
+        # The searches are not repeated: a method without hyperparameters would refuse that.
+        return run_command(options, methods=(method,), search_repeats=1)
+    return run_command(options, seeds=asked.study.protocol.seeds + 2)
+
+
+def run_command(options: argparse.Namespace, **changes: Any) -> str:
+    """Return the command line that parses to ``options`` with some of them changed.
+
+    Options that have their default are left out.
+    """
+    words = ["python", "-m", "benchmark", "run"]
+    for action in options.parser._actions:
+        value = changes.get(action.dest, getattr(options, action.dest, action.default))
+        if value != action.default and action.dest != "dry_run":
+            words += _words(action, value)
+    return shlex.join(words)
+
+
+def continuing_command(study: Study | None, out: Path, **axes: Sequence[str]) -> str:
+    """Return the command that adds to a study under its rules, ``reality-check``'s without one.
+
+    ``axes`` are options with names: ``datasets``, ``methods`` and so on. Left out is what the
+    study's folder does not tell: plugin files, and where datasets and a file with weights lie.
+    """
+    words = ["python", "-m", "benchmark", "run"]
+    words += _rules(study) if study else ["--protocol", "reality-check"]
+    for axis, names in axes.items():
+        words += [f"--{axis}", ",".join(names)]
+    return shlex.join([*words, "--out", str(out)])
+
+
+def _rules(study: Study) -> Iterator[str]:
+    """Yield the options that lead to the study's rules."""
+    yield from ("--protocol", study.protocol.name)
+    for name, value in study.protocol.overrides.items():
+        if name in ("oracle_gap", "match_cost"):
+            yield f"--{name.replace('_', '-')}"
+        else:
+            yield from (f"--{name}s" if name in AXES else f"--{name}", str(value))
+
+
+def _words(action: argparse.Action, value: Any) -> Iterator[str]:
+    """Yield how an option is typed: once, or as often as it holds values."""
+    name = action.option_strings[0]
+    if action.nargs == 0:
+        yield name
+    elif isinstance(value, list):
+        for one in value:
+            yield from (name, str(one))
+    else:
+        yield from (name, ",".join(value) if isinstance(value, tuple) else str(value))
+
+
+def _unfinished(asked: Asked) -> list[CellKey]:
+    """Return the unfinished rows that the command's plugins, weights and own images reach."""
+    study, suffixes = asked.study, _suffixes(asked)
+    plans = grid.progress_of(study, study.all_cells)
+    return [
+        plan.cell
+        for plan in plans
+        if plan.state != "done"
+        and plan.cell.trunk.partition("+")[2] in suffixes
+        and (plan.cell.dataset in asked.sources or not is_own(plan.cell.dataset))
+        and all(_is_known(asked.registry, axis, _name(plan.cell, axis, asked)) for axis in AXES)
+    ]
+
+
+def _suffixes(asked: Asked) -> set[str]:
+    """Return what the weights in use add to the trunks' names."""
+    return {key.trunk.partition("+")[2] for key in asked.keys}
+
+
+def _completing(unfinished: Sequence[CellKey], asked: Asked) -> dict[str, Any]:
+    """Return the axes that name unfinished rows: all of them, or those beside the first.
+
+    Axes make a grid, and one command must not add a cell that nobody asked for.
+    """
+    names = _axes(unfinished, asked)
+    known = {tuple(_name(cell, axis, asked) for axis in AXES) for cell in asked.study.cells}
+    if not set(product(*names.values())) <= known:
+        first = [cell for cell in unfinished if cell.axes[:3] == unfinished[0].axes[:3]]
+        names = _axes(first, asked)
+    repeats = 1 + max(cell.repeat for cell in unfinished)
+    return {**{f"{axis}s": found for axis, found in names.items()}, "search_repeats": repeats}
+
+
+def _axes(cells: Sequence[CellKey], asked: Asked) -> dict[str, tuple[str, ...]]:
+    return {axis: tuple(dict.fromkeys(_name(cell, axis, asked) for cell in cells)) for axis in AXES}
+
+
+def _name(cell: CellKey, axis: str, asked: Asked) -> str:
+    """Return a cell's name on an axis as it is typed: a trunk without its weights.
+
+    Own images are typed by a path; those of another command's have none here and keep the title,
+    see :func:`_unfinished`.
+    """
+    name: str = getattr(cell, axis)
+    if axis == "dataset" and name in asked.sources:
+        return asked.sources[name].name
+    return name.partition("+")[0] if axis == "trunk" else name
+
+
+def _is_known(registry: Registry, kind: str, name: str) -> bool:
+    try:
+        registry.check(kind, name)
+    except BenchmarkError:
+        return False
+    return True
+
+
+def _another_method(asked: Asked) -> str | None:
+    """Return a method without a row in this folder, None if all have one."""
+    used = {cell.method for cell in asked.study.cells}
+    others = (name for name in asked.registry.names("method") if name not in used)
+    return next((name for name in others if _can_run(name, asked.study, asked)), None)
+
+
+def _can_run(method: str, study: Study, asked: Asked) -> bool:
+    """Return whether the rules let the method run: published settings are not of all methods."""
+    if study.protocol.params != "published":
+        return True
+    try:
+        return all(paper.best(method, dataset) for dataset in asked.sources)
+    except UnknownNameError:
+        return False

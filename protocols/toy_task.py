@@ -1,0 +1,193 @@
+"""The small task that the conformance checks put a method on: 8 classes of 4 images.
+
+There is no trunk: the features are made, the classes overlap at the start and can be pulled apart.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from protocols import pretend_device
+from protocols.method import Batch, Draw, Features, Method, TrainSpec
+from protocols.metrics import retrieval
+from protocols.pretend_device import to_device
+from protocols.space import Settings, declared, defaults
+
+CLASSES, PER_CLASS, CHANNELS, SIDE, EMBEDDING = 8, 4, 16, 4, 12
+ROWS = CLASSES * PER_CLASS
+SPEC = TrainSpec(
+    labels=np.repeat(np.arange(CLASSES), PER_CLASS),
+    classes=CLASSES,
+    channels=CHANNELS,
+    embedding_size=EMBEDDING,
+    folds=2,
+    batch_size=ROWS,
+    steps=100,
+    steps_per_epoch=10,
+)
+HALF = replace(SPEC, batch_size=ROWS // 2)  # a memory of all images is larger than a batch
+SETTLING = 3  # steps before settings are compared: a memory or an average needs some
+_PHASES = (0, SPEC.steps * 3 // 10, SPEC.steps - 1)  # steps: a method may go through phases
+_MAX_CORNERS = 64
+
+
+def build(
+    method: type[Method],
+    settings: Settings | None = None,
+    seed: int = 0,
+    spec: TrainSpec = SPEC,
+) -> Method:
+    """Return the method on the toy task, in training mode, from a fixed torch seed."""
+    torch.default_generator.manual_seed(seed)
+    built = method(spec, **(settings or {}))
+    built.prepare(lambda view: probed(built, view))
+    return built.train()
+
+
+def corners(method: type[Method]) -> list[Settings]:
+    """Return the space's corners; beyond 64 of them, each axis' ends with defaults elsewhere."""
+    space = declared(method)
+    axes = [parameter.corners() for parameter in space.values()]
+    if math.prod(len(axis) for axis in axes) <= _MAX_CORNERS:
+        return [dict(zip(space, values, strict=True)) for values in itertools.product(*axes)]
+    base = defaults(space)
+    return [{**base, name: v} for name, p in space.items() for v in p.corners()]
+
+
+def toy_labels() -> Tensor:
+    """Return (32,) labels: 8 classes, 4 rows each."""
+    return torch.tensor(SPEC.labels)  # a copy: a method may be faulty and write to it
+
+
+def toy_features() -> Tensor:
+    """Return non-negative (32, 16, 4, 4) maps: weak class signal under strong noise."""
+    generator = torch.Generator().manual_seed(11)
+    centres = torch.rand(CLASSES, CHANNELS, 1, 1, generator=generator)
+    noise = torch.rand(ROWS, CHANNELS, 1, 1, generator=generator)
+    texture = 0.2 * torch.rand(ROWS, CHANNELS, SIDE, SIDE, generator=generator)
+    return centres.repeat_interleave(PER_CLASS, 0) + 1.5 * noise + texture
+
+
+def toy_batch(labels: Tensor | None = None) -> Batch:
+    """Return the step information of one toy batch."""
+    labels = toy_labels() if labels is None else labels
+    return Batch(labels, torch.arange(len(labels)), group=0, step=0, epoch=0)
+
+
+def as_features(feature_map: Tensor) -> Features:
+    """Return trunk features with an average-pooled vector."""
+    return Features(feature_map, feature_map.mean(dim=(2, 3)))
+
+
+def loss_of(built: Method, feature_map: Tensor, batch: Batch) -> Tensor:
+    """Return the sum of the method's terms."""
+    values = built.losses(built(as_features(feature_map)), batch)
+    return torch.stack(list(values.values())).sum(0)
+
+
+def probed(
+    built: Method, view: str, feature_map: Tensor | None = None
+) -> np.ndarray[Any, np.dtype[np.float32]]:
+    """Return the toy training images' rows of a view, seen in eval mode."""
+    features = as_features(toy_features() if feature_map is None else feature_map)
+    mode = built.training
+    with torch.no_grad():
+        rows = features.vector if view == "vector" else built.eval()(features)[view]
+    built.train(mode)
+    return np.asarray(rows.cpu().numpy(), dtype=np.float32)
+
+
+def train(built: Method, steps: int, spec: TrainSpec = SPEC) -> None:
+    """Take ``steps`` training steps, on batches of the plan or of the toy images in turn."""
+    optimizer = torch.optim.Adam([p for p in built.parameters() if p.requires_grad], lr=1e-2)
+    for step, draw in zip(range(steps), _toy_draws(built, spec)):  # noqa: B905 - draws have no end
+        index = torch.as_tensor(np.asarray(draw.index))
+        batch = Batch(toy_labels()[index], index, draw.group, step, step // SPEC.steps_per_epoch)
+        optimizer.zero_grad()
+        loss_of(built, toy_features()[index], batch).backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+
+
+def _toy_draws(built: Method, spec: TrainSpec) -> Iterator[Draw]:
+    """Yield batches without end: the method's plan, or else the toy images in turn."""
+    rng = np.random.default_rng(0)
+    # Each batch has images of all classes, two or more of a class.
+    parts = ROWS // spec.batch_size
+    whole = itertools.cycle(Draw(range(part, ROWS, parts)) for part in range(parts))
+    for epoch in itertools.count():
+        plan = built.plan(epoch, lambda view: probed(built, view), rng)
+        yield from itertools.islice(whole if plan is None else plan, SPEC.steps_per_epoch)
+
+
+def toy_map_at_r(built: Method) -> float:
+    """Return MAP@R of all toy images under the method's own rule of comparison."""
+    with torch.no_grad():
+        embedding = built.eval()(as_features(toy_features()))["embedding"]
+    built.train()
+    normalize = built.normalize_embeddings
+    return retrieval(embedding.numpy(), SPEC.labels, normalize=normalize)["map_at_r"]
+
+
+def fingerprint(method: type[Method], settings: Settings) -> tuple[object, ...]:
+    """Return what ``settings`` make of losses, rates, plan, embeddings and their comparison.
+
+    Losses and plan are taken at the start and after some steps, when a memory holds something
+    and an average has moved.
+    """
+    built = build(method, settings, spec=HALF)
+    rates = [(g.name, g.lr, g.lr_factor, g.decay) for g in built.groups()]
+    seen = [_losses(built), _drawn(built)]
+    if method.trains:
+        train(built, SETTLING, HALF)
+        seen += [_losses(built), _drawn(built)]
+    return (str(rates), str(seen), str(embed(built).tolist()), built.normalize_embeddings)
+
+
+def _losses(built: Method) -> list[float]:
+    """Return the terms' values at steps of several phases."""
+    if not built.trains:
+        return []
+    index = torch.arange(0, ROWS, ROWS // built.spec.batch_size)  # a batch as large as it may be
+    labels, views = toy_labels()[index], built(as_features(toy_features()[index]))
+    batches = [Batch(labels, index, 0, s, s // SPEC.steps_per_epoch) for s in _PHASES]
+    return [v.item() for batch in batches for v in built.losses(views, batch).values()]
+
+
+def _drawn(built: Method) -> list[list[int]]:
+    """Return the first batches of the method's plan, none if it has none."""
+    plan = built.plan(0, lambda view: np.zeros((ROWS, 2), np.float32), np.random.default_rng(0))
+    return [np.asarray(d.index).tolist() for d in itertools.islice(plan or (), 3)]
+
+
+def embed(built: Method) -> Tensor:
+    """Return the eval embedding of the toy images, (32, D)."""
+    with torch.no_grad():
+        embedding: Tensor = built.eval()(as_features(toy_features()))["embedding"]
+    built.train()
+    return embedding
+
+
+def use_on_device(built: Method) -> None:
+    """Prepare, plan, train without updates and embed on the pretended device."""
+    pretend_device.move(built)
+    images = to_device(toy_features())
+
+    def probe(view: str) -> np.ndarray[Any, np.dtype[np.float32]]:
+        return probed(built, view, images)
+
+    built.prepare(probe)
+    plan = built.plan(0, probe, np.random.default_rng(0))
+    group = next(iter(plan)).group if plan else 0
+    labels, index = to_device(toy_labels()), to_device(torch.arange(ROWS))
+    for step in (*range(SETTLING), *_PHASES) if built.trains else ():
+        batch = Batch(labels, index, group, step, step // SPEC.steps_per_epoch)
+        loss_of(built, images.clone().requires_grad_(), batch).backward()  # type: ignore[no-untyped-call]
+    probe("embedding")
