@@ -181,13 +181,15 @@ def mined_multi_similarity(loss: Any, miner: Any, z: Tensor, labels: Tensor) -> 
     found = _soft_violations(loss, loss.distance(z), positive, negative).mean()
     if getattr(loss, "keeps_single_pairs", False):
         return found
-    return found * ((positive.sum() > 1) | (negative.sum() > 1))
+    several: Tensor = (positive.sum() > 1) | (negative.sum() > 1)
+    return several * found
 
 
 def _soft_violations(loss: Any, s: Tensor, positive: Tensor, negative: Tensor) -> Tensor:
     pull = log_sum(loss.alpha * loss.distance.margin(s, loss.base), positive, one=True)
     push = log_sum(loss.beta * loss.distance.margin(loss.base, s), negative, one=True)
-    return pull / loss.alpha + push / loss.beta
+    found: Tensor = pull / loss.alpha + push / loss.beta
+    return found
 
 
 def circle(loss: Any, z: Tensor, labels: Tensor) -> Tensor:
@@ -207,7 +209,8 @@ def supcon(loss: Any, z: Tensor, labels: Tensor) -> Tensor:
     s = s - s.amax(1, keepdim=True).detach()
     log_p = s - log_sum(s, positive | negative, one=False)[:, None]
     anchors = (positive * log_p).sum(1) / positive.sum(1).clamp(min=1)
-    return -(anchors * (positive.any() & negative.any())).mean()
+    found: Tensor = -anchors.mean() * (positive.any() & negative.any())
+    return found
 
 
 def fastap(loss: Any, z: Tensor, labels: Tensor) -> Tensor:
@@ -240,7 +243,8 @@ def proxy_anchor(loss: Any, z: Tensor, labels: Tensor) -> Tensor:
     push = loss.alpha * loss.distance.margin(-loss.margin, cosine)
     present = positive.any(1).sum().clamp(min=1)
     near, far = log_sum(pull, positive, one=True), log_sum(push, ~positive, one=True)
-    return near.sum() / present + far.sum() / loss.num_classes
+    found: Tensor = near.sum() / present + far.sum() / loss.num_classes
+    return found
 
 
 def soft_triple(loss: Any, z: Tensor, labels: Tensor) -> Tensor:

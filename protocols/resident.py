@@ -104,10 +104,10 @@ def triangles(length: Tensor, size: int, out: int) -> Tensor:
 
     The intervals begin at 0. In float64 before they are rounded, like those.
     """
-    kind = {"dtype": torch.float64, "device": length.device}
     scale = (length.double() / out)[:, None, None]  # input pixels per output pixel
-    at = torch.arange(size, **kind) + 0.5
-    centre = (torch.arange(out, **kind)[None, :, None] + 0.5) * scale
+    at, to = (torch.arange(n, device=length.device).double() + 0.5 for n in (size, out))
+    centre = to[:, None] * scale  # (B, out, 1)
     under = (1 - (at - centre).abs() / scale.clamp(min=1.0)).clamp(min=0.0)
     under = under * (at < length[:, None, None])
-    return (under / under.sum(2, keepdim=True)).float()
+    weights: Tensor = under / under.sum(2, keepdim=True)
+    return weights.float()

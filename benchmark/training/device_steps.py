@@ -45,7 +45,7 @@ class Feed:
             [torch.empty_like(part, device="cpu", pin_memory=pinned) for part in like]
             for _ in range(SLOTS)
         ]
-        self._sent = [torch.cuda.Event() if pinned else None for _ in range(SLOTS)]
+        self._sent = [_event() if pinned else None for _ in range(SLOTS)]
         self._next = 0
 
     def fill(self, values: Sequence[Tensor]) -> None:
@@ -155,7 +155,7 @@ class DeviceSteps:
 
     def _crops(self, feed: Feed) -> Tensor:
         numbers, rows = feed.tensors[0], _rows(feed.tensors)
-        index, boxes, flips = numbers[: 6 * rows].split([rows, 4 * rows, rows])
+        index, boxes, flips = numbers[:rows], numbers[rows : 5 * rows], numbers[5 * rows : 6 * rows]
         blocks = None if self._pictures.resident else feed.tensors[1]
         return self._pictures.crops(index, boxes.view(rows, 4), flips > 0, blocks)
 
@@ -275,6 +275,10 @@ class DeviceSteps:
         """Take ordinary steps from here on."""
         self._why = why
         self._recordings.clear()
+
+
+def _event() -> torch.cuda.Event:
+    return torch.cuda.Event()  # type: ignore[no-untyped-call]
 
 
 def _rows(host: Sequence[Tensor]) -> int:

@@ -133,5 +133,6 @@ def _copied(store: Resident, boxes: Boxes, side: int, at_once: int) -> Iterator[
     """Yield crops of ``side`` as they stand in a device's memory, without a wait between."""
     places = torch.from_numpy(boxes).to(store.pixels.device)
     numbers = torch.arange(len(boxes), device=store.pixels.device)
-    for some, index in zip(places.split(at_once), numbers.split(at_once), strict=True):
+    for start in range(0, len(boxes), at_once):
+        index, some = numbers[start : start + at_once], places[start : start + at_once]
         yield store.boxes(index, some, side, side).permute(0, 3, 1, 2).float()

@@ -53,7 +53,7 @@ class BatchFeatureErasing(Method):
         """Return ``embedding`` (B, D) and, in training, its parts ``global`` and ``part``."""
         block = (self.height, self.width) if self.training else None
         if self.training:
-            self._map_size = features.map.shape[2:]
+            self._map_size = (features.map.shape[2], features.map.shape[3])
         parts: dict[str, Tensor] = self.head(features.map, block, self.drawn)
         embedding = torch.cat(list(parts.values()), dim=1)
         return {"embedding": embedding, **(parts if self.training else {})}
