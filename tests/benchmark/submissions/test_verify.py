@@ -17,6 +17,7 @@ from benchmark.submissions import git as history
 from benchmark.submissions import leaderboard, schema
 from benchmark.submissions import read as rowread
 from benchmark.submissions.verify import problems
+from protocols.metrics import METRICS, reported
 from tests.benchmark import rows
 
 ROW = "toy/toy/ms"
@@ -437,6 +438,7 @@ FREE = {"seconds", "train_s", "peak_memory_mb", "counts", "best_steps", "queries
     "concatenated",
     "validation",
     "excluded",
+    "ties",
 }
 
 
@@ -576,7 +578,9 @@ def test_the_leaderboard_says_what_the_study_said(toy_study, submitted):
     pairs = pd.read_csv(toy_study / "tables" / "pairs.csv")
     keys = ["method", "embedding", "metric"]
     both = board.merge(summary, on=keys, suffixes=("", "_study"))
-    assert len(both) == len(board) == len(summary) == 18
+    compared = summary[summary["metric"].isin(METRICS)]
+    assert len(both) == len(board) == len(compared) == 18
+    assert set(summary["metric"]) == set(reported((1, 2, 4, 8)))
     assert np.allclose(both["mean"], both["mean_study"], atol=1e-6)
     assert (both["trials"] == both["trials_study"]).all()
     ours = board.dropna(subset="difference").rename(columns={"method": "method_a"})
