@@ -275,12 +275,18 @@ def _run(run: RunRecord) -> dict[str, Any]:
     return {
         "schema": schema.SCHEMA,
         **{name: getattr(run, name) for name in names},
+        "folds": [_compared(fold) for fold in run.folds],
         "queries_sha256": run.queries["sha256"] if run.queries else None,
         "openings": len(run.openings),
         **{name: measured.get(name, 0.0) for name in ("seconds", "train_s")},
         "peak_memory_mb": measured.get("peak_memory_mb", 0),
         "environment": {**environment, "system": made_with.get("system", "unknown").split("-")[0]},
     }
+
+
+def _compared(scores: Metrics | None) -> Metrics | None:
+    """Return a fold's scores without what is reported alone, which a row holds of whole runs."""
+    return scores and {name: scores[name] for name in METRICS}
 
 
 def _claimed(results: Path, folder: Path) -> Cell:
