@@ -1,14 +1,15 @@
-"""Print how honest intervals and verdicts are on simulated studies; run it by hand, a minute.
+"""Print how honest intervals and verdicts are on simulated studies; run it by hand, ten minutes.
 
-    python tests/measure_statistics.py [CELLS]
+    python tests/measure_statistics.py [STUDIES]
 
-Every line: what, the share found with its Monte Carlo standard error, what it must be. Ends with 1
-if a bound is missed by more than two standard errors.
+A share is printed with its Monte Carlo standard error and what it must be. Ends with 1 if a bound
+is missed by more than two standard errors. `protocols/DECISIONS.md` holds what it printed.
 """
 
 from __future__ import annotations
 
 import sys
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,8 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from tests import simulate
 
+METHODS, SEEDS = (2, 5, 15), tuple(range(3, 13))
+BOUND = 0.06
 missed: list[str] = []
 
 
@@ -29,21 +32,109 @@ def line(what: str, share: float, count: int, low: float, high: float, note: str
         missed.append(what)
 
 
-def main() -> int:
-    """Print all lines; return 1 if a bound was missed."""
-    cells = int(sys.argv[1]) if len(sys.argv) > 1 else 20_000
+def grid(title: str, cells, count: int, high: float | None) -> None:
+    """Print shares in per cent: a row for each name, a column for each number of seeds.
+
+    Args:
+        title: what is counted.
+        cells: name of a row, and what gives its share at a number of seeds.
+        count: simulated studies of a share.
+        high: what no share may exceed; None if they are only shown.
+    """
+    print(f"\n{title}")
+    print(f"{'seeds':<52}" + "".join(f"{n:>6}" for n in SEEDS))
+    for name, share_at in cells:
+        shares = [share_at(n) for n in SEEDS]
+        print(f"{name:<52}" + "".join(f"{100 * s:6.1f}" for s in shares), flush=True)
+        for n, share in zip(SEEDS, shares, strict=True):
+            if high is not None and share > high + 2 * simulate.error(high, count):
+                missed.append(f"{title}: {name}, {n} seeds: {share:.1%}")
+
+
+def errors(count: int, rng: np.random.Generator) -> None:
+    """Print false verdicts of all cells, then of those where the rule promises less."""
+    for spreads, high in ((simulate.SPREADS, BOUND), (simulate.BEYOND, None)):
+        met: list[tuple[str, str, simulate.Errors]] = []
+
+        def cell(spread, noise, methods, met=met, spreads=spreads):
+            def share(n: int) -> float:
+                found = simulate.false_verdicts(
+                    methods, n, count, rng, noise=noise, spread=spreads[spread]
+                )
+                met.append((spread, noise, found))
+                return found.verdict
+
+            return f"{spread}, {noise}, {methods} methods", share
+
+        cells = [cell(*names) for names in product(spreads, simulate.NOISES, METHODS)]
+        must = f"at most {BOUND:.0%}" if high else "beyond what the rule promises"
+        grid(
+            f"families of equal methods with a false verdict, per cent: {must}", cells, count, high
+        )
+        for spread in spreads:
+            worst = max(found.unmarked_t for name, _, found in met if name == spread)
+            shares = [f.marked for name, noise, f in met if (name, noise) == (spread, "normal")]
+            print(
+                f"  {spread}: {min(shares):.0%} to {max(shares):.0%} of rows marked under normal "
+                f"noise; Student's t without the mark up to {worst:.1%}"
+            )
+
+
+def equivalence(count: int, rng: np.random.Generator) -> None:
+    """Print how often methods at the margin's edge are called equivalent."""
+
+    def cell(spread, noise, methods):
+        def share(n: int) -> float:
+            small = simulate.SPREADS[spread].scaled(1 / 6)
+            return simulate.false_equivalence(methods, n, count, rng, noise=noise, spread=small)
+
+        return f"{spread}, {noise}, {methods} methods", share
+
+    cells = [cell(*names) for names in product(simulate.SPREADS, simulate.NOISES, METHODS)]
+    grid(
+        "families at the edge of the margin with a false 'equivalent', per cent (spreads a sixth)",
+        cells,
+        count,
+        BOUND,
+    )
+
+
+def power(count: int, rng: np.random.Generator) -> None:
+    """Print how often a true difference is called."""
+    print("\n+1 point, sd of differences 0.55, all others equal: called better (t and Holm alone)")
+    print(f"{'seeds':<16}" + "".join(f"{n:>12}" for n in SEEDS))
+    for methods in METHODS:
+        shares = [simulate.found(methods, n, 1.0, 0.55, count, rng) for n in SEEDS]
+        row = "".join(f"{100 * a:6.1f} ({100 * b:3.0f})" for a, b in shares)
+        print(f"{f'family of {methods - 1}':<16}" + row)
+    print("\nplan --detect 1 with sd 0.55: seeds asked for, and the chance they give in truth")
+    for seeds in (3, 5, 10):
+        asked, share = simulate.planned(seeds, 1.0, 0.55, 60, rng)
+        what = f"pilot of {seeds} seeds: {asked:.1f} seeds on average"
+        line(what, share, 60, 0.75, 1, "80 % or more where the pilot leaves much open")
+
+
+def families(count: int, rng: np.random.Generator) -> None:
+    """Print what sign flips, looking again and again, and intervals get right."""
+    print("\nsign flips, the check beside the verdict: families with a false one at 10 seeds")
+    for spread, noise in product(("alike", "quiet baseline"), simulate.NOISES):
+        few = count // 10
+        share = simulate.sign_flip_false(15, 10, few, rng, noise, simulate.SPREADS[spread])
+        line(f"{spread}, {noise}, 15 methods", share, few, 0, 1, "not used")
+    print("\nlooking at 6 seeds, then 7, and so on to 14, until something is called")
+    for methods in METHODS:
+        once, ever = simulate.looked_at(methods, 6, 14, count, rng)
+        line(f"{methods} methods, looked at once, at 14 seeds", once, count, 0, 0.05)
+        line(f"{methods} methods, looked at nine times", ever, count, 0, 1, "not clean")
+    print("\n95 % intervals that hold the truth: of a mean, of a difference, of all of a family")
+    for (name, spread), noise, n in product(simulate.SPREADS.items(), simulate.NOISES, (3, 5, 10)):
+        held = simulate.interval_coverage(5, n, count // 4, rng, noise=noise, spread=spread)
+        print(f"{f'{name}, {noise}, {n} seeds':<66}" + "".join(f"{100 * h:7.1f}" for h in held))
+
+
+def others(cells: int, rng: np.random.Generator) -> None:
+    """Print what is not about verdicts: runs as units, classes, datasets, searches."""
     studies = cells // 5
-    rng = np.random.default_rng(2024)
-    print(f"95 % intervals hold the truth, {cells} simulated cells")
-    for n in (3, 5, 10):
-        line(f"t-interval of {n} seeds", simulate.t_coverage(n, cells, rng), cells, 0.94, 0.96)
-    print("\nequal methods, shared seeds, Holm: studies with any verdict better or worse")
-    for methods, n in ((2, 3), (2, 6), (2, 10), (5, 6), (5, 10), (10, 10), (15, 12)):
-        for skewed in (False, True):
-            share = simulate.false_verdicts(methods, n, studies, rng, skewed=skewed)
-            what = f"{methods} methods, {n} seeds{', exponential noise' if skewed else ''}"
-            # Sign flips are exact for symmetric differences; skewed noise of unlike spread is not.
-            line(what, share, studies, 0.0, 0.06 if skewed else 0.05)
     print("\nwhy a run is the unit: equal methods, 0 outside the interval over seeds x folds")
     for seeds in (3, 5, 10):
         share = simulate.fold_level_false(seeds, 4, cells, rng)
@@ -67,11 +158,24 @@ def main() -> int:
         search, seed, share = simulate.split_means(searches, n, studies, rng)
         print(f"{searches} searches x {n} seeds: {search:.2f} and {seed:.2f}")
         line(f"t-interval of the mean over {searches} searches", share, studies, 0.94, 0.96)
-    print("\nthe planner's pairs: how often the interval finds the difference")
-    for effect in (0.5, 0.8, 1.0):
-        n, share = simulate.detected(effect, cells, rng)
-        line(f"{effect:g} sd with {n} pairs", share, cells, 0.80, 0.83)
+
+
+def main() -> int:
+    """Print all lines; return 1 if a bound was missed."""
+    count = int(sys.argv[1]) if len(sys.argv) > 1 else 20_000
+    rng = np.random.default_rng(2024)
+    print(f"{count} simulated studies a number; standard error 0.2 at 6 per cent of 20000")
+    errors(count, rng)
+    equivalence(count // 4, rng)
+    power(count, rng)
+    families(count, rng)
+    print(f"\n95 % t-intervals hold the truth, {count} simulated cells, normal noise")
+    for n in (3, 5, 10):
+        line(f"t-interval of {n} seeds", simulate.t_coverage(n, count, rng), count, 0.94, 0.96)
+    others(count, rng)
     print(f"\n{len(missed)} bound(s) missed")
+    for what in missed:
+        print(f"  {what}")
     return int(bool(missed))
 
 

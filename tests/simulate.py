@@ -6,14 +6,19 @@ Used by the tests with few simulations and by ``measure_statistics.py`` with man
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 import numpy as np
+from scipy.special import stdtr, stdtrit
 
-from benchmark.statistics import across, bootstrap, paired, power
+from benchmark.statistics import across, bootstrap, paired, power, verdicts
+from benchmark.statistics.paired import ALPHA, ROPE, adjusted
 from benchmark.statistics.variance import split
 from benchmark.tables.class_sums import sum_by_class
 
 TRUTH = 0.4
+DIFFER = [verdicts.VERDICTS.index(word) for word in ("better", "worse")]
 
 
 def error(share: float, count: int) -> float:
@@ -28,38 +33,228 @@ def t_coverage(n: int, cells: int, rng: np.random.Generator) -> float:
     return sum(i.low <= TRUTH <= i.high for i in found) / cells
 
 
-def studies(
-    methods: int, seeds: int, rng: np.random.Generator, *, skewed: bool = False
-) -> np.ndarray:
-    """Return runs (methods, seeds) of methods that are all the same.
+Draw = Callable[[np.random.Generator, tuple[int, ...]], np.ndarray]
 
-    A seed's start and batches are shared by all methods (sd 1 point), the rest is each run's own:
-    0.6 points, with another spread for each method; with ``skewed`` from an exponential.
+
+def _lognormal(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+    values = np.exp(rng.normal(0, 1, shape)) - math.exp(0.5)
+    return values / math.sqrt((math.e - 1) * math.e)
+
+
+NOISES: dict[str, Draw] = {  # each with mean 0 and variance 1
+    "normal": lambda rng, shape: rng.normal(0, 1, shape),
+    "exponential": lambda rng, shape: rng.exponential(1, shape) - 1,
+    "t3": lambda rng, shape: rng.standard_t(3, shape) / math.sqrt(3),
+    "lognormal": _lognormal,
+}
+
+
+@dataclass(frozen=True)
+class Spread:
+    """How far runs spread, in points.
+
+    Attributes:
+        shared: standard deviation of what a seed does to all methods alike.
+        baseline, methods: range of the standard deviations of each one's own part.
     """
-    shared = rng.normal(0, 0.01, seeds)
-    spread = rng.uniform(0.003, 0.009, (methods, 1))
-    draw = (
-        rng.exponential(1, (methods, seeds)) - 1 if skewed else rng.normal(0, 1, (methods, seeds))
-    )
-    return TRUTH + shared + spread * draw
+
+    shared: float
+    baseline: tuple[float, float]
+    methods: tuple[float, float]
+
+    def scaled(self, by: float) -> Spread:
+        """Return the same shape, smaller or larger."""
+        low, high = self.baseline
+        return Spread(
+            self.shared * by, (low * by, high * by), (self.methods[0] * by, self.methods[1] * by)
+        )
+
+
+ALIKE = Spread(1.0, (0.3, 0.9), (0.3, 0.9))
+SPREADS = {
+    "alike": Spread(0.0, (0.3, 0.9), (0.3, 0.9)),
+    "alike, seeds shared": ALIKE,
+    "quiet baseline": Spread(0.0, (0.07, 0.07), (1.79, 1.79)),
+    "noisy baseline": Spread(0.0, (1.79, 1.79), (0.07, 0.07)),
+}
+BEYOND = {  # where the rule helps and does not keep the bound
+    "baseline a third": Spread(0.0, (0.6, 0.6), (1.8, 1.8)),
+    "baseline three times": Spread(0.0, (1.8, 1.8), (0.6, 0.6)),
+    "quiet baseline, seeds shared": Spread(1.0, (0.07, 0.07), (1.79, 1.79)),
+}
+_NUMBERS = 1_500_000  # drawn at once
+
+
+def studies(
+    methods: int,
+    seeds: int,
+    count: int,
+    rng: np.random.Generator,
+    *,
+    noise: str = "normal",
+    spread: Spread = ALIKE,
+) -> np.ndarray:
+    """Return runs (count, methods, seeds) of methods that are all the same, the baseline first."""
+    sd = rng.uniform(*spread.methods, (count, methods, 1))
+    sd[:, 0] = rng.uniform(*spread.baseline, (count, 1))
+    own = sd * NOISES[noise](rng, (count, methods, seeds))
+    return TRUTH + (spread.shared * rng.normal(0, 1, (count, 1, seeds)) + own) / 100
+
+
+def blocks(
+    methods: int, seeds: int, count: int, rng: np.random.Generator, noise: str, spread: Spread
+) -> Iterator[np.ndarray]:
+    """Yield ``count`` studies in blocks that fit in memory."""
+    step = max(1, _NUMBERS // (methods * seeds))
+    for start in range(0, count, step):
+        size = min(step, count - start)
+        yield studies(methods, seeds, size, rng, noise=noise, spread=spread)
+
+
+@dataclass(frozen=True)
+class Errors:
+    """Shares of families with at least one false verdict, and of rows that are marked."""
+
+    verdict: float
+    unmarked_t: float
+    marked: float
 
 
 def false_verdicts(
-    methods: int, seeds: int, count: int, rng: np.random.Generator, *, skewed: bool = False
-) -> float:
-    """Return the share of studies of equal methods with any verdict better or worse.
+    methods: int,
+    seeds: int,
+    count: int,
+    rng: np.random.Generator,
+    *,
+    noise: str = "normal",
+    spread: Spread = ALIKE,
+) -> Errors:
+    """Return how often equal methods are called better or worse, with and without the mark.
 
     Row 0 is the baseline and the family is all others against it, adjusted by Holm, as in the
     tables.
     """
-    pairs = [(m, 0) for m in range(1, methods)]
+    wrong, bold, marked = 0, 0, 0.0
+    family = methods - 1
+    for runs in blocks(methods, seeds, count, rng, noise, spread):
+        evidence = verdicts.simulated_evidence(runs)
+        decision = verdicts.decide(evidence, family)
+        wrong += int(np.isin(decision.code, DIFFER).any(axis=1).sum())
+        t = evidence.mean / (evidence.sd / math.sqrt(seeds))
+        bold += int((2 * stdtr(seeds - 1, -np.abs(t)).min(axis=1) * family <= ALPHA).sum())
+        marked += float(decision.marked.mean(axis=1).sum())
+    return Errors(wrong / count, bold / count, marked / count)
+
+
+def false_equivalence(
+    methods: int,
+    seeds: int,
+    count: int,
+    rng: np.random.Generator,
+    *,
+    noise: str = "normal",
+    spread: Spread = ALIKE,
+) -> float:
+    """Return how often methods that differ by the margin exactly are called equivalent."""
     wrong = 0
-    for _ in range(count):
-        results = paired.paired_all(studies(methods, seeds, rng, skewed=skewed), pairs)
-        adjusted = paired.holm([r.p for r in results])
-        verdicts = [paired.verdict(r.difference, p) for r, p in zip(results, adjusted, strict=True)]
-        wrong += bool({"better", "worse"} & set(verdicts))
+    for runs in blocks(methods, seeds, count, rng, noise, spread):
+        for side in (1, -1):
+            moved = runs.copy()
+            moved[:, 1:] += side * ROPE
+            code = verdicts.decide(verdicts.simulated_evidence(moved), methods - 1).code
+            wrong += int((code == verdicts.VERDICTS.index("equivalent")).any(axis=1).sum())
+    return wrong / (2 * count)
+
+
+def found(
+    methods: int, seeds: int, difference: float, sd: float, count: int, rng: np.random.Generator
+) -> tuple[float, float]:
+    """Return how often a method that is ``difference`` better is called so, with and without mark.
+
+    All others equal the baseline; ``sd`` is of the paired differences; both in points.
+    """
+    own = sd / math.sqrt(2)
+    hits = np.zeros(2)
+    for runs in blocks(methods, seeds, count, rng, "normal", Spread(0, (own, own), (own, own))):
+        runs[:, 1] += difference / 100
+        evidence = verdicts.simulated_evidence(runs)
+        code = verdicts.decide(evidence, methods - 1).code
+        p = 2 * stdtr(seeds - 1, -np.abs(evidence.mean / evidence.sd * math.sqrt(seeds)))
+        plain = adjusted(p, methods - 1)[:, 0] <= ALPHA
+        hits += [(code[:, 0] == 0).sum(), (plain & (evidence.mean[:, 0] > 0)).sum()]
+    return tuple(hits / count)
+
+
+def planned(
+    pilot_seeds: int, difference: float, sd: float, pilots: int, rng: np.random.Generator
+) -> tuple[float, float]:
+    """Return the mean seeds that the planner asks for, and the mean chance they give in truth.
+
+    One method against the baseline; ``difference`` and ``sd`` (of the differences) in points.
+    """
+    own = sd / math.sqrt(2)
+    asked: list[int] = []
+    for runs in studies(2, pilot_seeds, pilots, rng, spread=Spread(0, (own, own), (own, own))):
+        base, method = (dict(enumerate(row.tolist())) for row in runs)
+        (seeds,) = power.seeds_for(power.pilot([method], base, 1), difference / 100)
+        asked.append(power.MOST if seeds is None else seeds)
+    real = {n: found(2, n, difference, sd, 1_000, rng)[0] for n in sorted(set(asked))}
+    return float(np.mean(asked)), float(np.mean([real[n] for n in asked]))
+
+
+def looked_at(
+    methods: int, first: int, last: int, count: int, rng: np.random.Generator
+) -> tuple[float, float]:
+    """Return how often equal methods get a verdict at the last look, and at any of all looks."""
+    once = ever = 0
+    for runs in blocks(methods, last, count, rng, "normal", ALIKE):
+        any_so_far = np.zeros(len(runs), bool)
+        for seeds in range(first, last + 1):
+            evidence = verdicts.simulated_evidence(runs[:, :, :seeds])
+            now = np.isin(verdicts.decide(evidence, methods - 1).code, DIFFER).any(axis=1)
+            any_so_far |= now
+        once += int(now.sum())
+        ever += int(any_so_far.sum())
+    return once / count, ever / count
+
+
+def sign_flip_false(
+    methods: int, seeds: int, count: int, rng: np.random.Generator, noise: str, spread: Spread
+) -> float:
+    """Return how often the sign-flip test under Holm calls equal methods different."""
+    wrong = 0
+    for runs in blocks(methods, seeds, count, rng, noise, spread):
+        pairs = [
+            (k * methods + m, k * methods) for k in range(len(runs)) for m in range(1, methods)
+        ]
+        results = paired.paired_all(runs.reshape(-1, seeds), pairs)
+        p = np.array([result.p for result in results]).reshape(len(runs), methods - 1)
+        wrong += int((p.min(axis=1) * (methods - 1) <= ALPHA).sum())
     return wrong / count
+
+
+def interval_coverage(
+    methods: int,
+    seeds: int,
+    count: int,
+    rng: np.random.Generator,
+    *,
+    noise: str,
+    spread: Spread,
+) -> tuple[float, float, float]:
+    """Return how often intervals hold the truth: of a mean, of a difference, all of a family."""
+    held = np.zeros(3)
+    factor = stdtrit(seeds - 1, 0.975) / math.sqrt(seeds)
+    for runs in blocks(methods, seeds, count, rng, noise, spread):
+        evidence = verdicts.simulated_evidence(runs)
+        half = verdicts.decide(evidence, methods - 1).half
+        error = np.abs(runs.mean(axis=2) - TRUTH) <= factor * runs.std(axis=2, ddof=1)
+        held += [
+            error[:, 1:].mean(axis=1).sum(),
+            (np.abs(evidence.mean) <= factor * evidence.sd).mean(axis=1).sum(),
+            (np.abs(evidence.mean) <= half).all(axis=1).sum(),
+        ]
+    return tuple(held / count)
 
 
 def fold_level_false(seeds: int, folds: int, count: int, rng: np.random.Generator) -> float:
@@ -132,10 +327,3 @@ def split_means(
         variances += [found.sd_search**2, found.sd_seed**2]
         held += found.mean.low <= 0 <= found.mean.high
     return (*(variances / count), held / count)
-
-
-def detected(effect: float, count: int, rng: np.random.Generator) -> tuple[int, float]:
-    """Return the pairs that should find ``effect`` (in sd), and how often a t-interval does."""
-    n = power.pairs_for(effect)
-    found = [paired.t_interval(row) for row in rng.normal(effect, 1, (count, n)).tolist()]
-    return n, sum(i.low > 0 or i.high < 0 for i in found) / count

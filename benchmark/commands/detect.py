@@ -1,4 +1,7 @@
-"""``plan --detect``: how many seeds a difference needs, and the hours they cost."""
+"""``plan --detect``: how many seeds a difference needs, and the hours they cost.
+
+The verdicts that the tables would give are simulated from a pilot: finished runs of this folder.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,7 @@ from rich.table import Table
 from benchmark.engines.machine import cuda_devices, default_workers, pick_device
 from benchmark.exit_codes import DONE
 from benchmark.statistics import paired, power
-from benchmark.study.folder import CellKey, Study, load_study
+from benchmark.study.folder import CellKey, Study, load_study, reference_methods
 from benchmark.study.records import RunRecord
 from benchmark.study.scores import HEADLINE
 from benchmark.tables.results import value_of
@@ -32,9 +35,7 @@ class Comparison:
     """
 
     method: CellKey
-    baseline: CellKey
     differences: list[float]
-    family: int
     seconds: tuple[float, float]
     has: tuple[int, int]
 
@@ -44,6 +45,16 @@ class Comparison:
         return sum(n * s for n, s in zip(lacking, self.seconds, strict=True)) / 3600
 
 
+@dataclass(frozen=True)
+class Pilot:
+    """The comparisons of one dataset, trunk and recipe, and what their runs say of spreads."""
+
+    baseline: CellKey
+    family: int
+    comparisons: list[Comparison]
+    spreads: power.Pilot
+
+
 def detect(args: argparse.Namespace) -> int:
     """Print the seeds and hours that each comparison with the baseline needs.
 
@@ -51,7 +62,7 @@ def detect(args: argparse.Namespace) -> int:
         InvalidInputError: too few runs to know how far paired differences spread.
     """
     study = load_study(args.out)
-    found = comparisons(study) if study else []
+    found = pilots(study) if study else []
     if study is None or not found:
         raise InvalidInputError(
             f"--detect needs a pilot: {args.out} has no method with {paired.MIN_RUNS} seeds "
@@ -60,81 +71,94 @@ def detect(args: argparse.Namespace) -> int:
         )
     devices = cuda_devices(pick_device(args.device))
     workers = args.jobs or default_workers(devices, study.protocol)
-    show(Console(), args.detect, found, workers)
+    show(Console(), args.detect, found, study.protocol.seeds, workers)
     return DONE
 
 
-def comparisons(study: Study) -> list[Comparison]:
-    """Return every method that shares at least three done seeds with the baseline of its place."""
-    found: list[Comparison] = []
+def pilots(study: Study) -> list[Pilot]:
+    """Return every place where methods share at least three done seeds with the baseline.
+
+    The family is every method but the reference against the baseline, run or not.
+    """
+    known: list[Pilot] = []
+    protocol = study.protocol
     for _, group in groupby(study.cells, key=lambda cell: cell.axes[:3]):
         cells = list(group)
-        base = next((cell for cell in cells if cell.method == study.protocol.baseline), None)
+        base = next((cell for cell in cells if cell.method == protocol.baseline), None)
         if base is None:
             continue
+        aside = reference_methods(protocol)
+        others = [c for c in cells if c != base and c.method not in aside]
         theirs = _done(study, base)
-        for cell in cells:
-            ours = _done(study, cell)
-            common = sorted(ours.keys() & theirs.keys())
-            if cell == base or len(common) < paired.MIN_RUNS:
-                continue
-            found.append(
-                Comparison(
-                    method=cell,
-                    baseline=base,
-                    differences=[_score(ours[s]) - _score(theirs[s]) for s in common],
-                    family=len(cells) - 1,
-                    seconds=(_seconds(ours), _seconds(theirs)),
-                    has=(len(ours), len(theirs)),
-                )
-            )
-    return found
+        runs = {cell: _done(study, cell) for cell in others}
+        runs = {c: own for c, own in runs.items() if len(own.keys() & theirs) >= paired.MIN_RUNS}
+        if runs:
+            scores = {seed: _score(run) for seed, run in theirs.items()}
+            ours = [{seed: _score(run) for seed, run in own.items()} for own in runs.values()]
+            spreads = power.pilot(ours, scores, len(others))
+            compared = [_comparison(cell, own, theirs) for cell, own in runs.items()]
+            known.append(Pilot(base, len(others), compared, spreads))
+    return known
 
 
-def show(console: Console, points: float, found: Sequence[Comparison], workers: int) -> None:
-    """Print a line for each comparison, and how to read them."""
-    title = f"Seeds that find {points:g} points of MAP@R (concatenated) with 80 % power at 5 %"
-    table = Table(title=title, title_justify="left", title_style="bold")
-    for column in ("Method", "Against", "Dataset"):
-        table.add_column(column)
-    for column in ("Pairs", "sd of differences", "Seeds", "One comparison", "Hours"):
-        table.add_column(column, justify="right")
-    for item in found:
-        table.add_row(*_cells(item, points, workers))
-    console.print(table)
-    family = max(item.family for item in found)
+def show(
+    console: Console, points: float, pilots: Sequence[Pilot], seeds: int, workers: int
+) -> None:
+    """Print a table for each place, a line for each comparison, and how to read them."""
+    inside = points / 100 < paired.ROPE
+    right = "equivalent" if inside else "better"
+    for pilot in pilots:
+        place = " · ".join(pilot.baseline.axes[:3])
+        table = Table(title=f"{place}, against {pilot.baseline.row}", title_justify="left")
+        table.add_column("Method", overflow="fold")
+        for column in ("Pairs", "sd, points", "Seeds", f"At {seeds}", "Hours"):
+            table.add_column(column, justify="right")
+        needed = power.seeds_for(pilot.spreads, points / 100)
+        now = power.chances(pilot.spreads, points / 100, max(seeds, paired.MIN_RUNS)).tolist()
+        for item, count, chance in zip(pilot.comparisons, needed, now, strict=True):
+            table.add_row(*_cells(item, count, chance, workers))
+        console.print(table)
+    if inside:
+        console.print(
+            f"{points:g} points lie inside the margin of {100 * paired.ROPE:g}: the right verdict "
+            'is "equivalent", never "better".',
+            highlight=False,
+        )
+    families = " or ".join(str(n) for n in sorted({pilot.family for pilot in pilots}))
     notes = [
-        f"sd in points with its 95 % interval; in brackets the seeds at that interval's ends. "
-        f"Seeds holds with Holm over {family} comparison(s), at worst; hours are of the runs "
-        f"that are not there yet, of method and baseline, {workers} job(s) at once, without any "
-        "search. Conditional on one search: repeated searches spread further.",
+        f"Seeds: for an 80 % chance of the verdict {right!r} where the true difference is "
+        f"{points:g} points of MAP@R (concatenated) and all other methods equal the baseline; "
+        f"simulated with Holm over {families} comparison(s), the mark for unequal spread, and "
+        f"true spreads drawn from what the pilot leaves open. At {seeds}: the chance with the "
+        "seeds of this study. sd: of the paired differences, with its 95 % interval. Hours: of "
+        f"the runs that method and baseline lack, {workers} at once, no search. All "
+        "conditional on one search: repeated searches spread further.",
     ]
-    if any(len(item.differences) < 6 for item in found):
-        notes.append("With so few pairs the sd is little known: mind the brackets, or run more.")
+    if any(len(item.differences) < 6 for pilot in pilots for item in pilot.comparisons):
+        notes.append("So few pairs leave the sd open, which is why so many seeds are asked for.")
     console.print(" ".join(notes), highlight=False)
 
 
-def _cells(item: Comparison, points: float, workers: int) -> list[str]:
-    differences = paired.t_interval(item.differences)
-    assert differences.sd is not None  # three pairs at least
-    pilot = len(item.differences)
-    whole = power.needed(points / 100, differences.sd, pilot, item.family)
-    alone = power.needed(points / 100, differences.sd, pilot)
-    sd, low, high = (100 * value for value in whole.sd)
-    hours = [item.hours(n) / workers if n else None for n in whole.seeds]
-    place = (item.method.row, item.baseline.row, item.method.dataset)
+def _comparison(cell: CellKey, ours: Runs, theirs: Runs) -> Comparison:
+    common = sorted(ours.keys() & theirs.keys())
+    return Comparison(
+        method=cell,
+        differences=[_score(ours[s]) - _score(theirs[s]) for s in common],
+        seconds=(_seconds(ours), _seconds(theirs)),
+        has=(len(ours), len(theirs)),
+    )
+
+
+def _cells(item: Comparison, needed: int | None, chance: float, workers: int) -> list[str]:
+    sd, low, high = (100 * value for value in power.spread(item.differences))
     return [
-        *place,
-        str(pilot),
+        item.method.row,
+        str(len(item.differences)),
         f"{sd:.2f} ({low:.2f}–{high:.2f})",
-        _range([str(n) if n else f"> {power.MOST}" for n in whole.seeds]),
-        _range([str(n) if n else f"> {power.MOST}" for n in alone.seeds]),
-        _range([_hours(h) for h in hours]),
+        str(needed) if needed else f"> {power.MOST}",
+        f"{100 * chance:.0f} %",
+        _hours(item.hours(needed) / workers if needed else None),
     ]
-
-
-def _range(texts: Sequence[str]) -> str:
-    return f"{texts[0]} ({texts[1]}–{texts[2]})"
 
 
 def _hours(hours: float | None) -> str:
@@ -150,7 +174,7 @@ def _done(study: Study, cell: CellKey) -> Runs:
 
 def _score(run: RunRecord) -> float:
     value = value_of(run, *HEADLINE)
-    assert value is not None  # by _done
+    assert value is not None  # _done keeps only runs that have it
     return value
 
 

@@ -19,10 +19,10 @@ def tables(args: argparse.Namespace) -> int:
     from benchmark.study.records import write_bytes
     from benchmark.tables import costs
     from benchmark.tables.formats import to_format
-    from benchmark.tables.frames import make_tables, to_csv
+    from benchmark.tables.frames import looked_at, make_tables, to_csv
 
     study = open_study(args.out)
-    frames = make_tables(study)
+    frames = looked_at(make_tables(study))
     for name, content in to_format(frames, args.format).items():
         path = args.out / "tables" / name
         write_bytes(path, content)
@@ -37,10 +37,10 @@ def tables(args: argparse.Namespace) -> int:
 def report(args: argparse.Namespace) -> int:
     """Write the HTML report, and figures if asked for, and print where they are."""
     from benchmark.report import page
-    from benchmark.tables.frames import make_tables
+    from benchmark.tables.frames import looked_at, make_tables
 
     study = open_study(args.out)
-    frames = make_tables(study)
+    frames = looked_at(make_tables(study))
     print(page.write(frames))
     if args.figures:
         files = page.figures(frames)

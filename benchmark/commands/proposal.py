@@ -11,6 +11,7 @@ from typing import Any
 
 from benchmark.running.setup import Asked
 from benchmark.study import grid
+from benchmark.study.datasets import is_own
 from benchmark.study.folder import CellKey, Study
 from protocols import paper
 from protocols.discovery import Registry
@@ -83,7 +84,7 @@ def _words(action: argparse.Action, value: Any) -> Iterator[str]:
 
 
 def _unfinished(asked: Asked) -> list[CellKey]:
-    """Return the unfinished rows of the folder that the command's plugins and weights reach."""
+    """Return the unfinished rows that the command's plugins, weights and own images reach."""
     study, suffixes = asked.study, _suffixes(asked)
     plans = grid.progress_of(study, study.all_cells)
     return [
@@ -91,7 +92,8 @@ def _unfinished(asked: Asked) -> list[CellKey]:
         for plan in plans
         if plan.state != "done"
         and plan.cell.trunk.partition("+")[2] in suffixes
-        and all(_is_known(asked.registry, axis, _name(plan.cell, axis)) for axis in AXES)
+        and (plan.cell.dataset in asked.sources or not is_own(plan.cell.dataset))
+        and all(_is_known(asked.registry, axis, _name(plan.cell, axis, asked)) for axis in AXES)
     ]
 
 
@@ -105,22 +107,28 @@ def _completing(unfinished: Sequence[CellKey], asked: Asked) -> dict[str, Any]:
 
     Axes make a grid, and one command must not add a cell that nobody asked for.
     """
-    names = _axes(unfinished)
-    known = {tuple(_name(cell, axis) for axis in AXES) for cell in asked.study.cells}
+    names = _axes(unfinished, asked)
+    known = {tuple(_name(cell, axis, asked) for axis in AXES) for cell in asked.study.cells}
     if not set(product(*names.values())) <= known:
         first = [cell for cell in unfinished if cell.axes[:3] == unfinished[0].axes[:3]]
-        names = _axes(first)
+        names = _axes(first, asked)
     repeats = 1 + max(cell.repeat for cell in unfinished)
     return {**{f"{axis}s": found for axis, found in names.items()}, "search_repeats": repeats}
 
 
-def _axes(cells: Sequence[CellKey]) -> dict[str, tuple[str, ...]]:
-    return {axis: tuple(dict.fromkeys(_name(cell, axis) for cell in cells)) for axis in AXES}
+def _axes(cells: Sequence[CellKey], asked: Asked) -> dict[str, tuple[str, ...]]:
+    return {axis: tuple(dict.fromkeys(_name(cell, axis, asked) for cell in cells)) for axis in AXES}
 
 
-def _name(cell: CellKey, axis: str) -> str:
-    """Return a cell's name on an axis as it is typed: a trunk without its weights."""
+def _name(cell: CellKey, axis: str, asked: Asked) -> str:
+    """Return a cell's name on an axis as it is typed: a trunk without its weights.
+
+    Own images are typed by a path; those of another command's have none here and keep the title,
+    see :func:`_unfinished`.
+    """
     name: str = getattr(cell, axis)
+    if axis == "dataset" and name in asked.sources:
+        return asked.sources[name].name
     return name.partition("+")[0] if axis == "trunk" else name
 
 

@@ -3,61 +3,33 @@
 from __future__ import annotations
 
 import argparse
-import math
-from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from rich.box import SIMPLE
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from benchmark.commands.proposal import continuing_command
 from benchmark.exit_codes import DONE
 from benchmark.study.folder import Study, load_study
-from benchmark.tables.frames import make_tables
+from benchmark.study.scores import NOTHING, per_cent
+from benchmark.tables.beside_paper import PROTOCOL, Apart, Compared, compare, rule_differences
 from protocols import paper
 from protocols.errors import InvalidInputError
 from protocols.protocol import protocol_line
 
-PAPERS_EMBEDDINGS = {"separated_128": "separated", "concatenated_512": "concatenated"}
-COLUMNS = ("method", "metric", "paper", "ours", "difference", "interval", "inside")
-
-
-@dataclass(frozen=True)
-class Compared:
-    """A published mean and ours; fractions, None where we have none.
-
-    Attributes:
-        method: our name, or "" for a method that does not ship.
-        title: the name in the source.
-        interval: ends of our 95 % interval, None below three runs.
-    """
-
-    method: str
-    title: str
-    embedding: str
-    metric: str
-    paper: float
-    ours: float | None
-    interval: tuple[float, float] | None
-
-    def cells(self) -> tuple[str, ...]:
-        """Return the columns, in per cent."""
-        ours = difference = interval = inside = "–"
-        if self.ours is not None:
-            ours = f"{100 * self.ours:.2f}"
-            difference = f"{100 * (self.ours - self.paper):+.2f}"
-        if self.interval is not None:
-            low, high = self.interval
-            interval = f"{100 * low:.2f} to {100 * high:.2f}"
-            inside = "yes" if low <= self.paper <= high else "no"
-        name, published = self.method or self.title, f"{100 * self.paper:.2f}"
-        return (
-            *(name, self.metric, published),
-            *(ours, difference, interval, inside),
-        )
+COLUMNS = ("method", "metric", "paper", "ours", "difference", "paper's must lie in", "inside")
+HOW = f"""\
+paper's must lie in: our mean ± t(n - 1) · s · √(1/n + 1/{paper.RUNS}), where the mean of the \
+paper's {paper.RUNS} runs falls in 95 % of exact repetitions of one search."""
+ONE_SEARCH = """\
+How much searches vary is not in it: if as much as seeds do, an exact repetition with 10 seeds is \
+inside in 49 % only. run --search-repeats 3 measures it."""
+SEARCHES = f"""\
+Of H searches: mean of their means ± t(H - 1) · their sd · √(1/H + max(1, n/{paper.RUNS})), with \
+the variance of searches in it."""
 
 
 def reproduce(args: argparse.Namespace) -> int:
@@ -82,49 +54,67 @@ def need_dataset(args: argparse.Namespace) -> str:
 
 
 def show_results(console: Console, dataset: str, out: Path) -> None:
-    """Print the paper's means, ours, and the command that would fill what is missing."""
+    """Print the paper's means, ours where the rules are its, what is apart, and what is missing."""
     study = load_study(out)
-    rows = compare(dataset, study)
+    rows, apart = compare(dataset, study)
+    several = len({row.trunk for row in rows if row.ours}) > 1
     for embedding in dict.fromkeys(row.embedding for row in rows):
         title = f"A Metric Learning Reality Check · {dataset}, {embedding}, per cent"
         table = Table(*COLUMNS, title=title, box=SIMPLE, padding=(0, 1, 0, 0))
         for row in rows:
             if row.embedding == embedding:
-                table.add_row(*row.cells())
+                table.add_row(*_cells(row, several))
         console.print(table, highlight=False)
+    if searches := {row.ours.searches for row in rows if row.ours}:
+        words = [HOW, *([ONE_SEARCH] if 1 in searches else []), *([SEARCHES] * (searches != {1}))]
+        console.print(" ".join(words), highlight=False)
     if study:
         console.print(protocol_line(study.protocol), highlight=False)
+    if apart:
+        _show_apart(console, apart)
     missing = sorted({row.method for row in rows if row.method and row.ours is None})
     if missing:
-        command = continuing_command(study, out, datasets=(dataset,), methods=missing)
+        command = _filling(study, out, dataset, missing)
         console.print(f"missing: {command}", soft_wrap=True, highlight=False, markup=False)
 
 
-def compare(dataset: str, study: Study | None) -> list[Compared]:
-    """Return one row per published mean of ``dataset``, with ours where the study has it."""
-    found = make_tables(study).summary.to_dict("records") if study else []
-    ours = {
-        (row["method"], row["embedding"], row["metric"]): row
-        for row in found
-        if row["dataset"] == dataset and row["n"]
-    }
-    return [
-        _compared(row, ours.get((row.method, PAPERS_EMBEDDINGS[row.embedding], row.metric), {}))
-        for row in paper.table(dataset)
-    ]
+def _cells(row: Compared, several: bool) -> tuple[str, ...]:
+    """Return the columns of a row, in per cent; the trunk is named where there are several."""
+    name = row.method or row.title
+    if several and row.trunk:
+        name += f" ({row.trunk})"
+    cells = [name, row.metric, per_cent(row.paper)]
+    if row.ours is None or row.ours.mean is None:
+        return (*cells, *[NOTHING] * 4)
+    ours, interval, inside = row.ours, NOTHING, NOTHING
+    if ours.low is not None and ours.high is not None:
+        interval = f"{per_cent(ours.low)} to {per_cent(ours.high)}"
+        inside = "yes" if ours.low <= row.paper <= ours.high else "no"
+    difference = per_cent(row.ours.mean - row.paper, sign="+")
+    return (*cells, per_cent(ours.mean), difference, interval, inside)
 
 
-def _compared(row: paper.Published, ours: Mapping[Hashable, Any]) -> Compared:
-    low = ours.get("ci_low")
-    return Compared(
-        method=row.method,
-        title=row.title,
-        embedding=PAPERS_EMBEDDINGS[row.embedding],
-        metric=row.metric,
-        paper=row.value,
-        ours=ours.get("mean"),
-        interval=None if low is None or math.isnan(low) else (low, ours["ci_high"]),
-    )
+def _show_apart(console: Console, apart: Sequence[Apart]) -> None:
+    """Print rows on the same dataset that are not the paper's experiment, and why."""
+    columns = ("method", "trunk", "recipe", "MAP@R", "not compared: what differs")
+    table = Table(title="apart, concatenated, per cent", box=SIMPLE, padding=(0, 1, 0, 0))
+    for name in columns:
+        table.add_column(name, overflow="fold")
+    for row in apart:
+        names = (row.row, row.trunk, row.recipe)
+        table.add_row(*map(escape, names), per_cent(row.mean), escape("; ".join(row.differs)))
+    console.print(table, highlight=False)
+
+
+def _filling(study: Study | None, out: Path, dataset: str, missing: Sequence[str]) -> str:
+    """Return the command that adds missing rows: in this folder if its rules are the paper's."""
+    axes = {"datasets": (dataset,), "methods": missing}
+    if study is None:
+        return continuing_command(None, out, **axes)
+    others = rule_differences(study.protocol, dataset)
+    if others or {"trunk", "recipe"} & study.protocol.overrides.keys():
+        return continuing_command(None, out.with_name(f"{out.name}-{PROTOCOL}"), **axes)
+    return continuing_command(study, out, **axes)
 
 
 def show_settings(console: Console, dataset: str, out: Path) -> None:

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from benchmark.report.rows import Pair
-from benchmark.report.sections import VERDICTS, Section
-from benchmark.statistics import paired
+from benchmark.report.sections import Section
+from benchmark.statistics.verdicts import VERDICTS
 
 
 @dataclass(frozen=True)
@@ -59,14 +59,15 @@ def _reply(groups: dict[str, list[Pair]], opponent: str | None) -> str:
         return "No, all are worse."
     if met == ["equivalent"]:
         return "No, all are equivalent."
-    return "Not shown." if "inconclusive" in groups else "No."
+    if met == ["not tested"]:
+        return "Not tested."
+    return "Not shown." if {"inconclusive", "not tested"} & set(met) else "No."
 
 
 def _why(groups: dict[str, list[Pair]]) -> str:
-    """Return why nothing could be shown, empty where a test was possible."""
-    pairs = [pair for found in groups.values() for pair in found]
-    most = max(pair.n for pair in pairs)
-    if most >= paired.MIN_PAIRS:
+    """Return why nothing could be shown, empty where one comparison at least was tested."""
+    untested = groups.get("not tested", [])
+    if not untested or len(groups) > 1:
         return ""
-    seeds = f"{most} seed{'s' if most != 1 else ''}"
-    return f"With {seeds} no difference can be significant; it takes {paired.MIN_PAIRS}."
+    words = sorted({pair.spoken for pair in untested})
+    return f"No comparison has enough seeds: {', '.join(words)}."

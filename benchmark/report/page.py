@@ -12,14 +12,16 @@ from benchmark.report import costs, searches, settings
 from benchmark.report.answers import answers
 from benchmark.report.charts import MAX_DOTS, number
 from benchmark.report.cliques import diagrams
-from benchmark.report.rows import Row
-from benchmark.report.sections import MAX_PAIRS, ROPE, panels, sections, seeds_drawn
+from benchmark.report.rows import MethodRow
+from benchmark.report.sections import MAX_PAIRS, ROPE, SHOWN_METRICS, panels, sections, seeds_drawn
 from benchmark.statistics import paired
 from benchmark.study import records
+from benchmark.study.machines import parted
 from benchmark.study.scores import HEADLINE_METRIC, MARKS, NOTHING, label_of, per_cent
 from benchmark.tables import diagnostics
+from benchmark.tables.beyond import further
 from benchmark.tables.frames import Tables
-from benchmark.tables.headlines import further
+from benchmark.tables.machines import notes as unlike
 from protocols.metrics import METRICS
 from protocols.protocol import protocol_line
 
@@ -63,6 +65,7 @@ def render(frames: Tables) -> str:
                 row.key.recipe: dict(_flat(row.identity.get("recipe", {}))) for row in everything
             },
             machines=_machines(everything),
+            unlike=unlike(frames.cells),
             openings=sum(len(run.openings) for row in everything for run in row.runs),
             excluded=_excluded(everything),
             failures=failures[:MAX_FAILURES],
@@ -72,12 +75,15 @@ def render(frames: Tables) -> str:
             further=further(frames),
             diagrams=list(diagrams(frames)),
             answers=list(answers(shown)),
+            looks=frames.looks.sentence(),
             max_answers=MAX_ANSWERS,
             min_trials=diagnostics.MIN_TRIALS,
             min_ranked=diagnostics.MIN_RANKED,
             panels=panels(len(shown)),
             seeds_drawn=seeds_drawn(study, len(shown)),
             slices=searches.slices,
+            shown_metrics=SHOWN_METRICS,
+            reached=settings.reached,
             chosen=settings.chosen,
             at_the_edge=settings.at_the_edge,
             sliced=settings.sliced,
@@ -116,13 +122,13 @@ def figures(frames: Tables) -> list[Path]:
 
     Not a part of :func:`write`: they take a second each, and most studies never need them.
     """
-    from benchmark.report import image_files  # here: the page is drawn without matplotlib
+    from benchmark.report import image_files  # only now: the page is made without matplotlib
 
     folder = frames.study.out / "report" / "figures"
     return [path for section in sections(frames) for path in image_files.save(section, folder)]
 
 
-def _title(everything: Sequence[Row]) -> str:
+def _title(everything: Sequence[MethodRow]) -> str:
     """Return what was compared on which datasets, the first three of them by name."""
     methods = {row.name for row in everything if row.role != "reference"}
     datasets = list(dict.fromkeys(row.key.dataset for row in everything))
@@ -131,7 +137,7 @@ def _title(everything: Sequence[Row]) -> str:
     return f"{len(methods)} method{many} on {', '.join(datasets[:3])}{more}"
 
 
-def _failures(everything: Sequence[Row]) -> Iterator[tuple[Row, str, str, str]]:
+def _failures(everything: Sequence[MethodRow]) -> Iterator[tuple[MethodRow, str, str, str]]:
     """Yield (row, which, reason, detail) of failed runs and trials."""
     for row in everything:
         for run in row.failed:
@@ -144,7 +150,7 @@ def _failures(everything: Sequence[Row]) -> Iterator[tuple[Row, str, str, str]]:
                 yield row, f"trial {trial.number}", str(trial.reason), tried
 
 
-def _excluded(everything: Sequence[Row]) -> dict[str, list[int]]:
+def _excluded(everything: Sequence[MethodRow]) -> dict[str, list[int]]:
     """Return how many test queries are left out, by dataset: one number if all agree."""
     found: dict[str, set[int]] = {}
     for row in everything:
@@ -153,13 +159,14 @@ def _excluded(everything: Sequence[Row]) -> dict[str, list[int]]:
     return {dataset: sorted(counts) for dataset, counts in found.items() if counts}
 
 
-def _machines(everything: Sequence[Row]) -> dict[str, list[str]]:
+def _machines(everything: Sequence[MethodRow]) -> dict[str, list[str]]:
     """Return what the runs were made with: each name with all values that were met."""
     found: dict[str, set[str]] = {}
     for row in everything:
         for run in row.runs:
-            for name, value in run.measured.get("environment", {}).items():
-                found.setdefault(name, set()).add(str(value))
+            environment = run.measured.get("environment", {})
+            for name in environment:
+                found.setdefault(name, set()).update(parted(environment, name))
     return {name: sorted(values) for name, values in sorted(found.items())}
 
 

@@ -14,7 +14,7 @@ from typing import Any
 from benchmark.mirror.tracking import Tracker
 from benchmark.running.flows import Flow, Retry, Task
 from benchmark.running.progress import Progress
-from benchmark.study import environment, records, selection
+from benchmark.study import environment, machines, records, selection
 from benchmark.study.folder import CellKey, Study
 from benchmark.study.records import ChoiceRecord, JobRecord, Metrics, Record, RunRecord, TrialRecord
 from benchmark.study.suggestions import export, storage_of, suggest
@@ -22,7 +22,7 @@ from benchmark.training import oracle
 from benchmark.training.job import Job, JobOutcome, execute, failure
 from benchmark.training.join import JoinJob, JoinOutcome, join
 from protocols import paper
-from protocols.errors import InvalidInputError, StoreError
+from protocols.errors import StoreError
 from protocols.protocol import Protocol, digest
 from protocols.space import Settings, Space, described
 
@@ -171,8 +171,10 @@ class Coordinator:
         """Record a finished job and return it, unless it shall be tried again."""
         record = outcome.record
         if record.reason in RETRIED and self._retry(job.id, record.reason):
-            self.progress.note(f"{cell.row}: {record.reason} in {_where(job)}, trying again")
-            return Retry.AGAIN
+            alone = record.reason == "oom"  # beside the same neighbours it would not fit again
+            how = "trying again alone, after all others" if alone else "trying again"
+            self.progress.note(f"{cell.row}: {record.reason} in {_where(job)}, {how}")
+            return Retry.ALONE if alone else Retry.AGAIN
         # The commit is this process's: a worker elsewhere has the code, not the checkout.
         here = {**record.measured.get("environment", {}), **environment.commit()}
         failed = self.attempts.pop(job.id, [])
@@ -223,7 +225,7 @@ def _trial(
         reason=failed.reason if failed else None,
         value=protocol.search.failed_score if failed else fmean(values),
         folds=folds,
-        measured={"seconds": _total(jobs, "seconds")},
+        measured={"seconds": _total(jobs, "seconds"), "environment": machines.merged(jobs)},
     )
 
 
@@ -245,18 +247,8 @@ def _choice(
 
 
 def _published(cell: CellKey) -> ChoiceRecord:
-    """Return the paper's chosen setting as the choice.
-
-    Raises:
-        UnknownNameError: the method is not in the paper.
-        InvalidInputError: the paper has no setting for the dataset.
-    """
+    """Return the paper's chosen setting, which the setup has seen there is, as the choice."""
     settings: Settings = dict(paper.best(cell.method, cell.dataset))
-    if not settings:  # defaults in its place would be passed off as the paper's
-        raise InvalidInputError(
-            f"the paper chose no setting of {cell.method!r} on {cell.dataset!r}; it has "
-            f"{', '.join(paper.DATASETS)}. Leave out --params published to search"
-        )
     return ChoiceRecord(
         id=digest([cell.id, "choice", "published", settings], 16),
         cell=cell.id,
@@ -327,13 +319,12 @@ def _sum_counts(jobs: list[JobRecord]) -> dict[str, int]:
 
 
 def _sum_measured(jobs: list[JobRecord]) -> dict[str, Any]:
-    """Return seconds summed over folds, the largest memory peak, and the environment."""
+    """Return seconds summed over folds, the largest memory peak, and the folds' environments."""
     if not jobs:
         return {}
     times = {name: _total(jobs, name) for name in ("seconds", "cpu_s", "train_s")}
     peak = max(job.measured.get("peak_memory_mb", 0) for job in jobs)
-    environment = jobs[0].measured.get("environment", {})
-    return {**times, "peak_memory_mb": peak, "environment": environment}
+    return {**times, "peak_memory_mb": peak, "environment": machines.merged(jobs)}
 
 
 def _total(jobs: list[JobRecord], name: str) -> float:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib.util import find_spec
 
 from benchmark.engines.machine import cuda_devices, default_workers, pick_device
-from benchmark.study import grid
+from benchmark.study import datasets, grid, machines
 from benchmark.study.folder import CellKey, Study, load_study
 from benchmark.study.grid import Axes
 from benchmark.study.records import CellRecord
 from benchmark.training.splits import DataSource
+from protocols import paper
 from protocols.dataset import recall_at
 from protocols.discovery import Registry
 from protocols.errors import InvalidInputError, StoreError
@@ -71,16 +73,20 @@ def set_up(args: argparse.Namespace) -> Asked:
     known = load_study(args.out)
     if known is not None:
         check_same_rules(known, protocol)
+    titles = [cell.dataset for cell in known.cells] if known else []
+    data = datasets.find(args.datasets or protocol.datasets, registry, args.root, titles)
     axes = Axes(
         methods=args.methods or (protocol.baseline,),
-        datasets=args.datasets or protocol.datasets,
+        datasets=tuple(data),
         trunks=args.trunks or (protocol.trunk,),
         recipes=args.recipes or (protocol.recipe,),
     )
     weights = parse_weights(args.weights)
-    found = grid.make_cells(axes, protocol, registry, args.root, weights)
+    found = grid.make_cells(axes, protocol, registry, weights)
     cells = [(grid.key_of(record, protocol, registry, known), record) for record in found]
     cells += further_searches(cells, protocol, args.search_repeats)
+    if protocol.params == "published":
+        check_published(key for key, _ in cells)
     study = (known or Study(args.out, protocol)).extend([key for key, _ in cells], protocol.seeds)
     if args.engine == "ray" and find_spec("ray") is None:
         raise InvalidInputError("engine 'ray' is not installed: pip install 'ray[default]'")
@@ -93,14 +99,15 @@ def set_up(args: argparse.Namespace) -> Asked:
         registry=registry,
         recipes={name: registry.load("recipe", name) for name in axes.recipes},
         sources={
-            record.dataset: DataSource(
-                record.dataset,
-                record.identity["dataset_digest"],
+            each.title: DataSource(
+                each.name,
+                each.digest,
                 args.root,
                 args.out / "cache",
-                recall_at(registry.load("dataset", record.dataset), record.dataset),
+                each.title,
+                recall_at(registry.load("dataset", each.name), each.name),
             )
-            for record in found
+            for each in data
         },
         weights=weights,
     )
@@ -110,14 +117,21 @@ def make_ready(asked: Asked) -> Ready:
     """Return the device that ``auto`` means here and the number of workers.
 
     Only for a study with work left: looking for devices imports torch, or joins a cluster.
+
+    Raises:
+        InvalidInputError: a device that is not there.
+        StoreError: the study's jobs ran on another kind of device.
     """
     options, protocol = asked.options, asked.study.protocol
     if options.engine == "ray":
         from benchmark.engines import ray_cluster  # set_up has seen that it is installed
 
         ray_cluster.connect(options.address, protocol.threads_per_job)
-        return Ready(ray_cluster.pick_device(options.device), options.jobs)
+        device = ray_cluster.pick_device(options.device)
+        check_same_kind(asked.study, device)
+        return Ready(device, options.jobs)
     device = pick_device(options.device)
+    check_same_kind(asked.study, device.partition(":")[0])
     devices = cuda_devices(device)
     workers = options.jobs or default_workers(devices, protocol)
     # A worker sees its own device alone, so all jobs call it by the same name.
@@ -154,6 +168,52 @@ def further_searches(
         for repeat in range(1, searches)
         for key, record in searched
     ]
+
+
+def check_published(cells: Iterable[CellKey]) -> None:
+    """Raise InvalidInputError unless the paper chose a setting for every cell that trains.
+
+    Defaults in its place would be passed off as the paper's.
+    """
+    lacking: dict[str, list[str]] = {}
+    for cell in cells:
+        known = cell.method in paper.METHODS and paper.best(cell.method, cell.dataset)
+        if cell.trains and not known:
+            lacking.setdefault(cell.dataset, []).append(cell.method)
+    if lacking:
+        where = "; ".join(
+            f"{', '.join(dict.fromkeys(names))} on {dataset}" for dataset, names in lacking.items()
+        )
+        raise InvalidInputError(
+            f"--params published: the paper chose no setting of {where}. It has "
+            f"{', '.join(name for name in paper.METHODS if name != 'pretrained')} on "
+            f"{', '.join(paper.DATASETS)}. Leave out --params published to search"
+        )
+
+
+def unmoved_by_bounds(cells: Iterable[CellKey]) -> list[str]:
+    """Return which cells have the same search space under ``--bounds narrow`` as without it."""
+    return [
+        f"{cell.method} on {cell.dataset}"
+        for cell in cells
+        if cell.searched
+        and (
+            cell.method not in paper.METHODS
+            or paper.search_space(cell.method, cell.dataset, bounds="narrow")
+            == paper.search_space(cell.method, cell.dataset, bounds="wide")
+        )
+    ]
+
+
+def check_same_kind(study: Study, kind: str) -> None:
+    """Raise StoreError if the study's jobs ran on another kind of device than ``kind``."""
+    held = machines.device_kind(study)
+    if held not in (None, kind):
+        raise StoreError(
+            f"{study.out} holds a study made on {held}, this would go on on {kind}: numbers of "
+            f"the two differ and cannot stand in one table. Go on with --device {held}, or give "
+            f"the study on {kind} a folder of its own with --out"
+        )
 
 
 def check_same_rules(known: Study, protocol: Protocol) -> None:

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtr, stdtrit
 
+from benchmark.study.datasets import identity
 from benchmark.study.seeds import seed
 
 Floats = NDArray[np.float64]
@@ -33,7 +34,7 @@ def draw_classes(dataset: str, classes: int) -> NDArray[np.uint8]:
 
     Classes are drawn, not queries: queries of one class succeed and fail together.
     """
-    rng = np.random.default_rng(seed("class bootstrap", dataset, classes))
+    rng = np.random.default_rng(seed("class bootstrap", identity(dataset), classes))
     drawn = np.empty((CLASS_DRAWS, classes), np.uint8)
     for row in drawn:
         row[:] = np.bincount(rng.integers(0, classes, classes), minlength=classes)
@@ -69,7 +70,7 @@ def over_classes(replicates: Floats, classes: int) -> tuple[Floats, Floats]:
 @lru_cache(maxsize=64)
 def draw_seeds(dataset: str, seeds: int) -> NDArray[np.int64]:
     """Return indices (4000, n) of seeds drawn with replacement within one dataset."""
-    rng = np.random.default_rng(seed("seed bootstrap", dataset, seeds))
+    rng = np.random.default_rng(seed("seed bootstrap", identity(dataset), seeds))
     return rng.integers(0, seeds, (SEED_DRAWS, seeds))
 
 

@@ -1,4 +1,4 @@
-"""Intervals, paired tests and verdicts over the final runs of cells.
+"""Intervals and paired tests over the final runs of cells.
 
 The unit of replication is a run: one seed, trained and tested once. Metrics are fractions, so
 means, differences and intervals are fractions too. Everything here is pure; sums are exact
@@ -14,7 +14,6 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +21,7 @@ from scipy.special import stdtrit
 
 from protocols.errors import InvalidInputError
 
-Verdict = Literal["better", "worse", "equivalent", "inconclusive"]
+Floats = NDArray[np.float64]
 Signs = NDArray[np.float64]
 
 ALPHA = 0.05
@@ -34,7 +33,7 @@ EXACT_PAIRS = 20  # up to 2^20 sign flips are all counted, beyond that they are 
 DRAWN_FLIPS = 9_999  # standard error 0.002 at p = 0.05
 
 # Metrics are counts over queries, so different flips often have the same sum, but for rounding.
-_TIE = 1e-9
+TIE = 1e-9
 
 
 @dataclass(frozen=True)
@@ -181,54 +180,40 @@ def draw_flips(seeds: int, rng: np.random.Generator) -> Signs:
     return np.where(heads, 1.0, -1.0)
 
 
-def holm(pvalues: Sequence[float | None]) -> list[float | None]:
-    """Return Holm's adjusted p-values, in the order given.
-
-    None stays None and does not count: what was not tested cannot be rejected, so it takes
-    nothing from the others.
-
-    Raises:
-        InvalidInputError: a p outside [0, 1].
-    """
-    tested = sorted((p, i) for i, p in enumerate(pvalues) if p is not None)
-    adjusted: list[float | None] = [None] * len(pvalues)
-    highest = 0.0
-    for rank, (p, i) in enumerate(tested):
-        if not 0 <= p <= 1:
-            raise InvalidInputError(f"p-value {p}: expected a fraction in [0, 1]")
-        highest = max(highest, min(1.0, (len(tested) - rank) * p))
-        adjusted[i] = highest
-    return adjusted
-
-
-def verdict(difference: Interval, p_holm: float | None, rope: float = ROPE) -> Verdict:
-    """Return what a difference a - b says about a.
-
-    In this order:
-
-    1. no interval: inconclusive;
-    2. the whole interval within ±``rope``, ends included: equivalent. This comes first because a
-       difference may be certain and still too small to matter;
-    3. ``p_holm`` at most 0.05 and 0 outside the interval: better or worse. Both must agree, for
-       the interval knows nothing of the other comparisons and the p nothing of the size;
-    4. anything else: inconclusive. So is every difference without a p, unless equivalent.
+def adjusted(p: Floats, family: int) -> Floats:
+    """Return Holm's adjusted p-values along the last axis of ``p`` (..., K); NaN stays NaN.
 
     Args:
-        difference: mean of a - b with its interval, in the metric's unit.
-        p_holm: adjusted p; None if it could not be tested.
-        rope: half-width of the region of practical equivalence, in the metric's unit.
+        p: what was tested.
+        family: how many comparisons were declared. Those that were not tested count as the
+            largest p: they cannot be rejected, and take nothing from the correction of others.
     """
-    low, high = difference.low, difference.high
-    if low is None or high is None:
-        return "inconclusive"
-    if -rope <= low and high <= rope:
-        return "equivalent"
-    if p_holm is not None and p_holm <= ALPHA:
-        if low > 0:
-            return "better"
-        if high < 0:
-            return "worse"
-    return "inconclusive"
+    order = np.argsort(p, axis=-1)  # NaN last
+    factors = family - np.arange(p.shape[-1])
+    raised = np.minimum(np.take_along_axis(p, order, axis=-1) * factors, 1.0)
+    found = np.empty_like(p)
+    np.put_along_axis(found, order, np.maximum.accumulate(raised, axis=-1), axis=-1)
+    return found
+
+
+def holm(pvalues: Sequence[float | None], family: int | None = None) -> list[float | None]:
+    """Return Holm's adjusted p-values, in the order given; None stays None.
+
+    Args:
+        pvalues: of the comparisons, None for one that was not tested.
+        family: how many comparisons were declared; None for those that were tested.
+
+    Raises:
+        InvalidInputError: a p outside [0, 1], or a family smaller than what was tested.
+    """
+    tested = [p for p in pvalues if p is not None]
+    if wrong := [p for p in tested if not 0 <= p <= 1]:
+        raise InvalidInputError(f"p-value {wrong[0]}: expected a fraction in [0, 1]")
+    if family is not None and family < len(tested):
+        raise InvalidInputError(f"{len(tested)} p-values of a family of {family}: expected fewer")
+    found = adjusted(np.array(tested, np.float64), len(tested) if family is None else family)
+    values = iter(found.tolist())
+    return [None if p is None else next(values) for p in pvalues]
 
 
 @lru_cache
@@ -243,11 +228,11 @@ def _paired(differences: Sequence[float], interval: Interval, p: float | None) -
     n = interval.n
     wins = sum([d > 0 for d in differences]) + 0.5 * sum([d == 0 for d in differences])
     effect = None
-    if interval.mean is not None and interval.sd and interval.sd > _TIE * abs(interval.mean):
+    if interval.mean is not None and interval.sd and interval.sd > TIE * abs(interval.mean):
         effect = interval.mean / interval.sd
     note = f"Monte Carlo ({DRAWN_FLIPS} flips)" if n > EXACT_PAIRS else ""
     if p is None:
-        note = f"n = {n}: no p below {MIN_PAIRS} pairs can reach {ALPHA}"
+        note = f"n = {n}: a sign-flip p needs {MIN_PAIRS} pairs to reach {ALPHA}"
     return Paired(interval, p, note, wins / n if n else None, effect)
 
 
@@ -315,4 +300,4 @@ def _drawn(
 
 def _threshold(differences: NDArray[np.float64]) -> float:
     """Return what the absolute sum of a flip must reach to be as far from 0 as observed."""
-    return float(abs(differences.sum()) - _TIE * np.abs(differences).sum())
+    return float(abs(differences.sum()) - TIE * np.abs(differences).sum())

@@ -9,6 +9,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 PACKAGES = ("torch", "torchvision", "pytorch-metric-learning", "optuna", "numpy", "timm")
+CODE = ("benchmark", "protocols")  # the folders whose every file can move a number
+CHECKOUT = Path(__file__).resolve().parents[2]
 
 
 @lru_cache(maxsize=1)
@@ -24,9 +26,13 @@ def versions() -> dict[str, str]:
 
 
 @lru_cache(maxsize=1)
-def commit() -> dict[str, str | bool | None]:
-    """Return the checkout's commit and whether it was changed; None outside a checkout."""
-    root = Path(__file__).resolve().parents[2]
+def commit(root: Path = CHECKOUT) -> dict[str, str | bool | None]:
+    """Return the checkout's commit and whether its code is another; None outside a checkout.
+
+    Dirty is a tracked file that was edited, wherever it lies, and an untracked file among the
+    code: a new method runs before anyone adds it. What git is told to ignore counts there only
+    if it is Python, so caches do not.
+    """
 
     def git(*words: str) -> str | None:
         try:
@@ -37,5 +43,14 @@ def commit() -> dict[str, str | bool | None]:
             return None
         return done.stdout.strip()
 
-    head, status = git("rev-parse", "HEAD"), git("status", "--porcelain", "-uno")
-    return {"commit": head, "dirty": bool(status) if head else None}
+    head = git("rev-parse", "HEAD")
+    if head is None:
+        return {"commit": None, "dirty": None}
+    python = [f":(glob){folder}/**/*.py" for folder in CODE]
+    changes = (
+        git("status", "--porcelain", "--untracked-files=no"),
+        git("ls-files", "--others", "--exclude-standard", "--", *CODE),
+        git("ls-files", "--others", "--", *python),
+    )
+    # What git fails to answer (None) counts as a change: clean is a claim.
+    return {"commit": head, "dirty": any(change != "" for change in changes)}

@@ -10,7 +10,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from benchmark.study import records
+from benchmark.study import datasets, records
+from benchmark.study.datasets import Data
 from benchmark.study.folder import CellKey, Study
 from benchmark.study.records import CellRecord
 from protocols.discovery import Registry
@@ -23,10 +24,10 @@ _RECORD = re.compile(r"(trial|seed)-\d+(\.fold-\d+)?\.json")
 
 @dataclass(frozen=True)
 class Axes:
-    """The axes of a study, as asked for."""
+    """The axes of a study, as asked for; datasets as :mod:`benchmark.study.datasets` finds them."""
 
     methods: tuple[str, ...]
-    datasets: tuple[str, ...]
+    datasets: tuple[Data, ...]
     trunks: tuple[str, ...]
     recipes: tuple[str, ...]
 
@@ -59,7 +60,6 @@ def make_cells(
     axes: Axes,
     protocol: Protocol,
     registry: Registry,
-    root: Path | None,
     weights: Path | str | None = None,
 ) -> list[CellRecord]:
     """Return a record for every cell of the grid, the protocol's reference row included.
@@ -68,7 +68,6 @@ def make_cells(
 
     Raises:
         UnknownNameError: a name that does not exist.
-        DataError: a dataset that is missing.
         PluginError: a method whose source does not parse.
     """
     known = identity(weights)
@@ -81,22 +80,21 @@ def make_cells(
     trunk_codes = {trunk: registry.code_digest("trunk", trunk) for trunk in axes.trunks}
     recipes = {recipe: registry.load("recipe", recipe).values() for recipe in axes.recipes}
     rules, rules_hash, found = protocol.rules(), protocol.rules_hash(), []
-    for dataset in axes.datasets:
-        data_digest = registry.load("dataset", dataset).digest(root)
+    for data in axes.datasets:
         for trunk in axes.trunks:
             for recipe in axes.recipes:
-                place = {
+                shared = {
                     "rules": rules,
-                    "dataset": dataset,
-                    "dataset_digest": data_digest,
+                    "dataset": datasets.identity(data.title),
+                    "dataset_digest": data.digest,
                     "trunk": trunk if weights is None else f"{trunk}+{_short(known)}",
                     "weights": known,
                     "trunk_code": trunk_codes[trunk],
                     "recipe": recipes[recipe],
                 }
                 for method, code in codes.items():
-                    made_of = {**place, "method": method, "method_code": code}
-                    found.append(_cell(made_of, protocol, rules_hash))
+                    made_of = {**shared, "method": method, "method_code": code}
+                    found.append(_cell(data.title, made_of, protocol, rules_hash))
     return found
 
 
@@ -166,18 +164,19 @@ def save_cells(study: Study, cells: Sequence[tuple[CellKey, CellRecord]]) -> Non
 def _axis_names(axes: Axes, methods: Sequence[str]) -> dict[str, Sequence[str]]:
     return {
         "method": methods,
-        "dataset": axes.datasets,
         "trunk": axes.trunks,
         "recipe": axes.recipes,
     }
 
 
-def _cell(identity: dict[str, Any], protocol: Protocol, rules_hash: str) -> CellRecord:
+def _cell(
+    dataset: str, identity: dict[str, Any], protocol: Protocol, rules_hash: str
+) -> CellRecord:
     return CellRecord(
         id=_digest_with_rules(rules_hash, identity),
         protocol=protocol.name,
         protocol_version=protocol.version,
-        dataset=identity["dataset"],
+        dataset=dataset,
         trunk=identity["trunk"],
         recipe=identity["recipe"]["name"],
         method=identity["method"],

@@ -83,7 +83,7 @@ class JobRecord:
 class TrialRecord:
     """One hyperparameter setting, scored by the mean of its folds' best validation values.
 
-    ``measured`` has the seconds of its fold jobs together.
+    ``measured`` has the seconds of its fold jobs together and what they were made with.
     """
 
     kind: ClassVar[str] = "trial"
@@ -223,7 +223,7 @@ def write_bytes(path: Path, content: bytes) -> None:
 def read(path: Path, kind: type[R]) -> R | None:
     """Return the record at ``path``, or None if there is none.
 
-    A damaged record is renamed to ``….damaged`` and counts as none, so its work is redone.
+    A damaged record is renamed to ``….damaged`` and treated as missing: its work is done again.
     """
     try:
         record = load(path)

@@ -23,7 +23,7 @@ LABELS = {
 }
 _RECALL = "recall_at_"
 NOTHING = "–"  # printed where there is no number
-MARKS = {"better": "▲", "worse": "▼", "equivalent": "="}  # of the verdicts that have one
+MARKS = {"better": "▲", "worse": "▼", "equivalent": "=", "inconclusive": "~", "not tested": "?"}
 
 
 def label_of(metric: str) -> str:

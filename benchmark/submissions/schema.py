@@ -155,7 +155,10 @@ class Scores(_Data):
 
 
 class Environment(_Data):
-    """Versions, device and commit; nothing that names a machine or a path."""
+    """Versions, device and commit; nothing that names a machine or a path.
+
+    What is None was not recorded, or is nothing that such a device has.
+    """
 
     python: Version
     system: Version
@@ -166,6 +169,14 @@ class Environment(_Data):
     numpy: Version
     timm: Version
     device: Version
+    device_kind: Version | None = None
+    threads: Natural | None = None
+    cpu_capability: Version | None = None
+    matmul_precision: Version | None = None
+    conv_precision: Version | None = None
+    cuda: Version | None = None
+    cudnn: Version | None = None
+    driver: Version | None = None
     deterministic: bool | None = None
     commit: Commit
     dirty: bool

@@ -1,28 +1,33 @@
-"""The tables for people as words: a headline for each place, and what goes beyond one.
+"""The tables for people as words: a headline for each place.
 
-Only here are fractions multiplied by 100. The frames of :mod:`benchmark.tables.frames` hold more,
-and :mod:`benchmark.tables.formats` gives the words a format.
+Fractions become per cent here and in :mod:`benchmark.tables.beyond`. The frames of
+:mod:`benchmark.tables.frames` hold more, and :mod:`benchmark.tables.formats` gives the words a
+format.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from pandas import NA
 
-from benchmark.statistics.paired import ROPE
-from benchmark.study.scores import HEADLINE, HEADLINE_METRIC, MARKS, NOTHING
-from benchmark.tables.frames import Tables, baselines
-from protocols.protocol import Protocol, protocol_line
+from benchmark.statistics.paired import ALPHA, ROPE
+from benchmark.statistics.ranking import Standing, apart, order
+from benchmark.statistics.words import is_near_miss, spoken
+from benchmark.study.folder import reference_methods
+from benchmark.study.scores import HEADLINE, MARKS, NOTHING, per_cent
+from benchmark.tables import machines
+from benchmark.tables.frames import Tables, row_names
+from protocols.protocol import protocol_line
 
-_ENDS = ("", "_ci_low", "_ci_high")
+_DAGGER = "†"
 
 Place = tuple[str, str, str]
-Row = Any  # a row of DataFrame.itertuples: its attributes are the columns
-Parts = dict[tuple[str, str], Row]  # (embedding, metric) to the row of summary
+FrameRow = Any  # a row of DataFrame.itertuples: its attributes are the columns
+Parts = dict[tuple[str, str], FrameRow]  # (embedding, metric) to the row of summary
 
 
 @dataclass(frozen=True)
@@ -42,216 +47,238 @@ class Headline:
     caption: str
 
 
+@dataclass(frozen=True)
+class _Group:
+    """The methods of one dataset, trunk and recipe.
+
+    Attributes:
+        place: dataset, trunk and recipe.
+        parts: numbers by method.
+        done: methods whose seeds have all ended, one at least with numbers.
+        baseline, reference: row names; None where the study has none here.
+        differences: rows of pairs against the baseline, by method.
+    """
+
+    place: Place
+    parts: Mapping[str, Parts]
+    done: frozenset[str]
+    baseline: str | None
+    reference: str | None
+    differences: Mapping[str, FrameRow]
+
+    @property
+    def standings(self) -> list[Standing]:
+        """Return the methods with numbers: complete ones, best first, then the others."""
+        rows = {name: _main(self.parts[name]) for name in self.done}
+        return order(
+            Standing(name, float(row.mean), int(row.n), int(row.failed_runs))
+            for name, row in rows.items()
+        )
+
+    @property
+    def judged(self) -> dict[str, FrameRow]:
+        """Return the comparisons that have a verdict."""
+        return {m: row for m, row in self.differences.items() if isinstance(row.verdict, str)}
+
+
 def headlines(tables: Tables) -> list[Headline]:
     """Return the headline of each dataset, trunk and recipe, in the frames' order.
 
-    Methods are sorted by their mean concatenated MAP@R. One whose seeds have not all run shows
-    no number yet (the frames have what there is) and stands last.
+    Methods are sorted by their mean concatenated MAP@R. Those with failed runs follow, outside
+    the ranking. One whose seeds have not all run shows no number yet (the frames have what there
+    is) and stands last.
     """
+    unlike = machines.notes(tables.cells)
+    return [_headline(group, tables, unlike.get(group.place)) for group in _groups(tables)]
+
+
+def place_of(row: FrameRow) -> Place:
+    """Return a row's dataset, trunk and recipe."""
+    return (str(row.dataset), str(row.trunk), str(row.recipe))
+
+
+def with_half_width(mean: str, row: FrameRow) -> str:
+    """Return ``mean`` with the interval's half-width in per cent, alone if there is none."""
+    half = (row.ci_high - row.ci_low) / 2
+    return mean if math.isnan(half) else f"{mean} ± {per_cent(half)}"
+
+
+def _groups(tables: Tables) -> Iterator[_Group]:
     methods: dict[Place, dict[str, Parts]] = {}
     for row in tables.summary.itertuples(index=False):
-        parts = methods.setdefault(_place(row), {}).setdefault(str(row.method), {})
+        parts = methods.setdefault(place_of(row), {}).setdefault(str(row.method), {})
         parts[str(row.embedding), str(row.metric)] = row
     missing = tables.runs[tables.runs["status"] == "missing"]
-    unfinished = {(_place(row), str(row.method)) for row in missing.itertuples(index=False)}
-    pairs = tables.pairs[
-        (tables.pairs["family"] == "baseline")
-        & (tables.pairs["embedding"] == "concatenated")
-        & (tables.pairs["metric"] == HEADLINE_METRIC)
-    ]
-    against = {(_place(row), str(row.method_a)): row for row in pairs.itertuples(index=False)}
-    found, of_place = [], baselines(tables.study)
+    unfinished = {(place_of(row), str(row.method)) for row in missing.itertuples(index=False)}
+    frame = tables.pairs
+    main = frame[(frame["embedding"] == HEADLINE[0]) & (frame["metric"] == HEADLINE[1])]
+    pairs = {
+        (place_of(row), str(row.method_a), str(row.method_b)): row
+        for row in main.itertuples(index=False)
+    }
     protocol = tables.study.protocol
-    for place, by_method in methods.items():
-        done = {m for m, p in by_method.items() if (place, m) not in unfinished and _main(p).n}
-        baseline = of_place.get(place)
-        differences = {m: against[place, m] for m in done if baseline in done and m != baseline}
-        found.append(_headline(place, by_method, done, baseline, differences, protocol))
-    return found
+    of_baseline = row_names(tables.study, protocol.baseline)
+    of_reference = row_names(tables.study, *reference_methods(protocol))
+    for place, parts_of in methods.items():
+        done = frozenset(
+            m for m, parts in parts_of.items() if (place, m) not in unfinished and _main(parts).n
+        )
+        base = of_baseline.get(place)
+        differences = {
+            m: pairs[place, m, base] for m in done if base in done and (place, m, base) in pairs
+        }
+        yield _Group(place, parts_of, done, base, of_reference.get(place), differences)
 
 
-def further(tables: Tables) -> list[Headline]:
-    """Return the tables across datasets and of repeated searches, as far as there are any."""
-    found = []
-    for name, make in (("across", _across), ("variance", _variance)):
-        frame = getattr(tables, name)
-        if not len(frame):
-            continue
-        main = frame[(frame["embedding"] == "concatenated") & (frame["metric"] == HEADLINE_METRIC)]
-        groups: dict[tuple[str, ...], list[Row]] = {}
-        for row in main.itertuples(index=False):
-            place = _place(row) if name == "variance" else (str(row.trunk), str(row.recipe))
-            groups.setdefault(place, []).append(row)
-        found += [make(place, rows) for place, rows in groups.items()]
-    return found
-
-
-def _headline(
-    place: Place,
-    methods: dict[str, Parts],
-    done: set[str],
-    baseline: str | None,
-    differences: dict[str, Row],
-    protocol: Protocol,
-) -> Headline:
-    over_classes = any(not math.isnan(_main(methods[m]).test_ci_low) for m in done)
-
-    def order(method: str) -> tuple[float, str]:
-        return (-_main(methods[method]).mean if method in done else 1.0, method)
-
-    rows = []
-    for method in sorted(methods, key=order):
-        name = f"{method} (baseline)" if method == baseline else method
-        numbers = _numbers(methods[method]) if method in done else [NOTHING] * 4
-        if over_classes:
-            numbers.append(_over_classes(_main(methods[method])) if method in done else NOTHING)
-        difference = [_difference(differences.get(method))] if baseline else []
-        main = _main(methods[method])
-        failed = f", {main.failed_runs} failed" if main.failed_runs else ""
-        runs = f"{main.n}/{protocol.seeds}{failed}"
-        rows.append((name, *numbers, *difference, runs, str(main.trials)))
-    notes = _notes([_main(methods[m]) for m in done], differences, len(methods))
+def _headline(group: _Group, tables: Tables, unlike: str | None) -> Headline:
+    protocol = tables.study.protocol
+    notes = [*_notes(group, tables), *([unlike] if unlike else [])]
+    over_classes = any(not math.isnan(_main(group.parts[m]).test_ci_low) for m in group.done)
+    ended = [standing.name for standing in group.standings]
+    rows = [
+        _row(group, method, protocol.seeds, over_classes)
+        for method in [*ended, *sorted(group.parts.keys() - group.done)]
+    ]
     return Headline(
-        f"{' · '.join(place)}: test classes, per cent",
+        f"{' · '.join(group.place)}: test classes, per cent",
         (
-            *("Method", "P@1", "R-Precision", "MAP@R", "MAP@R separated"),
+            "Method",
+            "P@1",
+            "R-Precision",
+            "MAP@R",
+            "MAP@R separated",
             *(["Test classes"] if over_classes else []),
-            *([f"vs {baseline}"] if baseline else []),
-            *("Runs", "Trials"),
+            *([f"vs {group.baseline}"] if group.baseline else []),
+            "Runs",
+            "Trials",
         ),
         rows,
-        " · ".join([protocol_line(protocol, place[1]), *notes]),
+        " · ".join([protocol_line(protocol, group.place[1]), *notes]),
+    )
+
+
+def _row(group: _Group, method: str, seeds: int, over_classes: bool) -> tuple[str, ...]:
+    parts, done = group.parts[method], method in group.done
+    numbers = _numbers(parts) if done else [NOTHING] * 4
+    if over_classes:
+        numbers.append(_over_classes(_main(parts)) if done else NOTHING)
+    main = _main(parts)
+    failed = f", {main.failed_runs} failed" if main.failed_runs else ""
+    return (
+        f"{method} (baseline)" if method == group.baseline else method,
+        *numbers,
+        *([_difference(group.differences.get(method))] if group.baseline else []),
+        f"{main.n}/{seeds}{failed}",
+        str(main.trials),
     )
 
 
 def _numbers(parts: Parts) -> list[str]:
-    separated = parts["separated", HEADLINE_METRIC]
+    separated = parts["separated", HEADLINE[1]]
     return [
-        f"{100 * parts['concatenated', 'precision_at_1'].mean:.2f}",
-        f"{100 * parts['concatenated', 'r_precision'].mean:.2f}",
-        _with_half_width(f"{100 * _main(parts).mean:.2f}", _main(parts)),
-        _with_half_width(f"{100 * separated.mean:.2f}", separated),
+        per_cent(parts[HEADLINE[0], "precision_at_1"].mean),
+        per_cent(parts[HEADLINE[0], "r_precision"].mean),
+        with_half_width(per_cent(_main(parts).mean), _main(parts)),
+        with_half_width(per_cent(separated.mean), separated),
     ]
 
 
-def _difference(pair: Row | None) -> str:
+def _difference(pair: FrameRow | None) -> str:
+    """Return a difference, its intervals alone and within the family, and the verdict's mark."""
     if pair is None or not pair.n:
         return NOTHING
-    text = _with_half_width(f"{100 * pair.mean_difference:+z.2f}", pair)
-    return f"{text} {MARKS.get(pair.verdict, '')}".rstrip()
+    text = with_half_width(per_cent(pair.mean_difference, sign="+"), pair)
+    if not isinstance(pair.verdict, str):
+        return text
+    text += f" {MARKS[pair.verdict]}"
+    if is_near_miss(pair.verdict, pair.p_holm):
+        text += f" p {pair.p_holm:.2f}"
+    if _held_back(pair):
+        text += f" {_DAGGER}"
+    if _wider(pair):
+        text += f" (± {per_cent((pair.ci_high_family - pair.ci_low_family) / 2)})"
+    return text
 
 
-def _with_half_width(mean: str, row: Row) -> str:
-    """Return ``mean`` with the interval's half-width in per cent, alone if there is none."""
-    half = (row.ci_high - row.ci_low) / 2
-    return mean if math.isnan(half) else f"{mean} ± {100 * half:.2f}"
+def _wider(pair: FrameRow) -> bool:
+    """Return whether the family's interval is another than the difference's own."""
+    return bool(pair.ci_high_family - pair.ci_high > 5e-5)
 
 
-def _notes(done: list[Row], differences: dict[str, Row], methods: int) -> Iterator[str]:
+def _held_back(pair: FrameRow) -> bool:
+    """Return whether unequal spread stands between a small p of Student's and a verdict."""
+    return bool(isinstance(pair.mark, str) and pair.verdict == "inconclusive" and pair.p_t <= ALPHA)
+
+
+def _notes(group: _Group, tables: Tables) -> Iterator[str]:
     """Yield how to read the numbers, as far as the table shows them."""
+    done = [_main(group.parts[m]) for m in group.done]
     if done:
         kinds = ", ".join(sorted({str(row.ci_kind) for row in done}, reverse=True))
         low, high = min(row.n for row in done), max(row.n for row in done)
         yield f"± {kinds}; n = {low}" + (f" to {high}" if high > low else "")
     if classes := sorted({int(row.test_classes) for row in done if row.test_classes is not NA}):
         number = " to ".join(map(str, classes[:: max(1, len(classes) - 1)]))
+        kind = next(row.test_ci_kind for row in done if row.test_classes is not NA)
         yield (
-            f"test classes: {done[0].test_ci_kind} of {number} classes, runs and gallery as they "
+            f"test classes: {kind} of {number} classes, runs and gallery as they "
             "are, not part of the other ±"
         )
     if any(row.trials for row in done):
         yield "conditional on one search"
-    met = {str(pair.verdict) for pair in differences.values()}
-    if marks := [f"{mark} {word}" for word, mark in MARKS.items() if word in met]:
-        yield f"{', '.join(marks)} (margin {100 * ROPE:g} points), no mark inconclusive"
-    elif met:
-        yield "no difference is conclusive"
-    if len(done) < methods:
+    yield from _verdict_notes(list(group.judged.values()))
+    if group.judged and (looks := tables.looks.sentence()):
+        yield looks
+    yield from _reference_note(group)
+    standings = group.standings
+    yield from (apart(standing, standings) for standing in standings if standing.failed)
+    if len(done) < len(group.parts):
         yield f"{NOTHING} unfinished or failed"
 
 
-def _over_classes(row: Row) -> str:
+def _verdict_notes(judged: Sequence[FrameRow]) -> Iterator[str]:
+    """Yield what the verdicts of this table are made from and what their marks say."""
+    if not judged:
+        return
+    family = judged[0].family_size
+    yield f"verdicts: paired t, Holm over {family} comparison{'s' if family > 1 else ''}"
+    if any(_wider(pair) for pair in judged):
+        yield "in brackets the ± that holds for all of them together"
+    met = {
+        spoken(str(p.verdict), None if p.needs_seeds is NA else p.needs_seeds): p for p in judged
+    }
+    words = [
+        f"{mark} {said}{f' (margin {100 * ROPE:g} points)' * (word == 'equivalent')}"
+        for word, mark in MARKS.items()
+        for said, pair in sorted(met.items())
+        if pair.verdict == word
+    ]
+    yield ", ".join(words)
+    if any(is_near_miss(p.verdict, p.p_holm) for p in judged):
+        yield "p: Holm's, of a near miss"
+    if any(_held_back(pair) for pair in judged):
+        yield f"{_DAGGER} spreads too unequal to trust a small p of Student's t"
+
+
+def _reference_note(group: _Group) -> Iterator[str]:
+    """Yield whether everything that trains is above the row that does not."""
+    name = group.reference
+    if name is None or name not in group.done or name == group.baseline:
+        return
+    own = _main(group.parts[name]).mean
+    others = {m: _main(group.parts[m]).mean for m in group.done if m != name}
+    if not others:
+        return
+    below = sorted(m for m, mean in others.items() if mean <= own)
+    said = f"not below {', '.join(below)}" if below else "below all others"
+    yield f"{name}: reference without training, outside the family, {said}"
+
+
+def _over_classes(row: FrameRow) -> str:
     """Return the half-width in per cent of the interval over test classes."""
     half = (row.test_ci_high - row.test_ci_low) / 2
-    return NOTHING if math.isnan(half) else f"± {100 * half:.2f}"
+    return NOTHING if math.isnan(half) else f"± {per_cent(half)}"
 
 
-def _across(place: tuple[str, ...], rows: list[Row]) -> Headline:
-    """Return methods across datasets, best mean rank first, those without one last."""
-    order = sorted(rows, key=lambda row: (math.isnan(row.rank), row.rank, row.method))
-    cliques = any(row.cliques for row in rows)
-    kinds = sorted({row.ci_kind for row in rows if row.ci_kind}, reverse=True)
-    notes = [
-        f"in brackets {', '.join(kinds)} of seeds within these datasets, of no other dataset",
-        "gain: difference to the baseline at the same seeds; IQM: of its middle half",
-        *(["cliques: methods with a number in common are not told apart"] if cliques else []),
-        *sorted({row.note for row in rows if row.note}),
-    ]
-    return Headline(
-        f"{' · '.join(place)}: {max(row.datasets for row in rows)} datasets, MAP@R, per cent",
-        ("Method", "Rank", "Mean", "Gain", "IQM gain", *(["Cliques"] if cliques else [])),
-        [
-            (
-                str(row.method),
-                _bracketed(row.rank, row.rank_ci_low, row.rank_ci_high),
-                *(
-                    _bracketed(
-                        *(100 * getattr(row, f"{n}{end}") for end in _ENDS), sign=n[0] == "g"
-                    )
-                    for n in ("mean", "gain", "gain_iqm")
-                ),
-                *([row.cliques or NOTHING] if cliques else []),
-            )
-            for row in order
-        ],
-        " · ".join(notes),
-    )
-
-
-def _variance(place: tuple[str, ...], rows: list[Row]) -> Headline:
-    """Return how the spread of repeated searches splits, in the frames' order."""
-    notes = (
-        "mean over searches ± t 95% of the searches' means, not conditional on one search",
-        "sd of searches without the seeds' part; share of the variance with its F interval",
-    )
-    return Headline(
-        f"{' · '.join(place)}: repeated searches, MAP@R, per cent",
-        ("Method", "Searches", "Runs", "Mean", "sd search", "sd seed", "Share search"),
-        [
-            (
-                *(str(row.method), str(row.searches), str(row.runs)),
-                _with_half_width(f"{100 * row.mean:.2f}", row) if row.searches else NOTHING,
-                *(_bracketed(100 * value) for value in (row.sd_search, row.sd_seed)),
-                _bracketed(
-                    *(100 * v for v in (row.share_search, row.share_ci_low, row.share_ci_high)),
-                    digits=0,
-                ),
-            )
-            for row in rows
-        ],
-        " · ".join(notes),
-    )
-
-
-def _bracketed(
-    value: float,
-    low: float = math.nan,
-    high: float = math.nan,
-    *,
-    sign: bool = False,
-    digits: int = 2,
-) -> str:
-    """Return a number with its interval in brackets, as far as there is one."""
-    form = f"{'+z' if sign else ''}.{digits}f"
-    if math.isnan(value):
-        return NOTHING
-    ends = "" if math.isnan(low) else f" ({low:{form}} to {high:{form}})"
-    return f"{value:{form}}{ends}"
-
-
-def _main(parts: Parts) -> Row:
+def _main(parts: Parts) -> FrameRow:
     return parts[HEADLINE]
-
-
-def _place(row: Row) -> Place:
-    return (str(row.dataset), str(row.trunk), str(row.recipe))

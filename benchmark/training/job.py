@@ -7,25 +7,22 @@ no store of results: the coordinator alone writes.
 from __future__ import annotations
 
 import hashlib
-import os
-import resource
-import sys
 import time
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from benchmark.study import environment
+from benchmark.study import datasets, environment
 from benchmark.study.folder import CellKey
 from benchmark.study.records import JobRecord, Metrics, Reason
 from benchmark.study.seeds import seed
-from benchmark.training import evaluate, splits
+from benchmark.training import device, evaluate, splits
 from benchmark.training.fit import Fitted, NonFiniteError, Probe, Streams, contiguous, fit
 from benchmark.training.join import pack, stored
 from benchmark.training.oracle import Watch, unwatched
@@ -38,8 +35,6 @@ from protocols.protocol import Protocol, digest
 from protocols.recipe import Recipe
 from protocols.space import Settings
 from protocols.trunk import Trunk
-
-_STRICT = 2  # torch's debug mode in which an operation that is not deterministic is an error
 
 
 @dataclass(frozen=True)
@@ -79,10 +74,15 @@ class Job:
 
 @dataclass(frozen=True)
 class JobOutcome:
-    """A job's record and, for final jobs, the file of test embeddings and per-query metrics."""
+    """A job's record and, for final jobs, the file of test embeddings and per-query metrics.
+
+    ``spent`` says that the worker's process must not be used again: ``broken`` where its device
+    answers no more, ``crowded`` where the job did not fit beside its neighbours.
+    """
 
     record: JobRecord
     vectors: bytes | None = None
+    spent: Literal["", "broken", "crowded"] = ""
 
 
 def execute(job: Job) -> JobOutcome:
@@ -93,21 +93,21 @@ def execute(job: Job) -> JobOutcome:
         outcome = _train(job)
     # The one broad place: whatever a method does wrong is a row of the table, not the end.
     except Exception as error:
-        if _breaks_device(error):
+        cause = device.first_error(error)
+        if spent := device.spent(cause):
             traceback.print_exc()
-            os._exit(1)  # a lost worker: the next attempt and all other jobs get a fresh process
-        outcome = JobOutcome(failure(job, reason_of(error), _explain(error)))
+        outcome = JobOutcome(failure(job, reason_of(cause), _explain(cause)), spent=spent)
+    finally:
+        device.tidy(job.device)
     measured = {
         **outcome.record.measured,
         "seconds": round(time.perf_counter() - started, 3),
         "cpu_s": round(time.process_time() - cpu, 3),
-        "peak_memory_mb": _peak_memory_mb(job.device),
-        "environment": {
-            "device": _device_name(job.device),
-            "deterministic": torch.get_deterministic_debug_mode() == _STRICT,
-            **environment.versions(),
-        },
+        "environment": environment.versions(),
     }
+    if outcome.spent != "broken":  # a broken device is asked nothing more
+        measured["peak_memory_mb"] = device.peak_memory_mb(job.device)
+        measured["environment"] = {**device.described(job.device), **environment.versions()}
     return replace(outcome, record=replace(outcome.record, measured=measured))
 
 
@@ -120,32 +120,24 @@ def reason_of(error: BaseException) -> Reason:
     """Return the typed reason for an exception."""
     if isinstance(error, NonFiniteError):
         return "non_finite"
-    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
+    if isinstance(error, MemoryError) or device.out_of_memory(error):
         return "oom"
     if isinstance(error, DataError):
         return "bad_data"
     return "crash"
 
 
-def _breaks_device(error: BaseException) -> bool:
-    """Return whether nothing can run on the device in this process any more.
-
-    After such an error CUDA answers every call with it; being out of memory is none of them.
-    """
-    if isinstance(error, torch.OutOfMemoryError):
-        return False
-    return isinstance(error, RuntimeError) and "CUDA error" in str(error)
-
-
 def _train(job: Job) -> JobOutcome:
     """Train on the fold, keep the best weights; final jobs also test them, once."""
-    device = torch.device(job.device)
-    devices = [device] if device.type == "cuda" else []
+    place = torch.device(job.device)
+    devices = [place] if place.type == "cuda" else []
     if devices:
-        torch.cuda.reset_peak_memory_stats(device)
-    with torch.random.fork_rng(devices):  # modules start, drop and mine from torch's generator
+        torch.cuda.reset_peak_memory_stats(place)
+    # A step is recorded on the stream that it runs on, and that cannot be the default one.
+    # Modules start, drop and mine from torch's generator.
+    with device.own_stream(place), torch.random.fork_rng(devices):
         train, validation = splits.open_fold(job.source, job.protocol, job.fold)
-        network = build_network(job, train).to(memory_format=torch.channels_last).to(device)
+        network = build_network(job, train).to(memory_format=torch.channels_last).to(place)
         torch.manual_seed(_seed(job, "steps"))
         watch = _watch(job, network)
         fitted, train_s = _fit(job, network, train, validation, watch)
@@ -159,7 +151,7 @@ def _train(job: Job) -> JobOutcome:
             history=fitted.history,
             validation=fitted.validation,
             counts=_counts(job, network, fitted, len(validation)),
-            measured={"train_s": round(train_s, 3)},
+            measured={"train_s": round(train_s, 3), "step": fitted.how},
         )
         return _test(job, network, record, watch) if job.stage == "final" else JobOutcome(record)
 
@@ -224,7 +216,7 @@ def _fit(
     started = time.perf_counter()
 
     probe = Probe(network, train, job.protocol)
-    network.method.prepare(probe)
+    network.method.prepare(probe.function())
 
     def validate() -> Metrics:
         return evaluate.score(network, validation, job.protocol)[0].means()
@@ -266,7 +258,7 @@ def _score_test(job: Job, network: Network) -> tuple[metrics.PerQuery, NDArray[n
     scored, embeddings = evaluate.score(network, test, job.protocol)
     if network.method.joined != "embedding":
         embeddings = evaluate.embed(network, test, job.protocol, network.method.joined)
-    return scored, embeddings, f"{len(test)} test images of {job.source.name}"
+    return scored, embeddings, f"{len(test)} test images of {job.cell.dataset}"
 
 
 def _test(job: Job, network: Network, record: JobRecord, watch: Watch | None) -> JobOutcome:
@@ -320,9 +312,12 @@ def _counts(job: Job, network: Network, fitted: Fitted, validated: int) -> dict[
 
 
 def _seed(job: Job, purpose: str) -> int:
-    """Return a seed from names; without the method's, so that methods pair up."""
+    """Return a seed from names; without the method's, so that methods pair up.
+
+    Own images count by their content, so their path and their title move no seed.
+    """
     again = ("search", job.cell.repeat) if job.cell.repeat else ()
-    place = (job.cell.dataset, job.cell.trunk, *again)
+    place = (datasets.identity(job.cell.dataset), job.cell.trunk, *again)
     return seed(*place, job.stage, job.number, job.fold, purpose)
 
 
@@ -330,17 +325,3 @@ def _explain(error: BaseException) -> str:
     last = traceback.extract_tb(error.__traceback__)[-1]
     where = f"{Path(last.filename).name}:{last.lineno}"
     return f"{type(error).__name__}: {error} ({where})"[:2000]
-
-
-def _peak_memory_mb(device: str) -> int:
-    """Return the job's largest memory on a GPU; on a CPU its process', earlier jobs included."""
-    if device.startswith("cuda"):
-        return torch.cuda.max_memory_allocated(device) >> 20
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak >> (20 if sys.platform == "darwin" else 10)
-
-
-def _device_name(device: str) -> str:
-    if device.startswith("cuda"):
-        return torch.cuda.get_device_name(device)
-    return f"cpu, {torch.get_num_threads()} thread(s)"

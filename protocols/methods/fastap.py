@@ -36,7 +36,7 @@ class FastAP(Method):
         total = (weights * others[..., None]).sum(1).cumsum(1)  # all up to each centre
         ap = (h * above / torch.where(total > 0, total, 1.0)).sum(1) / positive.sum(1).clamp(min=1)
         anchors = positive.any(1)
-        return 1 - ap[anchors].mean() if anchors.any() else embeddings.sum() * 0.0
+        return ((1 - ap) * anchors).sum() / anchors.sum().clamp(min=1)
 
 
 def shares(x: Tensor, bins: int) -> Tensor:

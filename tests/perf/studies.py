@@ -23,13 +23,14 @@ def plan(folder: Path) -> list[Row]:
     trunks = [f"timm:net{n}" for n in range(35)]
     recipes = registry.names("recipe")
     per_dataset = (len(methods) + 1) * len(trunks) * len(recipes)
-    datasets = ["emoji", "toy"]
-    count = per_dataset * len(datasets)
-    from benchmark.study import grid
+    names = ["emoji", "toy"]
+    count = per_dataset * len(names)
+    from benchmark.study import datasets, grid
     from benchmark.study.folder import Study as Folder
 
     protocol = discovery.load("protocol", "toy")
-    axes = grid.Axes(tuple(methods), tuple(datasets), tuple(trunks), tuple(recipes))
+    data = tuple(datasets.find(names, registry, None))
+    axes = grid.Axes(tuple(methods), data, tuple(trunks), tuple(recipes))
     for method in methods:  # torch itself is loaded once, whatever the plan's size
         registry.load("method", method)
 
@@ -37,7 +38,7 @@ def plan(folder: Path) -> list[Row]:
         fresh = Registry()
 
         def work() -> None:
-            found = grid.make_cells(axes, protocol, fresh, None)
+            found = grid.make_cells(axes, protocol, fresh)
             keys = [grid.key_of(record, protocol, fresh, None) for record in found]
             study = Folder(folder / "planned", protocol).extend(keys, protocol.seeds)
             grid.progress_of(study, keys)

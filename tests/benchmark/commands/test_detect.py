@@ -2,11 +2,10 @@
 
 from dataclasses import replace
 
-import numpy as np
 import pytest
 
 from benchmark.cli import main
-from benchmark.commands.detect import comparisons
+from benchmark.commands.detect import pilots
 from benchmark.statistics import power
 from benchmark.study import records
 from benchmark.study.folder import load_study
@@ -29,31 +28,52 @@ SECONDS = {"triplet": 100.0, "margin": 300.0, "proxy": 1.0}
 
 
 def test_a_comparison_worked_by_hand(tmp_path):
-    (found,) = comparisons(pilot(tmp_path, THREE, SECONDS))  # proxy shares two seeds only
-    assert (found.method.method, found.baseline.method) == ("margin", "triplet")
-    assert found.differences == pytest.approx([0.01, 0.02, 0.0])
-    assert found.family == 2
+    (found,) = pilots(pilot(tmp_path, THREE, SECONDS))
+    (item,) = found.comparisons  # proxy shares two seeds only
+    assert (item.method.method, found.baseline.method) == ("margin", "triplet")
+    assert item.differences == pytest.approx([0.01, 0.02, 0.0])
+    assert found.family == 2  # proxy was declared all the same
     # 13 seeds: ten more of each
-    assert found.hours(13) == pytest.approx(10 * 400 / 3600)
-    assert found.hours(2) == 0
+    assert item.hours(13) == pytest.approx(10 * 400 / 3600)
+    assert item.hours(2) == 0
 
 
-def test_seeds_and_hours_are_printed(tmp_path, capsys, monkeypatch):
-    monkeypatch.setenv("COLUMNS", "120")
-    pilot(tmp_path, THREE, SECONDS)
-    assert main(["plan", "--detect", "0.5", "--jobs", "1", "--out", str(tmp_path)]) == 0
+def test_the_reference_is_no_comparison(tmp_path):
+    values = {**THREE, "untrained": [0.1, 0.2, 0.3]}
+    (found,) = pilots(pilot(tmp_path, values, {**SECONDS, "untrained": 1.0}))
+    assert [item.method.method for item in found.comparisons] == ["margin"]
+    assert found.family == 2
+
+
+def test_seeds_and_hours_are_printed_within_80_columns(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    (known,) = pilots(pilot(tmp_path, THREE, SECONDS))
+    assert main(["plan", "--detect", "3", "--jobs", "1", "--out", str(tmp_path)]) == 0
     text = capsys.readouterr().out
-    sd = np.std([0.01, 0.02, 0.0], ddof=1)
-    whole = power.needed(0.005, sd, 3, 2)
-    alone = power.needed(0.005, sd, 3)
+    assert max(map(len, text.splitlines())) <= 80
     flat = " ".join(text.split())
-    assert "0.5 points of MAP@R" in flat
-    for found in (whole, alone):
-        assert f"{found.seeds[0]} ({found.seeds[1]}–{found.seeds[2]})" in flat
-    assert f"{sd * 100:.2f} (0.52–6.28)" in flat  # sd is exactly 1 point
-    assert f"{(whole.seeds[0] - 3) * 400 / 3600:.2f}" in flat
-    assert "Conditional on one search" in flat
-    assert "the sd is little known" in flat
+    (seeds,) = power.seeds_for(known.spreads, 0.03)
+    (chance,) = power.chances(known.spreads, 0.03, 3)
+    assert seeds is not None
+    assert 3 < seeds < 100
+    line = next(line for line in text.splitlines() if "margin" in line)
+    cells = [cell.strip() for cell in line.strip("│ ").split("│")]
+    hours = f"{(seeds - 3) * 400 / 3600:.2f}"
+    # The sd is exactly 1 point.
+    assert cells == ["margin", "3", "1.00 (0.52–6.28)", str(seeds), f"{100 * chance:.0f} %", hours]
+    for said in ("shapes · tiny · adam, against triplet", "3 points of MAP@R", "verdict 'better'",
+                 "Holm over 2 comparison(s)", "Conditional on one search".lower(),
+                 "So few pairs leave the sd open"):  # fmt: skip
+        assert said in flat
+
+
+def test_a_difference_inside_the_margin_is_said_to_be_none(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    pilot(tmp_path, THREE, SECONDS)
+    assert main(["plan", "--detect", "0.3", "--jobs", "1", "--out", str(tmp_path)]) == 0
+    flat = " ".join(capsys.readouterr().out.split())
+    assert "0.3 points lie inside the margin of 0.5" in flat
+    assert "verdict 'equivalent'" in flat
 
 
 @pytest.mark.parametrize("values", [None, {}, {"margin": [0.1, 0.2, 0.3]}])

@@ -160,8 +160,22 @@ def test_a_row_whose_file_is_not_at_hand_is_left_alone(here):
     assert "mine" not in next_command(asked)
 
 
+def test_unfinished_rows_of_own_images_are_proposed_by_the_path_that_was_typed(here, monkeypatch):
+    monkeypatch.chdir(here)
+    words = "--protocol toy --datasets folder:birds --root {here}/prepared --methods"
+    start(f"{words} ms", here)
+    asked = start(f"{words} triplet", here)
+    again = asked_for(words_of(next_command(asked)))
+    assert again.options.datasets == ("folder:birds",)
+    assert {key.id for key in again.keys} <= {key.id for key in asked.study.cells}
+    asked = start("--protocol toy --methods ms", here)  # names no path that leads to the images
+    again = asked_for(words_of(next_command(asked)))
+    assert again.options.datasets in (None, ("toy",))
+
+
 def test_published_settings_lead_to_methods_that_have_them(here):
-    asked = start("--protocol reality-check --datasets emoji --params published", here)
+    words = "--protocol reality-check --datasets emoji --params published --methods untrained"
+    asked = start(words, here)
     finish(asked)
     asked.sources["cub200"] = asked.sources.pop("emoji")
     (method,) = make_parser().parse_args(words_of(next_command(asked))).methods
@@ -175,17 +189,32 @@ def test_the_proposed_command_runs_dry(here, monkeypatch, capsys):
     assert "jobs left" in capsys.readouterr().out
 
 
-def test_what_the_paper_has_and_a_study_lacks_comes_with_the_studys_rules(here, capsys):
-    asked = start("--protocol toy --trials 1 --oracle-gap --seeds 3 --methods ms", here)
-    out = str(asked.study.out)
-    assert main(["reproduce", "--dataset", "cub200", "--out", out]) == 0
+def missing(out, capsys):
+    assert main(["reproduce", "--dataset", "cub200", "--out", str(out)]) == 0
     line = next(x for x in capsys.readouterr().out.splitlines() if x.startswith("missing: "))
-    words = words_of(line.removeprefix("missing: "))
-    options = make_parser().parse_args(words)
-    assert (options.trials, options.seeds, options.oracle_gap) == (1, 3, True)
-    assert str(options.out) == out
-    options.datasets = None
+    return make_parser().parse_args(words_of(line.removeprefix("missing: ")))
+
+
+def test_what_the_paper_has_and_a_study_of_its_rules_lacks_comes_with_those(here, capsys):
+    words = "--protocol reality-check --oracle-gap --seeds 3 --methods ms --datasets toy"
+    asked = start(words, here)
+    options = missing(asked.study.out, capsys)
+    assert (options.seeds, options.oracle_gap, options.datasets) == (3, True, ("cub200",))
+    assert options.out == asked.study.out
+    options.datasets = ("toy",)
     assert set_up(options).study.protocol == asked.study.protocol
+
+
+@pytest.mark.parametrize(
+    "words",
+    ["toy --trials 1", "standard --datasets toy", "reality-check --datasets toy --trunks tiny"],
+)
+def test_what_a_study_of_other_rules_lacks_goes_into_a_folder_under_the_papers(here, words, capsys):
+    asked = start(f"--protocol {words} --methods ms", here)
+    options = missing(asked.study.out, capsys)
+    assert options.protocol == "reality-check"
+    assert (options.trials, options.trunks) == (None, None)
+    assert options.out == asked.study.out.with_name("out-reality-check")
 
 
 def test_the_papers_settings_go_into_a_folder_that_did_not_search(here, capsys):

@@ -1,50 +1,158 @@
 """Published numbers beside ours: nothing run, nothing hidden."""
 
+from dataclasses import replace
+
 import pytest
 
 from benchmark.cli import main
 from benchmark.commands import reproduce
+from benchmark.running import setup
 from benchmark.study import records
 from benchmark.study.folder import CellKey, Study
 from benchmark.study.records import ChoiceRecord, RunRecord
+from benchmark.tables.beside_paper import compare
 from protocols import paper
 from protocols.discovery import load
 from protocols.metrics import METRICS
 from protocols.space import declared
 
+TRUNK = "bn_inception+0a1b2c3d"
+VALUES = (0.26, 0.265, 0.27)
+PAPERS, STANDARD = load("protocol", "reality-check"), load("protocol", "standard")
+PLACE = ("contrastive", "concatenated", "map_at_r")
 
-@pytest.fixture
-def study(tmp_path):
-    cell = CellKey("id", "cub200", "bn_inception", "paper", "contrastive", "contrastive")
-    study = Study(tmp_path, load("protocol", "reality-check"), (cell,))
-    study.save()
-    choice = ChoiceRecord("x", "id", "rule", 0, {}, 0.4)
-    records.write(study.record_path(cell, choice), choice)
-    for seed, value in enumerate((0.26, 0.265, 0.27)):
+
+def rows_of(study, key, values=VALUES):
+    choice = ChoiceRecord("x", key.id, "rule", 0, {}, 0.4)
+    records.write(study.record_path(key, choice), choice)
+    for seed, value in enumerate(values):
         scores = dict.fromkeys(METRICS, value)
         run = RunRecord(
-            f"r{seed}", "id", seed, {}, "done", [], separated=scores, concatenated=scores
+            f"r{seed}", key.id, seed, {}, "done", [], separated=scores, concatenated=scores
         )
-        records.write(study.record_path(cell, run), run)
+        records.write(study.record_path(key, run), run)
+
+
+def key(number, trunk=TRUNK, recipe="paper", method="contrastive", **more):
+    return CellKey(f"id{number}", "cub200", trunk, recipe, method, method, **more)
+
+
+def make_study(out, *cells, protocol=None, repeats=()):
+    """Return a study with three runs of each cell, a little higher for each further one."""
+    study = Study(out, protocol or PAPERS, cells, repeats)
+    study.save()
+    for number, cell in enumerate((*cells, *repeats)):
+        rows_of(study, cell, [value + 0.01 * number for value in VALUES])
     return study
 
 
+@pytest.fixture
+def study(tmp_path):
+    return make_study(tmp_path, key(0))
+
+
+def ours(study, place=PLACE):
+    rows, apart = compare("cub200", study)
+    return [r for r in rows if (r.method, r.embedding, r.metric) == place and r.ours], apart
+
+
 def test_our_mean_stands_beside_the_papers(study):
-    rows = reproduce.compare("cub200", study)
-    place = ("contrastive", "concatenated", "map_at_r")
-    (row,) = (r for r in rows if (r.method, r.embedding, r.metric) == place)
+    ((row,), apart) = ours(study)
     (published,) = (
         p.value
         for p in paper.table("cub200")
         if (p.method, p.embedding, p.metric) == ("contrastive", "concatenated_512", "map_at_r")
     )
     assert row.paper == published
-    assert row.ours == pytest.approx(0.265)
-    low, high = row.interval
-    # t(0.975, 2) = 4.302653, sd 0.005, n = 3
-    assert high - 0.265 == pytest.approx(4.302653 * 0.005 / 3**0.5, rel=1e-5)
-    assert row.cells()[-1] == ("yes" if low <= published <= high else "no")
-    assert {r.ours for r in rows if r.method == "arcface"} == {None}
+    assert row.ours.mean == pytest.approx(0.265)
+    # t(0.975, 2) = 4.302653, sd 0.005, n = 3, and 10 runs of the paper
+    half = 4.302653 * 0.005 * (1 / 3 + 1 / 10) ** 0.5
+    assert row.ours.high - 0.265 == pytest.approx(half, rel=1e-5)
+    inside = row.ours.low <= published <= row.ours.high
+    assert reproduce._cells(row, several=False)[-1] == ("yes" if inside else "no")
+    others = compare("cub200", study)[0]
+    assert {r.ours for r in others if r.method == "arcface"} == {None}
+    assert apart == []
+
+
+@pytest.mark.parametrize(
+    ("cell", "said"),
+    [
+        (key(1, trunk="resnet50+IMAGENET1K_V1"), "trunk resnet50, not bn_inception"),
+        (key(1, trunk="bn_inception"), "no pretrained weights"),
+        (key(1, recipe="adam"), "recipe adam, not paper"),
+    ],
+)
+def test_a_row_of_another_trunk_or_recipe_stands_apart_and_replaces_none(tmp_path, cell, said):
+    for cells in ((key(0), cell), (cell, key(0))):  # whichever comes last
+        out = tmp_path / cells[0].id
+        ((row,), (apart,)) = ours(make_study(out, *cells))
+        assert row.ours.mean == pytest.approx(0.265 + 0.01 * cells.index(key(0)))
+        assert (apart.row, apart.trunk, apart.recipe) == ("contrastive", cell.trunk, cell.recipe)
+        assert apart.differs == (said,)
+        assert apart.mean == pytest.approx(0.265 + 0.01 * cells.index(cell))
+
+
+@pytest.mark.parametrize(
+    ("protocol", "said"),
+    [
+        (STANDARD, {"fold_rule kfold, not mlrc", "search.sampler tpe, not gp"}),
+        (PAPERS.derive(trials=5), {"search.trials 5, not 50"}),
+        (
+            PAPERS.derive(bounds="narrow"),
+            {"search.bounds narrow, not wide"},
+        ),
+        (
+            PAPERS.derive(params="published"),
+            {"params published, not search"},
+        ),
+        (PAPERS.derive(precision="bf16"), {"precision bf16, not fp32"}),
+        (
+            replace(PAPERS, embedding_size=512, version=1),
+            {"embedding_size 512, not 128"},
+        ),
+    ],
+)
+def test_a_study_of_other_rules_stands_apart(tmp_path, protocol, said, capsys):
+    study = make_study(tmp_path, key(0), protocol=protocol)
+    found, (apart,) = ours(study)
+    assert found == []
+    assert said <= set(apart.differs)
+    assert main(["reproduce", "--dataset", "cub200", "--out", str(tmp_path)]) == 0
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "what differs" in printed
+    assert "contrastive" in printed.partition("missing:")[2]
+
+
+def test_seeds_an_oracle_gap_and_another_datasets_pace_are_no_difference(tmp_path):
+    protocol = PAPERS.derive(seeds=3, oracle_gap=True)
+    protocol = replace(protocol, paces={"cub200": protocol.paces["cub200"]})
+    ((row,), apart) = ours(make_study(tmp_path, key(0), protocol=protocol))
+    assert row.ours.runs == 3
+    assert apart == []
+
+
+def test_two_sets_of_weights_are_two_rows(tmp_path, capsys):
+    study = make_study(tmp_path, key(0), key(1, trunk="bn_inception+ffffffff"))
+    rows, _ = ours(study)
+    assert [row.trunk for row in rows] == [TRUNK, "bn_inception+ffffffff"]
+    assert [row.ours.mean for row in rows] == pytest.approx([0.265, 0.275])
+    assert reproduce._cells(rows[0], several=True)[0] == f"contrastive ({TRUNK})"
+
+
+def test_repeated_searches_give_their_variance(tmp_path, capsys):
+    repeats = tuple(replace(key(n), repeat=n) for n in (1, 2))
+    study = make_study(tmp_path, key(0), key(5, method="triplet"), repeats=repeats)
+    ((row,), _) = ours(study)
+    # means 0.265, 0.285 and 0.295: their mean, and t(0.975, 2) · sd · sqrt(1/3 + 1)
+    assert (row.ours.searches, row.ours.runs) == (3, 9)
+    assert row.ours.mean == pytest.approx(0.845 / 3)
+    half = 4.302653 * 0.0152753 * (4 / 3) ** 0.5
+    assert row.ours.high - row.ours.mean == pytest.approx(half, rel=1e-4)
+    assert main(["reproduce", "--dataset", "cub200", "--out", str(tmp_path)]) == 0
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "Of H searches" in printed
+    assert "49 % only" in printed  # of triplet, which was searched once
 
 
 def test_what_is_missing_is_named_with_its_command(study, capsys):
@@ -123,3 +231,47 @@ def test_published_settings_exist_for_the_papers_methods():
                 space = {**cls.space(dataset), **{name: declared(cls)[name] for name in old_form}}
                 for name, value in paper.best(method, dataset).items():
                     assert space[name].accept(value) == value, (method, dataset, name)
+
+
+RUN = ["run", "--dry-run", "--device", "cpu", "--params", "published"]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("--methods ms,group,triplet", "ms, group, triplet on emoji"),
+        ("--protocol toy --methods contrastive --datasets toy", "contrastive on toy"),
+    ],
+)
+def test_published_settings_that_do_not_exist_are_refused_before_anything_starts(
+    words, said, tmp_path, capsys
+):
+    out = tmp_path / "out"
+    assert main([*RUN, *words.split(), "--out", str(out)]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert f"no setting of {said}." in line
+    assert not out.exists()
+
+
+def test_published_settings_that_exist_are_accepted():
+    cells = [key(0), key(1, method="ms_miner"), key(2, method="untrained", trains=False)]
+    setup.check_published(cells)
+
+
+def test_narrow_bounds_say_where_they_change_nothing(tmp_path, capsys):
+    words = [
+        "run",
+        "--dry-run",
+        "--protocol",
+        "toy",
+        "--bounds",
+        "narrow",
+        "--methods",
+        "ms,triplet",
+    ]
+    assert main([*words, "--jobs", "1", "--device", "cpu", "--out", str(tmp_path)]) == 0
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "changes nothing for ms on toy, triplet on toy: no narrower" in printed
+    moved = ["cosface", "arcface"]  # their searches were widened on CUB
+    cells = [key(n, method=name) for n, name in enumerate([*moved, "triplet", "group"])]
+    assert setup.unmoved_by_bounds(cells) == ["triplet on cub200", "group on cub200"]

@@ -1,75 +1,97 @@
-"""How many seeds a difference needs: against statsmodels, tables and simulation."""
-
-import math
+"""How many seeds a difference needs: against statsmodels, posteriors and plain simulation."""
 
 import numpy as np
 import pytest
 from scipy import stats
 from statsmodels.stats.power import TTestPower
 
-from benchmark.statistics.power import needed, pairs_for, power
-from protocols.errors import InvalidInputError
-from tests import simulate
+from benchmark.statistics import power
 
 
-@pytest.mark.parametrize("n", [2, 3, 6, 20, 100])
-@pytest.mark.parametrize("effect", [0.05, 0.2, 0.5, 1.0])
-@pytest.mark.parametrize("alpha", [0.05, 0.05 / 3])
-def test_power_is_statsmodels(n, effect, alpha):
-    theirs = TTestPower().power(effect, n, alpha)
-    if not math.isnan(theirs):  # its lower tail is, far from 0
-        assert power(n, effect, alpha) == pytest.approx(theirs, abs=1e-6)
+def pilot_of(methods, seeds, sd=0.0055, rng=0):
+    """A pilot whose runs all spread alike: differences have standard deviation ``sd``."""
+    draw = np.random.default_rng(rng).normal(0.4, sd / np.sqrt(2), (methods + 1, seeds))
+    base, *others = [dict(enumerate(row.tolist())) for row in draw]
+    return power.pilot(others, base, methods), others, base
 
 
-@pytest.mark.parametrize(
-    ("effect", "pairs"), [(0.5, 34), (0.8, 15), (1.0, 10), (1.5, 6), (2.0, 6), (math.inf, 6)]
-)
-def test_pairs_for_eighty_per_cent(effect, pairs):
-    assert pairs_for(effect) == pairs  # at 2.0 five would do, but have no p
+def exact(sd, family, methods=1):
+    """A pilot so large that nothing is left open: each run's own sd is ``sd`` / sqrt(2)."""
+    many = 100_000
+    own, ones = many * sd**2 / 2, np.ones(methods)
+    freedom = (many * ones).astype(int)
+    return power.Pilot(family, freedom, own, many, 0 * ones, own * ones, own * ones)
 
 
-@pytest.mark.parametrize("comparisons", [1, 4, 20])
-def test_the_fewest_pairs_that_do(comparisons):
-    part, last = 0.05 / comparisons, 10**9
-    for effect in 0.06 * 1.25 ** np.arange(25):
-        n = pairs_for(float(effect), comparisons=comparisons)
-        assert n <= last
-        last = n
-        assert power(n, min(float(effect), 10), part) >= 0.8
-        assert 2 / 2**n <= part
-        assert n == 6 or 2 / 2 ** (n - 1) > part or power(n - 1, float(effect), part) < 0.8
+@pytest.mark.parametrize(("seeds", "family"), [(6, 1), (10, 1), (10, 14)])
+def test_with_known_spread_the_chance_is_the_paired_t_tests(seeds, family):
+    """The mark for unequal spread costs a little, with few seeds more."""
+    found = power.chances(exact(0.0055, family, family), 0.01, seeds, 4_000 // family)[0]
+    theirs = TTestPower().power(0.01 / 0.0055, seeds, 0.05 / family)
+    assert theirs - 0.12 <= found <= theirs + 0.02
+    if seeds == 10:
+        assert found >= theirs - 0.05
+
+
+def test_ten_seeds_call_one_point_among_fourteen():
+    found = power.chances(exact(0.0055, 14, 14), 0.01, 10, 1_000)
+    assert np.all(found > 0.87)  # 92.5 % by paired t and Holm without the mark
+
+
+def test_fewer_chances_with_a_larger_family_and_more_with_seeds():
+    small, large = (power.chances(exact(0.0055, n), 0.01, 8, 2_000)[0] for n in (1, 14))
+    assert large < small
+    assert power.chances(exact(0.0055, 14), 0.01, 16, 2_000)[0] > large
+
+
+def test_the_fewest_seeds_that_do():
+    known = exact(0.0055, 4)
+    (seeds,) = power.seeds_for(known, 0.01)
+    assert power.chances(known, 0.01, seeds)[0] >= 0.8
+    assert power.chances(known, 0.01, seeds - 1)[0] < 0.8
 
 
 def test_what_nobody_would_run_is_not_counted():
-    assert pairs_for(0.0281) == 9_943  # about (1.96 + 0.84)^2 / 0.0281^2
-    assert pairs_for(0.02) is None
+    assert power.seeds_for(exact(0.05, 1), 0.006) == [None]
 
 
-@pytest.mark.parametrize("effect", [0.0, -1.0, math.nan])
-def test_an_effect_is_above_zero(effect):
-    with pytest.raises(InvalidInputError, match="above 0"):
-        pairs_for(effect)
+def test_a_small_pilot_asks_for_more_seeds_than_its_spread_alone():
+    known, _, _ = pilot_of(1, 4, rng=3)
+    sd = np.sqrt(known.rest[0] / 3 + (known.slope[0] - 1) ** 2 * known.known[0] / 3)
+    (asked,), (sure,) = power.seeds_for(known, 0.01), power.seeds_for(exact(sd, 1), 0.01)
+    assert asked > sure
+
+
+def test_inside_the_margin_the_right_verdict_is_equivalent():
+    known = exact(0.001, 1)
+    assert power.chances(known, 0.0, 8)[0] > 0.95
+    assert power.chances(known, 0.0049, 8)[0] < 0.1
+
+
+def test_drawn_spreads_have_the_chi_square_posterior():
+    known, (own,), base = pilot_of(1, 5)
+    d = np.array([own[s] - base[s] for s in base])
+    runs = power._draw(known, 400, 3_000, np.random.default_rng(1))
+    drawn = (runs[:, 1] - runs[:, 0]).var(axis=1, ddof=1)
+    expected = stats.invgamma(2, scale=2 * d.var(ddof=1))  # 4 degrees of freedom
+    for q in (0.1, 0.5, 0.9):
+        assert np.quantile(drawn, q) == pytest.approx(expected.ppf(q), rel=0.12)
 
 
 def test_the_pilots_deviation_has_the_chi_square_interval():
-    found = needed(0.005, 0.004, pilot=5)
-    sd, low, high = found.sd
+    sd, low, high = power.spread([0.004, -0.002, 0.001, 0.003, -0.006])
+    assert sd == pytest.approx(np.std([0.004, -0.002, 0.001, 0.003, -0.006], ddof=1))
     assert low**2 == pytest.approx(4 * sd**2 / stats.chi2.ppf(0.975, 4))
     assert high**2 == pytest.approx(4 * sd**2 / stats.chi2.ppf(0.025, 4))
-    assert found.seeds == tuple(pairs_for(0.005 / value) for value in found.sd)
 
 
 def test_of_three_pairs_little_is_known():
-    sd, low, high = needed(0.005, 0.004, pilot=3).sd
+    sd, low, high = power.spread([0.01, 0.02, 0.0])
     assert (low / sd, high / sd) == (pytest.approx(0.52, abs=0.01), pytest.approx(6.28, abs=0.01))
 
 
-def test_without_spread_the_fewest_pairs_with_a_p_do():
-    assert needed(0.005, 0.0, pilot=3).seeds == (6, 6, 6)
-    assert needed(0.005, 0.0, pilot=3, comparisons=3).seeds == (7, 7, 7)
-
-
-def test_the_pairs_find_the_difference_as_often_as_said():
-    n, share = simulate.detected(1.0, 4_000, np.random.default_rng(0))
-    assert n == 10
-    assert abs(share - power(n, 1.0)) < 4 * simulate.error(0.8, 4_000)
+def test_a_baseline_without_spread_can_be_planned_with():
+    base = dict.fromkeys(range(4), 0.4)
+    known = power.pilot([{0: 0.41, 1: 0.42, 2: 0.415, 3: 0.412}], base, 1)
+    (seeds,) = power.seeds_for(known, 0.05)
+    assert 3 <= seeds < 100

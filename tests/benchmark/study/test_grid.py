@@ -8,7 +8,7 @@ import pytest
 
 from benchmark.cli import make_parser
 from benchmark.running.setup import further_searches, read_protocol
-from benchmark.study import records
+from benchmark.study import datasets, records
 from benchmark.study.folder import CellKey, Study, load_study
 from benchmark.study.grid import (
     Axes,
@@ -28,11 +28,12 @@ from protocols.errors import InvalidInputError, StoreError
 from protocols.protocol import digest
 
 PROTOCOL = load_named("protocol", "toy")
-GRID = Axes(("ms", "triplet"), ("toy",), ("tiny",), ("adam",))
+TOY = tuple(datasets.find(("toy",), Registry(), None))
+GRID = Axes(("ms", "triplet"), TOY, ("tiny",), ("adam",))
 
 
 def cells(protocol=PROTOCOL, axes=GRID):
-    return make_cells(axes, protocol, Registry(), None)
+    return make_cells(axes, protocol, Registry())
 
 
 def test_the_reference_row_is_in_every_grid_once():

@@ -14,7 +14,7 @@ from benchmark.study import records
 from benchmark.study.folder import CellKey, Study, load_study
 from benchmark.study.records import RunRecord
 from benchmark.study.scores import NOTHING
-from benchmark.tables import class_sums, formats, headlines
+from benchmark.tables import beyond, class_sums, formats
 from benchmark.tables.frames import NAMES, make_tables, to_csv, write_tables
 from protocols.metrics import METRICS
 from tests.benchmark.tables.test_frames import PROTOCOL, key, make, metrics, pair
@@ -264,7 +264,7 @@ def test_a_method_that_lacks_a_dataset_is_shown_without_numbers(tmp_path):
     assert (lacking.datasets, lacking.runs, lacking.note) == (1, 3, "no run on d01")
     assert np.isnan(lacking["mean"])
     assert main(frames.across, method="margin")["rank"] == 1.0
-    (table,) = headlines.further(frames)
+    (table,) = beyond.further(frames)
     assert table.rows[-1] == ("proxy", *[NOTHING] * 4)
 
 

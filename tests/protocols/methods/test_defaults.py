@@ -45,3 +45,12 @@ def test_published_settings_are_told_where_they_differ(name):
 def test_multi_similarity_starts_from_its_authors_code_not_from_the_library(name):
     first = defaults(load("method", name).space("emoji"))
     assert (first["alpha"], first["beta"], first["base"]) == (2.0, 40.0, 0.5)
+
+
+@pytest.mark.parametrize("name", Registry().names("method"))
+def test_published_settings_lie_inside_the_space(name):
+    method = load("method", name)
+    for dataset, settings in method.published.items():
+        space = method.space(dataset)
+        for key, value in settings.items():
+            assert space[key].accept(value) == space[key].default == value

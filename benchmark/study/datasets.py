@@ -1,0 +1,79 @@
+"""What a study calls a dataset: a name that ships, or your own images by what is in them.
+
+``folder:../photos`` and ``folder:/home/me/photos`` may be the same images, and one path may hold
+others tomorrow. So a dataset that is named by an argument is known by its digest: records, seeds
+and folders carry :func:`identity`, tables carry the title, which adds a word that people know.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from protocols.discovery import Registry, split_name
+
+_DIGITS = 8  # of a digest in a title; cells are told apart by all of it
+_TITLE = re.compile(rf"[\w-]+:[\w.-]*@([0-9a-f]{{{_DIGITS}}})")
+
+
+@dataclass(frozen=True)
+class Data:
+    """A dataset of a grid.
+
+    Attributes:
+        name: as it was asked for, which opens it: ``emoji``, ``folder:../photos``.
+        title: as records and tables call it: ``emoji``, ``folder:photos@3fa9c1d2``.
+        digest: over its images and labels.
+    """
+
+    name: str
+    title: str
+    digest: str
+
+
+def find(
+    names: Sequence[str], registry: Registry, root: Path | None, titles: Iterable[str] = ()
+) -> list[Data]:
+    """Return the datasets called ``names``, the same images once.
+
+    Args:
+        names: as on the command line.
+        registry: knows the dataset files.
+        root: where prepared datasets lie.
+        titles: that a study uses already; images under one of them keep it, whatever their
+            folder is called by now.
+
+    Raises:
+        UnknownNameError: a name that does not exist.
+        DataError: a dataset that is missing.
+    """
+    known, found = {identity(title): title for title in titles}, dict[str, Data]()
+    for name in names:
+        registry.check("dataset", name)
+        digest = registry.load("dataset", name).digest(root)
+        title = _title(name, digest)
+        data = Data(name, known.get(identity(title), title), digest)
+        found.setdefault(identity(title), data)
+    return list(found.values())
+
+
+def identity(title: str) -> str:
+    """Return what seeds, cell ids and folders carry in place of ``title``; no path is in it."""
+    own = _TITLE.fullmatch(title)
+    return f"own-{own[1]}" if own else title
+
+
+def is_own(title: str) -> bool:
+    """Return whether ``title`` stands for own images, which only a path opens."""
+    return _TITLE.fullmatch(title) is not None
+
+
+def _title(name: str, digest: str) -> str:
+    stem, argument = split_name(name)
+    if argument is None:
+        return name
+    path = Path(argument).expanduser().resolve()  # people know images by their folder, not a link
+    word = re.sub(r"[^\w.-]+", "-", path.name).strip("-.")
+    return f"{stem}:{word[:40]}@{digest[:_DIGITS]}"

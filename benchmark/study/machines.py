@@ -1,0 +1,59 @@
+"""Which machines a study's numbers were made on: one kind of device, and where others meet."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from benchmark.study import records
+from benchmark.study.folder import Study
+from benchmark.study.records import DamagedRecordError, JobRecord
+
+KIND = "device_kind"  # cpu or cuda; records of earlier versions do not say
+UNKNOWN = "unknown"
+BETWEEN = " + "
+
+Environment = dict[str, Any]
+
+
+def merged(jobs: Sequence[JobRecord]) -> Environment:
+    """Return what ``jobs`` were made with; a name whose values differ has them all, in order.
+
+    ``NVIDIA A100 + NVIDIA H100``: nothing of a run whose folds met two machines is left out.
+    """
+    # A job whose worker was lost says nothing but the commit.
+    found = [env for job in jobs if "device" in (env := job.measured.get("environment", {}))]
+    names = dict.fromkeys(name for environment in found for name in environment)
+    together: Environment = {}
+    for name in names:
+        values = [environment.get(name, UNKNOWN) for environment in found]
+        alike = all(value == values[0] for value in values)
+        together[name] = values[0] if alike else BETWEEN.join(dict.fromkeys(map(str, values)))
+    return together
+
+
+def parted(environment: Environment, name: str) -> list[str]:
+    """Return the values of ``name`` in a merged environment, as words."""
+    return str(environment.get(name, UNKNOWN)).split(BETWEEN)
+
+
+def mixed(environment: Environment) -> list[str]:
+    """Return which names of a merged environment hold more than one value."""
+    return [name for name in environment if len(parted(environment, name)) > 1]
+
+
+def device_kind(study: Study) -> str | None:
+    """Return the kind of device that the study's jobs ran on, None where no record says.
+
+    The first record that says it is enough: a study never goes on on another kind.
+    """
+    for cell in study.all_cells:
+        for path in sorted(study.folder(cell).glob("*.fold-*.json")):
+            try:
+                record = records.load(path)
+            except (DamagedRecordError, OSError):
+                continue  # a damaged record is set aside by what reads it to use it
+            kind = getattr(record, "measured", {}).get("environment", {}).get(KIND)
+            if kind is not None:
+                return str(kind)
+    return None

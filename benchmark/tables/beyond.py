@@ -1,0 +1,105 @@
+"""The tables beyond one dataset or one search, as words.
+
+Across datasets, and of cells that were searched more than once.
+"""
+
+from __future__ import annotations
+
+import math
+
+from benchmark.study.scores import HEADLINE, NOTHING
+from benchmark.tables.frames import Tables
+from benchmark.tables.headlines import FrameRow, Headline, place_of, with_half_width
+
+_ENDS = ("", "_ci_low", "_ci_high")
+
+
+def further(tables: Tables) -> list[Headline]:
+    """Return the tables across datasets and of repeated searches, as far as there are any."""
+    found = []
+    for name, make in (("across", _across), ("variance", _variance)):
+        frame = getattr(tables, name)
+        if not len(frame):
+            continue
+        main = frame[(frame["embedding"] == HEADLINE[0]) & (frame["metric"] == HEADLINE[1])]
+        groups: dict[tuple[str, ...], list[FrameRow]] = {}
+        for row in main.itertuples(index=False):
+            place = place_of(row) if name == "variance" else (str(row.trunk), str(row.recipe))
+            groups.setdefault(place, []).append(row)
+        found += [make(place, rows) for place, rows in groups.items()]
+    return found
+
+
+def _across(place: tuple[str, ...], rows: list[FrameRow]) -> Headline:
+    """Return methods across datasets, best mean rank first, those without one last."""
+    order = sorted(rows, key=lambda row: (math.isnan(row.rank), row.rank, row.method))
+    cliques = any(row.cliques for row in rows)
+    kinds = sorted({row.ci_kind for row in rows if row.ci_kind}, reverse=True)
+    notes = [
+        f"in brackets {', '.join(kinds)} of seeds within these datasets, of no other dataset",
+        "gain: difference to the baseline at the same seeds; IQM: of its middle half",
+        *(["cliques: methods with a number in common are not told apart"] if cliques else []),
+        *sorted({row.note for row in rows if row.note}),
+    ]
+    return Headline(
+        f"{' · '.join(place)}: {max(row.datasets for row in rows)} datasets, MAP@R, per cent",
+        ("Method", "Rank", "Mean", "Gain", "IQM gain", *(["Cliques"] if cliques else [])),
+        [
+            (
+                str(row.method),
+                _bracketed(row.rank, row.rank_ci_low, row.rank_ci_high),
+                *(
+                    _bracketed(
+                        *(100 * getattr(row, f"{n}{end}") for end in _ENDS), sign=n[0] == "g"
+                    )
+                    for n in ("mean", "gain", "gain_iqm")
+                ),
+                *([row.cliques or NOTHING] if cliques else []),
+            )
+            for row in order
+        ],
+        " · ".join(notes),
+    )
+
+
+def _variance(place: tuple[str, ...], rows: list[FrameRow]) -> Headline:
+    """Return how the spread of repeated searches splits, in the frames' order."""
+    notes = (
+        "mean over searches ± t 95% of the searches' means, not conditional on one search",
+        "sd of searches without the seeds' part; share of the variance with its F interval",
+    )
+    return Headline(
+        f"{' · '.join(place)}: repeated searches, MAP@R, per cent",
+        ("Method", "Searches", "Runs", "Mean", "sd search", "sd seed", "Share search"),
+        [
+            (
+                str(row.method),
+                str(row.searches),
+                str(row.runs),
+                with_half_width(f"{100 * row.mean:.2f}", row) if row.searches else NOTHING,
+                *(_bracketed(100 * value) for value in (row.sd_search, row.sd_seed)),
+                _bracketed(
+                    *(100 * v for v in (row.share_search, row.share_ci_low, row.share_ci_high)),
+                    digits=0,
+                ),
+            )
+            for row in rows
+        ],
+        " · ".join(notes),
+    )
+
+
+def _bracketed(
+    value: float,
+    low: float = math.nan,
+    high: float = math.nan,
+    *,
+    sign: bool = False,
+    digits: int = 2,
+) -> str:
+    """Return a number with its interval in brackets, as far as there is one."""
+    form = f"{'+z' if sign else ''}.{digits}f"
+    if math.isnan(value):
+        return NOTHING
+    ends = "" if math.isnan(low) else f" ({low:{form}} to {high:{form}})"
+    return f"{value:{form}}{ends}"

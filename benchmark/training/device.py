@@ -1,0 +1,121 @@
+"""A job's device: what computed its numbers and how precisely, read back from torch."""
+
+from __future__ import annotations
+
+import gc
+import re
+import resource
+import sys
+from contextlib import AbstractContextManager, nullcontext, suppress
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+UNKNOWN = "unknown"
+_NO_MEMORY = re.compile(r"out of memory|_STATUS_ALLOC_FAILED", re.IGNORECASE)
+_BROKEN = re.compile(r"CUDA error|cuDNN error|(CUDNN|CUBLAS|CUSOLVER)_STATUS")
+_STRICT = 2  # torch's debug mode in which an operation that is not deterministic is an error
+
+
+def described(device: str) -> dict[str, Any]:
+    """Return what the bits of a number depend on beside code, data and package versions.
+
+    Switches are read when a job has ended, not when they are set, so what a method turned shows.
+    ``cpu_capability`` is the instruction set that torch's own CPU kernels use; on a GPU the
+    metrics still do. A precision is torch's word: ``ieee``, ``tf32``, ``bf16``, or ``none``
+    where nobody chose and float32 stays float32.
+    """
+    kind = torch.device(device).type
+    place = {"cuda": ("cuda.matmul", "cudnn.conv")}.get(kind, ("mkldnn.matmul", "mkldnn.conv"))
+    matmul, conv = map(_precision, place)
+    found = {
+        "device": _name(device),
+        "device_kind": kind,
+        "threads": torch.get_num_threads(),
+        "cpu_capability": torch.backends.cpu.get_cpu_capability(),
+        "matmul_precision": matmul,
+        "conv_precision": conv,
+        "deterministic": torch.get_deterministic_debug_mode() == _STRICT,
+    }
+    if kind == "cuda":
+        cudnn = torch.backends.cudnn.version()  # type: ignore[no-untyped-call]
+        found |= {"cuda": str(torch.version.cuda), "cudnn": str(cudnn), "driver": _driver()}
+    return found
+
+
+def own_stream(device: torch.device) -> AbstractContextManager[Any]:
+    """Return a context in which all work goes to a stream of its own; on a CPU nothing."""
+    if device.type != "cuda":
+        return nullcontext()
+    return torch.cuda.stream(torch.cuda.Stream(device))  # type: ignore[no-untyped-call]
+
+
+def tidy(device: str) -> None:
+    """Give a job's memory on a GPU back, whatever state the device is in."""
+    if device.startswith("cuda"):
+        gc.collect()  # recordings and networks hold each other
+        with suppress(RuntimeError):  # a broken device refuses; its process ends soon
+            torch.cuda.empty_cache()
+
+
+def first_error(error: BaseException) -> BaseException:
+    """Return what went wrong first: once a device is broken, tidying up after it fails too."""
+    while spent(error) and error.__context__ is not None:
+        error = error.__context__
+    return error
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Return whether a device had too little memory, as torch or a library of it says so."""
+    if isinstance(error, torch.OutOfMemoryError):
+        return True
+    return isinstance(error, RuntimeError) and bool(_NO_MEMORY.search(str(error)))
+
+
+def spent(error: BaseException) -> Literal["", "broken", "crowded"]:
+    """Return whether a process can go on after ``error``: ``""`` where it can.
+
+    After an error of CUDA or its libraries every further call may fail (``broken``). A process
+    that ran out of memory may hold what its neighbours need (``crowded``).
+    """
+    if out_of_memory(error):
+        return "crowded"
+    broken = isinstance(error, RuntimeError) and _BROKEN.search(str(error))
+    return "broken" if broken else ""
+
+
+def peak_memory_mb(device: str) -> int:
+    """Return the job's largest memory on a GPU, with what torch keeps in reserve.
+
+    On a CPU its process', earlier jobs included.
+    """
+    if device.startswith("cuda"):
+        return torch.cuda.max_memory_reserved(device) >> 20
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak >> (20 if sys.platform == "darwin" else 10)
+
+
+def _name(device: str) -> str:
+    if device.startswith("cuda"):
+        return torch.cuda.get_device_name(device)
+    return f"cpu, {torch.get_num_threads()} thread(s)"
+
+
+def _precision(switch: str) -> str:
+    """Return the float32 precision below ``torch.backends``; older torch has no such switch."""
+    found: Any = torch.backends
+    for part in (*switch.split("."), "fp32_precision"):
+        found = getattr(found, part, None)
+    return UNKNOWN if found is None else str(found)
+
+
+@lru_cache(maxsize=1)
+def _driver(said: Path = Path("/proc/driver/nvidia/version")) -> str:
+    """Return the NVIDIA driver's version as its kernel module says it."""
+    try:
+        found = re.search(r"\s(\d{3,}(?:\.\d+)+)\s", said.read_text(encoding="utf-8"))
+    except OSError:  # not Linux, or hidden from a container
+        return UNKNOWN
+    return found[1] if found else UNKNOWN

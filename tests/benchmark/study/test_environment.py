@@ -1,0 +1,59 @@
+"""What a record says of the checkout that made it."""
+
+import subprocess
+
+import pytest
+
+from benchmark.study import environment
+
+
+def git(root, *words):
+    who = ("-c", "user.name=a", "-c", "user.email=a@b.c")
+    subprocess.run(["git", "-C", str(root), *who, *words], check=True, capture_output=True)
+
+
+@pytest.fixture
+def checkout(tmp_path):
+    """A committed checkout with one file of each folder that holds code."""
+    for folder in ("benchmark", "protocols/methods", "results"):
+        (tmp_path / folder).mkdir(parents=True)
+        (tmp_path / folder / "one.py").write_text("1\n")
+    (tmp_path / ".gitignore").write_text("__pycache__/\nlocal_*\n")
+    git(tmp_path, "init", "--quiet")
+    git(tmp_path, "add", "-A")
+    git(tmp_path, "commit", "--quiet", "-m", "code")
+    return tmp_path
+
+
+def test_a_committed_checkout_is_clean(checkout):
+    found = environment.commit(checkout)
+    assert len(found["commit"]) == 40
+    assert found["dirty"] is False
+
+
+@pytest.mark.parametrize(
+    ("path", "dirty"),
+    [
+        ("protocols/methods/mine.py", True),
+        ("benchmark/mine.py", True),
+        ("protocols/paper/bounds.csv", True),
+        ("protocols/methods/local_mine.py", True),  # code that git ignores runs all the same
+        ("protocols/methods/__pycache__/mine.cpython-311.pyc", False),
+        ("protocols/local_notes.txt", False),
+        ("results/mine.py", False),
+        ("notes.txt", False),
+    ],
+)
+def test_an_untracked_file_counts_where_code_and_rules_lie(checkout, path, dirty):
+    (checkout / path).parent.mkdir(parents=True, exist_ok=True)
+    (checkout / path).write_text("2\n")
+    assert environment.commit(checkout)["dirty"] is dirty
+
+
+def test_an_edited_file_counts_wherever_it_lies(checkout):
+    (checkout / "results" / "one.py").write_text("2\n")
+    assert environment.commit(checkout)["dirty"] is True
+
+
+def test_outside_a_checkout_nothing_is_said(tmp_path):
+    assert environment.commit(tmp_path) == {"commit": None, "dirty": None}
