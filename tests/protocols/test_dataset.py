@@ -26,5 +26,5 @@ def test_datasets_have_the_recalls_of_their_literature(name, ks):
 
 @pytest.mark.parametrize("asked", [(), (0, 1), (2, 1), (1, 1), (1.0,), ("1",), (True,)])
 def test_refuses_recalls_that_are_none(asked):
-    with pytest.raises(InvalidInputError, match="'mine' names RECALL_AT = .*rising order"):
+    with pytest.raises(InvalidInputError, match=r"'mine' names RECALL_AT = .*rising order"):
         recall_at(SimpleNamespace(RECALL_AT=asked), "mine")
