@@ -1,5 +1,6 @@
 """Suggestions depend on the cell and its finished trials, on nothing else."""
 
+import itertools
 import os
 import pwd
 import shutil
@@ -211,22 +212,31 @@ def test_start_up_settings_differ_also_after_a_stop(sampler, dimensions):
     assert not at_bounds.any(), "trials 1 to 4 once stood on every lower bound"
 
 
+def on_pairs(points):
+    """Return the mean discrepancy of the points seen on two axes at a time."""
+    axes = list(itertools.combinations(range(points.shape[1]), 2)) or [(0,)]
+    return np.mean([discrepancy(points[:, list(two)], method="L2-star") for two in axes])
+
+
 @pytest.mark.parametrize("sampler", ["tpe", "gp"])
 @pytest.mark.parametrize("dimensions", range(1, 9))
 def test_start_up_settings_fill_the_space_better_than_random_ones(sampler, dimensions):
-    """Discrepancy: how far the share of points in a box may be from the box's volume."""
-    space = named(
-        **{f"p{k}": Real(1e-3, 10.0, default=1.0, log=k % 2 == 0) for k in range(dimensions)}
-    )
+    """Discrepancy: how far the share of points in a box may be from the box's volume.
+
+    Measured at 16 points in all dimensions at once, and at the paper's 4 on pairs of axes: so few
+    points fill no cube of eight dimensions, whatever their rule.
+    """
+    reals = (Real(1e-3, 10.0, default=1.0, log=k % 2 == 0) for k in range(dimensions))
+    space = named(**{f"p{k}": real for k, real in enumerate(reals)})
     rule = SearchRule(trials=50, sampler=sampler, startup_trials=17)
-    ours = [
-        discrepancy(shares(space, search_of(space, f"cell {k}", rule, 17)[1:]), method="L2-star")
-        for k in range(20)
-    ]
+    trials = [search_of(space, f"cell {k}", rule, 17)[1:] for k in range(20)]
+    ours = [shares(space, some) for some in trials]
     rng = np.random.default_rng(dimensions)
-    others = [discrepancy(rng.random((16, dimensions)), method="L2-star") for _ in range(400)]
-    assert np.mean(ours) < 0.9 * np.mean(others)
-    assert max(ours) < np.quantile(others, 0.95)
+    random = [rng.random((16, dimensions)) for _ in range(200)]
+    whole = [np.mean([discrepancy(points) for points in many]) for many in (ours, random)]
+    assert whole[0] < 0.6 * whole[1]
+    first = [np.mean([on_pairs(points[:4]) for points in many]) for many in (ours, random)]
+    assert first[0] < 0.85 * first[1]
 
 
 def test_cells_start_at_other_points():
