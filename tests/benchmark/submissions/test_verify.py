@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from benchmark.cli import main
-from benchmark.submissions import git as history
 from benchmark.submissions import check, leaderboard, schema
+from benchmark.submissions import git as history
 from benchmark.submissions import read as rowread
 from benchmark.submissions.verify import problems
 from protocols.space import Choice
