@@ -43,8 +43,9 @@ ROOMS = {
 PROTOCOL_ROWS = [
     {"errors", "source_code"},
     {"phases", "settle"},
-    {"nearest_device", "first_hit"},
+    {"nearest_device"},
     {"nearest"},
+    {"first_hit"},
     {"space", "metrics", "splits", "batches", "dataset", "decoding", "protocol"},
     {"recipe"},
     {"images", "manifest", "paper"},
