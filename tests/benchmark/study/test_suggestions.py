@@ -267,15 +267,15 @@ def test_a_small_space_is_tried_through_and_then_the_search_is_over(sampler, sta
 def test_a_setting_is_not_tried_again_where_the_model_would_stay():
     """A noiseless parabola: the model wants its top again and again."""
     space = named(margin=Real(-0.2, 2.0, default=0.1))
-    rule, trials = SearchRule(trials=20, sampler="gp", startup_trials=5), []
-    while len(trials) < 20:
+    rule, trials = SearchRule(trials=13, sampler="gp", startup_trials=5), []
+    while len(trials) < 13:
         settings = suggestions.suggest("cell", rule, space, trials)
         value = 0.4 - 0.1 * (settings["margin"] - 0.7) ** 2
         number = len(trials)
         trials.append(TrialRecord(str(number), "cell", number, settings, "done", value, []))
     margins = [trial.settings["margin"] for trial in trials]
-    assert len({space["margin"].part(margin) for margin in margins}) == 20
-    assert sum(abs(margin - 0.7) < 0.15 for margin in margins[10:]) >= 6, "it models"
+    assert len({space["margin"].part(margin) for margin in margins}) == 13
+    assert sum(abs(margin - 0.7) < 0.15 for margin in margins[7:]) >= 4, "it models"
 
 
 @pytest.mark.parametrize("sampler", ["tpe", "gp"])

@@ -38,7 +38,7 @@ SUMMARY = (
 RUNS = (
     "dataset,trunk,recipe,method,seed,status,reason,separated_precision_at_1,"
     "separated_r_precision,separated_map_at_r,concatenated_precision_at_1,"
-    "concatenated_r_precision,concatenated_map_at_r,validation_map_at_r,settings,excluded,"
+    "concatenated_r_precision,concatenated_map_at_r,validation_map_at_r,settings,excluded,ties,"
     "embeddings_sha256,parameters_trained,parameters_deployed,images_trained,images_embedded,phases"
 )
 TRIALS = "dataset,trunk,recipe,method,number,status,reason,value,fold_0,fold_1,chosen,settings"
