@@ -5,6 +5,7 @@ import math
 import shutil
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,11 +14,12 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from benchmark.cli import main
+from benchmark.submissions import check, judging, leaderboard, schema
 from benchmark.submissions import git as history
-from benchmark.submissions import judging, leaderboard, schema
 from benchmark.submissions import read as rowread
 from benchmark.submissions.verify import problems
 from protocols.metrics import METRICS, reported
+from protocols.space import Choice
 from tests.benchmark import rows
 
 ROW = "toy/toy/ms"
@@ -593,3 +595,12 @@ def test_the_leaderboard_says_what_the_study_said(toy_study, submitted):
     both = ours.merge(against, on=["method_a", *keys[1:]], suffixes=("", "_study"))
     assert len(both) == 12
     assert np.allclose(both["difference"], both["mean_difference"], atol=1e-6)
+
+
+def test_6_a_search_may_end_where_its_space_does():
+    rules = {"search": {"trials": 50, "max_failures_in_a_row": 3}, "params": "search"}
+    space = {"loss": Choice(("a", "b", "c"), default="a")}
+    for count, right in ((2, False), (3, True), (4, False)):
+        row = SimpleNamespace(trials=[SimpleNamespace(status="done")] * count)
+        said = list(check._budget(row, rules, space))
+        assert (said == []) == right, count
