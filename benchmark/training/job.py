@@ -216,7 +216,7 @@ def _fit(
     started = time.perf_counter()
 
     probe = Probe(network, train, job.protocol)
-    network.method.prepare(probe)
+    network.method.prepare(probe.function())
 
     def validate() -> Metrics:
         return evaluate.score(network, validation, job.protocol)[0].means()
