@@ -9,6 +9,10 @@ from typing import Protocol as Interface
 import numpy as np
 from numpy.typing import NDArray
 
+from protocols.errors import InvalidInputError
+
+RECALL_AT = (1, 2, 4, 8)  # of CUB-200-2011 and Cars196 in Song et al., CVPR 2016
+
 Sizes = NDArray[np.int64]  # (B, 2): height, width of images
 
 
@@ -65,3 +69,22 @@ class Dataset:
     class_names: Sequence[str]
     digest: str
     parts: NDArray[np.str_] | None = None
+
+
+def recall_at(module: object, name: str) -> tuple[int, ...]:
+    """Return the k of the recalls that are reported on a dataset's test images.
+
+    A dataset's module may name those of its literature as ``RECALL_AT``; others get those of
+    CUB-200-2011, which suit small sets of one's own as well. They choose nothing.
+
+    Raises:
+        InvalidInputError: what it names is not rising whole numbers from 1.
+    """
+    asked = tuple(getattr(module, "RECALL_AT", RECALL_AT))
+    whole = all(type(k) is int and k > 0 for k in asked)
+    if not asked or not whole or list(asked) != sorted(set(asked)):
+        raise InvalidInputError(
+            f"dataset {name!r} names RECALL_AT = {asked}: expected one whole number or more, "
+            "each 1 or larger, in rising order, like (1, 2, 4, 8)"
+        )
+    return asked

@@ -11,12 +11,11 @@ that have a parameter ``argument`` get ``"resnet18"`` there.
 from __future__ import annotations
 
 import ast
-import hashlib
 import importlib
 import importlib.util
 import inspect
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import cached_property, partial
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
@@ -24,6 +23,7 @@ from types import ModuleType, SimpleNamespace
 from typing import Any
 
 from protocols.errors import InvalidInputError, PluginError, unknown_name
+from protocols.source_code import digest
 
 KINDS = {
     "method": "methods",
@@ -142,17 +142,10 @@ class Registry:
     def code_digest(self, kind: str, name: str) -> str:
         """Return 12 hex digits over the file's code: comments, layout and docstrings aside.
 
-        What it shares with its neighbours counts too: files beside it that it imports, and that
-        those import.
+        The shipped files of its kind that it builds on count too, a plugin's as well: whoever
+        edits ``ms.py`` must not see old rows of a method that inherits from it.
         """
-        trees = [self._parse(kind, name)]
-        if self._known(kind, name) in self._shipped(kind):
-            trees += _shared(KINDS[kind], trees[0])
-        for node in (node for tree in trees for node in ast.walk(tree)):
-            body = getattr(node, "body", None)
-            if isinstance(body, list) and body and _is_text(body[0]):
-                body.pop(0)
-        return hashlib.sha256("\n".join(map(ast.unparse, trees)).encode()).hexdigest()[:12]
+        return digest(self._parse(kind, name), kind, _ROOT / KINDS[kind])
 
     def load(self, kind: str, name: str) -> Any:
         """Return the object: a Method class, a Recipe, a Protocol, or a trunk/dataset module.
@@ -304,21 +297,3 @@ def _bind(module: ModuleType, argument: str) -> SimpleNamespace:
         return partial(value, argument=argument) if takes else value
 
     return SimpleNamespace(**{name: bound(value) for name, value in vars(module).items()})
-
-
-def _shared(folder: str, tree: ast.Module) -> Iterator[ast.Module]:
-    """Yield the code of files in ``folder`` that ``tree`` imports, each once."""
-    seen, waiting = set(), [tree]
-    while waiting:
-        for node in ast.walk(waiting.pop()):
-            module = (node.module or "") if isinstance(node, ast.ImportFrom) else ""
-            package, _, name = module.rpartition(".")
-            if package != f"protocols.{folder}" or name in seen:
-                continue
-            seen.add(name)
-            waiting.append(ast.parse((_ROOT / folder / f"{name}.py").read_text("utf-8")))
-            yield waiting[-1]
-
-
-def _is_text(node: object) -> bool:
-    return isinstance(node, ast.Expr) and isinstance(getattr(node.value, "value", None), str)

@@ -17,61 +17,35 @@ could be among the nearest, and only where it leaves the order open is float64 a
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-Rows = NDArray[np.float32]
-Found = NDArray[np.int64]
+from protocols import nearest_device, settle
+from protocols.settle import Found, Pairs, Rows, Search
 
 SIDE = 64  # groups of a tile
 _ROWS, _COLUMNS = 1024, 4096  # of a product computed at once: 16 MB stay in the cache
 _MAXIMA = 1 << 26  # group maxima held at once: 256 MB
 _FOUND = 1 << 20  # neighbours looked for at once
-_ALL = 1 << 24  # float64 similarities held at once: 128 MB
-_ON_DEVICE = 1 << 30  # float32 similarities held at once on another device: 4 GB
 _UNIT = 2.0**-24  # relative error of one float32 operation
 _LARGEST = 1e37  # beyond it float32 products may overflow
 
 
 @dataclass(frozen=True)
-class Search:
-    """What is searched.
+class Tiled(Search):
+    """A search whose gallery is cut into groups.
 
     Attributes:
-        queries: (Q, D).
-        items: (N, D).
-        half_squares: (N,) what is taken off q . x: |x|^2 / 2 to rank by distance, 0 by angle.
-        own: the queries are the items, and none is its own neighbour.
         tile: gallery rows that share SIDE groups: row c is in group c mod SIDE of its tile.
-        margin: (Q,) how far two float32 similarities may be apart in the wrong order.
     """
 
-    queries: Rows
-    items: Rows
-    half_squares: NDArray[np.float64]
-    own: bool
     tile: int
-    margin: Rows
 
     @property
     def groups(self) -> int:
         """Return the number of groups."""
         return -(-len(self.items) // self.tile) * SIDE
-
-    @property
-    def shift(self) -> Rows | None:
-        """Return the half squares in float32, None where all are 0."""
-        return self.half_squares.astype(np.float32) if self.half_squares.any() else None
-
-
-class Pairs(NamedTuple):
-    """Queries and items that may be neighbours, and their float32 similarities."""
-
-    row: Found
-    column: Found
-    value: Rows
 
 
 def nearest(
@@ -92,24 +66,56 @@ def nearest(
         width: how many to find; fewer than there are items.
         device: where float32 products are made; the order does not depend on it.
     """
-    own, size = queries is items, _sizes(queries, items, half_squares)
+    if device != "cpu":
+        held = nearest_device.hold(queries, items, half_squares, device)
+        search, bounded = _search(queries, items, half_squares, held.lengths())
+        if bounded:
+            return nearest_device.nearest(search, held, width)
+    search, bounded = searched(queries, items, half_squares)
+    tiled = Tiled(**vars(search), tile=_tile(len(items), width))
+    if tiled.groups - SIDE < width or not bounded:
+        return settle.exact(search, np.arange(len(queries)), width)
+    return _by_tiles(tiled, width)
+
+
+def searched(queries: Rows, items: Rows, half_squares: NDArray[np.float64]) -> tuple[Search, bool]:
+    """Return the search, and whether its float32 products are bounded: they cannot overflow."""
+    squares = (np.einsum("ij,ij->i", x, x, dtype=np.float64) for x in (queries, items))
+    left, right = map(np.sqrt, squares)
+    return _search(queries, items, half_squares, (left, right))
+
+
+def _search(
+    queries: Rows,
+    items: Rows,
+    half_squares: NDArray[np.float64],
+    lengths: tuple[NDArray[np.float64], NDArray[np.float64]],
+) -> tuple[Search, bool]:
+    """Return the search of rows of these lengths, and whether its products are bounded.
+
+    A sum of D products is off by at most about D units of the product of the lengths (Higham,
+    Accuracy and Stability of Numerical Algorithms, section 3.1). Two similarities in the wrong
+    order are off by two such errors, and rounding float64 sums to float32 adds a few units.
+    """
+    size = lengths[0] * lengths[1].max() + np.abs(half_squares).max()
     margin = (2.02 * (items.shape[1] + 6) * _UNIT * size).astype(np.float32)
-    tile = _tile(len(items), width)
-    search = Search(queries, items, half_squares, own, tile, margin)
-    if device != "cpu" and size.max() < _LARGEST:
-        return _on_device(search, width, device)
-    if search.groups - SIDE < width or not size.max() < _LARGEST:
-        return _exact(search, np.arange(len(queries)), width)
+    search = Search(queries, items, half_squares, queries is items, margin)
+    return search, bool(size.max() < _LARGEST)
+
+
+def _by_tiles(search: Tiled, width: int) -> Found:
+    """Return the nearest, from the maxima of groups."""
+    own, count = search.own, len(search.items)
     # The last tile may be all but empty, and empty groups bound nothing: hence - SIDE.
-    while own and search.groups * len(items) > _MAXIMA and search.groups // 2 - SIDE > width:
+    while own and search.groups * count > _MAXIMA and search.groups // 2 - SIDE > width:
         search = replace(search, tile=2 * search.tile)
-    found = np.empty((len(queries), width), np.int64)
-    if own and search.groups * len(items) <= _MAXIMA:
-        _settle(search, _symmetric(search), slice(0, len(items)), found)
+    found = Found.empty(len(search.queries), width)
+    if own and search.groups * count <= _MAXIMA:
+        _settle(search, _symmetric(search), slice(0, count), found)
         return found
     block = max(_ROWS, _MAXIMA // search.groups // _ROWS * _ROWS)
-    for start in range(0, len(queries), block):
-        rows = slice(start, min(start + block, len(queries)))
+    for start in range(0, len(search.queries), block):
+        rows = slice(start, min(start + block, len(search.queries)))
         _settle(search, _one_sided(search, rows), rows, found)
     return found
 
@@ -122,19 +128,7 @@ def _tile(count: int, width: int) -> int:
     return tile
 
 
-def _sizes(queries: Rows, items: Rows, half_squares: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return (Q,) what float32 errors are relative to.
-
-    A sum of D products is off by at most about D units of the product of the lengths (Higham,
-    Accuracy and Stability of Numerical Algorithms, section 3.1). Two similarities in the wrong
-    order are off by two such errors, and rounding float64 sums to float32 adds a few units.
-    """
-    lengths = [np.sqrt(np.einsum("ij,ij->i", x, x, dtype=np.float64)) for x in (queries, items)]
-    sizes: NDArray[np.float64] = lengths[0] * lengths[1].max() + np.abs(half_squares).max()
-    return sizes
-
-
-def _symmetric(search: Search) -> Rows:
+def _symmetric(search: Tiled) -> Rows:
     """Return (N, groups) maxima of a set searched against itself, from half of the product."""
     items, shift = search.items, search.shift
     maxima = np.full((len(items), search.groups), -np.inf, np.float32)
@@ -155,7 +149,7 @@ def _symmetric(search: Search) -> Rows:
     return maxima
 
 
-def _one_sided(search: Search, block: slice) -> Rows:
+def _one_sided(search: Tiled, block: slice) -> Rows:
     """Return (b, groups) maxima of a block of queries."""
     shift, items = search.shift, search.items
     maxima = np.full((block.stop - block.start, search.groups), -np.inf, np.float32)
@@ -186,7 +180,7 @@ def _hide_own(dots: Rows, rows: slice, columns: slice) -> None:
     dots[own - rows.start, own - columns.start] = -np.inf
 
 
-def _raise_rows(search: Search, maxima: Rows, dots: Rows, columns: slice) -> None:
+def _raise_rows(search: Tiled, maxima: Rows, dots: Rows, columns: slice) -> None:
     """Let the maxima (R, groups) of rows know their similarities (R, C) to some columns."""
     first, full = columns.start // search.tile * SIDE, dots.shape[1] // SIDE * SIDE
     if full:
@@ -196,7 +190,7 @@ def _raise_rows(search: Search, maxima: Rows, dots: Rows, columns: slice) -> Non
     np.maximum(held, dots[:, full:], out=held)
 
 
-def _raise_columns(search: Search, maxima: Rows, dots: Rows, rows: slice) -> None:
+def _raise_columns(search: Tiled, maxima: Rows, dots: Rows, rows: slice) -> None:
     """Let the maxima (C, groups) of columns know their similarities (R, C) to some rows."""
     first, full = rows.start // search.tile * SIDE, len(dots) // SIDE * SIDE
     if full:
@@ -206,9 +200,9 @@ def _raise_columns(search: Search, maxima: Rows, dots: Rows, rows: slice) -> Non
     np.maximum(held, dots[full:].T, out=held)
 
 
-def _settle(search: Search, maxima: Rows, block: slice, found: Found) -> None:
+def _settle(search: Tiled, maxima: Rows, block: slice, found: Found) -> None:
     """Fill ``found`` for a block of queries from their group maxima (b, groups)."""
-    width = found.shape[1]
+    width = found.column.shape[1]
     step = max(SIDE, min(4 * _COLUMNS, _FOUND // width))
     for start in range(block.start, block.stop, step):
         rows = slice(start, min(start + step, block.stop))
@@ -216,14 +210,14 @@ def _settle(search: Search, maxima: Rows, block: slice, found: Found) -> None:
         bound = np.partition(held, -width, axis=1)[:, -width] - search.margin[rows]
         pairs = _pairs(search, rows, held >= bound[:, None], bound, width)
         asking = np.arange(rows.start, rows.stop)
-        # Too many where embeddings have collapsed: then float32 says nothing.
-        found[rows] = (
-            _exact(search, asking, width) if pairs is None else _order(search, asking, pairs, width)
-        )
+        if pairs is None:  # too many where embeddings have collapsed: then float32 says nothing
+            found.put(rows, settle.exact(search, asking, width))
+        else:
+            found.put(rows, settle.order(search, asking, pairs, width))
 
 
 def _pairs(
-    search: Search, rows: slice, wanted: NDArray[np.bool_], bound: Rows, width: int
+    search: Tiled, rows: slice, wanted: NDArray[np.bool_], bound: Rows, width: int
 ) -> Pairs | None:
     """Return the pairs whose similarity reaches the query's bound; None if they are too many."""
     group, row = np.nonzero(wanted.T)
@@ -247,114 +241,3 @@ def _pairs(
             return None
         parts.append(Pairs(asking[hit], members.start + SIDE * column, dots[hit, column]))
     return Pairs(*(np.concatenate(part) for part in zip(*parts, strict=True)))
-
-
-def _order(search: Search, asking: Found, pairs: Pairs, width: int) -> Found:
-    """Return the ``width`` best columns of each query ``asking``, best first, ties by column.
-
-    ``row`` of a pair is a position in ``asking``.
-    """
-    order = np.lexsort((-pairs.value, pairs.row))
-    row, column, value = pairs.row[order], pairs.column[order], pairs.value[order]
-    apart = value[:-1] - value[1:] > search.margin[asking][row[1:]]
-    starts = np.concatenate([[True], apart | (row[1:] != row[:-1])])
-    run = np.cumsum(starts)  # within a run of close similarities float32 does not decide
-    open_ = np.flatnonzero(np.bincount(run)[run] > 1)
-    key = value.copy()
-    key[open_] = _similarities(search, asking[row[open_]], column[open_])
-    order = np.lexsort((column, -key, run))
-    first = np.searchsorted(row, np.arange(len(asking)))
-    found: Found = column[order][first[:, None] + np.arange(width)]
-    return found
-
-
-def _similarities(search: Search, row: Found, column: Found) -> Rows:
-    """Return the similarities of pairs, summed in float64 in an order that is always the same."""
-    found = np.empty(len(row), np.float32)
-    step = max(1, _ALL // 8 // search.items.shape[1])
-    for start in range(0, len(row), step):
-        some = slice(start, start + step)
-        left = search.queries[row[some]].astype(np.float64)
-        left *= search.items[column[some]]
-        found[some] = left.sum(axis=1) - search.half_squares[column[some]]
-    return found
-
-
-def _on_device(search: Search, width: int, device: str) -> Found:
-    """Return the nearest, candidates found by torch: all similarities of a block, and the best.
-
-    A few more than ``width`` are kept of each query.
-    """
-    import torch  # here: tables read the metrics' names without it
-
-    own, count = search.own, len(search.items)
-    keep = min(width + SIDE // 2, count - own)
-    items = torch.from_numpy(search.items).to(device)
-    queries = items if own else torch.from_numpy(search.queries).to(device)
-    shift = torch.from_numpy(search.half_squares).float().to(device)
-    found = np.empty((len(search.queries), width), np.int64)
-    block = max(1, _ON_DEVICE // count)
-    precision = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("highest")  # the margin is that of whole float32 products
-    try:
-        for start in range(0, len(found), block):
-            rows = slice(start, min(start + block, len(found)))
-            dots = queries[rows] @ items.T - shift
-            if own:
-                here = torch.arange(rows.stop - start, device=device)
-                dots[here, here + start] = -torch.inf
-            best = dots.topk(keep)
-            value, column = best.values.cpu().numpy(), best.indices.cpu().numpy()
-            found[rows] = _from_kept(search, np.arange(start, rows.stop), value, column, width)
-    finally:
-        torch.set_float32_matmul_precision(precision)
-    return found
-
-
-def _from_kept(search: Search, asking: Found, value: Rows, column: Found, width: int) -> Found:
-    """Return the nearest from the columns kept (b, keep) of each query, by falling value.
-
-    Most queries' similarities are further apart than their error: nothing is left to decide.
-    Where even the last one kept is within the error of the ``width`` th, float64 decides in full.
-    """
-    found, margin = column[:, :width].copy(), search.margin[asking]
-    close = -np.diff(value[:, : width + 1], axis=1) <= margin[:, None]
-    some = np.flatnonzero(close.any(axis=1))
-    keep = value.shape[1]
-    row = np.repeat(np.arange(len(some)), keep)
-    pairs = Pairs(row, column[some].reshape(-1), value[some].reshape(-1))
-    if len(some):
-        found[some] = _order(search, asking[some], pairs, width)
-    if keep < len(search.items) - search.own:
-        tied = np.flatnonzero(value[:, -1] >= value[:, width - 1] - margin)
-        found[tied] = _exact(search, asking[tied], width)
-    return found
-
-
-def _exact(search: Search, asking: Found, width: int) -> Found:
-    """Return the nearest of some queries from all similarities in float64."""
-    # Sums in float64, ranks in float32: BLAS adds in an order that depends on the position, and
-    # float32 sums of exact duplicates would differ in the last bit, which breaks the tie rule.
-    found = np.empty((len(asking), width), np.int64)
-    right = search.items.astype(np.float64) if len(asking) else search.items
-    block = max(1, _ALL // len(right))
-    for start in range(0, len(asking), block):
-        here = asking[start : start + block]
-        left = search.queries[here].astype(np.float64)
-        similarity = (left @ right.T - search.half_squares).astype(np.float32)  # (b, N)
-        if search.own:
-            similarity[np.arange(len(here)), here] = -np.inf
-        found[start : start + block] = _best(similarity, width)
-    return found
-
-
-def _best(similarity: NDArray[np.float32], width: int) -> NDArray[np.int64]:
-    """Return the ``width`` best columns of each row, best first, ties by lower column."""
-    count, columns = similarity.shape
-    worst = np.partition(similarity, columns - width, axis=1)[:, columns - width]
-    # All that reach the worst kept value: more than ``width`` where that value is tied.
-    rows, near = np.nonzero(similarity >= worst[:, None])
-    order = np.lexsort((near, -similarity[rows, near], rows))
-    starts = np.searchsorted(rows, np.arange(count))
-    nearest: NDArray[np.int64] = near[order][starts[:, None] + np.arange(width)]
-    return nearest

@@ -41,8 +41,11 @@ ROOMS = {
 }
 # Inside protocols/ each row may import the rows below it, never its own or one above.
 PROTOCOL_ROWS = [
-    {"errors"},
-    {"nearest", "phases"},
+    {"errors", "source_code"},
+    {"phases", "settle"},
+    {"nearest_device"},
+    {"nearest"},
+    {"first_hit"},
     {"space", "metrics", "splits", "batches", "dataset", "decoding", "protocol"},
     {"recipe"},
     {"images", "manifest", "paper", "dense", "resident"},

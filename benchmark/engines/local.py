@@ -25,7 +25,7 @@ T = TypeVar("T")
 
 
 class Engine(Protocol):
-    """What the scheduler needs of a place to run jobs.
+    """What the scheduler needs of what runs jobs.
 
     Attributes:
         lost: what a future raises when its worker died or was killed.
@@ -156,9 +156,11 @@ class LocalEngine:
 
 def _kill(pool: ProcessPoolExecutor) -> None:
     """Kill a pool's process, started or starting, and what it has started."""
-    for process in list((pool._processes or {}).values()):  # no public way before Python 3.14
+    # Before Python 3.14 there is no public way to a pool's processes.
+    for process in list((pool._processes or {}).values()):
         if process.pid is not None:
-            with suppress(ProcessLookupError, PermissionError):  # no group yet, or no more
+            # Its process group may not be there yet, or be gone already.
+            with suppress(ProcessLookupError, PermissionError):
                 os.killpg(process.pid, signal.SIGKILL)
         process.kill()
 
@@ -188,16 +190,16 @@ def set_up_torch(threads: int, *, deterministic: bool) -> None:
     """
     keep_memory()
     os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"  # read when CUDA starts
-    import torch  # here: the coordinator starts workers without waiting for torch itself
+    import torch  # only in workers: the coordinator starts them without loading torch itself
 
     torch.set_num_threads(threads)
     torch.use_deterministic_algorithms(mode=True, warn_only=not deterministic)
-    # Else every new tensor is first filled with NaN, which finds reads before writes.
+    # Without this every new tensor would first be filled with NaN, to find reads before writes.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     torch.backends.cudnn.benchmark = False
     # By default convolutions of float32 on a GPU keep ten bits of each number.
     torch.backends.cudnn.conv.fp32_precision = "ieee"  # type: ignore[attr-defined]
-    torch.backends.cuda.matmul.fp32_precision = "ieee"  # type: ignore[attr-defined]
+    torch.backends.cuda.matmul.fp32_precision = "ieee"
 
 
 def keep_memory() -> None:
@@ -214,7 +216,7 @@ def keep_memory() -> None:
 
 
 def _die_with(parent: int) -> None:
-    """End this process and what it started soon after its parent is gone, killed ones included."""
+    """End this process and all that it started, soon after its parent is gone or was killed."""
     while os.getppid() == parent:
         time.sleep(0.5)
     os.killpg(0, signal.SIGKILL)

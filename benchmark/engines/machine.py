@@ -25,7 +25,7 @@ def pick_device(asked: str) -> str:
     """
     if asked == "cpu":
         return asked
-    import torch  # here: a plan on the CPU needs no torch
+    import torch  # only now, because a study on the CPU needs no torch in this process
 
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if asked == "auto":
@@ -45,7 +45,7 @@ def cuda_devices(device: str) -> tuple[str, ...]:
     """Return the CUDA devices that ``device`` stands for, as CUDA_VISIBLE_DEVICES names them."""
     if device == "cpu":
         return ()
-    import torch  # here: see above
+    import torch  # only now, as in pick_device
 
     count = torch.cuda.device_count()
     named = os.environ.get("CUDA_VISIBLE_DEVICES")

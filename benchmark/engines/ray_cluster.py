@@ -35,18 +35,18 @@ from protocols.protocol import digest
 T = TypeVar("T")
 PIECE_BYTES = 64 << 20
 _KNOCK_S = 10.0
-Group = tuple[Path, ...]
+FileGroup = tuple[Path, ...]
 
 
 class Movable(Protocol):
     """An argument that reads files, such as a job."""
 
-    def files(self) -> tuple[Group, ...]:
+    def files(self) -> tuple[FileGroup, ...]:
         """Return the files, in groups that must lie in one folder."""
         ...
 
-    def moved(self, place: Callable[[Path], Path]) -> Any:
-        """Return the argument for a machine where each file lies at ``place(file)``."""
+    def moved(self, moved_path: Callable[[Path], Path]) -> Any:
+        """Return the argument for a machine where each file lies at ``moved_path(file)``."""
         ...
 
 
@@ -214,7 +214,7 @@ def _fit(resources: dict[str, float], threads: int, gpus: float) -> int:
     jobs = int(resources.get("CPU", 0) // threads)
     if not gpus:
         return jobs
-    each = resources.get("GPU", 0)  # a job's share lies on one GPU
+    each = resources.get("GPU", 0)  # the whole of a job's share lies on one GPU
     return min(jobs, int(each // gpus if gpus >= 1 else each * int(1 / gpus + 1e-9)))
 
 

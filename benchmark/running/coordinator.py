@@ -117,12 +117,12 @@ class Coordinator:
         jobs = yield from self._folds(cell, "final", seed, choice.settings)
         if any(job.status == "failed" for job in jobs):
             return _run(cell, choice, seed, jobs, None)
-        source = self.make_job(cell, "final", seed, 0, choice.settings).source
+        job = self.make_job(cell, "final", seed, 0, choice.settings)
         protocol, name = self.study.protocol, f"join {cell.id} {seed}"
         vectors = tuple(self._vectors(cell, seed, k).read_bytes() for k in range(len(jobs)))
         task = Task(
             function=join,
-            argument=JoinJob(protocol, source, vectors),
+            argument=JoinJob(protocol, job.source, vectors, job.device),
             timeout_s=protocol.timeout_s,
             accept=lambda outcome: outcome,
             lost=lambda reason: Retry.AGAIN if self._retry(name, reason) else reason,
@@ -134,10 +134,9 @@ class Coordinator:
         records.write_bytes(path, joined.queries)
         record = _run(cell, choice, seed, jobs, joined)
         checksum = hashlib.sha256(joined.queries).hexdigest()
-        where = str(path.relative_to(self.study.out))
         return replace(
             record,
-            queries={"path": where, "sha256": checksum},
+            queries={"path": str(path.relative_to(self.study.out)), "sha256": checksum},
             oracle=oracle.claimed(jobs, protocol.selection_metric),
         )
 
@@ -293,6 +292,7 @@ def _run(
         measured={**record.measured, "join_s": joined.seconds},
         validation=_mean([job.validation or {} for job in jobs]),
         excluded=joined.excluded,
+        ties=joined.ties,
         embeddings_sha256=joined.embeddings_sha256,
         embeddings_shape=joined.embeddings_shape,
         openings=[*record.openings, "test labels opened to score the joined embeddings"],

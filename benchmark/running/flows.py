@@ -88,9 +88,9 @@ def run(flows: Sequence[Flow], engine: Engine) -> None:
             owner = running[future].owner
             _settle(owner, running.pop(future), future, engine)
             if len(owner.results) == len(owner.tasks):
-                place = waiting.index(owner)
+                at = waiting.index(owner)
                 results = [owner.results[n] for n in range(len(owner.tasks))]
-                waiting[place : place + 1] = _advance(owner.flow, results)
+                waiting[at : at + 1] = _advance(owner.flow, results)
         for future, started in running.items():
             if time.monotonic() > started.deadline:
                 engine.cancel(future)

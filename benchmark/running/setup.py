@@ -14,6 +14,7 @@ from benchmark.study.grid import Axes
 from benchmark.study.records import CellRecord
 from benchmark.training.splits import DataSource
 from protocols import paper
+from protocols.dataset import recall_at
 from protocols.discovery import Registry
 from protocols.errors import InvalidInputError, StoreError
 from protocols.protocol import Protocol
@@ -99,7 +100,12 @@ def set_up(args: argparse.Namespace) -> Asked:
         recipes={name: registry.load("recipe", name) for name in axes.recipes},
         sources={
             each.title: DataSource(
-                each.name, each.digest, args.root, args.out / "cache", each.title
+                each.name,
+                each.digest,
+                args.root,
+                args.out / "cache",
+                each.title,
+                recall_at(registry.load("dataset", each.name), each.name),
             )
             for each in data
         },

@@ -44,6 +44,8 @@ class JobRecord:
         validation: metrics on the fold's validation classes at ``best_step``.
         test: metrics on the test classes, of final jobs only.
         excluded: test queries without another image of their class.
+        ties: test queries whose values depend on the order of the dataset's files, because an
+            image of their class is exactly as near as another; see :mod:`protocols.metrics`.
         openings: every time test data was opened, in words.
         oracle: step and test metrics at every validation, only under ``--oracle-gap``.
         vectors_sha256: of the file with the test embeddings, of final jobs only.
@@ -69,6 +71,7 @@ class JobRecord:
     validation: Metrics | None = None
     test: Metrics | None = None
     excluded: int | None = None
+    ties: int | None = None
     openings: list[str] = field(default_factory=list)
     oracle: list[Metrics] = field(default_factory=list)
     vectors_sha256: str | None = None
@@ -123,6 +126,7 @@ class RunRecord:
         concatenated: test metrics of the joined embeddings.
         validation: mean over folds of the validation metrics.
         best_steps: where each fold's kept model stood.
+        excluded, ties: of the joined embeddings, as in :class:`JobRecord`.
         phases: each fold's, as in :class:`JobRecord`.
         oracle: what each fold's best epoch on the test classes would have claimed, mean over
             folds, comparable with ``separated``; only under ``--oracle-gap``.
@@ -145,6 +149,7 @@ class RunRecord:
     best_steps: list[int | None] = field(default_factory=list)
     phases: list[dict[str, int | None]] = field(default_factory=list)
     excluded: int | None = None
+    ties: int | None = None
     embeddings_sha256: str | None = None
     embeddings_shape: list[int] | None = None
     queries: dict[str, str] | None = None
@@ -218,7 +223,7 @@ def write_bytes(path: Path, content: bytes) -> None:
 def read(path: Path, kind: type[R]) -> R | None:
     """Return the record at ``path``, or None if there is none.
 
-    A damaged record is renamed to ``….damaged`` and counts as none, so its work is redone.
+    A damaged record is renamed to ``….damaged`` and treated as missing: its work is done again.
     """
     try:
         record = load(path)

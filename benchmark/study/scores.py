@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from itertools import product
 
 from protocols.metrics import METRICS
@@ -14,14 +15,30 @@ PARTS: tuple[Part, ...] = tuple(product(EMBEDDINGS, METRICS))
 HEADLINE_METRIC = "map_at_r"
 HEADLINE: Part = ("concatenated", HEADLINE_METRIC)
 
-LABELS = {"map_at_r": "MAP@R", "precision_at_1": "P@1", "r_precision": "R-Precision"}
+LABELS = {
+    "map_at_r": "MAP@R",
+    "precision_at_1": "P@1",
+    "r_precision": "R-Precision",
+    "map_at_10": "MAP@10",
+}
+_RECALL = "recall_at_"
 NOTHING = "–"  # printed where there is no number
 MARKS = {"better": "▲", "worse": "▼", "equivalent": "=", "inconclusive": "~", "not tested": "?"}
 
 
 def label_of(metric: str) -> str:
     """Return a metric's name for people."""
+    if metric.startswith(_RECALL):
+        return f"R@{metric.removeprefix(_RECALL)}"
     return LABELS.get(metric, metric)
+
+
+def reported_alone(metrics: Iterable[str]) -> tuple[str, ...]:
+    """Return those of ``metrics`` that are shown and not compared: recalls by k, then the rest."""
+    names = set(metrics) - set(METRICS)
+    recalls = {name for name in names if name.startswith(_RECALL)}
+    by_k = sorted(recalls, key=lambda name: int(name.removeprefix(_RECALL)))
+    return (*by_k, *sorted(names - recalls))
 
 
 def per_cent(fraction: float | None, digits: int = 2, sign: str = "") -> str:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from itertools import pairwise
 from statistics import fmean
 from typing import Any
 
 from benchmark.study import selection
 from benchmark.study.records import TrialRecord
-from benchmark.submissions import leaderboard, schema
+from benchmark.submissions import judging, schema
 from benchmark.submissions.git import History
-from benchmark.submissions.read import Row
+from benchmark.submissions.read import SubmittedRow
 from benchmark.submissions.schema import Cell, Run, Scores
 from protocols.errors import BenchmarkError, InvalidInputError
 from protocols.protocol import Protocol, digest
@@ -22,7 +23,7 @@ _NEXT_TO_EQUAL = 1e-12  # MAP@R equals R-precision where all hits stand in front
 
 
 def problems_of(
-    row: Row, known: Mapping[str, Protocol], history: History | None
+    row: SubmittedRow, known: Mapping[str, Protocol], history: History | None
 ) -> Iterator[Problem]:
     """Yield what is wrong with one row: its form first, then what its content says."""
     yield from row.problems
@@ -47,7 +48,7 @@ def problems_of(
     yield from _reruns(row)
 
 
-def _cell(row: Row, cell: Cell, known: Mapping[str, Protocol]) -> Iterator[Problem]:
+def _cell(row: SubmittedRow, cell: Cell, known: Mapping[str, Protocol]) -> Iterator[Problem]:
     """Yield what is wrong with a cell's place, id and protocol (check 2)."""
     path, rules = f"{row.place}/cell.json", cell.rules
     if schema.cell_id(cell.identity) != cell.id:
@@ -88,7 +89,7 @@ def _protocol(cell: Cell, protocol: Protocol) -> Iterator[str]:
         yield "protocol_hash is not that of these rules"
 
 
-def _place(row: Row, cell: Cell, protocol: Protocol) -> Iterator[str]:
+def _place(row: SubmittedRow, cell: Cell, protocol: Protocol) -> Iterator[str]:
     try:
         default = (protocol.trunk, protocol.recipe)
         folder = schema.folder_name(cell.row, cell.trunk, cell.recipe, default)
@@ -100,7 +101,7 @@ def _place(row: Row, cell: Cell, protocol: Protocol) -> Iterator[str]:
         yield f"lies in {row.place!r}, expected {expected!r}"
 
 
-def _seeds(row: Row, cell: Cell) -> Iterator[Problem]:
+def _seeds(row: SubmittedRow, cell: Cell) -> Iterator[Problem]:
     """Yield seeds that are missing or too many, and files under another's name (check 3)."""
     unread = {path for _, path in row.problems}  # there, and reported already
     for seed in sorted(set(range(cell.seeds)) ^ set(row.runs)):
@@ -125,7 +126,7 @@ def _space(cell: Cell) -> Space | str:
         return f"space: {error}"
 
 
-def _settings(row: Row, cell: Cell, space: Space) -> Iterator[Problem]:
+def _settings(row: SubmittedRow, cell: Cell, space: Space) -> Iterator[Problem]:
     """Yield settings outside the space, and ids that are not their digest (check 4)."""
     complete = cell.rules.get("params") == "search"
     chosen = cell.chosen.settings
@@ -147,7 +148,7 @@ def _settings(row: Row, cell: Cell, space: Space) -> Iterator[Problem]:
             yield "id is not its digest", path
 
 
-def _search(row: Row, cell: Cell, space: Space) -> Iterator[Problem]:
+def _search(row: SubmittedRow, cell: Cell, space: Space) -> Iterator[Problem]:
     """Yield a choice the rule does not make, and a search off its budget (checks 5 and 6)."""
     path, rules = f"{row.place}/trials.jsonl", cell.rules
     trials = row.trials
@@ -173,7 +174,7 @@ def _search(row: Row, cell: Cell, space: Space) -> Iterator[Problem]:
     yield from ((m, f"{row.place}/cell.json") for m in _choice(row, cell, bool(space)))
 
 
-def _budget(row: Row, rules: Mapping[str, Any], space: Space) -> Iterator[str]:
+def _budget(row: SubmittedRow, rules: Mapping[str, Any], space: Space) -> Iterator[str]:
     budget = _get(rules, "search", "trials") if _is_searched(rules, bool(space)) else 0
     limit = _get(rules, "search", "max_failures_in_a_row")
     if not isinstance(budget, int) or not isinstance(limit, int):
@@ -186,7 +187,7 @@ def _budget(row: Row, rules: Mapping[str, Any], space: Space) -> Iterator[str]:
         yield f"{len(row.trials)} trials; the protocol has {budget}, the same for every method"
 
 
-def _choice(row: Row, cell: Cell, searched: bool) -> Iterator[str]:
+def _choice(row: SubmittedRow, cell: Cell, searched: bool) -> Iterator[str]:
     chosen = cell.chosen
     if _is_searched(cell.rules, searched):
         names = ("id", "number", "settings", "status", "value", "folds", "reason")
@@ -214,7 +215,7 @@ def _is_searched(rules: Mapping[str, Any], has_space: bool) -> bool:
     return has_space and rules.get("params") == "search"
 
 
-def _commits(row: Row, history: History | None) -> Iterator[Problem]:
+def _commits(row: SubmittedRow, history: History | None) -> Iterator[Problem]:
     """Yield runs of several commits, of an edited checkout or an unknown commit (check 7)."""
     counted = Counter(run.environment.commit for run in row.runs.values())
     if len(counted) > 1:
@@ -231,7 +232,7 @@ def _commits(row: Row, history: History | None) -> Iterator[Problem]:
             yield f"commit {run.environment.commit} is not in this history", path
 
 
-def _duplicates(row: Row, cell: Cell) -> Iterator[Problem]:
+def _duplicates(row: SubmittedRow, cell: Cell) -> Iterator[Problem]:
     """Yield seeds with another's embeddings (check 10); an untouched trunk may have one set."""
     if cell.method in (cell.rules.get("reference"), cell.rules.get("pretrained_reference")):
         return
@@ -270,23 +271,41 @@ def _scores(run: Run) -> Iterator[str]:
     for scores in (*run.folds, run.separated, run.concatenated, run.validation):
         if scores and scores.map_at_r > scores.r_precision + _NEXT_TO_EQUAL:
             yield f"map_at_r {scores.map_at_r} above r_precision {scores.r_precision}"
+        if scores:
+            yield from _recalls(scores)
+    tested = [scores for scores in (*run.folds, run.separated, run.concatenated) if scores]
+    if len({frozenset(scores.reported) for scores in tested}) > 1:
+        yield "folds, separated and concatenated report different recalls"
+        return
     separated = [fold for fold in run.folds if fold]
-    for name in Scores.model_fields if separated else ():
+    for name in (*Scores.model_fields, *separated[0].reported) if separated else ():
         mean = fmean(getattr(fold, name) for fold in separated)
         if getattr(run.separated, name) != mean:
             yield f"separated.{name} is not the mean {mean} of its folds"
 
 
-def _reruns(row: Row) -> Iterator[Problem]:
+def _recalls(scores: Scores) -> Iterator[str]:
+    """Yield recalls that fall as k rises, or differ from what they are another name of."""
+    recalls = scores.recalls
+    for (k, low), (above, high) in pairwise(recalls.items()):
+        if high < low:
+            yield f"recall_at_{above} {high} below recall_at_{k} {low}"
+    if recalls.get(1, scores.precision_at_1) != scores.precision_at_1:
+        yield f"recall_at_1 {recalls[1]}, precision_at_1 {scores.precision_at_1}: they are one"
+    if any(high < scores.precision_at_1 for high in recalls.values()):
+        yield f"precision_at_1 {scores.precision_at_1} above a recall"
+
+
+def _reruns(row: SubmittedRow) -> Iterator[Problem]:
     for rerun in row.reruns:
         path = f"{row.place}/{rerun.name}.toml"
         if not rerun.runs:
             yield "a challenge without runs of its own", path
-        if rerun.challenge and row.claim and leaderboard.same_person(row, rerun):
+        if rerun.challenge and row.claim and judging.same_person(row, rerun):
             yield f"{rerun.challenge.who!r} made the claim too; somebody else must rerun it", path
 
 
-def _all_runs(row: Row) -> Iterator[tuple[str, Run]]:
+def _all_runs(row: SubmittedRow) -> Iterator[tuple[str, Run]]:
     """Yield (path, run) of the claim and of its challenges."""
     for seed, run in row.runs.items():
         yield f"{row.place}/seed-{seed}.json", run

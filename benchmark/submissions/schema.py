@@ -35,6 +35,7 @@ Version = Annotated[str, Field(pattern=r"^[A-Za-z0-9 ()_.,:+-]{1,80}$")]  # no p
 Text = Annotated[str, Field(max_length=2000)]
 Said = Annotated[str, Field(min_length=1, max_length=200)]
 Natural = Annotated[int, Field(ge=0)]
+ReportedMetric = Annotated[str, Field(pattern=r"^(recall_at_[1-9][0-9]{0,5}|map_at_10)$")]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Seconds = Annotated[float, Field(ge=0)]
 Value = float | int | bool | Text
@@ -127,11 +128,30 @@ class Trial(_Data):
 
 
 class Scores(_Data):
-    """The metrics of one embedding, fractions."""
+    """The metrics of one embedding, fractions.
+
+    Test scores also hold what is reported alone, ``recall_at_K`` and ``map_at_10``; rows older
+    than these lack them.
+    """
+
+    model_config = ConfigDict(extra="allow")
+    __pydantic_extra__: dict[ReportedMetric, Fraction]
 
     precision_at_1: Fraction
     r_precision: Fraction
     map_at_r: Fraction
+
+    @property
+    def reported(self) -> dict[str, float]:
+        """Return what is reported alone, by name."""
+        return dict(self.__pydantic_extra__ or {})
+
+    @property
+    def recalls(self) -> dict[int, float]:
+        """Return recall by k, rising."""
+        named = (name.removeprefix("recall_at_") for name in self.reported)
+        at = sorted(int(k) for k in named if k.isdecimal())
+        return {k: self.reported[f"recall_at_{k}"] for k in at}
 
 
 class Environment(_Data):
@@ -178,6 +198,7 @@ class Run(_Data):
     validation: Scores | None
     best_steps: list[Natural | None]
     excluded: Natural | None
+    ties: Natural | None = None
     embeddings_sha256: Sha256 | None
     embeddings_shape: list[Natural] | None
     queries_sha256: Sha256 | None

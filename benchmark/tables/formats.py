@@ -12,14 +12,19 @@ from rich.console import Console, ConsoleOptions, JustifyMethod, RenderableType,
 from rich.table import Table
 from rich.text import Text
 
-from benchmark.study.scores import NOTHING
+from benchmark.study.scores import MARKS, NOTHING
 from benchmark.tables.beyond import further
 from benchmark.tables.frames import Tables, to_csv
 from benchmark.tables.headlines import Headline, headlines
 from protocols.errors import InvalidInputError, unknown_name
 
-# Where a cell breaks, tried until the table fits: nowhere, at asides, before ± too.
-_BREAKS = (r"(?!)", r" (?=\(|\d+ failed|p \d)", r"(?<!\() (?=± |\(|\d+ failed|p \d)")
+# Where a cell breaks, tried until the table fits: nowhere, at asides, before ±, before marks too.
+_BREAKS = (
+    r"(?!)",
+    r" (?=\(|\d+ failed)",
+    r" (?=± |\(|\d+ failed)",
+    rf" (?=± |\(|\d+ failed|[{''.join(MARKS.values())}])",
+)
 
 
 def render(tables: Tables) -> list[RenderableType]:

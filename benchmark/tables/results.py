@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 from benchmark.statistics import bootstrap
 from benchmark.study.folder import CellKey, Study
 from benchmark.study.records import ChoiceRecord, RunRecord, TrialRecord
-from benchmark.study.scores import PARTS, Part
+from benchmark.study.scores import EMBEDDINGS, PARTS, Part, reported_alone
 from benchmark.tables.class_sums import ClassSums, class_sums
 
 Floats = NDArray[np.float64]
@@ -30,6 +31,8 @@ class ClassInterval:
 
     def columns(self, part: Part) -> dict[str, Any]:
         """Return the columns that summary and pairs end with."""
+        if part not in PARTS:
+            return _none("reported alone").columns(PARTS[0])
         at = PARTS.index(part)
         return {
             "test_classes": self.classes,
@@ -40,7 +43,7 @@ class ClassInterval:
 
 
 @dataclass(frozen=True)
-class Cell:
+class CellResults:
     """A cell with what is recorded of it."""
 
     key: CellKey
@@ -62,15 +65,17 @@ class Cell:
     @cached_property
     def values(self) -> dict[Part, dict[int, float]]:
         """Return the done runs' values by seed, for each (embedding, metric)."""
+        return {part: self._by_seed(part) for part in PARTS}
+
+    @cached_property
+    def reported(self) -> dict[Part, dict[int, float]]:
+        """Return ``values`` of what is reported alone; nothing where older runs lack it."""
+        return {part: self._by_seed(part) for part in reported_parts([self])}
+
+    def _by_seed(self, part: Part) -> dict[int, float]:
         done = [run for run in self.runs if run.status == "done"]
-        return {
-            (embedding, metric): {
-                run.seed: value
-                for run in done
-                if (value := value_of(run, embedding, metric)) is not None
-            }
-            for embedding, metric in PARTS
-        }
+        found = {run.seed: value_of(run, *part) for run in done}
+        return {seed: value for seed, value in found.items() if value is not None}
 
     @cached_property
     def class_interval(self) -> ClassInterval:
@@ -94,14 +99,14 @@ class Cell:
         return {}
 
 
-def read(study: Study, key: CellKey) -> Cell:
+def read(study: Study, key: CellKey) -> CellResults:
     """Return a cell with its records, read now."""
     runs = study.runs(key)
     sums = class_sums(study, key, runs)
-    return Cell(key, runs, study.trials(key), study.choice(key), sums)
+    return CellResults(key, runs, study.trials(key), study.choice(key), sums)
 
 
-def class_difference(a: Cell, b: Cell) -> ClassInterval:
+def class_difference(a: CellResults, b: CellResults) -> ClassInterval:
     """Return the interval over test classes of a - b, over the seeds that both have done.
 
     Both are resampled with the same classes, so what is easy or hard for both cancels out.
@@ -116,13 +121,19 @@ def class_difference(a: Cell, b: Cell) -> ClassInterval:
     return _interval(a, a.replicates(common) - b.replicates(common))
 
 
+def reported_parts(cells: Sequence[CellResults]) -> tuple[Part, ...]:
+    """Return (embedding, metric) of all that the cells' runs report and tables do not compare."""
+    tested = [run.concatenated or {} for cell in cells for run in cell.runs]
+    return tuple(product(EMBEDDINGS, reported_alone(name for found in tested for name in found)))
+
+
 def value_of(run: RunRecord, part: str, metric: str) -> float | None:
     """Return one of a run's metrics, None where there is none."""
     values: dict[str, float] | None = getattr(run, part)
     return (values or {}).get(metric)
 
 
-def _interval(cell: Cell, replicates: Floats) -> ClassInterval:
+def _interval(cell: CellResults, replicates: Floats) -> ClassInterval:
     assert not isinstance(cell.classes, str)
     classes = len(cell.classes.labels)
     if classes < bootstrap.MIN_CLASSES:

@@ -49,7 +49,7 @@ def own_stream(device: torch.device) -> AbstractContextManager[Any]:
     """Return a context in which all work goes to a stream of its own; on a CPU nothing."""
     if device.type != "cuda":
         return nullcontext()
-    return torch.cuda.stream(torch.cuda.Stream(device))
+    return torch.cuda.stream(torch.cuda.Stream(device))  # type: ignore[no-untyped-call]
 
 
 def tidy(device: str) -> None:

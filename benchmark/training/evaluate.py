@@ -55,13 +55,20 @@ def rank(
 ) -> metrics.PerQuery:
     """Return the metrics of a split's queries; neighbours are positions in the split."""
     if split.query is None:
-        return metrics.per_query(embeddings, split.labels, normalize=normalize, device=device)
+        return metrics.per_query(
+            embeddings,
+            split.labels,
+            normalize=normalize,
+            recall_at=split.recall_at,
+            device=device,
+        )
     query, gallery = split.query, np.flatnonzero(~split.query)
     found = metrics.per_query(
         embeddings[query],
         split.labels[query],
         gallery=(embeddings[gallery], split.labels[gallery]),
         normalize=normalize,
+        recall_at=split.recall_at,
         device=device,
     )
     return replace(found, neighbours=gallery[found.neighbours])

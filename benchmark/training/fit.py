@@ -44,7 +44,10 @@ class Streams:
 
 @dataclass
 class Probe:
-    """What a method may ask about the training images; counts the images that this takes."""
+    """Answers what a method asks about the training images; counts the images that this takes.
+
+    A method gets :meth:`function`, not this: it is to see views, not the network or the images.
+    """
 
     network: Network
     train: Split
@@ -55,6 +58,14 @@ class Probe:
         """Return (N, d) rows of a view in index order, in eval mode."""
         self.images += len(self.train)
         return extract(self.network, self.train, self.protocol, view)
+
+    def function(self) -> Callable[[str], NDArray[np.float32]]:
+        """Return what a method gets: a plain function of a view's name."""
+
+        def probe(view: str) -> NDArray[np.float32]:
+            return self(view)
+
+        return probe
 
 
 @dataclass
@@ -229,7 +240,7 @@ def draw_batches(
     draw = batches.SAMPLERS[protocol.sampler]
     sampler = draw(labels, protocol.batch_size, per_class, streams.batches)
     for epoch in itertools.count():
-        plan = method.plan(epoch, probe, streams.plan)
+        plan = method.plan(epoch, probe.function(), streams.plan)
         steps = protocol.pace.steps_per_epoch
         if plan is None:
             yield from (Draw(index) for index in itertools.islice(sampler, steps))

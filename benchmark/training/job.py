@@ -24,7 +24,7 @@ from benchmark.study.records import JobRecord, Metrics, Reason
 from benchmark.study.seeds import seed
 from benchmark.training import device, evaluate, splits
 from benchmark.training.fit import Fitted, NonFiniteError, Probe, Streams, contiguous, fit
-from benchmark.training.join import pack
+from benchmark.training.join import pack, stored
 from benchmark.training.oracle import Watch, unwatched
 from protocols import metrics
 from protocols.discovery import Registry
@@ -216,7 +216,7 @@ def _fit(
     started = time.perf_counter()
 
     probe = Probe(network, train, job.protocol)
-    network.method.prepare(probe)
+    network.method.prepare(probe.function())
 
     def validate() -> Metrics:
         return evaluate.score(network, validation, job.protocol)[0].means()
@@ -268,7 +268,7 @@ def _test(job: Job, network: Network, record: JobRecord, watch: Watch | None) ->
         {
             "embeddings": embeddings,
             "normalized": np.asarray(network.method.normalize_embeddings),
-            **{m: getattr(scored, m).astype(np.float32) for m in metrics.METRICS},
+            **stored(scored),
         }
     )
     opening = f"{what} opened to score step {record.best_step}"
@@ -276,6 +276,7 @@ def _test(job: Job, network: Network, record: JobRecord, watch: Watch | None) ->
         record,
         test=scored.means(),
         excluded=scored.excluded,
+        ties=scored.ties,
         openings=[*(watch.openings if watch else ()), opening],
         oracle=watch.rows if watch else [],
         vectors_sha256=hashlib.sha256(vectors).hexdigest(),

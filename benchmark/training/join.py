@@ -23,11 +23,12 @@ Vectors = dict[str, NDArray[Any]]
 
 @dataclass(frozen=True)
 class JoinJob:
-    """Join the fold models' test embeddings of one run and score them."""
+    """Join the fold models' test embeddings of one run and score them, on the jobs' device."""
 
     protocol: Protocol
     source: splits.DataSource
     folds: tuple[bytes, ...]
+    device: str = "cpu"
 
     def files(self) -> tuple[tuple[Path, ...], ...]:
         """Return the files that joining reads, like :meth:`Job.files`."""
@@ -44,6 +45,7 @@ class JoinOutcome:
 
     metrics: Metrics
     excluded: int
+    ties: int
     embeddings_sha256: str
     embeddings_shape: list[int]
     queries: bytes
@@ -53,8 +55,8 @@ class JoinOutcome:
 def join(job: JoinJob) -> JoinOutcome:
     """Return the scored join of a run's fold models.
 
-    Stored per query: each fold model's metrics and the joined embedding's, float32, and the
-    ten nearest test images under the joined embedding. ``query`` and ``neighbours`` are
+    Stored per query: what :func:`stored` returns, of each fold model and of the joined embedding,
+    and the ten nearest test images under the joined embedding. ``query`` and ``neighbours`` are
     positions in ``index`` and ``labels``, which describe the whole test split.
     """
     started = time.perf_counter()
@@ -62,7 +64,7 @@ def join(job: JoinJob) -> JoinOutcome:
     normalize = bool(folds[0]["normalized"])
     joined = metrics.concatenate([f["embeddings"] for f in folds], normalize=normalize)
     test = splits.open_test(job.source, job.protocol)
-    scored = evaluate.rank(joined, test, normalize=normalize)
+    scored = evaluate.rank(joined, test, normalize=normalize, device=job.device)
     asked = np.ones(len(test), bool) if test.query is None else test.query
     queries: Vectors = {
         "index": test.index.astype(np.int32),
@@ -70,18 +72,32 @@ def join(job: JoinJob) -> JoinOutcome:
         "query": np.flatnonzero(asked).astype(np.int32),
         "neighbours": scored.neighbours.astype(np.int32),
     }
-    for name in metrics.METRICS:
-        queries[f"concatenated_{name}"] = getattr(scored, name).astype(np.float32)
+    for name, values in stored(scored).items():
+        queries[f"concatenated_{name}"] = values
         queries[f"separated_{name}"] = np.stack([f[name] for f in folds])
     packed = pack(queries)
     return JoinOutcome(
         metrics=scored.means(),
         excluded=scored.excluded,
+        ties=scored.ties,
         embeddings_sha256=hashlib.sha256(joined.tobytes()).hexdigest(),
         embeddings_shape=list(joined.shape),
         queries=packed,
         seconds=round(time.perf_counter() - started, 3),
     )
+
+
+def stored(scored: metrics.PerQuery) -> Vectors:
+    """Return what is kept of a test's queries, each (Q,), by name.
+
+    The metrics as float32, and ``first_hit`` (int32), the rank from which recall at every k of
+    the dataset follows.
+    """
+    found: Vectors = {name: getattr(scored, name).astype(np.float32) for name in metrics.METRICS}
+    if scored.map_at_10 is not None and scored.first_hit is not None:
+        found["map_at_10"] = scored.map_at_10.astype(np.float32)
+        found["first_hit"] = scored.first_hit.astype(np.int32)
+    return found
 
 
 def pack(arrays: Vectors) -> bytes:

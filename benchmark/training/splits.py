@@ -7,7 +7,6 @@ import zipfile
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ from numpy.typing import NDArray
 from benchmark.study.pixels import PixelStore, open_store, sizes_path, store_key, store_path
 from benchmark.study.records import write_bytes
 from protocols import discovery
-from protocols.dataset import Dataset
+from protocols.dataset import RECALL_AT, Dataset
 from protocols.errors import InvalidInputError
 from protocols.protocol import Protocol
 from protocols.splits import RULES, Fold
@@ -31,6 +30,9 @@ class DataSource:
 
     After :func:`prepare` the files in ``cache`` are all that a job reads: a machine that has
     only them needs neither the archive nor the images.
+
+    Attributes:
+        recall_at: the k of the recalls that are reported on its test images.
     """
 
     name: str
@@ -38,6 +40,7 @@ class DataSource:
     root: Path | None
     cache: Path
     title: str = ""
+    recall_at: tuple[int, ...] = RECALL_AT
 
     def files(self, protocol: Protocol) -> tuple[Path, ...]:
         """Return the prepared files in ``cache``: pixels, sizes and labels."""
@@ -79,11 +82,12 @@ class Split:
     """Some of a dataset's images.
 
     Attributes:
-        store: all decoded images of the dataset.
-        index: (n,) which of them.
+        store: the decoded images that are open with this split; all others are sealed in it.
+        index: (n,) which of the dataset's images.
         labels: (n,) class ids of the dataset.
         query: (n,) which of them are queries and not gallery, where a publisher keeps the two
             apart; None where every image is both.
+        recall_at: the k of the recalls to report; none but of the test split.
         made: what was made of the images on a device, by the device's name.
     """
 
@@ -91,6 +95,7 @@ class Split:
     index: NDArray[np.int64]
     labels: NDArray[np.int64]
     query: NDArray[np.bool_] | None = None
+    recall_at: tuple[int, ...] = ()
     made: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
 
     def __len__(self) -> int:
@@ -98,18 +103,26 @@ class Split:
 
 
 def open_fold(source: DataSource, protocol: Protocol, fold: int) -> tuple[Split, Split]:
-    """Return the fold's training and validation images. Test images are in neither."""
-    part = class_folds(_labels(source), protocol)[fold]
-    return _split(source, protocol, part.train), _split(source, protocol, part.validation)
+    """Return the fold's training and validation images. Test images are in neither.
+
+    The process holds nothing of other images afterwards: no pixels, sizes or labels.
+    """
+    known = _labels(source)
+    part = class_folds(known, protocol)[fold]
+    train, validation = (_rows(known, classes) for classes in (part.train, part.validation))
+    store = _store(source, protocol, np.concatenate([train, validation]))
+    return tuple(Split(store, index, known.labels[index]) for index in (train, validation))  # type: ignore[return-value]
 
 
 def open_test(source: DataSource, protocol: Protocol) -> Split:
     """Return the test images. Only final runs call this, after the choice is written down."""
-    test = _split(source, protocol, class_folds(_labels(source), protocol)[0].test)
-    parts = _labels(source).parts
-    if parts is None or "query" not in parts:
-        return test
-    return replace(test, query=parts[test.index] == "query")
+    known = _labels(source)
+    index = _rows(known, class_folds(known, protocol)[0].test)
+    query = None
+    if known.parts is not None and "query" in known.parts:
+        query = known.parts[index] == "query"
+    store = _store(source, protocol, index)
+    return Split(store, index, known.labels[index], query, source.recall_at)
 
 
 def class_folds(dataset: Labels, protocol: Protocol) -> list[Fold]:
@@ -135,38 +148,77 @@ def class_folds(dataset: Labels, protocol: Protocol) -> list[Fold]:
 
 
 def prepare(source: DataSource, protocol: Protocol) -> None:
-    """Load, verify and decode a dataset once, before any worker needs it."""
-    _dataset(source)  # also where all is decoded: an edited manifest must not go unnoticed
-    _store(source, protocol.image.resize_px)
-    class_folds(_labels(source), protocol)  # too few classes: said before a worker meets it
+    """Load, verify and decode a dataset once, before any worker needs it.
+
+    Raises:
+        InvalidInputError: too few classes for the folds, or a validation fold or the test part
+            in which no query has another image of its class to find.
+    """
+    # Opened also where all is decoded: an edited manifest must not go unnoticed.
+    dataset = _dataset(source)
+    known = _labels(source, lambda: dataset)
+    _check_matches(source.title or source.name, known, protocol)  # before a worker meets it
+    _store(source, protocol, None, lambda: dataset)
 
 
-def _split(source: DataSource, protocol: Protocol, classes: NDArray[np.int64]) -> Split:
-    labels = _labels(source).labels
-    index = np.flatnonzero(np.isin(labels, classes))
-    return Split(_store(source, protocol.image.resize_px), index, labels[index])
+def _check_matches(name: str, dataset: Labels, protocol: Protocol) -> None:
+    """Raise InvalidInputError where no query has a hit to find, so that no metric exists."""
+    folds = class_folds(dataset, protocol)
+    images = _counts(dataset.labels, dataset)
+    parts = [
+        (f"the validation classes of fold {number}", fold.validation, images)
+        for number, fold in enumerate(folds)
+    ]
+    reachable = images
+    if dataset.parts is not None and "query" in dataset.parts:  # a hit is in the other part
+        apart = (_counts(dataset.labels[dataset.parts == p], dataset) for p in ("query", "gallery"))
+        reachable = 1 + np.minimum(*apart)
+    for part, classes, most in [*parts, ("the test classes", folds[0].test, reachable)]:
+        if not (most[classes] > 1).any():
+            raise InvalidInputError(
+                f"dataset {name!r}: {part} hold {images[classes].sum()} images of {len(classes)} "
+                "classes, none with another image of its class to find: nothing can be measured. "
+                "Add images to these classes, or leave out classes of one image"
+            )
 
 
-@lru_cache(maxsize=4)
+def _counts(labels: NDArray[np.int64], dataset: Labels) -> NDArray[np.int64]:
+    """Return (classes,) how often each class stands in ``labels``."""
+    return np.bincount(labels, minlength=dataset.classes)
+
+
+def _rows(known: Labels, classes: NDArray[np.int64]) -> NDArray[np.int64]:
+    return np.flatnonzero(np.isin(known.labels, classes))
+
+
 def _dataset(source: DataSource) -> Dataset:
     dataset: Dataset = discovery.load("dataset", source.name).load(source.root)
     return dataset
 
 
-@lru_cache(maxsize=4)
-def _labels(source: DataSource) -> Labels:
-    """Return the labels beside the store; the dataset is opened where they are not there yet."""
+def _labels(source: DataSource, opened: Callable[[], Dataset] | None = None) -> Labels:
+    """Return the labels beside the store; the dataset is opened where they are not there yet.
+
+    They are not kept: those of the test classes are no business of a search.
+    """
     found = _read_labels(source.labels_path)
     if found is None:
-        dataset = _dataset(source)
+        dataset = opened() if opened else _dataset(source)
         found = Labels(dataset.labels, len(dataset.class_names), dataset.parts)
         write_bytes(source.labels_path, _packed(found))
     return found
 
 
-@lru_cache(maxsize=4)
-def _store(source: DataSource, resize_px: int) -> PixelStore:
-    return open_store(source.key, resize_px, source.cache, lambda: _dataset(source).images)
+def _store(
+    source: DataSource,
+    protocol: Protocol,
+    only: NDArray[np.int64] | None,
+    opened: Callable[[], Dataset] | None = None,
+) -> PixelStore:
+    """Return the decoded images, sealed but for ``only``; decoded first where they are missing."""
+    load = opened or (lambda: _dataset(source))
+    size = protocol.image.resize_px
+    return open_store(source.key, size, source.cache, lambda: load().images, only)
 
 
 def _read_labels(path: Path) -> Labels | None:

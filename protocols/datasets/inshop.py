@@ -19,6 +19,7 @@ from protocols.errors import DataError
 from protocols.manifest import dataset_from_manifest, digest_from_manifest
 
 LIST = "list_eval_partition.txt"
+RECALL_AT = (1, 10, 20, 30)  # the k that papers print; Liu et al., CVPR 2016, plot 1 to 50
 
 
 def layout(files: Files) -> list[Entry]:

@@ -21,6 +21,8 @@ from protocols.manifest import dataset_from_manifest, digest_from_manifest
 
 LISTS = {"train": "Ebay_train.txt", "test": "Ebay_test.txt"}
 
+RECALL_AT = (1, 10, 100, 1000)  # Song et al., CVPR 2016, who published the dataset
+
 
 def layout(files: Files) -> list[Entry]:
     """Return the images of both lists; class ids as published, 1 to 22,634.

@@ -209,9 +209,6 @@ def test_a_manifest_edited_after_preparation(ledger, own, tmp_path, capsys, prep
         if prepared:
             source = source_of(own, out)
             prepare(source, PROTOCOL)
-            from benchmark.training import splits
-
-            splits._dataset.cache_clear()
         path = own.folder / "manifest.csv"
         path.write_text(path.read_text().replace(",2,c02,", ",3,c02,", 1))
         capsys.readouterr()

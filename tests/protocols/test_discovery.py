@@ -1,11 +1,15 @@
 """Names to objects: listing never runs code, a broken plugin breaks only itself."""
 
+import ast
+import hashlib
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from protocols import discovery
 from protocols.discovery import KINDS, Registry, load
 from protocols.errors import PluginError, UnknownNameError
 from protocols.method import Method
@@ -300,3 +304,108 @@ def test_digests_of_shipped_methods_differ():
     registry = Registry()
     digests = [registry.code_digest("method", name) for name in registry.names("method")]
     assert len(set(digests)) == len(digests)
+
+
+# The digest covers the shipped code that a method builds on.
+
+BUILDS_ON_MS = {
+    "from the module": "from protocols.methods.ms import MultiSimilarity as Base",
+    "from the package": "from protocols.methods import ms\nBase = ms.MultiSimilarity",
+    "renamed": "from protocols.methods import triplet, ms as other\nBase = other.MultiSimilarity",
+    "plain import": "import protocols.methods.ms\nBase = protocols.methods.ms.MultiSimilarity",
+    "import as": "import protocols.methods.ms as m\nBase = m.MultiSimilarity",
+    "through the package": "import protocols.methods.ms\nfrom protocols import methods\n"
+    "Base = methods.ms.MultiSimilarity",
+    "loaded by name": "from protocols.discovery import load\nBase = load('method', 'ms')",
+    "in a function": "def base():\n    from protocols.methods.ms import MultiSimilarity\n"
+    "    return MultiSimilarity\nBase = base()",
+}
+SUBCLASS = '\n\n\nclass Mine(Base):\n    """Docstring."""\n'
+
+
+@pytest.fixture
+def shipped(tmp_path, monkeypatch):
+    """Return a copy of the shipped methods that a test may edit; digests are made from it."""
+    shutil.copytree(discovery._ROOT / "methods", tmp_path / "shipped" / "methods")
+    monkeypatch.setattr(discovery, "_ROOT", tmp_path / "shipped")
+    return tmp_path / "shipped" / "methods"
+
+
+def edit(path: Path, old: str, new: str) -> None:
+    text = path.read_text(encoding="utf-8")
+    assert old in text
+    path.write_text(text.replace(old, new), encoding="utf-8")
+
+
+@pytest.mark.parametrize("imports", BUILDS_ON_MS.values(), ids=BUILDS_ON_MS)
+def test_digest_of_a_subclass_follows_its_base(tmp_path, shipped, imports):
+    text = imports + SUBCLASS
+    before = digest(tmp_path, text)
+    edit(shipped / "smooth_ap.py", "return", "print(); return")  # of no concern
+    edit(shipped / "ms.py", '    """', '    """Other words. ')
+    assert digest(tmp_path, text) == before
+    edit(shipped / "ms.py", "def make_terms", "changed = True\n\n    def make_terms")
+    assert digest(tmp_path, text) != before
+    assert Registry((tmp_path / "mine.py",)).load("method", "mine").__name__ == "Mine"
+
+
+@pytest.mark.parametrize("file", ["horde_ms.py", "_horde.py", "ms.py"])
+def test_digest_follows_chains_of_shipped_files(tmp_path, shipped, file):
+    assert "from protocols.methods._horde" in (shipped / "horde_ms.py").read_text()
+    text = "from protocols.methods.horde_ms import HordeMultiSimilarity as Base" + SUBCLASS
+    before = digest(tmp_path, text)
+    with (shipped / file).open("a") as code:
+        code.write("\n\nCHANGED = True\n")
+    assert digest(tmp_path, text) != before
+
+
+def test_digest_of_a_plugin_that_uses_a_private_file_follows_it(tmp_path, shipped):
+    text = "from protocols.methods._classify import *" + "\n" + GOOD
+    before = digest(tmp_path, text)
+    with (shipped / "_classify.py").open("a") as code:
+        code.write("\n\nCHANGED = True\n")
+    assert digest(tmp_path, text) != before
+
+
+def test_digest_of_a_plugin_of_its_own_depends_on_no_shipped_method(tmp_path, shipped):
+    before = digest(tmp_path, GOOD)
+    for path in shipped.glob("*.py"):
+        with path.open("a") as code:
+            code.write("\n\nCHANGED = True\n")
+    assert digest(tmp_path, GOOD) == before
+
+
+def test_a_file_that_names_no_shipped_file_is_digested_all_the_same(tmp_path):
+    text = GOOD + "\nfrom protocols.methods import nowhere\nload('method', '../../x')\n"
+    assert digest(tmp_path, text) != digest(tmp_path, GOOD)
+
+
+def rule_before(folder: str, path: Path) -> str:
+    """Return a digest by the rule that committed rows were made with: ``from`` imports only."""
+    trees = [ast.parse(path.read_text(encoding="utf-8"))]
+    seen, waiting = set(), list(trees)
+    while waiting:
+        for node in ast.walk(waiting.pop()):
+            if not isinstance(node, ast.ImportFrom):
+                continue
+            package, _, name = (node.module or "").rpartition(".")
+            if package == f"protocols.{folder}" and name not in seen:
+                seen.add(name)
+                waiting.append(ast.parse((path.parent / f"{name}.py").read_text("utf-8")))
+                trees.append(waiting[-1])
+    for tree in trees:
+        for node in ast.walk(tree):
+            body = getattr(node, "body", None)
+            first = body[0] if isinstance(body, list) and body else None
+            text = first.value if isinstance(first, ast.Expr) else None
+            if isinstance(text, ast.Constant) and isinstance(text.value, str):
+                del body[0]
+    return hashlib.sha256("\n".join(map(ast.unparse, trees)).encode()).hexdigest()[:12]
+
+
+@pytest.mark.parametrize("kind", ["method", "trunk"])  # those that are part of a cell
+def test_digests_of_what_ships_are_what_they_were(kind):
+    registry = Registry()
+    for name in registry.names(kind):
+        expected = rule_before(KINDS[kind], registry.source(kind, name))
+        assert registry.code_digest(kind, name) == expected, name

@@ -7,13 +7,22 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from protocols import nearest
+from protocols import settle
 from protocols.errors import InvalidInputError
-from protocols.metrics import METRICS, PerQuery, concatenate, per_query, retrieval, unit
+from protocols.metrics import (
+    METRICS,
+    PerQuery,
+    concatenate,
+    per_query,
+    recalls,
+    reported,
+    retrieval,
+    unit,
+)
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "metrics.json"
 
@@ -122,10 +131,12 @@ def test_lone_class_is_excluded_and_counted_but_stays_in_the_gallery():
     assert retrieval(x[:4], [0, 0, 1, 1])["map_at_r"] == 0.75
 
 
-def test_all_lone_is_zero_not_nan():
-    got = per_query(at_angles(0, 50, 90), np.array([5, 6, 7]))
+def test_all_lone_is_refused_and_not_zero():
+    got = per_query(GOOD, [0, 1, 2])
     assert got.excluded == 3
-    assert got.means() == means(0.0, 0.0, 0.0)
+    for ask in (got.means, lambda: retrieval(GOOD, [0, 1, 2])):
+        with pytest.raises(InvalidInputError, match="none of 3 queries has another image"):
+            ask()
 
 
 R10 = {
@@ -171,7 +182,7 @@ def test_query_is_removed_by_its_index_even_next_to_exact_duplicates():
 @pytest.mark.parametrize("block", [1 << 24, 1], ids=["one block", "row by row"])
 def test_exact_duplicates_tie_whatever_their_position(normalize, block, monkeypatch):
     """BLAS sums in an order that depends on the position; duplicates must tie all the same."""
-    monkeypatch.setattr(nearest, "_ALL", block)
+    monkeypatch.setattr(settle, "_ALL", block)
     rng = np.random.default_rng(5)
     for _ in range(25):
         base = rng.normal(size=(int(rng.integers(2, 60)), int(rng.integers(1, 140))))
@@ -259,7 +270,7 @@ def test_blocks_do_not_change_the_result(values, normalize, monkeypatch):
     rng = np.random.default_rng(3)
     x, labels = rng.normal(size=(83, 17)), rng.integers(0, 9, 83)
     whole = per_query(x, labels, normalize=normalize)
-    monkeypatch.setattr(nearest, "_ALL", values)
+    monkeypatch.setattr(settle, "_ALL", values)
     blocks = per_query(x, labels, normalize=normalize)
     assert_same(blocks, list(zip(*(getattr(whole, m) for m in METRICS), strict=True)))
     np.testing.assert_array_equal(blocks.neighbours, whole.neighbours)
@@ -269,6 +280,186 @@ def test_neighbours_are_as_many_as_asked_for_or_as_there_are():
     x, labels = np.random.default_rng(0).normal(size=(8, 3)), [0] * 8
     assert per_query(x, labels).neighbours.shape == (8, 7)
     assert per_query(x, labels, neighbours=2).neighbours.shape == (8, 2)
+
+
+# Recall@k and MAP@10, which are reported and choose nothing.
+
+
+def slow_reported(orders, labels, item_labels, recall_at):
+    """Return per query {name: value} or None where excluded, from ranked galleries."""
+    rows = []
+    for i, order in enumerate(orders):
+        hits = [item_labels[j] == labels[i] for j in order]
+        if not any(hits):
+            rows.append(None)
+            continue
+        row = {f"recall_at_{k}": float(any(hits[:k])) for k in recall_at}
+        ranked = [sum(hits[: n + 1]) / (n + 1) for n in range(min(10, len(hits))) if hits[n]]
+        rows.append({**row, "map_at_10": sum(ranked) / min(10, sum(hits))})
+    return rows
+
+
+def test_recall_and_map_at_10_by_hand():
+    # From 0: misses at 1 and 2, hits at 3 and 4; R = 2, so the sum 1/3 + 2/4 is halved.
+    x, labels = on_a_line(0, 1, 2, 3, 4), np.array([0, 1, 1, 0, 0])
+    got = per_query(x, labels, normalize=False, recall_at=(1, 2, 3))
+    assert [got.values()[f"recall_at_{k}"][0] for k in (1, 2, 3)] == [0, 0, 1]
+    assert got.first_hit.tolist() == [3, 2, 1, 2, 1]
+    assert got.map_at_10[0] == pytest.approx((1 / 3 + 2 / 4) / 2, abs=1e-15)
+
+
+def test_map_at_10_looks_at_ten_ranks_of_a_larger_class():
+    # 13 relevant items, first, third and twelfth to twenty-second: the last eleven are not seen.
+    labels = np.array([1 if rank in {1, 3, *range(12, 23)} else 2 for rank in range(1, 23)])
+    items = on_a_line(*range(1, 23))
+    got = per_query(on_a_line(0), [1], gallery=(items, labels), normalize=False, recall_at=(1,))
+    assert got.map_at_10[0] == pytest.approx((1 + 2 / 3) / 10, abs=1e-15)
+
+
+@pytest.mark.parametrize("normalize", [True, False], ids=["angle", "euclid"])
+@pytest.mark.parametrize("separate", [True, False], ids=["gallery", "own set"])
+@pytest.mark.parametrize("seed", range(5))
+def test_reported_metrics_equal_the_slow_version(seed, separate, normalize):
+    rng = np.random.default_rng(seed)
+    x, labels = rng.normal(size=(60, 5)).astype(np.float32), rng.integers(0, 18, 60)
+    x[rng.integers(0, 60, 15)] = x[rng.integers(0, 60, 15)]
+    gallery = (rng.normal(size=(70, 5)).astype(np.float32), rng.integers(0, 16, 70))
+    ks = (1, 2, 5, 20, 40, 1000)
+    given = {"gallery": gallery} if separate else {}
+    got = per_query(x, labels, normalize=normalize, recall_at=ks, neighbours=1, **given)
+    _, orders = slow(x, labels, gallery if separate else None, normalize)
+    wanted = slow_reported(orders, labels, gallery[1] if separate else labels, ks)
+    values = got.values()
+    assert tuple(values) == reported(ks) == tuple(got.means())
+    for name in reported(ks)[len(METRICS) :]:
+        column = [np.nan if row is None else row[name] for row in wanted]
+        np.testing.assert_allclose(values[name], column, rtol=0, atol=1e-12, err_msg=name)
+    np.testing.assert_array_equal(values["recall_at_1"], got.precision_at_1)
+
+
+@given(st.integers(0, 2**31))
+def test_recall_rises_with_k_and_reaches_one(seed):
+    rng = np.random.default_rng(seed)
+    x, labels = rng.normal(size=(40, 3)), rng.integers(0, 12, 40)
+    ks = (1, 2, 4, 8, 16, 39)
+    means = per_query(x, labels, recall_at=ks).means()
+    recalled = [means[f"recall_at_{k}"] for k in ks]
+    assert recalled == sorted(recalled)
+    assert recalled[-1] == 1.0
+
+
+def test_recalls_follow_from_the_ranks_alone():
+    ranks, excluded = np.array([1, 4, 0, 0]), np.array([False, False, False, True])
+    found = recalls(ranks, (1, 4), excluded)
+    np.testing.assert_array_equal(found["recall_at_1"], [1, 0, 0, np.nan])
+    np.testing.assert_array_equal(found["recall_at_4"], [1, 1, 0, np.nan])
+
+
+def test_without_recalls_the_three_metrics_alone_are_there():
+    got = per_query(GOOD, [0, 0, 0])
+    assert tuple(got.means()) == METRICS
+    assert got.first_hit is None
+
+
+def test_asking_for_recalls_moves_no_other_number():
+    x, labels = np.random.default_rng(0).normal(size=(200, 6)), np.arange(200) % 70
+    plain, more = per_query(x, labels), per_query(x, labels, recall_at=(1, 1000))
+    for name in (*METRICS, "neighbours", "tied"):
+        np.testing.assert_array_equal(getattr(plain, name), getattr(more, name))
+
+
+def test_refuses_recall_at_nothing():
+    with pytest.raises(InvalidInputError, match=r"recall at \[0, 1\].*1 or more"):
+        per_query(GOOD, [0, 0, 0], recall_at=(0, 1))
+
+
+# Far from the origin.
+
+
+@pytest.mark.parametrize("offset", [0, 1e3, 1e4, 1e5, 1e6])
+@pytest.mark.parametrize("separate", [True, False], ids=["gallery", "own set"])
+def test_euclidean_metrics_do_not_depend_on_the_offset(offset, separate):
+    """Against float64 distances of the very rows that are given, which an offset has rounded."""
+    rng = np.random.default_rng(0)
+    labels = np.arange(400) % 40
+    near = rng.normal(size=(40, 8))[labels] + 0.5 * rng.normal(size=(400, 8))
+    x = (near + offset * rng.choice([-1, 1, 0.3], 8)).astype(np.float32)
+    q, gallery = (x[:90], (x[90:], labels[90:])) if separate else (x, None)
+    got = per_query(q, labels[: len(q)], gallery=gallery, normalize=False)
+    items = (x[90:] if separate else x).astype(np.float64)
+    item_labels = labels[90:] if separate else labels
+    distance = ((q.astype(np.float64)[:, None] - items) ** 2).sum(2)
+    if not separate:
+        np.fill_diagonal(distance, np.inf)
+    first = item_labels[np.argmin(distance, axis=1)] == labels[: len(q)]
+    np.testing.assert_array_equal(got.precision_at_1, first)
+    order = np.argsort(distance, axis=1, kind="stable")[:, :10]
+    # Equal distances differ in float64's last bits there; all else stands in its order.
+    gaps = np.take_along_axis(distance, order, 1) - np.take_along_axis(distance, got.neighbours, 1)
+    assert abs(gaps).max() < 1e-4
+
+
+def test_moving_all_rows_alike_changes_nothing_where_float32_can_hold_them():
+    """Whole numbers keep all of their digits at 2**20, so every tie must stay one."""
+    rng = np.random.default_rng(0)
+    x, labels = rng.integers(-4, 5, (120, 3)).astype(np.float64), rng.integers(0, 30, 120)
+    here, there = (per_query(x + far, labels, normalize=False) for far in (0, 2.0**20))
+    for name in (*METRICS, "neighbours", "tied"):
+        np.testing.assert_array_equal(getattr(here, name), getattr(there, name))
+
+
+# Ties.
+
+
+def slow_ties(x, labels):
+    """Count queries for which another order of equally near rows would give another value."""
+    count = 0
+    for i, row in enumerate(np.asarray(x, float)):
+        key = {j: ((row - other) ** 2).sum() for j, other in enumerate(x) if j != i}
+        hits = {j: labels[j] == labels[i] for j in key}
+        r = sum(hits.values())
+        for distance in sorted(set(key.values())):
+            if sum(k < distance for k in key.values()) >= r:
+                break
+            group = {hits[j] for j, k in key.items() if k == distance}
+            if len(group) == 2:
+                count += 1
+                break
+    return count
+
+
+@given(lattice)
+def test_ties_are_counted_where_the_order_of_rows_decides(case):
+    x, labels = case
+    got = per_query(x, labels, normalize=False)
+    assert got.ties == slow_ties(x, labels)
+
+
+@given(lattice, st.randoms(use_true_random=False))
+def test_without_ties_the_order_of_rows_decides_nothing(case, random):
+    x, labels = case
+    rows = list(range(len(x)))
+    random.shuffle(rows)
+    one, two = (per_query(x[r], labels[r], normalize=False) for r in (np.arange(len(x)), rows))
+    fixed = ~one.tied[rows]
+    np.testing.assert_array_equal(one.map_at_r[rows][fixed], two.map_at_r[fixed])
+
+
+def test_a_class_that_is_one_point_ties_with_itself_only():
+    x, labels = np.repeat(on_a_line(0, 5, 9), 4, axis=0), np.repeat([0, 1, 2], 4)
+    assert per_query(x, labels, normalize=False).ties == 0
+
+
+def test_two_classes_at_one_point_tie():
+    x, labels = np.repeat(on_a_line(0, 0, 9), 4, axis=0), np.repeat([0, 1, 2], 4)
+    got = per_query(x, labels, normalize=False)
+    assert got.tied.tolist() == [True] * 8 + [False] * 4
+    assert got.precision_at_1.tolist() == [1] * 4 + [0] * 4 + [1] * 4  # the lower index is first
+
+
+def test_a_tie_that_goes_on_beyond_what_was_looked_at_is_counted():
+    x, labels = np.zeros((60, 2)), np.repeat(np.arange(30), 2)
+    assert per_query(x + 1, labels, neighbours=1).ties == 60
 
 
 # Properties.
@@ -283,9 +474,15 @@ random_sets = st.tuples(
 )
 
 
+def some_pair(labels):
+    """Return whether some class has two rows, so that a mean exists."""
+    return len(set(labels)) < len(labels)
+
+
 @given(random_sets, st.randoms(use_true_random=False), st.booleans())
 def test_order_of_rows_does_not_matter(case, random, normalize):
     x, labels = case
+    assume(some_pair(labels))
     rows = list(range(len(x)))
     random.shuffle(rows)
     expected = retrieval(x, labels, normalize=normalize)
@@ -295,6 +492,7 @@ def test_order_of_rows_does_not_matter(case, random, normalize):
 @given(random_sets, st.floats(1e-3, 1e3), st.integers(0, 2**31))
 def test_lengths_do_not_matter_when_comparing_by_angle(case, factor, seed):
     x, labels = case
+    assume(some_pair(labels))
     each = np.random.default_rng(seed).uniform(0.01, 100, (len(x), 1))
     expected = retrieval(x, labels)
     assert retrieval(x * factor, labels) == pytest.approx(expected)
@@ -333,7 +531,7 @@ def test_perfect_embedding_scores_one(seed, classes, each):
 def test_inputs_are_not_changed(case, normalize):
     x, labels = case[0].astype(np.float32), case[1]
     kept, kept_labels = x.copy(), labels.copy()
-    retrieval(x, labels, normalize=normalize)
+    per_query(x, labels, normalize=normalize)
     np.testing.assert_array_equal(x, kept)
     np.testing.assert_array_equal(labels, kept_labels)
 
@@ -432,14 +630,17 @@ def golden_case():
 def golden_values(x, labels):
     odd = labels % 2 == 1
     results = {
-        "angle": per_query(x, labels),
-        "euclid": per_query(x, labels, normalize=False),
+        "angle": per_query(x, labels, recall_at=(1, 4, 40)),
+        "euclid": per_query(x, labels, normalize=False, recall_at=(1, 4, 40)),
         "gallery": per_query(x[::3], labels[::3], gallery=(x[1::3], labels[1::3])),
         "odd classes": per_query(x[odd], labels[odd]),
     }
     return {
         "input": hashlib.sha256(x.astype("<i8").tobytes()).hexdigest()[:16],
-        "means": {name: {**got.means(), "excluded": got.excluded} for name, got in results.items()},
+        "means": {
+            name: {**got.means(), "excluded": got.excluded, "ties": got.ties}
+            for name, got in results.items()
+        },
         "neighbours": {name: got.neighbours[7, :5].tolist() for name, got in results.items()},
     }
 

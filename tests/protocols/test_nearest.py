@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from protocols import nearest as module
+from protocols import nearest_device, settle
 from protocols.nearest import nearest
 
 
@@ -18,14 +19,14 @@ def small(monkeypatch):
 @pytest.fixture
 def in_full(monkeypatch):
     """Count the queries that float64 had to decide in full."""
-    seen, real = [], module._exact
+    seen, real = [], settle.exact
 
     def count(search, asking, width):
         if len(asking):
             seen.append(len(asking))
         return real(search, asking, width)
 
-    monkeypatch.setattr(module, "_exact", count)
+    monkeypatch.setattr(settle, "exact", count)
     return seen
 
 
@@ -56,7 +57,7 @@ def test_own_set_equals_the_sort(seed, by_angle, small, in_full):
     n = int(rng.integers(200, 600))
     x = points(rng, n, int(rng.integers(2, 40)), by_angle, copies=n // 3)
     half, width = half_squares(x, by_angle), int(rng.integers(1, 8))
-    np.testing.assert_array_equal(nearest(x, x, half, width), sorted_out(x, x, half, width))
+    np.testing.assert_array_equal(nearest(x, x, half, width).column, sorted_out(x, x, half, width))
     assert in_full == []
 
 
@@ -67,7 +68,7 @@ def test_separate_gallery_equals_the_sort(seed, by_angle, small, in_full):
     q, x = points(rng, 150, 12, by_angle), points(rng, 301 + seed, 12, by_angle, copies=90)
     q[:40] = x[:40]
     half = half_squares(x, by_angle)
-    np.testing.assert_array_equal(nearest(q, x, half, 5), sorted_out(q, x, half, 5))
+    np.testing.assert_array_equal(nearest(q, x, half, 5).column, sorted_out(q, x, half, 5))
     assert in_full == []
 
 
@@ -78,7 +79,7 @@ def test_little_memory_changes_nothing(held, small, in_full, monkeypatch):
     for by_angle in (True, False):
         x = points(rng, 500, 9, by_angle, copies=100)
         half = half_squares(x, by_angle)
-        np.testing.assert_array_equal(nearest(x, x, half, 4), sorted_out(x, x, half, 4))
+        np.testing.assert_array_equal(nearest(x, x, half, 4).column, sorted_out(x, x, half, 4))
     assert in_full == []
 
 
@@ -86,7 +87,7 @@ def test_few_queries_at_once_change_nothing(small, in_full, monkeypatch):
     monkeypatch.setattr(module, "_FOUND", 1)
     x = points(np.random.default_rng(0), 400, 9, True, copies=100)
     half = half_squares(x, True)
-    np.testing.assert_array_equal(nearest(x, x, half, 4), sorted_out(x, x, half, 4))
+    np.testing.assert_array_equal(nearest(x, x, half, 4).column, sorted_out(x, x, half, 4))
     assert in_full == []
 
 
@@ -96,14 +97,14 @@ def test_collapsed_embeddings_are_decided_in_float64(spread, small, in_full):
     x = np.ones((400, 16), np.float32) + rng.normal(scale=spread, size=(400, 16))
     x = (x / np.linalg.norm(x, axis=1, keepdims=True)).astype(np.float32)
     half = np.zeros(len(x))
-    np.testing.assert_array_equal(nearest(x, x, half, 4), sorted_out(x, x, half, 4))
+    np.testing.assert_array_equal(nearest(x, x, half, 4).column, sorted_out(x, x, half, 4))
     assert sum(in_full) > 0
 
 
 def test_lengths_near_the_end_of_float32_do_not_overflow(small, in_full):
     x = points(np.random.default_rng(0), 300, 4, False) * np.float32(1e18)
     half = half_squares(x, False)
-    found = nearest(x, x, half, 3)
+    found = nearest(x, x, half, 3).column
     assert sum(in_full) == len(x)
     np.testing.assert_array_equal(found, sorted_out(x, x, half, 3))
 
@@ -112,7 +113,7 @@ def test_full_size_tiles_equal_the_sort(in_full):
     rng = np.random.default_rng(1)
     x = points(rng, 2600, 24, True, copies=800)
     half = np.zeros(len(x))
-    np.testing.assert_array_equal(nearest(x, x, half, 10), sorted_out(x, x, half, 10))
+    np.testing.assert_array_equal(nearest(x, x, half, 10).column, sorted_out(x, x, half, 10))
     assert in_full == []
 
 
@@ -120,28 +121,28 @@ def test_full_size_tiles_equal_the_sort(in_full):
 @pytest.mark.parametrize("own", [True, False], ids=["own set", "gallery"])
 def test_candidates_from_torch_end_in_the_same_order(own, by_angle, in_full, monkeypatch):
     """As on another device, here with torch's CPU; copies of one row tie beyond what is kept."""
-    monkeypatch.setattr(module, "_ON_DEVICE", 7000)
+    monkeypatch.setattr(nearest_device, "_HELD", 7000)
     rng = np.random.default_rng(0)
     x = points(rng, 400, 8, by_angle, copies=100)
     x[rng.permutation(400)[:60]] = x[0]
     q = x if own else points(rng, 90, 8, by_angle)
     half = half_squares(x, by_angle)
-    found = nearest(q, x, half, 5, "cpu:0")
+    found = nearest(q, x, half, 5, "cpu:0").column
     np.testing.assert_array_equal(found, sorted_out(q, x, half, 5))
     assert in_full
 
 
 def test_candidates_of_a_spread_out_set_need_no_float64(in_full, monkeypatch):
-    monkeypatch.setattr(module, "_similarities", None)
+    monkeypatch.setattr(settle, "similarities", None)
     x = points(np.random.default_rng(0), 300, 16, True)
-    found = nearest(x, x, np.zeros(300), 5, "cpu:0")
+    found = nearest(x, x, np.zeros(300), 5, "cpu:0").column
     np.testing.assert_array_equal(found, sorted_out(x, x, np.zeros(300), 5))
     assert in_full == []
 
 
 def test_collapsed_candidates_are_decided_together(in_full):
     x = np.repeat(points(np.random.default_rng(0), 2, 8, True), 150, axis=0)
-    found = nearest(x, x, np.zeros(300), 5, "cpu:0")
+    found = nearest(x, x, np.zeros(300), 5, "cpu:0").column
     np.testing.assert_array_equal(found, sorted_out(x, x, np.zeros(300), 5))
     assert in_full == [300]
 
@@ -149,24 +150,71 @@ def test_collapsed_candidates_are_decided_together(in_full):
 def test_where_all_are_wanted_none_is_left_over():
     x = points(np.random.default_rng(0), 9, 4, False, copies=6)
     half = half_squares(x, False)
-    np.testing.assert_array_equal(nearest(x, x, half, 8, "cpu:0"), sorted_out(x, x, half, 8))
+    np.testing.assert_array_equal(nearest(x, x, half, 8, "cpu:0").column, sorted_out(x, x, half, 8))
 
 
-def test_candidates_come_from_whole_float32_products(monkeypatch):
-    """Reduced products, which torch can be told to make on a GPU, would exceed the bound."""
-    seen, real = [], torch.Tensor.topk
+@pytest.mark.parametrize("asked", ["old call", "new setting"])
+def test_candidates_come_from_whole_float32_products(asked, monkeypatch):
+    """Reduced products, which torch can be told to make on a GPU, would exceed the bound.
+
+    Once the newer setting was used, torch's older calls refuse to say anything.
+    """
+    place, seen, real = torch.backends.cuda.matmul, [], torch.Tensor.topk
 
     def topk(self, count):
-        seen.append(torch.get_float32_matmul_precision())
+        seen.append((place.fp32_precision, torch.backends.mkldnn.matmul.fp32_precision))
         return real(self, count)
 
     monkeypatch.setattr(torch.Tensor, "topk", topk)
-    before = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("medium")
     try:
+        if asked == "old call":
+            torch.set_float32_matmul_precision("medium")
+        else:
+            place.fp32_precision = "tf32"
+            with pytest.raises(RuntimeError):
+                torch.get_float32_matmul_precision()
+        before = place.fp32_precision
         x = points(np.random.default_rng(0), 100, 8, True)
         nearest(x, x, np.zeros(100), 3, "cpu:0")
-        assert torch.get_float32_matmul_precision() == "medium"
+        assert place.fp32_precision == before == "tf32"
     finally:
-        torch.set_float32_matmul_precision(before)
-    assert set(seen) == {"highest"}
+        torch.set_float32_matmul_precision("highest")
+    assert set(seen) == {("ieee", "ieee")}
+
+
+@pytest.mark.parametrize("device", ["cpu", "cpu:0"])
+@pytest.mark.parametrize("by_angle", [True, False], ids=["angle", "distance"])
+@pytest.mark.parametrize("seed", range(4))
+def test_a_tie_is_a_similarity_equal_to_the_one_before(seed, by_angle, device, small):
+    rng = np.random.default_rng(seed)
+    x = points(rng, 300, 6, by_angle, copies=200)
+    x[rng.permutation(300)[:50]] = x[0]
+    half = half_squares(x, by_angle)
+    found = nearest(x, x, half, 7, device)
+    for i, (columns, tied) in enumerate(zip(found.column, found.tied, strict=True)):
+        key = ((x[i].astype(np.float64) * x[columns]).sum(1) - half[columns]).astype(np.float32)
+        assert tied.tolist() == [False, *(key[1:] == key[:-1])]
+    assert found.tied.any()
+    assert not found.tied.all()
+
+
+def test_runs_behind_the_nearest_are_not_settled(monkeypatch):
+    """Two near twins far from the query stand behind the three asked for: their order is idle."""
+    asked, real = [], settle.similarities
+
+    def count(search, row, column):
+        asked.extend(zip(row.tolist(), column.tolist(), strict=True))
+        return real(search, row, column)
+
+    monkeypatch.setattr(settle, "similarities", count)
+    degrees = np.radians([0, 10, 25, 45, 80, 80, 80])
+    x = np.stack([np.cos(degrees), np.sin(degrees)], 1).astype(np.float32)
+    margin = np.full(7, 1e-5, np.float32)
+    search = settle.Search(x, x, np.zeros(7), True, margin)
+    column = np.arange(1, 7)
+    pairs = settle.Pairs(np.zeros(6, np.int64), column, x[column] @ x[0])
+    found = settle.order(search, np.array([0]), pairs, 3)
+    assert found.column.tolist() == [[1, 2, 3]]
+    assert asked == []
+    assert settle.order(search, np.array([0]), pairs, 4).column.tolist() == [[1, 2, 3, 4]]
+    assert asked == [(0, 4), (0, 5), (0, 6)]

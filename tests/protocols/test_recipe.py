@@ -13,8 +13,9 @@ from protocols.discovery import Registry, load
 from protocols.errors import InvalidInputError, PluginError
 from protocols.method import Group
 from protocols.optimizer import make_optimizer
+from protocols.phases import Phase
 from protocols.protocol import Pace
-from protocols.recipe import Averaging, Cycle, OptimizerName, Recipe, Schedule
+from protocols.recipe import Averaging, Cycle, Decay, OptimizerName, Recipe, Schedule
 
 PLAIN = Recipe("test", "", "adam", lr=1.0)
 PACE = Pace(max_steps=40, steps_per_epoch=2, validate_every=4, patience=2)
@@ -109,6 +110,92 @@ def test_a_phase_too_short_to_collect_is_refused():
 def test_warmup_rises_to_the_full_rate():
     schedule = Schedule(replace(PLAIN, warmup_steps=4), PACE)
     assert [schedule.factor(step) for step in range(6)] == [0.25, 0.5, 0.75, 1.0, 1.0, 1.0]
+
+
+# Phases.
+
+CUB = Pace(max_steps=100_000, steps_per_epoch=100, validate_every=200, patience=4)
+
+
+def ends(schedule, best=0):
+    """Return the step at which a training ends whose best validation was at ``best``."""
+    for step in range(0, schedule.pace.max_steps + 1, schedule.interval):
+        schedule.note_validation(step, min(best, step))
+        if step >= schedule.last:
+            return step
+    raise AssertionError("it never ended")
+
+
+@pytest.mark.parametrize(
+    ("phases", "best", "expected"),
+    [
+        ((), 0, 1000),
+        ((), 5600, 6600),
+        ((Phase("late", 12_500),), 0, 13_400),
+        ((Phase("late", 12_500),), 5600, 13_400),
+        ((Phase("late", 12_500),), 13_200, 14_200),
+        ((Phase("early", 500), Phase("late", 30_000)), 7400, 31_000),
+        ((Phase("slow", 60_000, settled=100_000),), 0, 100_000),
+        ((Phase("at the end", 99_900),), 0, 100_000),
+    ],
+)
+def test_patience_counts_from_the_last_phase_within_the_same_budget(phases, best, expected):
+    schedule = Schedule(PLAIN, CUB, phases)
+    if best == 0:
+        assert schedule.earliest_stop == expected
+    assert ends(schedule, best) == expected
+    assert all(step is not None for step in schedule.begun(expected).values())
+
+
+def test_a_decay_and_a_warm_up_are_phases_of_their_recipe():
+    recipe = replace(PLAIN, decay=Decay(start=0.6, end=1.0, factor=0.001))
+    schedule = Schedule(recipe, CUB)
+    assert schedule.phases == (Phase("decay", 60_000, settled=100_000),)
+    assert ends(schedule) == 100_000, "a rate that falls to the end of the budget takes all of it"
+    drop = Schedule(replace(PLAIN, decay=Decay(start=3 / 7, end=3 / 7, factor=0.1)), CUB)
+    (phase,) = drop.phases
+    assert (drop.factor(phase.begins - 1), drop.factor(phase.begins)) == (1.0, 0.1)
+    assert ends(drop) > phase.begins
+    warm = Schedule(replace(PLAIN, warmup_steps=5000), CUB)
+    assert warm.phases == (Phase("full rate", 5000),)
+    assert (warm.factor(4998), warm.factor(5000)) == (pytest.approx(0.9998), 1.0)
+
+
+@pytest.mark.parametrize("start", [0.0, 0.1, 3 / 7, 0.6, 0.7, 0.999])
+@pytest.mark.parametrize("steps", [7, 10, 48, 500, 100_000])
+def test_a_decay_begins_at_the_first_step_with_another_rate(start, steps):
+    recipe = replace(PLAIN, decay=Decay(start=start, end=start, factor=0.1))
+    pace = Pace(steps, 1, 1, 4)
+    expected = next((step for step in range(steps) if step / steps >= start), None)
+    if expected is None:
+        with pytest.raises(InvalidInputError, match="'decay' begins at step"):
+            Schedule(recipe, pace)
+        return
+    schedule = Schedule(recipe, pace)
+    assert schedule.phases[0].begins == expected
+    assert schedule.factor(expected) == 0.1
+
+
+def test_what_a_budget_cannot_hold_is_refused():
+    with pytest.raises(InvalidInputError, match=r"'late' begins at step 100000, but training ends"):
+        Schedule(PLAIN, CUB, (Phase("late", 100_000),))
+    averaged = replace(PLAIN, averaging=Averaging(start=0.75))
+    with pytest.raises(InvalidInputError, match=r"averages weights at step 75000"):
+        Schedule(averaged, CUB, (Phase("late", 80_000),))
+    with pytest.raises(InvalidInputError, match="distinct names"):
+        Schedule(PLAIN, CUB, (Phase("a", 1), Phase("a", 2)))
+    for begins, settled in ((-1, None), (5, 4)):
+        with pytest.raises(PluginError, match="begins at"):
+            Phase("odd", begins, settled)
+
+
+def test_averaging_waits_for_the_phases_too():
+    schedule = Schedule(replace(PLAIN, averaging=Averaging()), CUB, (Phase("late", 30_000),))
+    assert schedule.earliest_stop == 31_000 + 25_000
+    for step in range(0, 31_001, 200):
+        assert schedule.averaging_from is None
+        schedule.note_validation(step, 0)
+    assert schedule.begun(schedule.last) == {"late": 30_000, "averaging": 31_000}
 
 
 # Published recipes.

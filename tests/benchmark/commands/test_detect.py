@@ -54,7 +54,8 @@ def test_seeds_and_hours_are_printed_within_80_columns(tmp_path, capsys, monkeyp
     flat = " ".join(text.split())
     (seeds,) = power.seeds_for(known.spreads, 0.03)
     (chance,) = power.chances(known.spreads, 0.03, 3)
-    assert seeds is not None and 3 < seeds < 100
+    assert seeds is not None
+    assert 3 < seeds < 100
     line = next(line for line in text.splitlines() if "margin" in line)
     cells = [cell.strip() for cell in line.strip("│ ").split("│")]
     hours = f"{(seeds - 3) * 400 / 3600:.2f}"

@@ -1,4 +1,4 @@
-"""Intervals, paired tests and verdicts: by hand, against scipy and statsmodels, by simulation."""
+"""Intervals and paired tests: by hand, against scipy and statsmodels, by simulation."""
 
 import math
 
@@ -10,7 +10,7 @@ from scipy import stats
 from statsmodels.stats.multitest import multipletests
 
 from benchmark.statistics import paired as statistics
-from benchmark.statistics.paired import Interval, holm, paired, paired_all, t_interval, verdict
+from benchmark.statistics.paired import Interval, holm, paired, paired_all, t_interval
 from protocols.errors import InvalidInputError
 from tests import simulate
 
@@ -64,14 +64,6 @@ def test_nineteen_of_twenty_intervals_hold_the_truth(n):
     found = [t_interval(row, level) for row in values]
     coverage = sum(i.low <= 0.4 <= i.high for i in found) / cells
     assert abs(coverage - level) < 4 * math.sqrt(level * (1 - level) / cells)
-
-
-@pytest.mark.parametrize(("methods", "seeds"), [(2, 6), (2, 10), (6, 10)])
-def test_equal_methods_are_rarely_called_better_or_worse(methods, seeds):
-    count = 1_500  # standard error 0.6 %
-    share = simulate.false_verdicts(methods, seeds, count, np.random.default_rng(8))
-    assert share <= 0.05 + 3 * simulate.error(0.05, count)
-    assert share > 0  # so it can fail
 
 
 def test_folds_are_not_replications():
@@ -175,7 +167,7 @@ def test_drawn_and_counted_flips_agree(monkeypatch):
 def test_below_six_pairs_there_is_no_p(n):
     found = paired([0.5] * n, [0.4] * n)
     assert found.p is None
-    assert found.p_note == f"n = {n}: no p below 6 pairs can reach 0.05"
+    assert found.p_note == f"n = {n}: a sign-flip p needs 6 pairs to reach 0.05"
     assert found.probability == (1.0 if n else None)
 
 
@@ -246,7 +238,24 @@ def test_holm_worked_by_hand():
     assert holm([]) == []
 
 
-def test_what_was_not_tested_is_not_counted():
+def test_what_was_declared_and_not_tested_counts_as_the_largest_p():
+    assert holm([None, 0.01, None, 0.04], family=4) == pytest.approx([None, 0.04, None, 0.12])
+    assert holm([0.01], family=14) == [0.14]
+    both = multipletests([0.01, 0.04, 1.0, 1.0], method="holm")[1]
+    assert holm([0.01, 0.04], family=4) == pytest.approx(both[:2].tolist())
+    with pytest.raises(InvalidInputError, match="2 p-values of a family of 1"):
+        holm([0.1, 0.2], family=1)
+
+
+def test_many_families_at_once_are_each_family_alone():
+    p = np.random.default_rng(4).random((20, 6))
+    p[3, 2] = np.nan
+    for row, found in zip(p, statistics.adjusted(p, 6), strict=True):
+        known = [None if math.isnan(v) else v for v in row.tolist()]
+        assert [None if math.isnan(v) else v for v in found.tolist()] == holm(known, family=6)
+
+
+def test_without_a_declared_family_what_was_not_tested_is_not_counted():
     assert holm([None, 0.01, None, 0.04]) == [None, 0.02, None, 0.04]
     assert holm([None]) == [None]
 
@@ -270,33 +279,3 @@ def test_holm_keeps_the_order_and_never_lowers_a_p(raw):
 def test_a_p_is_a_fraction(bad):
     with pytest.raises(InvalidInputError, match="p-value"):
         holm([0.1, bad])
-
-
-@pytest.mark.parametrize(
-    ("low", "high", "p", "expected"),
-    [
-        (None, None, 0.01, "inconclusive"),  # fewer than three pairs
-        (-0.004, 0.004, None, "equivalent"),  # needs no p
-        (-0.005, 0.005, 0.9, "equivalent"),  # the ends belong to the region
-        (0.001, 0.004, 0.001, "equivalent"),  # certain, and too small to matter
-        (0.0, 0.0, None, "equivalent"),  # always the same
-        (0.001, 0.006, 0.05, "better"),
-        (0.001, 0.006, 0.051, "inconclusive"),
-        (0.02, 0.03, None, "inconclusive"),  # no p, no claim
-        (-0.03, -0.02, 0.01, "worse"),
-        (-0.03, -0.02, 0.2, "inconclusive"),
-        (-0.001, 0.02, 0.01, "inconclusive"),  # p and interval disagree
-        (0.0, 0.02, 0.01, "inconclusive"),  # 0 is inside
-        (-0.02, 0.02, 0.8, "inconclusive"),
-    ],
-)
-def test_every_verdict(low, high, p, expected):
-    mean = None if low is None else (low + high) / 2
-    assert verdict(Interval(10, mean, 0.01, low, high, "t 95%"), p) == expected
-
-
-def test_the_region_of_equivalence_is_the_callers():
-    difference = Interval(10, 0.01, 0.01, 0.008, 0.012, "t 95%")
-    assert verdict(difference, 0.01) == "better"
-    assert verdict(difference, 0.01, rope=0.02) == "equivalent"
-    assert verdict(difference, 0.01, rope=0.0) == "better"

@@ -19,19 +19,18 @@ def exact(sd, family, methods=1):
     """A pilot so large that nothing is left open: each run's own sd is ``sd`` / sqrt(2)."""
     many = 100_000
     own, ones = many * sd**2 / 2, np.ones(methods)
-    return power.Pilot(
-        family, (many * ones).astype(int), own, many, 0 * ones, own * ones, own * ones
-    )
+    freedom = (many * ones).astype(int)
+    return power.Pilot(family, freedom, own, many, 0 * ones, own * ones, own * ones)
 
 
 @pytest.mark.parametrize(("seeds", "family"), [(6, 1), (10, 1), (10, 14)])
 def test_with_known_spread_the_chance_is_the_paired_t_tests(seeds, family):
-    """The mark costs a little; where the t-test is well above or below, it does not matter."""
-    found = power.chances(exact(0.0055, family), 0.01, seeds, 4_000)[0]
+    """The mark for unequal spread costs a little, with few seeds more."""
+    found = power.chances(exact(0.0055, family, family), 0.01, seeds, 4_000 // family)[0]
     theirs = TTestPower().power(0.01 / 0.0055, seeds, 0.05 / family)
     assert theirs - 0.12 <= found <= theirs + 0.02
     if seeds == 10:
-        assert found >= theirs - 0.03
+        assert found >= theirs - 0.05
 
 
 def test_ten_seeds_call_one_point_among_fourteen():

@@ -9,15 +9,17 @@ import tempfile
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import optuna
 import pytest
+from scipy.stats.qmc import discrepancy
 
 from benchmark.study import suggestions
 from benchmark.study.records import TrialRecord
 from benchmark.study.selection import choose, improves
-from protocols.errors import StoreError
+from protocols.errors import InvalidInputError, StoreError
 from protocols.protocol import SearchRule
-from protocols.space import Choice, Integer, Real, defaults
+from protocols.space import Choice, Integer, Real, defaults, place, size
 
 
 def named(**space):
@@ -159,6 +161,121 @@ def test_a_postgresql_server_takes_the_copy_also_after_a_restart(postgres, monke
     suggestions.export(uri, "restarted", SPACE, trials)
     with suggestions._opened(uri) as database:
         assert len(optuna.load_study(study_name="restarted", storage=database).trials) == 2
+
+
+# Start-up settings.
+
+
+def spaces():
+    """Return spaces of 1 to 8 dimensions, of every kind and scale."""
+    kinds = [
+        lambda: Real(-0.2, 2.0, default=0.1),
+        lambda: Real(1e-6, 1.0, default=1e-3, log=True),
+        lambda: Integer(2, 40, default=10),
+        lambda: Integer(1, 64, default=8, log=True),
+        lambda: Choice(("a", "b", "c"), default="b"),
+        lambda: Real(0.0, 90.0, default=20.0),
+        lambda: Real(0.01, 100.0, default=1.0, log=True),
+        lambda: Choice((True, False), default=True),
+    ]
+    return {n: named(**{f"p{k}": kinds[k]() for k in range(n)}) for n in range(1, 9)}
+
+
+def search_of(space, cell, rule, count, trials=()):
+    trials = list(trials)
+    while len(trials) < count:
+        settings = suggestions.suggest(cell, rule, space, trials)
+        number = len(trials)
+        trials.append(TrialRecord(str(number), cell, number, settings, "done", 0.1 * number, []))
+    return trials
+
+
+def shares(space, trials):
+    return np.array([[p.share(t.settings[n]) for n, p in space.items()] for t in trials])
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "gp", "random"])
+@pytest.mark.parametrize("dimensions", range(1, 9))
+def test_start_up_settings_differ_also_after_a_stop(sampler, dimensions):
+    space, rule = spaces()[dimensions], SearchRule(trials=50, sampler=sampler, startup_trials=10)
+    for cell in ("a", "b", "c"):
+        trials = search_of(space, cell, rule, 10)
+        assert trials[0].settings == defaults(space)
+        assert len({place(space, trial.settings) for trial in trials}) == 10
+        reals = [n for n, p in space.items() if isinstance(p, Real)]
+        for name in reals:
+            assert len({trial.settings[name] for trial in trials}) == 10
+        for cut in (1, 4, 9):
+            assert search_of(space, cell, rule, 10, trials[:cut]) == trials
+    at_bounds = (shares(space, trials)[1:] < 1e-3).all(axis=1)
+    assert not at_bounds.any(), "trials 1 to 4 once stood on every lower bound"
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "gp"])
+@pytest.mark.parametrize("dimensions", range(1, 9))
+def test_start_up_settings_fill_the_space_better_than_random_ones(sampler, dimensions):
+    """Discrepancy: how far the share of points in a box may be from the box's volume."""
+    space = named(
+        **{f"p{k}": Real(1e-3, 10.0, default=1.0, log=k % 2 == 0) for k in range(dimensions)}
+    )
+    rule = SearchRule(trials=50, sampler=sampler, startup_trials=17)
+    ours = [
+        discrepancy(shares(space, search_of(space, f"cell {k}", rule, 17)[1:]), method="L2-star")
+        for k in range(20)
+    ]
+    rng = np.random.default_rng(dimensions)
+    others = [discrepancy(rng.random((16, dimensions)), method="L2-star") for _ in range(400)]
+    assert np.mean(ours) < 0.9 * np.mean(others)
+    assert max(ours) < np.quantile(others, 0.95)
+
+
+def test_cells_start_at_other_points():
+    space, rule = spaces()[3], SearchRule(trials=9, sampler="gp", startup_trials=5)
+    starts = [search_of(space, cell, rule, 5)[1:] for cell in ("a", "b")]
+    ours, theirs = ({place(space, t.settings) for t in start} for start in starts)
+    assert not ours & theirs
+
+
+# No setting twice.
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "gp", "random"])
+@pytest.mark.parametrize("startup", [1, 3, 50])
+def test_a_small_space_is_tried_through_and_then_the_search_is_over(sampler, startup):
+    rule = SearchRule(trials=50, sampler=sampler, startup_trials=startup)
+    for space in (
+        named(loss=Choice(("a", "b", "c"), default="b")),
+        named(bins=Integer(2, 8, default=4), soft=Choice((True, False), default=True)),
+        named(size=Integer(1, 9, default=1, log=True)),
+    ):
+        trials = search_of(space, "cell", rule, size(space))
+        assert len({place(space, trial.settings) for trial in trials}) == size(space)
+        with pytest.raises(InvalidInputError, match=f"all {size(space)} settings"):
+            suggestions.suggest("cell", rule, space, trials)
+
+
+def test_a_setting_is_not_tried_again_where_the_model_would_stay():
+    """A noiseless parabola: the model wants its top again and again."""
+    space = named(margin=Real(-0.2, 2.0, default=0.1))
+    rule, trials = SearchRule(trials=20, sampler="gp", startup_trials=5), []
+    while len(trials) < 20:
+        settings = suggestions.suggest("cell", rule, space, trials)
+        value = 0.4 - 0.1 * (settings["margin"] - 0.7) ** 2
+        number = len(trials)
+        trials.append(TrialRecord(str(number), "cell", number, settings, "done", value, []))
+    margins = [trial.settings["margin"] for trial in trials]
+    assert len({space["margin"].part(margin) for margin in margins}) == 20
+    assert sum(abs(margin - 0.7) < 0.15 for margin in margins[10:]) >= 6, "it models"
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "gp"])
+def test_a_search_whose_trials_all_failed_goes_on(sampler):
+    rule, space = SearchRule(trials=9, sampler=sampler, startup_trials=2), spaces()[4]
+    trials = []
+    for number in range(5):
+        settings = suggestions.suggest("cell", rule, space, trials)
+        trials.append(TrialRecord(str(number), "cell", number, settings, "failed", 0.0, []))
+    assert len({place(space, trial.settings) for trial in trials}) == 5
 
 
 def trial(number, value, status="done"):

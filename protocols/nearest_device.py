@@ -1,0 +1,194 @@
+"""The search of :mod:`protocols.nearest` with its float32 products on a device of torch's.
+
+All similarities of a block of queries are made at once and a few more than the nearest are kept.
+The device also says which of them are too close for float32; the host settles those alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from protocols import settle
+from protocols.settle import Found, Ids, Rows, Search
+
+if TYPE_CHECKING:  # tables read the metrics' names without torch
+    from torch import Tensor
+
+_HELD = 1 << 28  # float32 similarities held at once: 1 GB
+_SPARE = 32  # neighbours kept of each query beyond those asked for
+
+
+@dataclass(frozen=True)
+class Held:
+    """A search's rows on the device; ``queries is items`` if they are one set.
+
+    Attributes:
+        queries: (Q, D) float32.
+        items: (N, D) float32.
+        shift: (N,) float32 what is taken off the products, None where all of it is 0.
+    """
+
+    queries: Tensor
+    items: Tensor
+    shift: Tensor | None
+
+    def lengths(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Return the Euclidean lengths of queries (Q,) and items (N,), summed in float64."""
+        import torch
+
+        def lengths(rows: Tensor) -> NDArray[np.float64]:
+            found: NDArray[np.float64] = (
+                torch.linalg.vector_norm(rows, dim=1, dtype=torch.float64).cpu().numpy()
+            )
+            return found
+
+        items = lengths(self.items)
+        return (items if self.queries is self.items else lengths(self.queries)), items
+
+    def products(self, rows: Ids | None = None) -> Iterator[tuple[slice, Tensor]]:
+        """Yield blocks of the queries, or of those ``rows``, and their similarities (b, N).
+
+        The tensor is overwritten by the next block.
+        """
+        import torch
+
+        own, device = self.queries is self.items, self.items.device
+        asked, ids = self.queries, torch.arange(len(self.queries), device=device)
+        if rows is not None:
+            ids = torch.from_numpy(rows).to(device)
+            asked = asked[ids]
+        block = max(1, min(len(asked), _HELD // len(self.items)))
+        buffer = self.items.new_empty((block, len(self.items)))
+        place = torch.arange(block, device=device)
+        for start in range(0, len(asked), block):
+            some = slice(start, min(start + block, len(asked)))
+            dots = torch.matmul(asked[some], self.items.T, out=buffer[: some.stop - start])
+            if self.shift is not None:
+                dots -= self.shift
+            if own:
+                dots[place[: len(dots)], ids[some]] = -torch.inf
+            yield some, dots
+
+
+def hold(queries: Rows, items: Rows, half_squares: NDArray[np.float64], device: str) -> Held:
+    """Return the rows on the device."""
+    import torch
+
+    there = torch.from_numpy(items).to(device)
+    asked = there if queries is items else torch.from_numpy(queries).to(device)
+    shift = None
+    if half_squares.any():
+        shift = torch.from_numpy(half_squares.astype(np.float32)).to(device)
+    return Held(asked, there, shift)
+
+
+@contextmanager
+def whole_float32() -> Iterator[None]:
+    """Let products of float32 use all of its bits, as the margin of a search supposes.
+
+    Only these settings are read and set: torch's older calls refuse to answer once they are.
+    """
+    import torch
+
+    places: tuple[Any, ...] = (
+        torch.backends.cuda.matmul,
+        torch.backends.mkldnn.matmul,  # type: ignore[attr-defined]
+    )
+    before = [place.fp32_precision for place in places]
+    try:
+        for place in places:
+            place.fp32_precision = "ieee"
+        yield
+    finally:
+        for place, precision in zip(places, before, strict=True):
+            place.fp32_precision = precision
+
+
+def nearest(search: Search, held: Held, width: int) -> Found:
+    """Return the ``width`` nearest items of each query, nearest first."""
+    import torch
+
+    others = len(search.items) - search.own
+    keep = min(width + _SPARE, others)
+    found = Found.empty(len(search.queries), width)
+    margin = torch.from_numpy(search.margin).to(held.items.device)
+    with whole_float32():
+        for rows, dots in held.products():
+            best = dots.topk(keep)
+            value, column = best.values, best.indices
+            found.column[rows] = column[:, :width].int().cpu().numpy()
+            _open_runs(search, found, rows, value, column, margin[rows])
+            if keep < others:  # even the last one kept is within the error of the width-th
+                doubtful = value[:, -1] >= value[:, width - 1] - margin[rows]
+                tied = rows.start + doubtful.nonzero()[:, 0].cpu().numpy()
+                found.put(tied, settle.exact(search, tied, width))
+    return found
+
+
+def _open_runs(
+    search: Search, found: Found, rows: slice, value: Tensor, column: Tensor, margin: Tensor
+) -> None:
+    """Settle the runs of close similarities that begin among the nearest.
+
+    Args:
+        search: what is searched.
+        found: takes the columns in their order.
+        rows: the block of queries.
+        value: (b, keep) similarities, falling.
+        column: (b, keep) their items.
+        margin: (b,) how far two similarities may be apart in the wrong order.
+    """
+    import torch
+
+    width, keep = found.column.shape[1], value.shape[1]
+    close = value[:, :-1] - value[:, 1:] <= margin[:, None]  # to the next one
+    no = close.new_zeros((len(close), 1))
+    after, before = torch.cat([no, close], 1), torch.cat([close, no], 1)
+    place = torch.arange(keep, device=value.device)
+    begin = torch.where(after, 0, place).cummax(1).values  # where each one's run begins
+    open_ = ((begin < width) & (after | before)).nonzero()  # by row, then by place
+    if not len(open_):
+        return
+    row, at = open_[:, 0], open_[:, 1]
+    there = torch.stack([row, at, begin[row, at], column[row, at]]).int().cpu().numpy()
+    row_, at_, begin_, column_ = there.astype(np.int64)
+    query = rows.start + row_
+    arranged, tied = settle.arrange(search, query, row_ * keep + begin_, column_)
+    inside = at_ < width
+    found.column[query[inside], at_[inside]] = arranged[inside]
+    found.tied[query[inside], at_[inside]] = tied[inside]
+
+
+def count(
+    held: Held, asking: Ids, low: Rows, high: Rows, most: int
+) -> Iterator[tuple[slice, Ids, tuple[Ids, Ids] | None]]:
+    """Yield blocks of ``asking``, how many items are surely nearer (b,), and the open pairs.
+
+    Open pairs are (row, column), a row being a position in the block; None if there are more
+    than ``most``.
+
+    Args:
+        held: the rows on the device.
+        asking: (q,) which queries.
+        low: (q,) an item whose similarity is under it is not nearer.
+        high: (q,) an item whose similarity is above it is nearer.
+        most: open pairs of a block that are worth bringing back.
+    """
+    import torch
+
+    floor, ceiling = (torch.from_numpy(x).to(held.items.device) for x in (low, high))
+    with whole_float32():
+        for rows, dots in held.products(asking):
+            above = dots > ceiling[rows, None]
+            open_ = (dots >= floor[rows, None]).logical_xor_(above)
+            pairs = None
+            if int(open_.sum()) <= most:
+                row, column = open_.nonzero().cpu().numpy().T
+                pairs = row, column
+            yield rows, above.sum(dim=1).cpu().numpy(), pairs
