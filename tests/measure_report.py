@@ -15,26 +15,25 @@ import sys
 import tempfile
 import time
 from dataclasses import replace
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from benchmark.study import records
 from benchmark.study.folder import CellKey, Study
+from benchmark.study.places import cell_id
 from benchmark.study.records import (
     CellRecord,
     ChoiceRecord,
     JobRecord,
     Metrics,
-    Record,
     RunRecord,
     TrialRecord,
 )
 from protocols.discovery import load
 from protocols.protocol import SearchRule
 from protocols.space import Choice, Integer, Real, Settings, Space, described
+from tests.proven import put
 
 ROOT = Path(__file__).resolve().parent.parent
 LIMITS_S = {"tables": 5.0, "report": 10.0}
@@ -55,7 +54,7 @@ def made_study(
     names = [*(f"m{k:03d}" for k in range(methods)), protocol.reference]
     keys = [
         CellKey(
-            sha256(f"{d} {name}".encode()).hexdigest()[:16],
+            cell_id(_made_of(name, f"data{d}")),
             f"data{d}",
             "tiny",
             "adam",
@@ -75,10 +74,15 @@ def made_study(
     return study
 
 
+def _made_of(method: str, dataset: str) -> dict[str, Any]:
+    made_of = {"dataset_digest": "d1" * 32, "method_code": "c0de", "recipe": {"lr": 0.001}}
+    return {**made_of, "method": method, "dataset": dataset}
+
+
 def _cell(study: Study, key: CellKey, level: float, rng: np.random.Generator) -> None:
     place = (key.dataset, key.trunk, key.recipe)
-    identity = {"dataset_digest": "d1" * 32, "method_code": "c0de", "recipe": {"lr": 0.001}}
-    _write(study, key, CellRecord(key.id, "toy", 1, *place, key.method, key.row, identity))
+    identity = _made_of(key.method, key.dataset)
+    put(study, key, CellRecord(key.id, "toy", 1, *place, key.method, key.row, identity))
     trials = [_trial(study, key, n, level, rng) for n in range(study.protocol.search.trials)]
     best = max(trials, key=lambda trial: trial.value)
     choice = ChoiceRecord("c", key.id, "best", None, {}, None)
@@ -86,8 +90,8 @@ def _cell(study: Study, key: CellKey, level: float, rng: np.random.Generator) ->
         chosen = (best.number, best.settings, best.value)
         choice = ChoiceRecord("c", key.id, "best", *chosen, described(SPACE))
         for trial in trials:
-            _write(study, key, trial)
-    _write(study, key, choice)
+            put(study, key, trial)
+    put(study, key, choice)
     for seed in range(study.protocol.seeds):
         _run(study, key, seed, level + 0.01 * float(rng.standard_normal()), choice.settings)
 
@@ -145,19 +149,15 @@ def _run(study: Study, key: CellKey, seed: int, value: float, settings: Settings
             "environment": {"device": "cpu", "torch": "2.11"},
         },
     )
-    _write(study, key, run)
+    put(study, key, run)
     for fold in range(folds):
         history = [{"step": s, **_scores(value * (0.4 + s / 900))} for s in range(0, 550, 50)]
         job = JobRecord("j", key.id, "final", seed, fold, settings, "done", steps=500)
-        _write(study, key, replace(job, best_step=450, history=history))
+        put(study, key, replace(job, best_step=450, history=history))
 
 
 def _scores(value: float) -> Metrics:
     return {"precision_at_1": value + 0.2, "r_precision": value + 0.1, "map_at_r": value}
-
-
-def _write(study: Study, key: CellKey, record: Record) -> None:
-    records.write(study.record_path(key, record), record)
 
 
 def main() -> int:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from benchmark.commands.doubts import say_doubts
 from benchmark.exit_codes import DONE
 from benchmark.study.folder import Study, load_study
 from protocols.errors import StoreError
@@ -27,6 +28,7 @@ def tables(args: argparse.Namespace) -> int:
         path = args.out / "tables" / name
         write_bytes(path, content)
         print(path)
+    say_doubts(study)
     spent, path = costs.frame(frames.cells), args.out / "tables" / "costs.csv"
     write_bytes(path, to_csv(spent))
     print(path)
@@ -42,6 +44,7 @@ def report(args: argparse.Namespace) -> int:
     study = open_study(args.out)
     frames = looked_at(make_tables(study))
     print(page.write(frames))
+    say_doubts(study)
     if args.figures:
         files = page.figures(frames)
         print(f"{len(files)} figures in {study.out / 'report' / 'figures'}")

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
+from benchmark.commands.doubts import say_doubts
 from benchmark.commands.plans import show_cells, show_expected, show_phases
 from benchmark.commands.proposal import next_command
 from benchmark.engines.machine import check_disk, interruptible, lock
@@ -18,6 +19,7 @@ from benchmark.exit_codes import DONE, FAILED_JOBS
 from benchmark.running.progress import Progress
 from benchmark.running.setup import Asked, Ready, make_ready, set_up
 from benchmark.study import grid
+from benchmark.study.aside import in_words, set_aside
 from benchmark.study.folder import CellKey, Study
 from benchmark.study.grid import CellPlan
 from benchmark.study.looks import plan_seeds
@@ -41,8 +43,9 @@ def run(args: argparse.Namespace) -> int:
     check_disk(study.out)
     with lock(study.out), interruptible():
         for cell in asked.keys:
-            if damaged := study.set_aside_damaged(cell):
-                console.print(f"{damaged} damaged record(s) of {cell.row}: kept aside, redone")
+            if lost := set_aside(study, cell):
+                words = f"{cell.row}: {in_words(lost)}; kept aside and redone"
+                console.print(words, soft_wrap=True, highlight=False, markup=False)
         plans = grid.progress_of(study, asked.keys)
         tracker = open_tracker(console, study, plans)
         if any(item.state != "done" for item in plans):
@@ -243,6 +246,7 @@ def write_outputs(study: Study) -> list[Path]:
 
     frames, folder = looked_at(make_tables(study)), study.out / "tables"
     write_tables(frames, folder)
+    say_doubts(study)
     return [*(folder / f"{name}.csv" for name in frames.names), page.write(frames)]
 
 

@@ -98,7 +98,7 @@ def _metric(name: str) -> str:
 
 def _splits(study: Study, cell: CellKey, job: JobRecord) -> list[tuple[str, str]]:
     """Return (split, digest) of the data that a job has seen."""
-    known = records.read(study.folder(cell) / "cell.json", records.CellRecord)
+    known = study.cell_record(cell)
     data = known.identity.get("dataset_digest") if known else None
     protocol = study.protocol
     fold = [protocol.fold_rule, protocol.folds, job.fold]

@@ -13,9 +13,8 @@ from pandas import NA
 
 from benchmark.report.charts import Mark, number
 from benchmark.statistics.words import is_near_miss, spoken
-from benchmark.study import records
 from benchmark.study.folder import CellKey, Study, reference_methods
-from benchmark.study.records import CellRecord, ChoiceRecord, RunRecord, TrialRecord
+from benchmark.study.records import ChoiceRecord, RunRecord, TrialRecord
 from benchmark.study.scores import HEADLINE, HEADLINE_METRIC, Part
 from benchmark.tables.diagnostics import Edge, PhaseCount, edges, phase_counts, space_of
 from benchmark.tables.frames import Tables, row_names
@@ -208,7 +207,7 @@ def pairs(frames: Tables, finished: Mapping[Place, Sequence[str]]) -> dict[Place
 
 def _row(study: Study, cell: CellResults, summary: Sequence[Any]) -> MethodRow:
     protocol, key, runs = study.protocol, cell.key, cell.runs
-    record = records.read(study.folder(key) / "cell.json", CellRecord)
+    record = study.cell_record(key)
     done = [run for run in runs if run.status == "done"]
     finished = len(runs) == protocol.seeds and bool(done)
     scores = {

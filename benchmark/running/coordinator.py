@@ -14,7 +14,7 @@ from typing import Any
 from benchmark.mirror.tracking import Tracker
 from benchmark.running.flows import Flow, Retry, Task
 from benchmark.running.progress import Progress
-from benchmark.study import environment, machines, records, selection
+from benchmark.study import environment, machines, places, records, selection
 from benchmark.study.folder import CellKey, Study
 from benchmark.study.records import ChoiceRecord, JobRecord, Metrics, Record, RunRecord, TrialRecord
 from benchmark.study.suggestions import export, storage_of, suggest
@@ -23,7 +23,7 @@ from benchmark.training.job import Job, JobOutcome, execute, failure
 from benchmark.training.join import JoinJob, JoinOutcome, join
 from protocols import paper
 from protocols.errors import StoreError
-from protocols.protocol import Protocol, digest
+from protocols.protocol import Protocol
 from protocols.space import Settings, Space, described
 
 JobMaker = Callable[[CellKey, str, int, int, Settings], Job]
@@ -73,7 +73,11 @@ class Coordinator:
 
     def run(self, cell: CellKey, choice: ChoiceRecord, seed: int) -> Flow:
         """Retrain one seed on every fold with the chosen setting, test, join and record."""
-        if self.study.run(cell, seed) is None:
+        held = self.study.run(cell, seed)
+        wanted = places.run_id(cell.id, seed, choice.settings)
+        if held and held.id != wanted:
+            self.progress.note(f"{cell.row}: seed {seed} was not made with the choice, made again")
+        if held is None or held.id != wanted:
             if choice.trial is None and cell.searched:
                 record = _failed_run(cell, choice, seed, self.study.trials(cell)[-1])
             else:
@@ -88,7 +92,7 @@ class Coordinator:
         """Return the cell's trials, running those that are missing, one after the other."""
         rule, trials = self.study.protocol.search, self.study.trials(cell)
         budget = self.study.trials_asked(cell)
-        while len(trials) < budget and not _hopeless(trials, rule.max_failures_in_a_row):
+        while len(trials) < budget and not selection.hopeless(trials, rule.max_failures_in_a_row):
             space, number = self.space_of(cell), len(trials)
             settings = suggest(cell.id, rule, space, trials)
             jobs = yield from self._folds(cell, "search", number, settings)
@@ -217,7 +221,7 @@ def _trial(
     values = [value for value in folds if value is not None]
     failed = next((job for job in jobs if job.status == "failed"), None)
     return TrialRecord(
-        id=digest([cell.id, "trial", number, settings], 16),
+        id=places.trial_id(cell.id, number, settings),
         cell=cell.id,
         number=number,
         settings=settings,
@@ -235,10 +239,11 @@ def _choice(
     best = selection.choose(trials)
     settings: Settings = best.settings if best else {}
     trial = best.number if best else None
+    rule = selection.BEST_TRIAL if cell.searched else selection.NO_SEARCH
     return ChoiceRecord(
-        id=digest([cell.id, "choice", trial, settings], 16),
+        id=places.choice_id(cell.id, rule, trial, settings),
         cell=cell.id,
-        rule=selection.BEST_TRIAL if cell.searched else selection.NO_SEARCH,
+        rule=rule,
         trial=trial,
         settings=settings,
         value=best.value if best else None,
@@ -250,7 +255,7 @@ def _published(cell: CellKey) -> ChoiceRecord:
     """Return the paper's chosen setting, which the setup has seen there is, as the choice."""
     settings: Settings = dict(paper.best(cell.method, cell.dataset))
     return ChoiceRecord(
-        id=digest([cell.id, "choice", "published", settings], 16),
+        id=places.choice_id(cell.id, selection.PUBLISHED, None, settings),
         cell=cell.id,
         rule=selection.PUBLISHED,
         trial=None,
@@ -269,7 +274,7 @@ def _run(
     """Return the record of one seed from its fold jobs and, unless one failed, their join."""
     failed = next((job for job in jobs if job.status == "failed"), None)
     record = RunRecord(
-        id=digest([cell.id, "run", seed, choice.settings], 16),
+        id=places.run_id(cell.id, seed, choice.settings),
         cell=cell.id,
         seed=seed,
         settings=choice.settings,
@@ -329,11 +334,6 @@ def _sum_measured(jobs: list[JobRecord]) -> dict[str, Any]:
 
 def _total(jobs: list[JobRecord], name: str) -> float:
     return round(math.fsum(job.measured.get(name, 0.0) for job in jobs), 3)
-
-
-def _hopeless(trials: list[TrialRecord], limit: int) -> bool:
-    """Return whether the last ``limit`` trials all failed."""
-    return len(trials) >= limit and all(t.status == "failed" for t in trials[-limit:])
 
 
 def _where(job: Job) -> str:

@@ -5,16 +5,22 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
-from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
 
-from benchmark.study import records
+from benchmark.study import places, records
 from benchmark.study.datasets import identity
-from benchmark.study.records import ChoiceRecord, JobRecord, R, RunRecord, TrialRecord
+from benchmark.study.records import (
+    CellRecord,
+    ChoiceRecord,
+    JobRecord,
+    R,
+    RunRecord,
+    TrialRecord,
+)
 from protocols.errors import StoreError
 from protocols.protocol import Protocol
 
@@ -71,12 +77,15 @@ class Study:
         protocol: the rules of all its cells.
         cells: the grid, in order; each stands for its first search.
         repeats: further searches of some of the cells.
+        doubts: why records that were read are not used, by path: they are damaged or belong
+            elsewhere, and count as missing. See :func:`benchmark.study.aside.set_aside`.
     """
 
     out: Path
     protocol: Protocol
     cells: tuple[CellKey, ...] = ()
     repeats: tuple[CellKey, ...] = ()
+    doubts: dict[Path, str] = field(default_factory=dict, compare=False, repr=False)
 
     @property
     def all_cells(self) -> tuple[CellKey, ...]:
@@ -126,65 +135,51 @@ class Study:
         return self.out / "records" / cell.path
 
     def job_path(self, cell: CellKey, stage: str, number: int, fold: int) -> Path:
-        """Return the file of one job: ``trial-003.fold-0.json`` or ``seed-0.fold-0.json``."""
-        return self.folder(cell) / f"{_stem(stage, number)}.fold-{fold}.json"
+        """Return the file of one job."""
+        return self.folder(cell) / places.job_name(stage, number, fold)
 
     def jobs(self, cell: CellKey, stage: str, number: int) -> list[JobRecord | None]:
         """Return a trial's or run's fold jobs, None where one is not finished."""
-        paths = [self.job_path(cell, stage, number, k) for k in range(self.protocol.folds)]
-        return [records.read(path, JobRecord) for path in paths]
+        names = [places.job_name(stage, number, k) for k in range(self.protocol.folds)]
+        return [self._read(cell, name, JobRecord) for name in names]
 
     def trials(self, cell: CellKey) -> list[TrialRecord]:
         """Return the finished trials, in order, up to the first that is missing."""
         found: list[TrialRecord] = []
-        folder = self.folder(cell)
-        while trial := _read(folder, _stem("search", len(found)), TrialRecord):
+        while trial := self._read(cell, _unit("search", len(found)), TrialRecord):
             found.append(trial)
         return found
 
     def choice(self, cell: CellKey) -> ChoiceRecord | None:
         """Return the chosen setting, None before the search has ended."""
-        return _read(self.folder(cell), "choice", ChoiceRecord)
+        return self._read(cell, "choice.json", ChoiceRecord)
 
     def run(self, cell: CellKey, seed: int) -> RunRecord | None:
         """Return the run of ``seed``, None if it is not finished."""
-        return _read(self.folder(cell), _stem("final", seed), RunRecord)
+        return self._read(cell, _unit("final", seed), RunRecord)
 
     def runs(self, cell: CellKey) -> list[RunRecord]:
         """Return the finished runs among the protocol's seeds, by seed."""
-        folder, seeds = self.folder(cell), range(self.protocol.seeds)
-        found = (_read(folder, _stem("final", seed), RunRecord) for seed in seeds)
+        found = (self.run(cell, seed) for seed in range(self.protocol.seeds))
         return [run for run in found if run]
+
+    def cell_record(self, cell: CellKey) -> CellRecord | None:
+        """Return what the cell is made of, None before that was written down."""
+        return self._read(cell, "cell.json", CellRecord)
 
     def record_path(self, cell: CellKey, record: records.Record) -> Path:
         """Return where ``record`` of ``cell`` belongs."""
-        if isinstance(record, JobRecord):
-            return self.job_path(cell, record.stage, record.number, record.fold)
-        if isinstance(record, TrialRecord):
-            return self.folder(cell) / f"{_stem('search', record.number)}.json"
-        if isinstance(record, RunRecord):
-            return self.folder(cell) / f"{_stem('final', record.seed)}.json"
-        return self.folder(cell) / f"{record.kind}.json"
+        return self.folder(cell) / places.name_of(record)
 
-    def set_aside_damaged(self, cell: CellKey) -> int:
-        """Rename the cell's damaged records, and those made from them, so that they are redone.
-
-        A trial or run goes aside with one of its folds, the choice with one of its trials;
-        what goes aside undamaged comes out the same again. Returns how many were damaged.
-        """
-        folder = self.folder(cell)
-        lost = set(records.damaged(folder))
-        stems = {path.name.partition(".fold-")[0] for path in lost if ".fold-" in path.name}
-        above = {folder / f"{stem}.json" for stem in stems}
-        if any(path.name.startswith("trial-") for path in lost | above):
-            above.add(folder / "choice.json")
-        # What was made from a damaged record goes first: if this is interrupted, the damaged ones
-        # are still there to be noticed.
-        for paths, mark in ((above - lost, "aside"), (lost, "damaged")):
-            for path in sorted(paths):
-                with suppress(FileNotFoundError):
-                    path.replace(path.with_name(f"{path.name}.{mark}"))
-        return len(lost)
+    def _read(self, cell: CellKey, name: str, kind: type[R]) -> R | None:
+        """Return a record that proves its place; what does not is doubted and counts as missing."""
+        path = self.folder(cell) / name
+        record, why = places.examine(path, cell.id)
+        if why:
+            self.doubts[path] = why
+        else:
+            self.doubts.pop(path, None)
+        return record if isinstance(record, kind) else None
 
 
 def reference_methods(protocol: Protocol) -> frozenset[str]:
@@ -232,9 +227,5 @@ def _read_file(content: bytes) -> _File:
     return TypeAdapter(_File).validate_json(content, strict=True, extra="forbid")
 
 
-def _read(folder: Path, stem: str, kind: type[R]) -> R | None:
-    return records.read(folder / f"{stem}.json", kind)
-
-
-def _stem(stage: str, number: int) -> str:
-    return f"trial-{number:03d}" if stage == "search" else f"seed-{number}"
+def _unit(stage: str, number: int) -> str:
+    return f"{places.unit_name(stage, number)}.json"

@@ -13,9 +13,10 @@ from typing import Any
 from benchmark.study import datasets, records
 from benchmark.study.datasets import Data
 from benchmark.study.folder import CellKey, Study
+from benchmark.study.places import cell_id
 from benchmark.study.records import CellRecord
 from protocols.discovery import Registry
-from protocols.protocol import Protocol, digest
+from protocols.protocol import Protocol
 from protocols.space import size
 from protocols.weights import identity
 
@@ -79,7 +80,7 @@ def make_cells(
     codes = {method: registry.code_digest("method", method) for method in methods}
     trunk_codes = {trunk: registry.code_digest("trunk", trunk) for trunk in axes.trunks}
     recipes = {recipe: registry.load("recipe", recipe).values() for recipe in axes.recipes}
-    rules, rules_hash, found = protocol.rules(), protocol.rules_hash(), []
+    rules, found = protocol.rules(), []
     for data in axes.datasets:
         for trunk in axes.trunks:
             for recipe in axes.recipes:
@@ -94,7 +95,7 @@ def make_cells(
                 }
                 for method, code in codes.items():
                     made_of = {**shared, "method": method, "method_code": code}
-                    found.append(_cell(data.title, made_of, protocol, rules_hash))
+                    found.append(_cell(data.title, made_of, protocol))
     return found
 
 
@@ -135,7 +136,7 @@ def further_search(
     search but the rules; the first one's id stays what it is.
     """
     identity = {**cell.identity, "search_repeat": repeat}
-    number = _digest_with_rules(protocol.rules_hash(), identity)
+    number = cell_id(identity)
     row = f"{cell.row} (search {repeat + 1})"
     further = replace(key, id=number, row=row, repeat=repeat)
     return further, replace(cell, id=number, row=row, identity=identity)
@@ -156,9 +157,8 @@ def stale_records(study: Study) -> int:
 def save_cells(study: Study, cells: Sequence[tuple[CellKey, CellRecord]]) -> None:
     """Write ``cell.json`` of new cells."""
     for key, record in cells:
-        path = study.folder(key) / "cell.json"
-        if records.read(path, CellRecord) is None:
-            records.write(path, record)
+        if study.cell_record(key) is None:
+            records.write(study.record_path(key, record), record)
 
 
 def _axis_names(axes: Axes, methods: Sequence[str]) -> dict[str, Sequence[str]]:
@@ -169,11 +169,9 @@ def _axis_names(axes: Axes, methods: Sequence[str]) -> dict[str, Sequence[str]]:
     }
 
 
-def _cell(
-    dataset: str, identity: dict[str, Any], protocol: Protocol, rules_hash: str
-) -> CellRecord:
+def _cell(dataset: str, identity: dict[str, Any], protocol: Protocol) -> CellRecord:
     return CellRecord(
-        id=_digest_with_rules(rules_hash, identity),
+        id=cell_id(identity),
         protocol=protocol.name,
         protocol_version=protocol.version,
         dataset=dataset,
@@ -183,11 +181,6 @@ def _cell(
         row=identity["method"],
         identity=identity,
     )
-
-
-def _digest_with_rules(rules_hash: str, identity: dict[str, Any]) -> str:
-    """Return the cell's id; the rules enter by their own hash."""
-    return digest({**identity, "rules": rules_hash}, 16)
 
 
 def _progress(study: Study, cell: CellKey) -> CellPlan:

@@ -1,9 +1,10 @@
 """Truth on disk: one JSON file per finished job, trial, choice and run; written once.
 
 A record is written to a temporary name, flushed and renamed, so a reader sees all of it or
-nothing. It carries a checksum over its content; a damaged record is set aside and its work is
-done again. What a clock or a machine says stands under ``measured``: the rest is the same bits
-whether a study ran straight through, was killed, or had another number of workers.
+nothing. It carries a checksum over its content; a record that is damaged or lies in another one's
+place (:mod:`benchmark.study.places`) is set aside and its work is done again. What a clock or a
+machine says stands under ``measured``: the rest is the same bits whether a study ran straight
+through, was killed, or had another number of workers.
 """
 
 from __future__ import annotations
@@ -11,7 +12,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import MISSING, asdict, dataclass, field, fields
 from functools import cache
@@ -220,38 +220,22 @@ def write_bytes(path: Path, content: bytes) -> None:
         ) from error
 
 
-def read(path: Path, kind: type[R]) -> R | None:
-    """Return the record at ``path``, or None if there is none.
-
-    A damaged record is renamed to ``….damaged`` and treated as missing: its work is done again.
-    """
-    try:
-        record = load(path)
-    except FileNotFoundError:
-        return None
-    except DamagedRecordError:
-        path.replace(path.with_name(f"{path.name}.damaged"))
-        return None
-    if not isinstance(record, kind):
-        raise StoreError(f"{path}: a {record.kind} record, expected a {kind.kind} record")
-    return record
-
-
 def load(path: Path) -> Record:
     """Return the record at ``path`` and change nothing.
 
     Raises:
         FileNotFoundError: there is none.
-        DamagedRecordError: it does not parse, its checksum or its keys are wrong.
+        DamagedRecordError: it does not parse, its checksum or its keys are wrong, or it is a
+            folder or a pipe.
+        StoreError: it cannot be read.
     """
+    content = _content(path)
     try:
-        body = json.loads(path.read_bytes())
+        body = json.loads(content)
         checksum, schema = body.pop("sha256"), body.pop("schema")
         expected = _checksum({"schema": schema, **body})
         cls = KINDS[body.pop("kind")]
-    except FileNotFoundError:
-        raise
-    except (ValueError, KeyError, AttributeError, TypeError) as error:
+    except (ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
         raise DamagedRecordError(f"{path}: not a record ({error})") from error
     if checksum != expected:
         raise DamagedRecordError(f"{path}: checksum {checksum} does not match its content")
@@ -264,6 +248,23 @@ def load(path: Path) -> Record:
     return record
 
 
+def _content(path: Path) -> bytes:
+    """Return the bytes at ``path``; a pipe that nobody writes to has none and is not waited for."""
+    try:
+        with open(path, "rb", opener=_without_waiting) as file:
+            return file.read() or b""
+    except FileNotFoundError:
+        raise
+    except (IsADirectoryError, NotADirectoryError) as error:
+        raise DamagedRecordError(f"{path}: not a record (a folder in its place)") from error
+    except OSError as error:
+        raise StoreError(f"cannot read {path}: {error.strerror}. Make it readable") from error
+
+
+def _without_waiting(name: str, flags: int) -> int:
+    return os.open(name, flags | os.O_NONBLOCK)
+
+
 @cache
 def _keys(kind: str) -> tuple[frozenset[str], frozenset[str]]:
     """Return all keys of a kind, and those without a default.
@@ -273,27 +274,6 @@ def _keys(kind: str) -> tuple[frozenset[str], frozenset[str]]:
     cls = KINDS[kind]
     plain = [f for f in fields(cls) if f.default is MISSING and f.default_factory is MISSING]
     return frozenset(f.name for f in fields(cls)), frozenset(f.name for f in plain)
-
-
-def scan(folder: Path, pattern: str) -> Iterator[tuple[Path, Record]]:
-    """Yield (path, record) below ``folder`` in path order; damaged ones are set aside."""
-    for path in sorted(folder.glob(pattern)):
-        try:
-            yield path, load(path)
-        except DamagedRecordError:
-            path.replace(path.with_name(f"{path.name}.damaged"))
-
-
-def damaged(folder: Path) -> list[Path]:
-    """Return where in ``folder`` records are damaged, or were and have not been redone."""
-    found = [path.with_suffix("") for path in folder.glob("*.json.damaged")]
-    lost = {path for path in found if not path.exists()}
-    for path in folder.glob("*.json"):
-        try:
-            load(path)
-        except DamagedRecordError:
-            lost.add(path)
-    return sorted(lost)
 
 
 def _dump(body: object) -> str:

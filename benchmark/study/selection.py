@@ -17,6 +17,11 @@ def improves(history: Sequence[Metrics], metric: str) -> bool:
     return all(last > value for value in before)
 
 
+def hopeless(trials: Sequence[TrialRecord], limit: int) -> bool:
+    """Return whether the last ``limit`` trials all failed: the search ends there."""
+    return len(trials) >= limit and all(trial.status == "failed" for trial in trials[-limit:])
+
+
 def choose(trials: Sequence[TrialRecord]) -> TrialRecord | None:
     """Return the trial that final runs use, None if every trial failed."""
     done = [trial for trial in trials if trial.status == "done"]

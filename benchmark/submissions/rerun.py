@@ -6,6 +6,7 @@ from pathlib import Path
 
 from benchmark.study import records
 from benchmark.study.folder import CellKey, Study
+from benchmark.study.places import choice_id
 from benchmark.study.records import CellRecord, ChoiceRecord
 from benchmark.submissions import schema
 from benchmark.submissions.read import CHALLENGE, SubmittedRow, read_row
@@ -18,7 +19,6 @@ from benchmark.submissions.submit import (
     write_once,
 )
 from protocols.errors import InvalidInputError, StoreError
-from protocols.protocol import digest
 
 CHALLENGE_FORM = """\
 # Somebody else's rerun of the claim beside it. Fill in who and hardware.
@@ -61,7 +61,7 @@ def lay_out_rerun(row: Path, out: Path) -> Cell:
     )
     chosen = cell.chosen
     choice = ChoiceRecord(
-        id=digest([cell.id, "choice", chosen.trial, chosen.settings], 16),
+        id=choice_id(cell.id, chosen.rule, chosen.trial, chosen.settings),
         cell=cell.id,
         **chosen.model_dump(),
     )

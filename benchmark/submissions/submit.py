@@ -151,8 +151,8 @@ def _claim(path: Path | None) -> bytes:
 
 def finished_cell(study: Study, key: CellKey, seeds: int) -> Finished:
     """Return the records of a cell; raise StoreError if one is missing or the machine failed."""
-    folder, where = study.folder(key), f"{study.out}: {key.row} on {key.dataset}"
-    record = records.read(folder / "cell.json", CellRecord)
+    where = f"{study.out}: {key.row} on {key.dataset}"
+    record = study.cell_record(key)
     choice, runs = study.choice(key), study.runs(key)
     if record is None or choice is None or len(runs) != seeds:
         raise StoreError(

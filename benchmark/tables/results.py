@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmark.statistics import bootstrap
+from benchmark.study.aside import GONE, missing_trial
 from benchmark.study.folder import CellKey, Study
 from benchmark.study.records import ChoiceRecord, RunRecord, TrialRecord
 from benchmark.study.scores import EMBEDDINGS, PARTS, Part, reported_alone
@@ -100,9 +101,10 @@ class CellResults:
 
 def read(study: Study, key: CellKey) -> CellResults:
     """Return a cell with its records, read now."""
-    runs = study.runs(key)
-    sums = class_sums(study, key, runs)
-    return CellResults(key, runs, study.trials(key), study.choice(key), sums)
+    runs, trials, choice = study.runs(key), study.trials(key), study.choice(key)
+    if choice and key.searched and (name := missing_trial(study, key, trials)):
+        study.doubts.setdefault(study.folder(key) / name, GONE)
+    return CellResults(key, runs, trials, choice, class_sums(study, key, runs))
 
 
 def class_difference(a: CellResults, b: CellResults) -> ClassInterval:

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from benchmark.study import datasets, environment
 from benchmark.study.folder import CellKey
+from benchmark.study.places import job_id
 from benchmark.study.records import JobRecord, Metrics, Reason
 from benchmark.study.seeds import seed
 from benchmark.training import device, evaluate, splits
@@ -31,7 +32,7 @@ from protocols.discovery import Registry
 from protocols.errors import DataError, InvalidInputError
 from protocols.method import Method, TrainSpec
 from protocols.network import Network
-from protocols.protocol import Protocol, digest
+from protocols.protocol import Protocol
 from protocols.recipe import Recipe
 from protocols.space import Settings
 from protocols.trunk import Trunk
@@ -69,7 +70,7 @@ class Job:
     @property
     def id(self) -> str:
         """Return the job's content address."""
-        return digest([self.cell.id, self.stage, self.number, self.fold, self.settings], 16)
+        return job_id(self.cell.id, self.stage, self.number, self.fold, self.settings)
 
 
 @dataclass(frozen=True)

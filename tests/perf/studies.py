@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from benchmark.study import records
 from benchmark.study.folder import CellKey, Study
 from benchmark.study.records import RunRecord
 from benchmark.tables.frames import COUNTS, make_tables, write_tables
 from protocols import discovery
 from protocols.discovery import Registry
 from tests.perf.rows import ROUNDS, Row, in_turn, seconds, shown
+from tests.proven import put
 
 RECORDS, SEEDS = 10_000, 10
 
@@ -99,4 +99,4 @@ def _write(study: Study, cell: CellKey, seed: int, value: float) -> None:
         counts=dict.fromkeys(COUNTS, 1000),
         measured={"seconds": 1.0},
     )
-    records.write(study.record_path(cell, record), record)
+    put(study, cell, record)

@@ -9,10 +9,11 @@ from PIL import Image
 from benchmark.cli import main, make_parser
 from benchmark.commands.proposal import next_command
 from benchmark.running.setup import set_up
-from benchmark.study import grid, records
+from benchmark.study import grid
 from benchmark.study.records import ChoiceRecord, RunRecord
 from protocols import paper
 from protocols.discovery import Registry
+from tests.proven import put
 
 PLUGIN = '''"""A method of one's own."""
 from protocols.method import Method, Term
@@ -94,13 +95,10 @@ def bring_in_birds(here):
 
 def finish(asked, keys=None):
     for key in keys or asked.keys:
-        records.write(
-            asked.study.record_path(key, choice := ChoiceRecord("x", key.id, "r", 0, {}, 0.5)),
-            choice,
-        )
+        put(asked.study, key, ChoiceRecord("x", key.id, "r", 0, {}, 0.5))
         for seed in range(asked.study.protocol.seeds):
             run = RunRecord(f"{seed}", key.id, seed, {}, "done", [])
-            records.write(asked.study.record_path(key, run), run)
+            put(asked.study, key, run)
 
 
 @pytest.mark.parametrize("kind", KINDS)

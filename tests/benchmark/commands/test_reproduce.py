@@ -7,7 +7,6 @@ import pytest
 from benchmark.cli import main
 from benchmark.commands import reproduce
 from benchmark.running import setup
-from benchmark.study import records
 from benchmark.study.folder import CellKey, Study
 from benchmark.study.records import ChoiceRecord, RunRecord
 from benchmark.tables.beside_paper import compare
@@ -15,6 +14,7 @@ from protocols import paper
 from protocols.discovery import load
 from protocols.metrics import METRICS
 from protocols.space import declared
+from tests.proven import put
 
 TRUNK = "bn_inception+0a1b2c3d"
 VALUES = (0.26, 0.265, 0.27)
@@ -24,13 +24,13 @@ PLACE = ("contrastive", "concatenated", "map_at_r")
 
 def rows_of(study, key, values=VALUES):
     choice = ChoiceRecord("x", key.id, "rule", 0, {}, 0.4)
-    records.write(study.record_path(key, choice), choice)
+    put(study, key, choice)
     for seed, value in enumerate(values):
         scores = dict.fromkeys(METRICS, value)
         run = RunRecord(
             f"r{seed}", key.id, seed, {}, "done", [], separated=scores, concatenated=scores
         )
-        records.write(study.record_path(key, run), run)
+        put(study, key, run)
 
 
 def key(number, trunk=TRUNK, recipe="paper", method="contrastive", **more):

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from benchmark.mirror import store, tracking
-from benchmark.study import records
+from benchmark.study import places
 from benchmark.study.folder import CellKey, Study
 from benchmark.study.records import (
     CellRecord,
@@ -30,9 +30,19 @@ from benchmark.study.records import (
 from protocols.errors import StoreError
 from protocols.space import Settings
 from protocols.specs.toy import PROTOCOL
+from tests.proven import put
 
-CELL = CellKey("c0" * 8, "toy", "tiny", "adam", "ms", "ms")
-OTHER = CellKey("d1" * 8, "toy", "tiny", "adam", "untrained", "pretrained", trains=False)
+MADE_OF = {"dataset_digest": "e2" * 6}
+CELL = CellKey(places.cell_id(MADE_OF), "toy", "tiny", "adam", "ms", "ms")
+OTHER = CellKey(
+    places.cell_id({**MADE_OF, "other": True}),
+    "toy",
+    "tiny",
+    "adam",
+    "untrained",
+    "pretrained",
+    trains=False,
+)
 SETTINGS: Settings = {"alpha": 2.5, "beta": 50, "mine": True}
 BEST = {"map_at_r": 0.25, "precision_at_1": 0.5}
 TEST = {"map_at_r": 0.125, "precision_at_1": 0.375}
@@ -73,7 +83,7 @@ def make_study(out: Path, database: Path, *cells: CellKey) -> Study:
     study = Study(out, PROTOCOL, cells)
     study.save()
     for cell in cells:
-        identity = {"dataset_digest": "e2" * 6}
+        identity = MADE_OF if cell is CELL else {**MADE_OF, "other": True}
         place = (cell.dataset, cell.trunk, cell.recipe, cell.method, cell.row)
         put(study, cell, CellRecord(cell.id, "toy", 1, *place, identity=identity))
         if cell is CELL:
@@ -87,8 +97,10 @@ def make_study(out: Path, database: Path, *cells: CellKey) -> Study:
     return study
 
 
-def put(study: Study, cell: CellKey, record: Record) -> None:
-    records.write(study.record_path(cell, record), record)
+def named(kind: str, cell: CellKey, *what: Any) -> str:
+    """Return what MLflow calls a job (stage, number, fold), trial (number) or run (seed)."""
+    make: Any = {"job": places.job_id, "trial": places.trial_id, "run": places.run_id}[kind]
+    return f"{kind}:{make(cell.id, *what, SETTINGS if cell is CELL else {})}"
 
 
 def job(study: Study, cell: CellKey, stage: Any, number: int, fold: int) -> None:
@@ -124,8 +136,7 @@ def trial(study: Study, number: int) -> TrialRecord:
     for fold in range(study.protocol.folds):
         job(study, CELL, "search", number, fold)
     record = TrialRecord(f"trial-{number}", CELL.id, number, SETTINGS, "done", 0.25, [0.25, 0.25])
-    put(study, CELL, record)
-    return record
+    return put(study, CELL, record)
 
 
 def run(study: Study, cell: CellKey, seed: int, score: float = 0.125) -> RunRecord:
@@ -143,16 +154,14 @@ def run(study: Study, cell: CellKey, seed: int, score: float = 0.125) -> RunReco
         validation=BEST,
         measured={"seconds": 5.0, "environment": {"python": "3.11.9", "torch": "2.11.0"}},
     )
-    put(study, cell, record)
-    return record
+    return put(study, cell, record)
 
 
 def failed(study: Study, seed: int) -> RunRecord:
     record = RunRecord(
         f"ms-run-{seed}", CELL.id, seed, SETTINGS, "failed", [None, None], "oom", "fold 0: full"
     )
-    put(study, CELL, record)
-    return record
+    return put(study, CELL, record)
 
 
 def logged(study: Study) -> list[tuple[CellKey, Record]]:
@@ -223,9 +232,13 @@ def test_every_record_is_shown_in_its_place(mirrored: tuple[Study, dict[str, Any
     shown = mirrored[1]
     above = {key: entry[0] for key, entry in shown.items()}
     assert len(shown) == 2 + 1 * (1 + 2) + 2 * 2 * (1 + 2)  # cells, trials, runs, their folds
-    assert above["job:ms-search-0-0"] == above["job:ms-search-0-1"] == "trial:trial-0"
-    assert above["job:untrained-final-1-0"] == "run:untrained-run-1"
-    assert above["trial:trial-0"] == above["run:ms-run-1"] == f"cell:{CELL.id}"
+    assert (
+        above[named("job", CELL, "search", 0, 0)]
+        == above[named("job", CELL, "search", 0, 1)]
+        == named("trial", CELL, 0)
+    )
+    assert above[named("job", OTHER, "final", 1, 0)] == named("run", OTHER, 1)
+    assert above[named("trial", CELL, 0)] == above[named("run", CELL, 1)] == f"cell:{CELL.id}"
     assert above[f"cell:{CELL.id}"] is None
     assert {entry[1][1] for entry in shown.values()} == {"FINISHED"}
 
@@ -251,7 +264,7 @@ def test_a_cell_shows_setting_means_and_environment(
 
 def test_runs_and_trials_show_their_numbers(mirrored: tuple[Study, dict[str, Any]]) -> None:
     found = runs_in(mirrored[0])
-    trial, run = found["trial:trial-0"].data, found["run:ms-run-1"].data
+    trial, run = found[named("trial", CELL, 0)].data, found[named("run", CELL, 1)].data
     assert trial.metrics == {"best_val_map_at_r": 0.25}
     assert trial.params == run.params == {"alpha": "2.5", "beta": "50", "mine": "True"}
     assert {"stage": "search", "number": "0", "kind": "trial"}.items() <= trial.tags.items()
@@ -263,7 +276,7 @@ def test_runs_and_trials_show_their_numbers(mirrored: tuple[Study, dict[str, Any
 
 def test_a_fold_shows_curves_over_training_steps(mirrored: tuple[Study, dict[str, Any]]) -> None:
     study, shown = mirrored
-    _, info, tags, params, history, _ = shown["job:ms-final-0-1"]
+    _, info, tags, params, history, _ = shown[named("job", CELL, "final", 0, 1)]
     written_ms = study.job_path(CELL, "final", 0, 1).stat().st_mtime_ns // 10**6
     assert info == ("fold 1", "FINISHED", written_ms - 2500, written_ms)
     assert {"seed": "0", "fold": "1", "stage": "final"}.items() <= tags.items()
@@ -279,15 +292,18 @@ def test_data_digests_tell_folds_and_splits_apart_and_agree_between_methods(
     mirrored: tuple[Study, dict[str, Any]],
 ) -> None:
     shown = mirrored[1]
-    searched, tested = shown["job:ms-search-0-0"][5], shown["job:ms-final-0-0"][5]
+    searched, tested = (
+        shown[named("job", CELL, "search", 0, 0)][5],
+        shown[named("job", CELL, "final", 0, 0)][5],
+    )
     assert [line[:2] for line in tested] == [
         ("test", "toy"),
         ("train", "toy"),
         ("validation", "toy"),
     ]
     assert searched == tested[1:]  # a search job never opened the test split
-    assert tested == shown["job:untrained-final-1-0"][5]
-    other_fold = shown["job:ms-final-0-1"][5]
+    assert tested == shown[named("job", OTHER, "final", 1, 0)][5]
+    other_fold = shown[named("job", CELL, "final", 0, 1)][5]
     assert other_fold[0] == tested[0]
     assert {line[2] for line in other_fold[1:]}.isdisjoint(line[2] for line in tested[1:])
     assert all(len(line[2]) <= 36 for line in tested)
@@ -373,9 +389,9 @@ def test_what_a_kill_left_running_is_written_again(study: Study) -> None:
     tracking.sync(study, artifacts(study))
     before, client = content(study), store.connect(store.uri_of(study))[0]
     found = runs_in(study)
-    client.update_run(found["trial:trial-0"].info.run_id, status="RUNNING")
-    client.update_run(found["job:ms-search-0-0"].info.run_id, status="RUNNING")
-    client.delete_run(found["job:ms-search-0-1"].info.run_id)
+    client.update_run(found[named("trial", CELL, 0)].info.run_id, status="RUNNING")
+    client.update_run(found[named("job", CELL, "search", 0, 0)].info.run_id, status="RUNNING")
+    client.delete_run(found[named("job", CELL, "search", 0, 1)].info.run_id)
     assert tracking.sync(study, artifacts(study)).written == 1
     assert content(study) == before
 
@@ -520,7 +536,7 @@ def test_a_server_that_dies_midway_is_completed_later(
         tracker = tracking.Mirror(study, said.append, uri)
         for cell, record in entries[: first + 1]:
             tracker.log(cell, record)
-        while "trial:trial-0" not in shown_so_far(study, uri):
+        while named("trial", CELL, 0) not in shown_so_far(study, uri):
             assert not said
     for path in (study.out / "records").glob("*/*/*/*/seed-*.later"):
         path.rename(path.with_suffix(".json"))

@@ -17,11 +17,13 @@ from benchmark.report.page import TEMPLATES, figures, write
 from benchmark.study import records
 from benchmark.study.folder import CellKey, Study
 from benchmark.study.looks import look
+from benchmark.study.places import cell_id
 from benchmark.study.records import CellRecord, ChoiceRecord, JobRecord, RunRecord, TrialRecord
 from benchmark.tables.frames import make_tables
 from protocols.metrics import METRICS
 from protocols.protocol import ImagePipeline, Pace, Protocol, SearchRule
 from protocols.space import Real, described
+from tests.proven import put
 
 DIGEST = "d1" * 32
 PROTOCOL = Protocol(
@@ -82,25 +84,34 @@ def scores(value: float) -> dict[str, float]:
 
 
 def key_of(method: str, place: tuple[str, str, str], trains: bool) -> CellKey:
-    name = hashlib.sha256(repr((method, place)).encode()).hexdigest()[:16]
-    return CellKey(name, *place, method, method, trains, trains)
+    return CellKey(cell_id(made_of(method, place)), *place, method, method, trains, trains)
+
+
+def made_of(method: str, place: tuple[str, ...]) -> dict[str, object]:
+    recipe = {"name": place[2], "lr": 0.001}
+    return {
+        "dataset_digest": DIGEST,
+        "method_code": "c0de",
+        "recipe": recipe,
+        "of": [method, place],
+    }
 
 
 def add_cell(study: Study, key: CellKey) -> None:
-    identity = {"dataset_digest": DIGEST, "method_code": "c0de", "recipe": {"lr": 0.001}}
     place = (key.dataset, key.trunk, key.recipe)
+    identity = made_of(key.method, place)
     cell = CellRecord(key.id, "made", 3, *place, key.method, key.row, identity)
-    records.write(study.folder(key) / "cell.json", cell)
+    put(study, key, cell)
     settings = {"margin": 0.25} if key.searched else {}
     choice = ChoiceRecord("c", key.id, "best", None, settings, None)
     if key.searched:
         choice = replace(choice, trial=1, value=0.45, space=described(SPACE))
-    records.write(study.record_path(key, choice), choice)
+    put(study, key, choice)
     for number in range(2) if key.searched else ():
         value = 0.4 + 0.05 * number
         trial = TrialRecord("t", key.id, number, {"margin": 0.1}, "done", value, [value, value])
         trial = replace(trial, measured={"seconds": 30.0})
-        records.write(study.record_path(key, trial), trial)
+        put(study, key, trial)
 
 
 def add_run(study: Study, key: CellKey, seed: int, value: float, **changes: object) -> RunRecord:
@@ -128,12 +139,12 @@ def add_run(study: Study, key: CellKey, seed: int, value: float, **changes: obje
         },
     )
     run = replace(run, **changes)  # type: ignore[arg-type]
-    records.write(study.record_path(key, run), run)
+    put(study, key, run)
     for fold in range(folds):
         history = [{"step": s, **scores(value * (0.5 + s / 40))} for s in (0, 10, 20)]
         job = JobRecord("j", key.id, "final", seed, fold, {}, "done", steps=20, best_step=20)
         job = replace(job, history=history)
-        records.write(study.record_path(key, job), job)
+        put(study, key, job)
     return run
 
 

@@ -10,7 +10,6 @@ from benchmark.report import gallery, page, rows, searches
 from benchmark.report.answers import answers
 from benchmark.report.charts import Mark, logarithmic
 from benchmark.report.sections import VERDICTS, _opponents, sections
-from benchmark.study import records
 from benchmark.study.records import TrialRecord
 from benchmark.tables.frames import make_tables
 from protocols.space import Choice, Real, described, rebuilt
@@ -25,6 +24,7 @@ from tests.benchmark.report.test_page import (
     queries_file,
 )
 from tests.measure_report import made_study
+from tests.proven import put
 
 
 @pytest.fixture(scope="module")
@@ -236,12 +236,12 @@ def test_hostile_names_anywhere_are_text(tmp_path, monkeypatch):
         space = {name: Real(0.0, 1.0, default=0.1) for name in HOSTILE}
         settings = dict.fromkeys(HOSTILE, 1.0)
         choice = replace(study.choice(key), space=described(space), settings=settings)
-        records.write(study.record_path(key, choice), choice)
+        put(study, key, choice)
         rng = np.random.default_rng(number)
         for n in range(20):
             drawn = {name: float(rng.uniform()) for name in HOSTILE}
             trial = TrialRecord("t", key.id, n, drawn, "done", float(rng.uniform()), [0.1, 0.1])
-            records.write(study.record_path(key, trial), trial)
+            put(study, key, trial)
     page = Page(html_of(study))
     assert not page.open
     allowed = {"class", "id", "href", "src", "style", "title", "alt", "role", "scope", "loading"}

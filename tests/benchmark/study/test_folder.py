@@ -9,21 +9,22 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from benchmark.study.aside import faults, set_aside
 from benchmark.study.folder import CellKey, Study, load_study
+from benchmark.study.places import cell_id
 from benchmark.study.records import (
     CellRecord,
     ChoiceRecord,
     JobRecord,
     RunRecord,
     TrialRecord,
-    damaged,
-    write,
 )
 from protocols.errors import StoreError
 from protocols.protocol import ImagePipeline, Pace, Protocol, SearchRule
 from protocols.specs.toy import PROTOCOL
+from tests.proven import put
 
-CELL = CellKey("c0" * 8, "toy", "tiny", "adam", "ms", "ms")
+CELL = CellKey(cell_id({}), "toy", "tiny", "adam", "ms", "ms")
 
 
 @pytest.fixture
@@ -39,7 +40,7 @@ def study(tmp_path: Path) -> Study:
                 name = f"{stage}{number}{fold}"
                 rows += [JobRecord(name, CELL.id, stage, number, fold, {}, "done")]
     for row in rows:
-        write(found.record_path(CELL, row), row)
+        put(found, CELL, row)
     return found
 
 
@@ -62,10 +63,10 @@ def test_a_record_goes_aside_with_what_was_made_from_it(study, broken, aside) ->
     before = names(study)
     path = study.folder(CELL) / broken
     path.write_bytes(path.read_bytes()[:-20])
-    assert study.set_aside_damaged(CELL) == 1
+    assert len(set_aside(study, CELL)) == 1
     gone = {f"{name}.aside" for name in aside} | {f"{broken}.damaged"}
     assert names(study) == before - aside - {broken} | gone
-    assert study.set_aside_damaged(CELL) == 1, "until it is redone it stays missed"
+    assert len(set_aside(study, CELL)) == 1, "until it is redone it stays missed"
     assert names(study) == before - aside - {broken} | gone
 
 
@@ -73,10 +74,10 @@ def test_what_was_redone_is_no_longer_missed(study) -> None:
     path = study.folder(CELL) / "trial-000.json"
     content = path.read_bytes()
     path.write_bytes(b"{}")
-    study.set_aside_damaged(CELL)
+    set_aside(study, CELL)
     path.write_bytes(content)
-    assert study.set_aside_damaged(CELL) == 0
-    assert damaged(study.folder(CELL)) == []
+    assert len(set_aside(study, CELL)) == 0
+    assert faults(study, CELL) == {}
 
 
 def test_any_number_of_damaged_records(study) -> None:
@@ -85,7 +86,7 @@ def test_any_number_of_damaged_records(study) -> None:
     paths = sorted(study.folder(CELL).glob("*.json"))
     for path in rng.sample(paths, 6):
         path.write_bytes(b"")
-    assert study.set_aside_damaged(CELL) == 6
+    assert len(set_aside(study, CELL)) == 6
     left = {path.name for path in study.folder(CELL).glob("*.json")}
     for name in left:
         stem = name.removesuffix(".json")

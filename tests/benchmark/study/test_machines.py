@@ -22,6 +22,7 @@ from benchmark.training import device
 from protocols.discovery import load
 from protocols.errors import StoreError
 from protocols.metrics import METRICS
+from tests.proven import put
 
 PROTOCOL = load("protocol", "toy")
 A100 = {"device": "NVIDIA A100", "device_kind": "cuda", "torch": "2.11.0", "cudnn": "91002"}
@@ -55,7 +56,7 @@ def add_run(study, cell, seed, environment):
         concatenated=scores,
         measured=measured,
     )
-    records.write(study.record_path(cell, run), run)
+    put(study, cell, run)
 
 
 def test_a_jobs_environment_says_kind_switches_and_cpu():

@@ -18,6 +18,7 @@ from benchmark.tables import beyond, class_sums, formats
 from benchmark.tables.frames import NAMES, make_tables, to_csv, write_tables
 from protocols.metrics import METRICS
 from tests.benchmark.tables.test_frames import PROTOCOL, key, make, metrics, pair
+from tests.proven import put
 
 LABELS = np.repeat(np.arange(30), 4)
 
@@ -51,7 +52,7 @@ def with_queries(out, hits, protocol=PROTOCOL, **kwargs):
     for (method, seed), own in hits.items():
         what = per_query(study, f"{method}-{seed}.npz", own, **kwargs)
         record = done(cells[method], seed, float(np.nanmean(own)), what)
-        records.write(study.record_path(cells[method], record), record)
+        put(study, cells[method], record)
     found = load_study(out)
     assert found is not None
     return found
@@ -139,13 +140,13 @@ def test_results_that_are_not_the_records_say_so(tmp_path, case):
         what = {"path": "queries/triplet-1.npz"}
         what["sha256"] = hashlib.sha256(path.read_bytes()).hexdigest()
         record = done(study.cells[0], 1, 0.4, what)
-        records.write(study.record_path(study.cells[0], record), record)
+        put(study, study.cells[0], record)
     else:
         secret = path.replace(tmp_path / "secret.npz")
         what = {"path": "queries/../secret.npz"}
         what["sha256"] = hashlib.sha256(secret.read_bytes()).hexdigest()
         record = done(study.cells[0], 1, 0.4, what)
-        records.write(study.record_path(study.cells[0], record), record)
+        put(study, study.cells[0], record)
     found = main(make_tables(study).summary, method="triplet")
     assert found.test_ci_kind == "none (no per-query results of seed 1)"
     assert np.isnan(found.test_ci_low)
@@ -172,7 +173,7 @@ def test_sums_are_kept_until_a_run_changes(tmp_path, monkeypatch):
     assert read == []
     what = per_query(study, "new.npz", 1 - hits["triplet", 2])
     record = done(study.cells[0], 2, 0.5, what)
-    records.write(study.record_path(study.cells[0], record), record)
+    put(study, study.cells[0], record)
     assert to_csv(make_tables(study).summary) != before
     assert read == [2]
 
@@ -305,7 +306,7 @@ def repeated(out, first, further):
     for cell, values in zip(again, further, strict=True):
         for seed, value in enumerate(values):
             record = done(cell, seed, value)
-            records.write(study.record_path(cell, record), record)
+            put(study, cell, record)
     found = load_study(out)
     assert found is not None
     return found
@@ -317,7 +318,7 @@ def test_further_searches_leave_the_first_ones_tables_alone(tmp_path):
     base = next(cell for cell in study.cells if cell.method == "margin")
     study = study.extend([replace(base, id="again", repeat=1)], 3)
     record = done(study.repeats[0], 0, 0.9)
-    records.write(study.record_path(study.repeats[0], record), record)
+    put(study, study.repeats[0], record)
     more = make_tables(study)
     for name in NAMES:
         assert to_csv(getattr(once, name)) == to_csv(getattr(more, name))

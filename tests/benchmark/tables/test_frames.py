@@ -15,7 +15,6 @@ import pytest
 from rich.console import Console
 
 from benchmark.statistics import paired
-from benchmark.study import records
 from benchmark.study.folder import CellKey, Study, load_study
 from benchmark.study.looks import look
 from benchmark.study.records import ChoiceRecord, RunRecord, TrialRecord
@@ -23,6 +22,7 @@ from benchmark.tables import formats, headlines
 from benchmark.tables.frames import NAMES, looked_at, make_tables, to_csv, write_tables
 from protocols.errors import BenchmarkError, InvalidInputError
 from protocols.protocol import ImagePipeline, Pace, Protocol, SearchRule
+from tests.proven import put
 
 PROTOCOL = Protocol(
     name="hand", version=3, summary="", label="by hand", datasets=("shapes",), trunk="tiny",
@@ -95,7 +95,7 @@ def make(out: Path, values, protocol=PROTOCOL, shuffle=None, measured=0.0) -> St
     study = Study(out, protocol, tuple(order))
     study.save()
     for cell, record in work:
-        records.write(study.record_path(cell, record), record)
+        put(study, cell, record)
     found = load_study(out)
     assert found is not None
     return found
@@ -515,7 +515,7 @@ def test_recalls_stand_in_summary_and_runs_where_a_run_has_them(tmp_path):
         concatenated={**first.concatenated, **more},
         separated={**first.separated, **more},
     )
-    records.write(folder.record_path(key_, more), more)
+    put(folder, key_, more)
     frames = make_tables(folder)
     added = [c for c in frames.runs.columns if "recall" in c or c.endswith("map_at_10")]
     assert added == [

@@ -10,7 +10,6 @@ from torch import nn
 from torch.nn.functional import normalize
 
 from benchmark.cli import main
-from benchmark.study import records
 from benchmark.study.folder import CellKey, Study
 from benchmark.study.records import RunRecord
 from benchmark.tables import costs, results
@@ -26,6 +25,7 @@ from protocols.errors import InvalidInputError
 from protocols.method import Method, Term
 from protocols.methods._margin import margin_loss
 from protocols.protocol import ImagePipeline, Pace
+from tests.proven import put
 
 TOY = load("protocol", "toy")
 PROTOCOL = replace(TOY, image=ImagePipeline(32, 32, area=(0.5, 1.0), flip=0.0))
@@ -213,7 +213,7 @@ def test_costs_are_means_over_runs(tmp_path):
         counts = {"parameters_trained": 70, "parameters_deployed": 60, "images_trained": 640}
         measured = {"seconds": seconds, "environment": {"device": "cpu, 1 thread(s)"}}
         run = RunRecord(f"r{seed}", "id", seed, {}, "done", [], counts=counts, measured=measured)
-        records.write(study.record_path(cell, run), run)
+        put(study, cell, run)
     (row,) = costs.frame([results.read(study, key) for key in study.cells]).to_dict("records")
     assert (row["method"], row["n"], row["seconds"]) == ("ms", 2, 4.0)
     assert (row["parameters_trained"], row["parameters_deployed"]) == (70, 60)
