@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -22,7 +23,7 @@ from benchmark.study.records import (
     TrialRecord,
 )
 from protocols.errors import StoreError
-from protocols.protocol import Protocol
+from protocols.protocol import Protocol, digest
 
 FILE = "study.json"
 _UNSAFE = re.compile(r"[^\w.-]+")  # timm:resnet18
@@ -124,8 +125,9 @@ class Study:
     def save(self) -> None:
         """Write ``study.json``."""
         protocol = self.protocol
-        body = _File(protocol, protocol.hash(), protocol.rules_hash(), self.all_cells)
-        text = json.dumps(asdict(body), indent=1, sort_keys=True) + "\n"
+        held = _File(protocol, protocol.hash(), protocol.rules_hash(), self.all_cells)
+        body = {k: v for k, v in asdict(held).items() if k != "sha256"}
+        text = json.dumps({**body, "sha256": _checksum(body)}, indent=1, sort_keys=True) + "\n"
         path = self.out / FILE
         if not path.exists() or path.read_text(encoding="utf-8") != text:
             records.write_bytes(path, text.encode())
@@ -195,36 +197,84 @@ def load_study(out: Path) -> Study | None:
     """
     path = out / FILE
     try:
-        held = _read_file(path.read_bytes())
+        content = records.content(path)
+        held = _read_file(content)
+        why = _altered(json.loads(content), held)
     except FileNotFoundError:
         return None
-    except OSError as error:
-        raise StoreError(f"cannot read {path}: {error.strerror}. Choose another --out") from error
+    except records.DamagedRecordError as error:
+        raise StoreError(f"cannot read {path}: it is a folder. Choose another --out") from error
     except ValidationError as error:
         first = error.errors(include_url=False, include_context=False)[0]
         where = ".".join(map(str, first["loc"])) or "the file"
-        raise StoreError(
-            f"{path} is damaged ({where}: {first['msg']}). Delete that one file and run the "
-            "command again: the records beside it are kept and used"
-        ) from error
+        raise _damaged(path, f"{where}: {first['msg']}") from error
+    if why:
+        raise _damaged(path, why)
     first_searches = tuple(cell for cell in held.cells if not cell.repeat)
     repeats = tuple(cell for cell in held.cells if cell.repeat)
-    return Study(out, held.protocol, first_searches, repeats)
+    study = Study(out, held.protocol, first_searches, repeats)
+    for cell in study.all_cells:
+        if why := _renamed(study, cell):
+            raise _damaged(path, why)
+    return study
+
+
+def _damaged(path: Path, why: str) -> StoreError:
+    return StoreError(
+        f"{path} is damaged ({why}). Delete that one file and run the command again: the records "
+        "beside it are kept and used"
+    )
 
 
 @dataclass(frozen=True)
 class _File:
-    """What ``study.json`` holds. The hashes are for people and other programs."""
+    """What ``study.json`` holds: hashes of the protocol, and a checksum over all of it.
+
+    Files of earlier versions have no checksum.
+    """
 
     protocol: Protocol
     protocol_hash: str
     rules_hash: str
     cells: tuple[CellKey, ...]
+    sha256: str | None = None
 
 
 def _read_file(content: bytes) -> _File:
     """Return the content of ``study.json``; a value of another type is not turned into its own."""
     return TypeAdapter(_File).validate_json(content, strict=True, extra="forbid")
+
+
+def _altered(body: dict[str, Any], held: _File) -> str:
+    """Return which hash of ``study.json`` is not that of its content, empty if none."""
+    if body.pop("sha256", None) not in (None, _checksum(body)):
+        return "sha256: not that of its content"
+    # As it was written: a field that came later moves no hash of an earlier file.
+    written, protocol = body["protocol"], held.protocol
+    rules = {name: written[name] for name in protocol.rules() if name in written}
+    grid = {name: written[name] for name in ("datasets", "trunk", "recipe", "seeds")}
+    opened = {"oracle_gap": True} if protocol.oracle_gap else {}
+    expected = {"rules_hash": digest(rules), "protocol_hash": digest({**rules, **grid, **opened})}
+    wrong = [name for name, value in expected.items() if body[name] != value]
+    return f"{wrong[0]}: not that of its protocol" if wrong else ""
+
+
+def _renamed(study: Study, cell: CellKey) -> str:
+    """Return which name of a cell is not the one in its record, empty if all are."""
+    record = study.cell_record(cell)
+    if record is None:
+        return ""
+    axes = (identity(record.dataset), record.trunk, record.recipe, record.method)
+    names = ("dataset", "trunk", "recipe", "method", "row")
+    pairs = zip(names, (*cell.axes, cell.row), (*axes, record.row), strict=True)
+    wrong = [
+        f"{name} {own!r}, {other!r} in cell.json" for name, own, other in pairs if own != other
+    ]
+    return f"{cell.path}: {wrong[0]}" if wrong else ""
+
+
+def _checksum(body: dict[str, Any]) -> str:
+    return digest(body, 64)
 
 
 def _unit(stage: str, number: int) -> str:

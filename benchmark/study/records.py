@@ -229,9 +229,9 @@ def load(path: Path) -> Record:
             folder or a pipe.
         StoreError: it cannot be read.
     """
-    content = _content(path)
+    found = content(path)
     try:
-        body = json.loads(content)
+        body = json.loads(found)
         checksum, schema = body.pop("sha256"), body.pop("schema")
         expected = _checksum({"schema": schema, **body})
         cls = KINDS[body.pop("kind")]
@@ -248,8 +248,14 @@ def load(path: Path) -> Record:
     return record
 
 
-def _content(path: Path) -> bytes:
-    """Return the bytes at ``path``; a pipe that nobody writes to has none and is not waited for."""
+def content(path: Path) -> bytes:
+    """Return the bytes at ``path``; a pipe that nobody writes to has none and is not waited for.
+
+    Raises:
+        FileNotFoundError: there is no file.
+        DamagedRecordError: there is a folder in its place.
+        StoreError: it cannot be read.
+    """
     try:
         with open(path, "rb", opener=_without_waiting) as file:
             return file.read() or b""

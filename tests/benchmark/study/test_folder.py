@@ -18,9 +18,10 @@ from benchmark.study.records import (
     JobRecord,
     RunRecord,
     TrialRecord,
+    write,
 )
 from protocols.errors import StoreError
-from protocols.protocol import ImagePipeline, Pace, Protocol, SearchRule
+from protocols.protocol import ImagePipeline, Pace, Protocol, SearchRule, digest
 from protocols.specs.toy import PROTOCOL
 from tests.proven import put
 
@@ -190,8 +191,6 @@ def test_overrides_keep_their_types_and_a_field_with_a_default_may_be_missing(tm
     protocol = PROTOCOL.derive(trials=5, params="published", oracle_gap=True)
     Study(tmp_path, protocol, (CELL,)).save()
     path = tmp_path / "study.json"
-    body = json.loads(path.read_text())
-    del body["protocol"]["oracle_gap"]
     found = load_study(tmp_path)
     assert found is not None
     assert {k: type(v) for k, v in found.protocol.overrides.items()} == {
@@ -199,7 +198,67 @@ def test_overrides_keep_their_types_and_a_field_with_a_default_may_be_missing(tm
         "params": str,
         "oracle_gap": bool,
     }
+    replace(found, protocol=replace(protocol, oracle_gap=False)).save()
+    body = json.loads(path.read_text())
+    del body["protocol"]["oracle_gap"], body["sha256"]
     path.write_text(json.dumps(body))
     found = load_study(tmp_path)
     assert found is not None
     assert found.protocol == replace(protocol, oracle_gap=False)
+
+
+def test_a_file_from_before_a_rule_was_added_keeps_its_hashes(tmp_path) -> None:
+    """Its hashes are over the rules that it has; a rule that came later moves none of them."""
+    Study(tmp_path, PROTOCOL, (CELL,)).save()
+    path = tmp_path / "study.json"
+    body = json.loads(path.read_text())
+    del body["sha256"], body["protocol"]["precision"]
+    rules = {name: body["protocol"][name] for name in PROTOCOL.rules() if name != "precision"}
+    grid = {name: body["protocol"][name] for name in ("datasets", "trunk", "recipe", "seeds")}
+    body |= {"rules_hash": digest(rules), "protocol_hash": digest({**rules, **grid})}
+    path.write_text(json.dumps(body))
+    found = load_study(tmp_path)
+    assert found is not None
+    assert found.protocol == PROTOCOL
+
+
+@pytest.mark.parametrize("checksum", [True, False], ids=["now", "before there was a checksum"])
+def test_no_flipped_bit_loads_as_another_study(study, checksum) -> None:
+    """Words for people are covered by the checksum alone, so files without one may lose some."""
+    study.save()
+    path, rng, refused = study.out / "study.json", random.Random(7), 0
+    if not checksum:
+        body = json.loads(path.read_text())
+        del body["sha256"]
+        path.write_text(json.dumps(body))
+    content = path.read_bytes()
+    for _ in range(200):
+        place = rng.randrange(len(content))
+        turned = bytes([content[place] ^ 1 << rng.randrange(8)])
+        path.write_bytes(content[:place] + turned + content[place + 1 :])
+        try:
+            found = load_study(study.out)
+        except StoreError as error:
+            refused += 1
+            assert "Delete that one file" in str(error)
+            assert "\n" not in str(error)
+            continue
+        assert found is not None
+        assert found.protocol.hash() == PROTOCOL.hash()
+        if checksum:
+            assert found == study
+    assert refused > 100
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("row", "ms2"), ("method", "triplet"), ("recipe", "sgd"), ("dataset", "x")]
+)
+def test_a_renamed_row_is_noticed(study, name, value) -> None:
+    """Also where every hash is right: the cell's own record says what it is called."""
+    other = replace(CELL, **{name: value})
+    record = study.cell_record(CELL)
+    replace(study, cells=(other,)).save()
+    assert record is not None
+    write(study.folder(other) / "cell.json", record)
+    with pytest.raises(StoreError, match=f"{name} '{value}', .* in cell.json.*Delete that one"):
+        load_study(study.out)

@@ -22,7 +22,7 @@ from benchmark.training import device
 from protocols.discovery import load
 from protocols.errors import StoreError
 from protocols.metrics import METRICS
-from tests.proven import put
+from tests.proven import proven, put
 
 PROTOCOL = load("protocol", "toy")
 A100 = {"device": "NVIDIA A100", "device_kind": "cuda", "torch": "2.11.0", "cudnn": "91002"}
@@ -147,7 +147,7 @@ def test_the_refusal_is_one_line_before_anything_starts(tmp_path, capsys, monkey
     study = setup.set_up(args).study
     cell = study.cells[0]
     path = study.job_path(cell, "search", 0, 0)
-    records.write(path, replace(job(0, A100), cell=cell.id))
+    records.write(path, proven(replace(job(0, A100), cell=cell.id)))
     before = sorted(out.rglob("*"))
     for words in (command, [*command, "--dry-run"], [*command, "--device", "cpu"]):
         capsys.readouterr()
