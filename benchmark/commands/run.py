@@ -76,7 +76,7 @@ def plan(args: argparse.Namespace) -> int:
     ready = make_ready(asked)
     check_jobs(asked, ready, plans)
     few = None if ready.workers is None else min(2, ready.workers)  # that many measure the time
-    with engine_for(asked, replace(ready, workers=few)) as engine:
+    with engine_for(console, asked, replace(ready, workers=few)) as engine:
         seconds = expected_seconds(asked, ready, plans, engine)
         show_cells(console, asked.study, plans)
         show_phases(console, asked, plans)
@@ -89,7 +89,7 @@ def work(
 ) -> None:
     """Do all missing jobs of the plan."""
     study = asked.study
-    with engine_for(asked, ready) as engine:
+    with engine_for(console, asked, ready) as engine:
         # Imported only now: workers load torch while this process loads optuna, and a folder
         # with nothing left to do needs neither.
         from benchmark.running import flows
@@ -147,7 +147,7 @@ def open_tracker(console: Console, study: Study, plans: list[CellPlan]) -> Track
 
 
 @contextmanager
-def engine_for(asked: Asked, ready: Ready) -> Iterator[Engine]:
+def engine_for(console: Console, asked: Asked, ready: Ready) -> Iterator[Engine]:
     """Yield workers, with the datasets decoded for them; kill them at the end."""
     from benchmark.training import splits
 
@@ -156,7 +156,9 @@ def engine_for(asked: Asked, ready: Ready) -> Iterator[Engine]:
     try:
         engine.start()
         for source in asked.sources.values():
-            splits.prepare(source, asked.study.protocol)
+            for path in splits.prepare(source, asked.study.protocol):
+                words = f"{path.name} is not what was written: made anew"
+                console.print(words, soft_wrap=True, highlight=False, markup=False)
         yield engine
     finally:
         engine.close()

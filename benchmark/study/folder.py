@@ -267,10 +267,10 @@ def _renamed(study: Study, cell: CellKey) -> str:
     axes = (identity(record.dataset), record.trunk, record.recipe, record.method)
     names = ("dataset", "trunk", "recipe", "method", "row")
     pairs = zip(names, (*cell.axes, cell.row), (*axes, record.row), strict=True)
-    wrong = [
-        f"{name} {own!r}, {other!r} in cell.json" for name, own, other in pairs if own != other
-    ]
-    return f"{cell.path}: {wrong[0]}" if wrong else ""
+    for name, own, other in pairs:
+        if own != other:
+            return f"{cell.path}: {name} {own!r}, {other!r} in cell.json"
+    return ""
 
 
 def _checksum(body: dict[str, Any]) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import io
 import os
 import re
 import weakref
@@ -13,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from benchmark.study import checksums
 from benchmark.study.datasets import identity
 from protocols.dataset import Images, Sizes
 from protocols.errors import StoreError
@@ -174,17 +177,20 @@ def _complete(path: Path) -> bool:
 def _build(path: Path, images: Images, resize_px: int) -> None:
     """Write pixels and sizes; the pixel file appears last, complete, under its name."""
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    sizes = np.empty((len(images), 2), np.int64)
+    sizes, written = np.empty((len(images), 2), np.int64), hashlib.sha256()
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with part.open("wb") as file:
             for index in range(len(images)):
                 pixels = resize(images.read(index), resize_px)
                 sizes[index] = pixels.shape[:2]
-                file.write(pixels.tobytes())
-        sizes_part = part.with_suffix(".npy")
-        np.save(sizes_part, sizes)
-        sizes_part.replace(sizes_path(path))
+                content = pixels.tobytes()
+                file.write(content)
+                written.update(content)
+        buffer = io.BytesIO()
+        np.save(buffer, sizes)
+        checksums.write_signed(sizes_path(path), buffer.getvalue())
+        checksums.sign(path, written.hexdigest())
         part.replace(path)
     except OSError as error:
         raise StoreError(

@@ -17,9 +17,9 @@ from zipfile import BadZipFile
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmark.study import records
+from benchmark.study import checksums
 from benchmark.study.folder import CellKey, Study
-from benchmark.study.queries import read_queries
+from benchmark.study.queries import fault, read_queries
 from benchmark.study.records import RunRecord
 from benchmark.study.scores import PARTS
 from protocols.errors import StoreError
@@ -55,7 +55,7 @@ def class_sums(study: Study, cell: CellKey, runs: Sequence[RunRecord]) -> ClassS
     for run in fresh:
         found = _sum(study.out, run)
         if found is None:
-            return f"no per-query results of seed {run.seed}"
+            return _why_none(study.out, run)
         kept[_checksum(run)] = found
     if not kept:
         return "no run"
@@ -100,6 +100,13 @@ def _checksum(run: RunRecord) -> str:
     return (run.queries or {}).get("sha256", "")
 
 
+def _why_none(out: Path, run: RunRecord) -> str:
+    """Return why a run has no sums: its file is not what its record says, or says too little."""
+    if run.queries and (why := fault(out, run)):
+        return f"per-query results of seed {run.seed} {why}"
+    return f"no per-query results of seed {run.seed}"
+
+
 def _sum(out: Path, run: RunRecord) -> _RunSums | None:
     """Return one run's sums, None if its per-query file lacks them or is not its record's."""
     arrays = read_queries(out, run, ("labels", "query", *_VALUES))
@@ -112,7 +119,9 @@ def _sum(out: Path, run: RunRecord) -> _RunSums | None:
 
 
 def _read(path: Path) -> dict[str, _RunSums]:
-    """Return what is kept, by checksum; nothing where it cannot be read."""
+    """Return what is kept, by checksum; nothing where it is not what was written."""
+    if not checksums.intact(path):
+        return {}
     try:
         with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as file:
             labels, counts, sums = file["labels"], file["counts"], file["sums"]
@@ -134,4 +143,4 @@ def _write(path: Path, kept: dict[str, _RunSums]) -> None:
         counts=first.counts,
         sums=np.array([own.sums for own in kept.values()]),
     )
-    records.write_bytes(path, buffer.getvalue())
+    checksums.write_signed(path, buffer.getvalue())

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmark.study import checksums
 from benchmark.study.pixels import PixelStore, open_store, sizes_path, store_key, store_path
-from benchmark.study.records import write_bytes
 from protocols import discovery
 from protocols.dataset import RECALL_AT, Dataset
 from protocols.errors import InvalidInputError
@@ -147,8 +147,13 @@ def class_folds(dataset: Labels, protocol: Protocol) -> list[Fold]:
     return [Fold(seen[block.train], seen[block.validation], test) for block in blocks]
 
 
-def prepare(source: DataSource, protocol: Protocol) -> None:
+def prepare(source: DataSource, protocol: Protocol) -> list[Path]:
     """Load, verify and decode a dataset once, before any worker needs it.
+
+    What was prepared earlier is read once, against its checksums.
+
+    Returns:
+        The files that were damaged, or had no checksum, and were made anew.
 
     Raises:
         InvalidInputError: too few classes for the folds, or a validation fold or the test part
@@ -156,9 +161,11 @@ def prepare(source: DataSource, protocol: Protocol) -> None:
     """
     # Opened also where all is decoded: an edited manifest must not go unnoticed.
     dataset = _dataset(source)
+    damaged = checksums.discard_damaged(source.files(protocol))
     known = _labels(source, lambda: dataset)
     _check_matches(source.title or source.name, known, protocol)  # before a worker meets it
     _store(source, protocol, None, lambda: dataset)
+    return damaged
 
 
 def _check_matches(name: str, dataset: Labels, protocol: Protocol) -> None:
@@ -205,7 +212,7 @@ def _labels(source: DataSource, opened: Callable[[], Dataset] | None = None) -> 
     if found is None:
         dataset = opened() if opened else _dataset(source)
         found = Labels(dataset.labels, len(dataset.class_names), dataset.parts)
-        write_bytes(source.labels_path, _packed(found))
+        checksums.write_signed(source.labels_path, _packed(found))
     return found
 
 

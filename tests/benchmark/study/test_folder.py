@@ -3,12 +3,15 @@
 import json
 import random
 from dataclasses import asdict, fields, replace
+from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from benchmark.study import records
 from benchmark.study.aside import faults, set_aside
 from benchmark.study.folder import CellKey, Study, load_study
 from benchmark.study.places import cell_id
@@ -16,14 +19,17 @@ from benchmark.study.records import (
     CellRecord,
     ChoiceRecord,
     JobRecord,
+    Record,
     RunRecord,
     TrialRecord,
+    load,
     write,
 )
+from benchmark.study.selection import BEST_TRIAL
 from protocols.errors import StoreError
 from protocols.protocol import ImagePipeline, Pace, Protocol, SearchRule, digest
 from protocols.specs.toy import PROTOCOL
-from tests.proven import put
+from tests.proven import proven, put
 
 CELL = CellKey(cell_id({}), "toy", "tiny", "adam", "ms", "ms")
 
@@ -95,6 +101,146 @@ def test_any_number_of_damaged_records(study) -> None:
             assert {f"{stem}.fold-0.json", f"{stem}.fold-1.json"} <= left
     if "choice.json" in left:
         assert {"trial-000.json", "trial-001.json"} <= left
+
+
+def job(stage: str, number: int, fold: int, **changes: Any) -> JobRecord:
+    return replace(
+        JobRecord("", CELL.id, "final" if stage == "final" else "search", number, fold, {}, "done"),
+        **changes,
+    )
+
+
+def planted(study: Study, name: str, record: Record) -> None:
+    """Put a whole, checksummed record into the place ``name`` of another one."""
+    write(study.folder(CELL) / name, record)
+
+
+OTHER = "0f" * 8
+FAULTS = {
+    "seed 1's run as seed 0's": (
+        "seed-0.json",
+        RunRecord("", CELL.id, 1, {}, "done", [None, None]),
+        "holds another record, seed-1.json",
+    ),
+    "another method's run": (
+        "seed-0.json",
+        RunRecord("", OTHER, 0, {}, "done", [None, None]),
+        f"belongs to another cell, {OTHER}",
+    ),
+    "another trial": (
+        "trial-000.json",
+        TrialRecord("", CELL.id, 1, {}, "done", 0.5, [0.5, 0.5]),
+        "holds another record, trial-001.json",
+    ),
+    "another fold": (
+        "trial-000.fold-0.json",
+        job("search", 0, 1),
+        "holds another record, trial-000.fold-1.json",
+    ),
+    "another stage": (
+        "trial-001.fold-0.json",
+        job("final", 1, 0),
+        "holds another record, seed-1.fold-0.json",
+    ),
+    "another kind": (
+        "choice.json",
+        TrialRecord("", CELL.id, 0, {}, "done", 0.5, [0.5, 0.5]),
+        "holds another record, trial-000.json",
+    ),
+    "another cell's choice": (
+        "choice.json",
+        ChoiceRecord("", OTHER, BEST_TRIAL, 0, {}, 0.5),
+        f"belongs to another cell, {OTHER}",
+    ),
+    "a choice that the rule does not make": (
+        "choice.json",
+        ChoiceRecord("", CELL.id, BEST_TRIAL, 1, {}, 0.5),
+        "not what the rule picks from the trials",
+    ),
+    "a run with another setting": (
+        "seed-1.json",
+        RunRecord("", CELL.id, 1, {"margin": 0.5}, "done", []),
+        "made with another setting than the chosen one",
+    ),
+    "a fold with another setting": (
+        "seed-1.fold-1.json",
+        job("final", 1, 1, settings={"margin": 0.5}),
+        "made with another setting than its trial or run",
+    ),
+    "another cell's cell.json": (
+        "cell.json",
+        CellRecord("", "toy", 1, "toy", "tiny", "adam", "ms", "ms", {"method": "ms"}),
+        f"belongs to another cell, {cell_id({'method': 'ms'})}",
+    ),
+}
+
+
+@pytest.mark.parametrize("which", FAULTS)
+def test_a_record_in_anothers_place_is_found_and_redone(study, which) -> None:
+    name, record, why = FAULTS[which]
+    assert faults(study, CELL) == {}
+    planted(study, name, proven(record))
+    assert set_aside(study, CELL) == {name: why}
+    assert (study.folder(CELL) / f"{name}.damaged").exists()
+    assert not (study.folder(CELL) / name).exists()
+
+
+@pytest.mark.parametrize("name", ["seed-0.json", "trial-000.json", "choice.json", "cell.json"])
+def test_an_id_that_is_not_of_its_content_is_found(study, name) -> None:
+    path = study.folder(CELL) / name
+    write(path, replace(load(path), id="1" * 16))
+    whose = "belongs to another cell" if name == "cell.json" else "its id is not that of its"
+    assert faults(study, CELL)[name].startswith(whose)
+
+
+@pytest.mark.parametrize(
+    "name", ["trial-000.json", "trial-001.json", "trial-001.fold-1.json", "seed-0.fold-0.json"]
+)
+def test_what_is_gone_under_a_finished_choice_or_run_is_noticed(study, name) -> None:
+    (study.folder(CELL) / name).unlink()
+    assert set_aside(study, CELL) == {name: "gone"}
+    above = "choice.json" if name.startswith("trial-") else "seed-0.json"
+    assert (study.folder(CELL) / f"{above}.aside").exists()
+    assert faults(study, CELL) == {}, "what is to be redone is an unfinished cell like any other"
+
+
+def test_a_choice_made_elsewhere_has_no_trials_and_is_kept(study) -> None:
+    for path in study.folder(CELL).glob("trial-*"):
+        path.unlink()
+    assert faults(study, CELL) == {}
+
+
+@pytest.mark.parametrize("case", ["cut", "flipped", "empty", "gone", "another seed's"])
+def test_a_run_whose_query_file_is_not_its_own_is_redone(study, case) -> None:
+    for seed in range(2):
+        content = f"results of seed {seed}".encode()
+        records.write_bytes(study.out / "queries" / f"seed-{seed}.npz", content)
+        file = {"path": f"queries/seed-{seed}.npz", "sha256": sha256(content).hexdigest()}
+        run = study.run(CELL, seed)
+        assert run is not None
+        put(study, CELL, replace(run, queries=file))
+    assert faults(study, CELL) == {}
+    path = study.out / "queries" / "seed-0.npz"
+    content = path.read_bytes()
+    other = (study.out / "queries" / "seed-1.npz").read_bytes()
+    found = {"cut": content[:5], "flipped": b"R" + content[1:], "empty": b""}
+    if case == "gone":
+        path.unlink()
+    else:
+        path.write_bytes(found.get(case, other))
+    why = "not in the output folder" if case == "gone" else "not those of its record"
+    assert set_aside(study, CELL) == {"seed-0.json": f"its per-query results are {why}"}
+
+
+def test_a_reader_takes_a_doubted_record_for_missing_and_changes_nothing(study) -> None:
+    planted(study, "seed-0.json", proven(RunRecord("", CELL.id, 1, {}, "done", [None, None])))
+    before = {path: path.read_bytes() for path in study.folder(CELL).iterdir()}
+    assert [run.seed for run in study.runs(CELL)] == [1]
+    assert study.doubts == {study.folder(CELL) / "seed-0.json": "holds another record, seed-1.json"}
+    assert {path: path.read_bytes() for path in study.folder(CELL).iterdir()} == before
+    put(study, CELL, RunRecord("", CELL.id, 0, {}, "done", [None, None]))
+    assert [run.seed for run in study.runs(CELL)] == [0, 1]
+    assert study.doubts == {}, "what was mended is not doubted any more"
 
 
 whole, share = st.integers(0, 10**9), st.floats(0, 1)
@@ -226,7 +372,7 @@ def test_a_file_from_before_a_rule_was_added_keeps_its_hashes(tmp_path) -> None:
 def test_no_flipped_bit_loads_as_another_study(study, checksum) -> None:
     """Words for people are covered by the checksum alone, so files without one may lose some."""
     study.save()
-    path, rng, refused = study.out / "study.json", random.Random(7), 0
+    path, rng, refused, accepted = study.out / "study.json", random.Random(7), 0, 0
     if not checksum:
         body = json.loads(path.read_text())
         del body["sha256"]
@@ -239,14 +385,14 @@ def test_no_flipped_bit_loads_as_another_study(study, checksum) -> None:
         try:
             found = load_study(study.out)
         except StoreError as error:
-            refused += 1
-            assert "Delete that one file" in str(error)
-            assert "\n" not in str(error)
+            refused += "Delete that one file" in str(error) and "\n" not in str(error)
             continue
+        accepted += 1
         assert found is not None
         assert found.protocol.hash() == PROTOCOL.hash()
         if checksum:
             assert found == study
+    assert refused + accepted == 200
     assert refused > 100
 
 

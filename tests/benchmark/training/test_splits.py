@@ -1,10 +1,13 @@
 """What is prepared once is all that a worker reads."""
 
+import io
+
 import numpy as np
 import pytest
 
 from benchmark.training import splits
 from protocols.discovery import load
+from protocols.errors import StoreError
 from protocols.specs.toy import PROTOCOL
 
 
@@ -40,6 +43,58 @@ def test_damaged_labels_are_written_anew(source, at):
     dataset = load("dataset", "toy").load()
     assert np.array_equal(labels.labels, dataset.labels)
     assert (labels.classes, labels.parts) == (48, None)
+
+
+def turned(content):
+    return content[:-9] + bytes([content[-9] ^ 1]) + content[-8:]
+
+
+def cut(content):
+    return content[: len(content) // 2]
+
+
+def reversed_labels(content):
+    """A whole file, but of other labels."""
+    with np.load(io.BytesIO(content)) as file:
+        return splits._packed(splits.Labels(file["labels"][::-1], int(file["classes"]), None))
+
+
+def longer(content):
+    return content + b"\0"
+
+
+@pytest.mark.parametrize(
+    ("which", "change"),
+    [(n, change) for n in range(3) for change in (turned, cut, longer)] + [(2, reversed_labels)],
+)
+def test_a_cache_that_is_not_what_was_written_is_made_anew(source, which, change):
+    before = {path: path.read_bytes() for path in source.cache.iterdir()}
+    path = source.files(PROTOCOL)[which]
+    path.write_bytes(change(before[path]))
+    assert splits.prepare(source, PROTOCOL) == [path]
+    assert {path: path.read_bytes() for path in source.cache.iterdir()} == before
+    assert splits.prepare(source, PROTOCOL) == []
+
+
+@pytest.mark.parametrize("which", range(3))
+def test_a_cache_without_its_own_checksum_is_made_anew(source, which):
+    """That of an earlier version has none; another file's does not count."""
+    path, other = source.files(PROTOCOL)[which], source.files(PROTOCOL)[which - 1]
+    beside = path.with_name(f"{path.name}.sha256")
+    beside.unlink()
+    assert splits.prepare(source, PROTOCOL) == [path]
+    path.write_bytes(other.read_bytes())
+    beside.write_bytes(other.with_name(f"{other.name}.sha256").read_bytes())
+    assert splits.prepare(source, PROTOCOL) == [path]
+    assert splits.prepare(source, PROTOCOL) == []
+
+
+def test_a_folder_in_a_caches_place_is_one_line(source):
+    path = source.files(PROTOCOL)[0]
+    path.unlink()
+    path.mkdir()
+    with pytest.raises(StoreError, match=r"u8 is damaged and cannot be removed: .* Remove it"):
+        splits.prepare(source, PROTOCOL)
 
 
 def test_parts_survive():
