@@ -8,11 +8,15 @@ import shutil
 import signal
 import subprocess
 import time
+from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from benchmark.study import records
-from tests.running import ROOT, gone, run, start, tables, truth, workers_of
+from benchmark.study.folder import load_study
+from protocols.errors import StoreError
+from tests.running import ROOT, gone, queries, run, start, tables, truth, workers_of
 
 STORAGE = "Storage and clocks"
 WORDS = ("--methods", "triplet")
@@ -162,6 +166,124 @@ def test_a_study_file_that_is_damaged(ledger, whole, tmp_path):
         (out / "study.json").unlink()
         assert "nothing left to do" in run(*WORDS, out=out)
         assert truth(out) == truth(whole)
+
+
+def cell_of(out, method):
+    (cell,) = (out / "records" / "toy" / "tiny" / "adam").glob(f"{method}-*")
+    return cell
+
+
+def moved(out):
+    """Put whole records into the places of others; return which places these are."""
+    ours, other = cell_of(out, "triplet"), cell_of(out, "untrained")
+    taken = {
+        ours / "seed-0.json": ours / "seed-1.json",
+        ours / "seed-1.fold-0.json": ours / "seed-1.fold-1.json",
+        ours / "trial-001.json": ours / "trial-000.json",
+        ours / "choice.json": other / "choice.json",
+        other / "seed-1.json": ours / "seed-1.json",
+        other / "cell.json": ours / "cell.json",
+    }
+    contents = {place: source.read_bytes() for place, source in taken.items()}
+    for place, content in contents.items():
+        place.write_bytes(content)
+    return list(taken)
+
+
+def lost(out):
+    """Delete records that others were made from."""
+    ours = cell_of(out, "triplet")
+    places = [ours / name for name in ("trial-000.json", "trial-001.fold-1.json")]
+    places += [ours / "seed-0.fold-1.json"]
+    for place in places:
+        place.unlink()
+    return places
+
+
+def unlike(out):
+    """Change per-query files: cut, one bit turned, another seed's, gone."""
+    first, second, third, fourth = sorted((out / "queries").rglob("*.npz"))
+    first.write_bytes(first.read_bytes()[:-7])
+    content = second.read_bytes()
+    second.write_bytes(content[:99] + bytes([content[99] ^ 4]) + content[100:])
+    third.write_bytes(fourth.read_bytes())
+    fourth.unlink()
+    return [first, second, third, fourth]
+
+
+def undone(out):
+    """Damage what is prepared, and delete a run so that there is work that would use it."""
+    for path in cell_of(out, "triplet").glob("seed-1*.json"):
+        path.unlink()
+    pixels, labels = next((out / "cache").glob("*.u8")), next((out / "cache").glob("*.labels.npz"))
+    content = pixels.read_bytes()
+    pixels.write_bytes(content[:500] + bytes([content[500] ^ 8]) + content[501:])
+    with np.load(labels) as file:
+        arrays = dict(file)
+    np.savez_compressed(labels, **{**arrays, "labels": arrays["labels"][::-1]})
+    return [pixels, labels]
+
+
+PLANTED = {
+    "record in another record's place": (moved, "not believed"),
+    "trial or fold record gone under a finished choice or run": (lost, "(gone)"),
+    "per-query file cut, flipped, another seed's, gone": (unlike, "per-query results are not"),
+    "prepared pixels or labels not those written": (undone, "is not what was written: made anew"),
+}
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize("fault", PLANTED)
+def test_what_does_not_prove_its_place_is_redone(ledger, whole, tmp_path, fault):
+    plant, says = PLANTED[fault]
+    out = tmp_path / "study" / "out"
+    shutil.copytree(whole, out)
+    places = plant(out)
+    outcome = "said in one line and redone to the same bytes, same tables"
+    with ledger.attempt(STORAGE, fault, outcome, len(places)):
+        printed = run(*WORDS, out=out)
+        assert says in printed
+        assert truth(out) == truth(whole)
+        assert tables(out) == tables(whole)
+        assert queries(out) == queries(whole)
+        assert "nothing left to do" in run(*WORDS, out=out)
+
+
+@pytest.mark.faults
+def test_a_command_that_reads_says_what_it_does_not_believe(ledger, whole, tmp_path):
+    out = tmp_path / "study" / "out"
+    shutil.copytree(whole, out)
+    moved(out)
+    before = truth(out)
+    outcome = "`tables` and `report` show it as missing, say so in one line and change no record"
+    for word in ("tables", "report"):
+        with ledger.attempt(STORAGE, "record in another's place, only read", outcome):
+            process = start(word, out=out)
+            printed, _ = process.communicate(timeout=60)
+            assert process.returncode == 0, printed
+            (said,) = [line for line in printed.splitlines() if "shown as missing" in line]
+            assert "seed-0.json (holds another record, seed-1.json)" in said
+            assert truth(out) == before
+
+
+@pytest.mark.faults
+def test_bits_that_flip_in_the_study_file(ledger, whole, tmp_path):
+    outcome = "exit 2, one line says to delete that one file; none loads as another study"
+    known, content = load_study(whole), (whole / "study.json").read_bytes()
+    shutil.copytree(whole / "records", tmp_path / "records")
+    rng = random.Random(11)
+    with ledger.attempt(STORAGE, "study.json with a flipped bit or a renamed row", outcome, 201):
+        for _ in range(200):
+            place = rng.randrange(len(content))
+            turned = bytes([content[place] ^ 1 << rng.randrange(8)])
+            (tmp_path / "study.json").write_bytes(content[:place] + turned + content[place + 1 :])
+            with contextlib.suppress(StoreError):
+                assert replace(load_study(tmp_path), out=whole) == known, place
+        renamed = content.replace(b'"row": "triplet"', b'"row": "triplets"')
+        assert renamed != content
+        (tmp_path / "study.json").write_bytes(renamed)
+        with pytest.raises(StoreError, match="Delete that one file"):
+            load_study(tmp_path)
 
 
 CLOCK = '''"""A wall clock that jumps by up to a year, back and forth, at every call."""
