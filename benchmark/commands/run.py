@@ -22,6 +22,7 @@ from benchmark.study import grid
 from benchmark.study.aside import in_words, set_aside
 from benchmark.study.folder import CellKey, Study
 from benchmark.study.grid import CellPlan
+from benchmark.study.leftovers import clean
 from benchmark.study.looks import plan_seeds
 from protocols.space import Settings, Space
 
@@ -46,6 +47,7 @@ def run(args: argparse.Namespace) -> int:
             if lost := set_aside(study, cell):
                 words = f"{cell.row}: {in_words(lost)}; kept aside and redone"
                 console.print(words, soft_wrap=True, highlight=False, markup=False)
+        clean(study)
         plans = grid.progress_of(study, asked.keys)
         tracker = open_tracker(console, study, plans)
         if any(item.state != "done" for item in plans):

@@ -15,6 +15,8 @@ from protocols.errors import InvalidInputError, StoreError
 from protocols.protocol import Protocol
 
 MIN_FREE_BYTES = 256 << 20
+FILES = (".lock", "log.txt", "workers.txt", "study.json", "looks.json", "mirrored.json")
+FOLDERS = ("records", "queries", "vectors", "cache", "tables", "report")
 
 
 def pick_device(asked: str) -> str:
@@ -79,6 +81,29 @@ def check_disk(out: Path) -> None:
             f"{out} has {free >> 20} MB free, a study needs {MIN_FREE_BYTES >> 20} MB. "
             "Make room or choose another --out"
         )
+
+
+def check_places(out: Path) -> None:
+    """Raise StoreError where something else lies in the place of a file or folder of a study.
+
+    A pipe would be waited for without end, and a dangling link would be written through.
+    """
+    folders = [out, *(out / name for name in FOLDERS)]
+    files = [*(out / name for name in FILES), *sorted((out / "tables").glob("*.csv"))]
+    for path in (*folders, *files):
+        there = os.path.lexists(path)
+        if there and not (path.is_dir() if path in folders else path.is_file()):
+            met, expected = _kind(path), "a folder" if path in folders else "a file"
+            raise StoreError(
+                f"{path} is {met}, expected {expected} or nothing. Remove it, or choose another "
+                "--out"
+            )
+
+
+def _kind(path: Path) -> str:
+    kinds = {"a folder": path.is_dir, "a file": path.is_file, "a pipe": path.is_fifo}
+    found = [kind for kind, holds in kinds.items() if holds()]
+    return found[0] if found else "a link to nothing" if path.is_symlink() else "no plain file"
 
 
 @contextmanager

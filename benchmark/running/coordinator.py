@@ -7,7 +7,6 @@ import math
 import time
 from collections.abc import Callable, Generator
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from statistics import fmean
 from typing import Any
 
@@ -85,7 +84,7 @@ class Coordinator:
             self._record(cell, record)
             self.progress.ran(cell, record)
         for fold in range(self.study.protocol.folds):
-            self._vectors(cell, seed, fold).unlink(missing_ok=True)
+            self.study.vectors_path(cell, seed, fold).unlink(missing_ok=True)
         return []
 
     def _search(self, cell: CellKey) -> Generator[list[Task], list[Any], list[TrialRecord]]:
@@ -123,7 +122,9 @@ class Coordinator:
             return _run(cell, choice, seed, jobs, None)
         job = self.make_job(cell, "final", seed, 0, choice.settings)
         protocol, name = self.study.protocol, f"join {cell.id} {seed}"
-        vectors = tuple(self._vectors(cell, seed, k).read_bytes() for k in range(len(jobs)))
+        vectors = tuple(
+            self.study.vectors_path(cell, seed, k).read_bytes() for k in range(len(jobs))
+        )
         task = Task(
             function=join,
             argument=JoinJob(protocol, job.source, vectors, job.device),
@@ -185,7 +186,9 @@ class Coordinator:
         measured = {**record.measured, "environment": here, "failed_attempts": failed}
         record = replace(record, measured=measured)
         if outcome.vectors is not None:
-            records.write_bytes(self._vectors(cell, job.number, job.fold), outcome.vectors)
+            records.write_bytes(
+                self.study.vectors_path(cell, job.number, job.fold), outcome.vectors
+            )
         self._record(cell, record)
         self.progress.trained(cell, record)
         return record
@@ -199,14 +202,10 @@ class Coordinator:
         records.write(self.study.record_path(cell, record), record)
         self.tracker.log(cell, record)
 
-    def _vectors(self, cell: CellKey, seed: int, fold: int) -> Path:
-        """Return where a fold model's test embeddings wait for the run to be joined."""
-        return self.study.out / "vectors" / cell.path / f"seed-{seed}.fold-{fold}.npz"
-
     def _has_vectors(self, cell: CellKey, record: JobRecord) -> bool:
         if record.vectors_sha256 is None:
             return True
-        path = self._vectors(cell, record.number, record.fold)
+        path = self.study.vectors_path(cell, record.number, record.fold)
         if not path.exists():
             return False
         return hashlib.sha256(path.read_bytes()).hexdigest() == record.vectors_sha256

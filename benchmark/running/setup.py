@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib.util import find_spec
 
-from benchmark.engines.machine import cuda_devices, default_workers, pick_device
+from benchmark.engines.machine import check_places, cuda_devices, default_workers, pick_device
 from benchmark.study import datasets, grid, machines
 from benchmark.study.folder import CellKey, Study, load_study
 from benchmark.study.grid import Axes
@@ -68,6 +68,7 @@ class Ready:
 
 def set_up(args: argparse.Namespace) -> Asked:
     """Turn names into objects; raise on the first that is wrong, before anything is written."""
+    check_places(args.out)
     registry = Registry(tuple(args.plugin))
     protocol = read_protocol(args, registry)
     known = load_study(args.out)

@@ -173,6 +173,10 @@ class Study:
         """Return where ``record`` of ``cell`` belongs."""
         return self.folder(cell) / places.name_of(record)
 
+    def vectors_path(self, cell: CellKey, seed: int, fold: int) -> Path:
+        """Return where a fold model's test embeddings wait for the run to be joined."""
+        return self.out / "vectors" / cell.path / f"seed-{seed}.fold-{fold}.npz"
+
     def _read(self, cell: CellKey, name: str, kind: type[R]) -> R | None:
         """Return a record that proves its place; what does not is doubted and counts as missing."""
         path = self.folder(cell) / name

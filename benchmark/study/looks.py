@@ -63,12 +63,12 @@ def read_looks(study: Study) -> Looks:
     """
     path = study.out / FILE
     try:
-        body = json.loads(path.read_text(encoding="utf-8"))
+        body = json.loads(records.content(path))
         planned = None if body["planned"] is None else int(body["planned"])
         return Looks(planned, tuple(sorted({int(n) for n in body["seen"]})))
     except FileNotFoundError:
         return Looks()
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, records.DamagedRecordError) as error:
         raise StoreError(
             f"{path} is damaged ({error}). It says how often verdicts were looked at: restore it, "
             "or delete it and say so beside the results"

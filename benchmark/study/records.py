@@ -261,10 +261,10 @@ def content(path: Path) -> bytes:
             return file.read() or b""
     except FileNotFoundError:
         raise
-    except (IsADirectoryError, NotADirectoryError) as error:
+    except IsADirectoryError as error:
         raise DamagedRecordError(f"{path}: not a record (a folder in its place)") from error
     except OSError as error:
-        raise StoreError(f"cannot read {path}: {error.strerror}. Make it readable") from error
+        raise StoreError(f"cannot read {path}: {error.strerror}. Choose another --out") from error
 
 
 def _without_waiting(name: str, flags: int) -> int:
