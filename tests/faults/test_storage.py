@@ -286,6 +286,41 @@ def test_bits_that_flip_in_the_study_file(ledger, whole, tmp_path):
             load_study(tmp_path)
 
 
+@pytest.mark.faults
+@pytest.mark.parametrize("name", [".lock", "log.txt", "workers.txt", "tables/runs.csv"])
+def test_something_else_in_the_place_of_a_file(ledger, whole, tmp_path, name):
+    out = tmp_path / "study" / "out"
+    shutil.copytree(whole, out)
+    path = out / name
+    path.unlink()
+    make = {"a folder": path.mkdir, "a pipe": lambda: os.mkfifo(path)}
+    make["a link to nothing"] = lambda: path.symlink_to(tmp_path / "nowhere")
+    for kind, plant in make.items():
+        with ledger.attempt(STORAGE, f"{kind} in a file's place", "exit 2, one line, no wait"):
+            plant()
+            assert_one_line(run(*WORDS, out=out, code=2), f"{path.name} is {kind}")
+        path.rmdir() if kind == "a folder" else path.unlink()
+
+
+@pytest.mark.faults
+def test_a_folder_a_pipe_or_a_link_in_the_place_of_a_record(ledger, whole, tmp_path):
+    out = tmp_path / "study" / "out"
+    shutil.copytree(whole, out)
+    ours = cell_of(out, "triplet")
+    names = ("seed-0.json", "seed-1.json", "trial-001.json")
+    for name in names:
+        (ours / name).unlink()
+    (ours / names[0]).mkdir()
+    os.mkfifo(ours / names[1])
+    (ours / names[2]).symlink_to(tmp_path / "nowhere")
+    outcome = "kept aside and redone to the same bytes, no wait"
+    with ledger.attempt(STORAGE, "folder, pipe, dangling link in a record's place", outcome, 3):
+        printed = run(*WORDS, out=out)
+        assert "Traceback" not in printed
+        assert truth(out) == truth(whole)
+        assert tables(out) == tables(whole)
+
+
 CLOCK = '''"""A wall clock that jumps by up to a year, back and forth, at every call."""
 import random, time
 _now, _now_ns, _rng = time.time, time.time_ns, random.Random(3)
