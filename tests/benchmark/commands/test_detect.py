@@ -7,9 +7,9 @@ import pytest
 from benchmark.cli import main
 from benchmark.commands.detect import pilots
 from benchmark.statistics import power
-from benchmark.study import records
 from benchmark.study.folder import load_study
 from tests.benchmark.tables.test_frames import PROTOCOL, make, run
+from tests.proven import put
 
 
 def pilot(out, values, seconds):
@@ -19,7 +19,7 @@ def pilot(out, values, seconds):
         for seed, value in enumerate(values[cell.method]):
             if isinstance(value, float):
                 record = replace(run(cell, seed, value), measured={"seconds": seconds[cell.method]})
-                records.write(study.record_path(cell, record), record)
+                put(study, cell, record)
     return load_study(out)
 
 

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 from benchmark.cli import main
-from benchmark.study.folder import CellKey, load_study
+from benchmark.study.folder import CellKey, _checksum, _read_file, load_study
 from benchmark.submissions import schema
 from benchmark.submissions import submit as submit_module
 from benchmark.submissions.submit import write_once
@@ -40,10 +40,14 @@ def refused(study, tmp_path, capsys, *words):
 
 
 def change_study(study, change):
+    """Forge a study file, with hashes that are right."""
     path = study / "study.json"
     body = json.loads(path.read_text())
     change(body)
-    path.write_text(json.dumps(body))
+    del body["sha256"]
+    protocol = _read_file(json.dumps(body).encode()).protocol
+    body |= {"protocol_hash": protocol.hash(), "rules_hash": protocol.rules_hash()}
+    path.write_text(json.dumps({**body, "sha256": _checksum(body)}))
 
 
 def test_every_finished_row_is_copied_with_what_verifies_it(toy_study, submitted):
