@@ -31,7 +31,7 @@ from protocols.optimizer import make_optimizer
 from protocols.protocol import ImagePipeline
 from tests import made
 from tests.gpu.checks import Result
-from tests.gpu.correct import PHOTOS, stream
+from tests.gpu.correct import DEVICE, PHOTOS, stream
 from tests.gpu.failures import job
 
 ROUNDS = 5
@@ -61,7 +61,7 @@ def _training(trunk: str) -> Training:
         trunk=trunk,
         batch=32,
         embedding=128,
-        device="cuda",
+        device=DEVICE,
     )
 
 
@@ -113,7 +113,7 @@ def _ours(training: Training) -> Callable[[], None]:
 
 def _bare(training: Training) -> Callable[[], None]:
     """Return a recorded step on still images: forward, loss, backward, optimiser."""
-    network, device = training.network, torch.device("cuda")
+    network, device = training.network, torch.device(DEVICE)
     side = training.protocol.image.crop_px
     images = (torch.rand(32, 3, side, side, device=device) * 255).to(
         memory_format=torch.channels_last
@@ -171,7 +171,7 @@ def metrics_check() -> Result:
     times = []
     for _ in range(4):
         started = time.perf_counter()
-        metrics.per_query(x, labels, device="cuda")
+        metrics.per_query(x, labels, device=DEVICE)
         times.append(time.perf_counter() - started)
     best = median(times[1:])
     return Result(best <= 0.3, f"{best:.2f} s", {"seconds": times})
