@@ -21,6 +21,7 @@ CHECKS = {
     "validation": ("speed", "ms an image: tiny <= 0.02, bn_inception <= 0.15", 90),
     "metrics": ("speed", "60,502 x 512 <= 0.3 s", 60),
     "jobs": ("speed", "tiny steps a second together >= 2,000", 120),
+    "column": ("speed", "hours of the paper's CUB column at its shortest <= 10", 120),
     "quick": ("speed", "42 jobs of triplet, ms, group under quick <= 30 s", 120),
     "toy": ("failures", "the same records with 1 and 4 jobs a card", 120),
     "memory": ("failures", "reserved memory flat over 20 jobs of a worker", 90),
