@@ -81,6 +81,30 @@ def test_without_a_gpu_every_check_says_so_and_the_next_one_runs(tmp_path):
     assert len(done.stdout.splitlines()) == 2
 
 
+BARE = """
+import builtins, sys
+real = builtins.__import__
+known = {"torch", "torchvision", "numpy", "scipy", "pytorch_metric_learning", "PIL"}
+ours = ("protocols", "benchmark", "tests")
+
+def only_known(name, by=None, *rest):
+    root, asking = name.split(".")[0], (by or {}).get("__name__", "").split(".")[0]
+    third = root not in known and root not in ours and root not in sys.stdlib_module_names
+    if asking in ours and third and not rest[-1]:
+        raise ModuleNotFoundError(f"{by['__name__']} imports {name}")
+    return real(name, by, *rest)
+
+builtins.__import__ = only_known
+import tests.gpu.correct, tests.gpu.failures, tests.gpu.speed
+"""
+
+
+def test_the_checks_need_no_more_packages_than_a_training():
+    """GPU machines are often bare."""
+    done = subprocess.run([sys.executable, "-c", BARE], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-500:]
+
+
 def test_an_unknown_check_is_refused(monkeypatch):
     monkeypatch.setattr(sys, "argv", ["tests.gpu", "speed"])
     with pytest.raises(SystemExit):
