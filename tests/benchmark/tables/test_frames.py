@@ -413,7 +413,7 @@ def test_marks_say_which_differences_count(tmp_path):
 
 def test_a_near_miss_shows_its_p_and_what_is_untested_its_seeds(tmp_path):
     base = [0.40, 0.41, 0.42, 0.43, 0.44, 0.45]
-    steps = np.array([-0.004, 0.001, 0.006, 0.012, 0.011, 0.008])
+    steps = np.array([-0.002, 0.001, 0.006, 0.012, 0.011, 0.008])
     values = {"triplet": base, "near": (np.array(base) + steps).tolist()}
     values["lost"] = [0.4, 0.41, *["oom"] * 4]
     study = make(tmp_path, values, replace(PROTOCOL, seeds=6))
