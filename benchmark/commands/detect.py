@@ -80,7 +80,7 @@ def pilots(study: Study) -> list[Pilot]:
 
     The family is every method but the reference against the baseline, run or not.
     """
-    found: list[Pilot] = []
+    known: list[Pilot] = []
     protocol = study.protocol
     for _, group in groupby(study.cells, key=lambda cell: cell.axes[:3]):
         cells = list(group)
@@ -97,15 +97,17 @@ def pilots(study: Study) -> list[Pilot]:
             ours = [{seed: _score(run) for seed, run in own.items()} for own in runs.values()]
             spreads = power.pilot(ours, scores, len(others))
             compared = [_comparison(cell, own, theirs) for cell, own in runs.items()]
-            found.append(Pilot(base, len(others), compared, spreads))
-    return found
+            known.append(Pilot(base, len(others), compared, spreads))
+    return known
 
 
-def show(console: Console, points: float, found: Sequence[Pilot], seeds: int, workers: int) -> None:
+def show(
+    console: Console, points: float, pilots: Sequence[Pilot], seeds: int, workers: int
+) -> None:
     """Print a table for each place, a line for each comparison, and how to read them."""
     inside = points / 100 < paired.ROPE
     right = "equivalent" if inside else "better"
-    for pilot in found:
+    for pilot in pilots:
         place = " · ".join(pilot.baseline.axes[:3])
         table = Table(title=f"{place}, against {pilot.baseline.row}", title_justify="left")
         table.add_column("Method", overflow="fold")
@@ -122,7 +124,7 @@ def show(console: Console, points: float, found: Sequence[Pilot], seeds: int, wo
             'is "equivalent", never "better".',
             highlight=False,
         )
-    families = " or ".join(str(n) for n in sorted({pilot.family for pilot in found}))
+    families = " or ".join(str(n) for n in sorted({pilot.family for pilot in pilots}))
     notes = [
         f"Seeds: for an 80 % chance of the verdict {right!r} where the true difference is "
         f"{points:g} points of MAP@R (concatenated) and all other methods equal the baseline; "
@@ -132,7 +134,7 @@ def show(console: Console, points: float, found: Sequence[Pilot], seeds: int, wo
         f"the runs that method and baseline lack, {workers} at once, no search. All "
         "conditional on one search: repeated searches spread further.",
     ]
-    if any(len(item.differences) < 6 for pilot in found for item in pilot.comparisons):
+    if any(len(item.differences) < 6 for pilot in pilots for item in pilot.comparisons):
         notes.append("So few pairs leave the sd open, which is why so many seeds are asked for.")
     console.print(" ".join(notes), highlight=False)
 
@@ -172,7 +174,7 @@ def _done(study: Study, cell: CellKey) -> Runs:
 
 def _score(run: RunRecord) -> float:
     value = value_of(run, *HEADLINE)
-    assert value is not None  # by _done
+    assert value is not None  # _done keeps only runs that have it
     return value
 
 

@@ -9,7 +9,8 @@ from pathlib import Path
 from benchmark.exit_codes import BAD_INPUT, DONE
 from benchmark.study.folder import load_study
 from benchmark.submissions import git, leaderboard, read
-from benchmark.submissions.submit import lay_out_rerun, submit_challenge, submit_rows
+from benchmark.submissions.rerun import lay_out_rerun, submit_challenge
+from benchmark.submissions.submit import submit_rows
 from benchmark.submissions.verify import problems
 from protocols.discovery import Registry
 from protocols.errors import InvalidInputError, StoreError

@@ -25,7 +25,7 @@ T = TypeVar("T")
 
 
 class Engine(Protocol):
-    """What the scheduler needs of a place to run jobs.
+    """What the scheduler needs of what runs jobs.
 
     Attributes:
         lost: what a future raises when its worker died or was killed.
@@ -77,20 +77,26 @@ class LocalEngine:
         deterministic: bool = False,
         devices: Sequence[str] = (),
     ) -> None:
-        self.capacity = capacity
         self._devices = devices
         self._start = (os.getpid(), threads, str(log), deterministic)
         self._slots: list[ProcessPoolExecutor | None] = [None] * capacity
+        self._closed: set[int] = set()  # slots of a device that proved too small for all its jobs
         self._running: dict[Future[Any], int] = {}
+
+    @property
+    def capacity(self) -> int:
+        """Return how many jobs run at once."""
+        return len(self._slots) - len(self._closed)
 
     def start(self) -> None:
         """Start all processes now, so that they load torch while other things are prepared."""
-        for number in range(self.capacity):
+        for number in range(len(self._slots)):
             self._fresh(number).submit(os.getpid)
 
     def submit(self, function: Callable[[Any], T], argument: Any) -> Future[T]:
         """Start ``function(argument)`` in a free process."""
-        number = next(n for n in range(self.capacity) if n not in self._running.values())
+        taken = {*self._running.values(), *self._closed}
+        number = next(n for n in range(len(self._slots)) if n not in taken)
         pool = self._slots[number] or self._fresh(number)
         try:
             future = pool.submit(function, argument)
@@ -113,35 +119,54 @@ class LocalEngine:
             if pool is not None:
                 _kill(pool)
                 pool.shutdown(wait=True, cancel_futures=True)
-        self._slots = [None] * self.capacity
+        self._slots = [None] * len(self._slots)
 
     def _fresh(self, number: int) -> ProcessPoolExecutor:
         # spawn: a fork is unsafe once CUDA has started. One executor a process, so that a
         # process that dies breaks no other's work.
         context = multiprocessing.get_context("spawn")
         device = self._devices[number % len(self._devices)] if self._devices else None
-        start = (*self._start, device)
+        jobs = -(-len(self._slots) // len(self._devices)) if self._devices else 1
+        start = (*self._start, device, jobs)
         pool = ProcessPoolExecutor(1, context, initializer=_start_worker, initargs=start)
         self._slots[number] = pool
         return pool
 
     def _finished(self, future: Future[Any]) -> None:
         number = self._running.pop(future)
-        if not future.cancelled() and isinstance(future.exception(), BrokenProcessPool):
-            self._slots[number] = None
+        if future.cancelled():
+            return
+        if future.exception() is not None:
+            if isinstance(future.exception(), BrokenProcessPool):
+                self._slots[number] = None
+            return
+        if spent := getattr(future.result(), "spent", ""):
+            self._retire(number, crowded=spent == "crowded")
+
+    def _retire(self, number: int, *, crowded: bool) -> None:
+        """End a process that must not be used again; its device may have one job fewer now."""
+        pool, self._slots[number] = self._slots[number], None
+        if pool is not None:
+            _kill(pool)
+        count = len(self._devices)
+        beside = {n for n in range(len(self._slots)) if count and n % count == number % count}
+        if crowded and len(beside - self._closed) > 1:
+            self._closed.add(number)
 
 
 def _kill(pool: ProcessPoolExecutor) -> None:
     """Kill a pool's process, started or starting, and what it has started."""
-    for process in list((pool._processes or {}).values()):  # no public way before Python 3.14
+    # Before Python 3.14 there is no public way to a pool's processes.
+    for process in list((pool._processes or {}).values()):
         if process.pid is not None:
-            with suppress(ProcessLookupError, PermissionError):  # no group yet, or no more
+            # Its process group may not be there yet, or be gone already.
+            with suppress(ProcessLookupError, PermissionError):
                 os.killpg(process.pid, signal.SIGKILL)
         process.kill()
 
 
 def _start_worker(
-    parent: int, threads: int, log: str, deterministic: bool, device: str | None
+    parent: int, threads: int, log: str, deterministic: bool, device: str | None, jobs: int
 ) -> None:
     """Set up a worker: its threads, where its output goes, and that it dies with its parent."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the coordinator, which decides
@@ -150,6 +175,7 @@ def _start_worker(
     os.environ["OMP_NUM_THREADS"] = str(threads)
     if device is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = device
+        os.environ["DML_JOBS_A_CARD"] = str(jobs)  # read where images are put on a device
     output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     os.dup2(output, 1)
     os.dup2(output, 2)
@@ -163,15 +189,17 @@ def set_up_torch(threads: int, *, deterministic: bool) -> None:
     an error. Called once, before anything is computed.
     """
     keep_memory()
-    if deterministic:
-        os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"  # read when CUDA starts
-    import torch  # here: the coordinator starts workers without waiting for torch itself
+    os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"  # read when CUDA starts
+    import torch  # only in workers: the coordinator starts them without loading torch itself
 
     torch.set_num_threads(threads)
     torch.use_deterministic_algorithms(mode=True, warn_only=not deterministic)
-    # Else every new tensor is first filled with NaN, which finds reads before writes.
+    # Without this every new tensor would first be filled with NaN, to find reads before writes.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     torch.backends.cudnn.benchmark = False
+    # By default convolutions of float32 on a GPU keep ten bits of each number.
+    torch.backends.cudnn.conv.fp32_precision = "ieee"  # type: ignore[attr-defined]
+    torch.backends.cuda.matmul.fp32_precision = "ieee"
 
 
 def keep_memory() -> None:
@@ -188,7 +216,7 @@ def keep_memory() -> None:
 
 
 def _die_with(parent: int) -> None:
-    """End this process and what it started soon after its parent is gone, killed ones included."""
+    """End this process and all that it started, soon after its parent is gone or was killed."""
     while os.getppid() == parent:
         time.sleep(0.5)
     os.killpg(0, signal.SIGKILL)

@@ -25,7 +25,7 @@ def pick_device(asked: str) -> str:
     """
     if asked == "cpu":
         return asked
-    import torch  # here: a plan on the CPU needs no torch
+    import torch  # only now, because a study on the CPU needs no torch in this process
 
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if asked == "auto":
@@ -45,10 +45,13 @@ def cuda_devices(device: str) -> tuple[str, ...]:
     """Return the CUDA devices that ``device`` stands for, as CUDA_VISIBLE_DEVICES names them."""
     if device == "cpu":
         return ()
-    import torch  # here: see above
+    import torch  # only now, as in pick_device
 
-    names = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")
-    visible = names if names != [""] else [str(n) for n in range(torch.cuda.device_count())]
+    count = torch.cuda.device_count()
+    named = os.environ.get("CUDA_VISIBLE_DEVICES")
+    names = range(count) if named is None else named.split(",")
+    # CUDA ends its list at the first name that is no device; what follows is not there.
+    visible = [str(name).strip() for name in names][:count]
     number = device.partition(":")[2]
     return (visible[int(number)],) if number else tuple(visible)
 

@@ -97,15 +97,15 @@ def mean_ranks(scores: Mapping[str, Floats]) -> list[Estimate]:
 def ranks(scores: Floats) -> Floats:
     """Return ranks along the last axis, 1 for the highest; equal scores share their mean rank."""
     order = np.argsort(-scores, axis=-1)
-    found = np.empty(scores.shape)
-    np.put_along_axis(found, order, np.arange(1.0, scores.shape[-1] + 1), axis=-1)
+    ranked = np.empty(scores.shape)
+    np.put_along_axis(ranked, order, np.arange(1.0, scores.shape[-1] + 1), axis=-1)
     sorted_ = np.take_along_axis(scores, order, axis=-1)
     tied = (sorted_[..., 1:] == sorted_[..., :-1]).any(axis=-1)
     if tied.any():
         own, other = scores[tied][..., :, None], scores[tied][..., None, :]
         above, equal = (own < other).sum(axis=-1), (own == other).sum(axis=-1)
-        found[tied] = above + (equal + 1) / 2
-    return found
+        ranked[tied] = above + (equal + 1) / 2
+    return ranked
 
 
 def wilcoxon(differences: Sequence[Sequence[float]]) -> list[float | None]:
@@ -123,7 +123,7 @@ def wilcoxon(differences: Sequence[Sequence[float]]) -> list[float | None]:
     many = gaps.shape[1] > EXACT_PAIRS
     flips = draw_flips(gaps.shape[1], np.random.default_rng(0)) if many else None
     pairs = [(row, len(gaps)) for row in range(len(gaps))]
-    return [found.p for found in paired_all(signed, pairs, flips=flips)]
+    return [result.p for result in paired_all(signed, pairs, flips=flips)]
 
 
 def critical_differences(scores: Floats) -> Cliques:
@@ -171,16 +171,16 @@ def _groups(order: Sequence[int], p: Tests) -> list[tuple[int, ...]]:
         value = p[min(a, b), max(a, b)]
         return value is not None and value <= ALPHA
 
-    found: list[tuple[int, int]] = []
+    stretches: list[tuple[int, int]] = []
     for first in range(len(order)):
         last = first
         while last + 1 < len(order) and not any(
             differ(order[last + 1], row) for row in order[first : last + 1]
         ):
             last += 1
-        if last > first and (not found or last > found[-1][1]):
-            found.append((first, last))
-    return [tuple(order[first : last + 1]) for first, last in found]
+        if last > first and (not stretches or last > stretches[-1][1]):
+            stretches.append((first, last))
+    return [tuple(order[first : last + 1]) for first, last in stretches]
 
 
 def _iqm(values: Floats) -> Floats:

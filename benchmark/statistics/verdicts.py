@@ -76,7 +76,7 @@ class Decision:
         p_holm: adjusted over the family.
         p_equivalent: of a difference beyond the margin, adjusted over the family.
         half: half-width of the interval that holds together with all others of the family.
-        code: place of the verdict in ``VERDICTS``.
+        code: index of the verdict in ``VERDICTS``.
         needs: seeds from which on there can be a verdict; 0 where there are enough.
     """
 
@@ -195,8 +195,8 @@ def judge(
         of_family = [results[k] for k in ours]
         evidence = _evidence(runs, [pairs[k] for k in ours], of_family)
         decision = decide(evidence, family)
-        for place, k in enumerate(ours):
-            found[k] = _judged(results[k], decision, place, family)
+        for at, k in enumerate(ours):
+            found[k] = _judged(results[k], decision, at, family)
     return found
 
 

@@ -74,6 +74,6 @@ def _title(name: str, digest: str) -> str:
     stem, argument = split_name(name)
     if argument is None:
         return name
-    place = Path(argument).expanduser().resolve()  # a link's own name is nobody's word for it
-    word = re.sub(r"[^\w.-]+", "-", place.name).strip("-.")
+    path = Path(argument).expanduser().resolve()  # people know images by their folder, not a link
+    word = re.sub(r"[^\w.-]+", "-", path.name).strip("-.")
     return f"{stem}:{word[:40]}@{digest[:_DIGITS]}"

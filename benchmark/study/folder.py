@@ -26,13 +26,17 @@ _UNSAFE = re.compile(r"[^\w.-]+")  # timm:resnet18
 class CellKey:
     """A cell's place in the grid and its id.
 
-    ``dataset`` is the title that tables show, see :mod:`benchmark.study.datasets`.
-    ``row`` is the name its table row carries (``pretrained`` for the untouched trunk where it
-    has weights); ``trains`` is False for such a reference row, ``searched`` for a method
-    without hyperparameters. ``trials`` is how many its search makes: the protocol's number, or
-    fewer where its space has fewer settings; None in folders of earlier versions. ``repeat`` is
-    0 but for another search of the same cell (``--search-repeats``), which has an id, seeds, a
-    choice and runs of its own.
+    Attributes:
+        id: digest of all that the cell is made of.
+        dataset: the title that tables show, see :mod:`benchmark.study.datasets`.
+        trunk, recipe, method: its names on the axes; a trunk with weights says which.
+        row: the name of its row in tables, ``pretrained`` for the untouched trunk with weights.
+        trains: False for the reference row, an untouched trunk.
+        searched: False for a method without hyperparameters.
+        repeat: 0 for the first search; each further one (``--search-repeats``) is a cell of its
+            own, with an id, seeds, a choice and runs.
+        trials: how many its search makes: the protocol's number, or fewer where its space has
+            fewer settings; None in folders of earlier versions.
     """
 
     id: str
@@ -49,8 +53,8 @@ class CellKey:
     @cached_property
     def path(self) -> str:
         """Return the cell's folder below ``records/``; an edited method gets a new one."""
-        place = (*self.axes[:3], f"{self.method}-{self.id[:8]}")
-        return "/".join(_UNSAFE.sub("-", part) for part in place)
+        parts = (*self.axes[:3], f"{self.method}-{self.id[:8]}")
+        return "/".join(_UNSAFE.sub("-", part) for part in parts)
 
     @property
     def axes(self) -> tuple[str, str, str, str]:
@@ -174,7 +178,8 @@ class Study:
         above = {folder / f"{stem}.json" for stem in stems}
         if any(path.name.startswith("trial-") for path in lost | above):
             above.add(folder / "choice.json")
-        # What was made from a damaged record goes first: a crash in between leaves no hole.
+        # What was made from a damaged record goes first: if this is interrupted, the damaged ones
+        # are still there to be noticed.
         for paths, mark in ((above - lost, "aside"), (lost, "damaged")):
             for path in sorted(paths):
                 with suppress(FileNotFoundError):

@@ -51,8 +51,8 @@ def device_kind(study: Study) -> str | None:
         for path in sorted(study.folder(cell).glob("*.fold-*.json")):
             try:
                 record = records.load(path)
-            except (DamagedRecordError, OSError):  # whoever needs it puts it aside
-                continue
+            except (DamagedRecordError, OSError):
+                continue  # a damaged record is set aside by what reads it to use it
             kind = getattr(record, "measured", {}).get("environment", {}).get(KIND)
             if kind is not None:
                 return str(kind)

@@ -79,16 +79,16 @@ def space_of(choice: ChoiceRecord | None) -> Space:
 
 def edges(settings: Mapping[str, Setting], space: Space) -> list[Edge]:
     """Return the numeric settings that sit on a bound, in the space's order."""
-    found = []
+    on_bounds = []
     for name, parameter in space.items():
         if not isinstance(parameter, (Real, Integer)) or name not in settings:
             continue
         where = position(float(settings[name]), parameter)
         if where <= EDGE:
-            found.append(Edge(name, settings[name], parameter.low, "lower"))
+            on_bounds.append(Edge(name, settings[name], parameter.low, "lower"))
         elif where >= 1 - EDGE:
-            found.append(Edge(name, settings[name], parameter.high, "upper"))
-    return found
+            on_bounds.append(Edge(name, settings[name], parameter.high, "upper"))
+    return on_bounds
 
 
 def position(value: float, parameter: Real | Integer) -> float:
@@ -105,7 +105,7 @@ def importance(space: Space, trials: Sequence[TrialRecord]) -> dict[str, float]:
     """
     if len(trials) < MIN_TRIALS or len(space) < 2:
         return {}
-    from benchmark.study.suggestions import importances  # here: most reports need no optuna
+    from benchmark.study.suggestions import importances  # only now: most reports need no optuna
 
     return importances(space, trials)
 

@@ -26,8 +26,8 @@ from protocols.protocol import protocol_line
 _DAGGER = "†"
 
 Place = tuple[str, str, str]
-Row = Any  # a row of DataFrame.itertuples: its attributes are the columns
-Parts = dict[tuple[str, str], Row]  # (embedding, metric) to the row of summary
+FrameRow = Any  # a row of DataFrame.itertuples: its attributes are the columns
+Parts = dict[tuple[str, str], FrameRow]  # (embedding, metric) to the row of summary
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ class _Group:
     done: frozenset[str]
     baseline: str | None
     reference: str | None
-    differences: Mapping[str, Row]
+    differences: Mapping[str, FrameRow]
 
     @property
     def standings(self) -> list[Standing]:
@@ -76,7 +76,7 @@ class _Group:
         )
 
     @property
-    def judged(self) -> dict[str, Row]:
+    def judged(self) -> dict[str, FrameRow]:
         """Return the comparisons that have a verdict."""
         return {m: row for m, row in self.differences.items() if isinstance(row.verdict, str)}
 
@@ -92,12 +92,12 @@ def headlines(tables: Tables) -> list[Headline]:
     return [_headline(group, tables, unlike.get(group.place)) for group in _groups(tables)]
 
 
-def place_of(row: Row) -> Place:
+def place_of(row: FrameRow) -> Place:
     """Return a row's dataset, trunk and recipe."""
     return (str(row.dataset), str(row.trunk), str(row.recipe))
 
 
-def with_half_width(mean: str, row: Row) -> str:
+def with_half_width(mean: str, row: FrameRow) -> str:
     """Return ``mean`` with the interval's half-width in per cent, alone if there is none."""
     half = (row.ci_high - row.ci_low) / 2
     return mean if math.isnan(half) else f"{mean} ± {per_cent(half)}"
@@ -183,7 +183,7 @@ def _numbers(parts: Parts) -> list[str]:
     ]
 
 
-def _difference(pair: Row | None) -> str:
+def _difference(pair: FrameRow | None) -> str:
     """Return a difference, its intervals alone and within the family, and the verdict's mark."""
     if pair is None or not pair.n:
         return NOTHING
@@ -200,12 +200,12 @@ def _difference(pair: Row | None) -> str:
     return text
 
 
-def _wider(pair: Row) -> bool:
+def _wider(pair: FrameRow) -> bool:
     """Return whether the family's interval is another than the difference's own."""
     return bool(pair.ci_high_family - pair.ci_high > 5e-5)
 
 
-def _held_back(pair: Row) -> bool:
+def _held_back(pair: FrameRow) -> bool:
     """Return whether unequal spread stands between a small p of Student's and a verdict."""
     return bool(isinstance(pair.mark, str) and pair.verdict == "inconclusive" and pair.p_t <= ALPHA)
 
@@ -236,7 +236,7 @@ def _notes(group: _Group, tables: Tables) -> Iterator[str]:
         yield f"{NOTHING} unfinished or failed"
 
 
-def _verdict_notes(judged: Sequence[Row]) -> Iterator[str]:
+def _verdict_notes(judged: Sequence[FrameRow]) -> Iterator[str]:
     """Yield what the verdicts of this table are made from and what their marks say."""
     if not judged:
         return
@@ -274,11 +274,11 @@ def _reference_note(group: _Group) -> Iterator[str]:
     yield f"{name}: reference without training, outside the family, {said}"
 
 
-def _over_classes(row: Row) -> str:
+def _over_classes(row: FrameRow) -> str:
     """Return the half-width in per cent of the interval over test classes."""
     half = (row.test_ci_high - row.test_ci_low) / 2
     return NOTHING if math.isnan(half) else f"± {per_cent(half)}"
 
 
-def _main(parts: Parts) -> Row:
+def _main(parts: Parts) -> FrameRow:
     return parts[HEADLINE]

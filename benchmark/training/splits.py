@@ -6,8 +6,9 @@ import io
 import zipfile
 import zlib
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -87,6 +88,7 @@ class Split:
         query: (n,) which of them are queries and not gallery, where a publisher keeps the two
             apart; None where every image is both.
         recall_at: the k of the recalls to report; none but of the test split.
+        made: what was made of the images on a device, by the device's name.
     """
 
     store: PixelStore
@@ -94,6 +96,7 @@ class Split:
     labels: NDArray[np.int64]
     query: NDArray[np.bool_] | None = None
     recall_at: tuple[int, ...] = ()
+    made: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
 
     def __len__(self) -> int:
         return len(self.index)
@@ -118,7 +121,8 @@ def open_test(source: DataSource, protocol: Protocol) -> Split:
     query = None
     if known.parts is not None and "query" in known.parts:
         query = known.parts[index] == "query"
-    return Split(_store(source, protocol, index), index, known.labels[index], query)
+    store = _store(source, protocol, index)
+    return Split(store, index, known.labels[index], query, source.recall_at)
 
 
 def class_folds(dataset: Labels, protocol: Protocol) -> list[Fold]:
@@ -144,13 +148,43 @@ def class_folds(dataset: Labels, protocol: Protocol) -> list[Fold]:
 
 
 def prepare(source: DataSource, protocol: Protocol) -> None:
-    """Load, verify and decode a dataset once, before any worker needs it."""
-    dataset = _dataset(
-        source
-    )  # also where all is decoded: an edited manifest must not go unnoticed
-    _store(source, protocol, None, lambda: dataset)
+    """Load, verify and decode a dataset once, before any worker needs it.
+
+    Raises:
+        InvalidInputError: too few classes for the folds, or a validation fold or the test part
+            in which no query has another image of its class to find.
+    """
+    # Opened also where all is decoded: an edited manifest must not go unnoticed.
+    dataset = _dataset(source)
     known = _labels(source, lambda: dataset)
-    class_folds(known, protocol)  # too few classes: said before a worker meets it
+    _check_matches(source.title or source.name, known, protocol)  # before a worker meets it
+    _store(source, protocol, None, lambda: dataset)
+
+
+def _check_matches(name: str, dataset: Labels, protocol: Protocol) -> None:
+    """Raise InvalidInputError where no query has a hit to find, so that no metric exists."""
+    folds = class_folds(dataset, protocol)
+    images = _counts(dataset.labels, dataset)
+    parts = [
+        (f"the validation classes of fold {number}", fold.validation, images)
+        for number, fold in enumerate(folds)
+    ]
+    reachable = images
+    if dataset.parts is not None and "query" in dataset.parts:  # a hit is in the other part
+        apart = (_counts(dataset.labels[dataset.parts == p], dataset) for p in ("query", "gallery"))
+        reachable = 1 + np.minimum(*apart)
+    for part, classes, most in [*parts, ("the test classes", folds[0].test, reachable)]:
+        if not (most[classes] > 1).any():
+            raise InvalidInputError(
+                f"dataset {name!r}: {part} hold {images[classes].sum()} images of {len(classes)} "
+                "classes, none with another image of its class to find: nothing can be measured. "
+                "Add images to these classes, or leave out classes of one image"
+            )
+
+
+def _counts(labels: NDArray[np.int64], dataset: Labels) -> NDArray[np.int64]:
+    """Return (classes,) how often each class stands in ``labels``."""
+    return np.bincount(labels, minlength=dataset.classes)
 
 
 def _rows(known: Labels, classes: NDArray[np.int64]) -> NDArray[np.int64]:

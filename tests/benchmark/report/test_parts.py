@@ -104,11 +104,11 @@ def test_seconds_add_up_and_old_trials_have_none():
     trials = [
         TrialRecord("t", "c", k, {}, "done", 0.1, [], measured=m) for k, m in enumerate(spent)
     ]
-    found = searches.search("a", trials, None)
+    found = searches.read_search("a", trials, None)
     assert found.ends == [2.0, 5.5, 6.5]
     (chart,) = searches.by_seconds([found], None)
     assert [x for x, _ in chart.dots] == [2.0, 5.5, 6.5]
-    old = searches.search("b", [*trials[:2], replace(trials[2], measured={})], None)
+    old = searches.read_search("b", [*trials[:2], replace(trials[2], measured={})], None)
     assert old.ends is None
     assert searches.by_seconds([old], None) == ()
 
@@ -119,7 +119,7 @@ def test_a_failed_trial_costs_and_does_not_lead():
         TrialRecord("t", "c", 1, {}, "failed", 0.0, [], "oom", measured={"seconds": 9.0}),
         TrialRecord("t", "c", 2, {}, "done", 0.3, [], measured={"seconds": 1.0}),
     ]
-    (chart,) = searches.by_seconds([searches.search("a", trials, None)], None)
+    (chart,) = searches.by_seconds([searches.read_search("a", trials, None)], None)
     assert chart.thick == ((1.0, 10.0), (11.0, 30.0), (11.0, 30.0))
     assert chart.crosses == (10.0,)
 
@@ -131,7 +131,9 @@ def test_slices_stand_on_the_searched_scale():
         TrialRecord("t", "c", k, {"lr": lr, "kind": kind}, "done", value, [])
         for k, (lr, kind, value) in enumerate(given)
     ]
-    found = replace(searches.search("m", trials, None), space=rebuilt(described(space)), chosen=1)
+    found = replace(
+        searches.read_search("m", trials, None), space=rebuilt(described(space)), chosen=1
+    )
     lr, kind = searches.slices(found)
     assert (lr.panel.x.log, lr.panel.x.at(0.1)) == (True, 50.0)
     assert [lr.panel.x.label(tick) for tick in lr.panel.x.ticks] == ["0.001", "0.1", "10"]
