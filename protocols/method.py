@@ -7,7 +7,7 @@ schedule, the validation classes or the test classes: those belong to the runner
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from protocols import paper
+from protocols import dense, paper
 from protocols.errors import InvalidInputError, PluginError
 from protocols.phases import Phase
 from protocols.space import Choice, Integer, Real, Settings, Space, declared, resolve
@@ -138,6 +138,9 @@ class Term(nn.Module):
                 f"term {self.name!r} needs view {missing[0]!r}; there are: {', '.join(views)}"
             )
         inputs = [views[name].float() for name in self.on]
+        form = None if dense.on_host(labels) else dense.form_of(self.loss, self.miner)
+        if form is not None and len(inputs) == 1:
+            return self.weight * form(inputs[0], labels)
         if self.miner is None:
             return self.weight * self.loss(*inputs, labels)
         with torch.no_grad():
@@ -163,6 +166,7 @@ class Method(nn.Module):
             classes as fit); the protocol says how many images of a class that means.
         trains: False for a reference row that is evaluated as it is.
         joined: the eval view whose copies of all folds make the concatenated embedding.
+        drawn: what :meth:`noise` gave for the step at hand, on the device; mostly empty.
         normalize_embeddings: embeddings are compared by angle (True) or by the Euclidean
             distance of the raw vectors (False); an instance may set it from a setting.
     """
@@ -175,6 +179,7 @@ class Method(nn.Module):
     wants: ClassVar[Wants] = Wants()
     joined: ClassVar[str] = "embedding"
     normalize_embeddings: bool = True
+    drawn: tuple[Tensor, ...] = ()
 
     def __init__(self, spec: TrainSpec, **settings: object) -> None:
         super().__init__()
@@ -241,6 +246,26 @@ class Method(nn.Module):
     def losses(self, views: dict[str, Tensor], batch: Batch) -> dict[str, Tensor]:
         """Return each term's () value by name; the runner minimises their sum."""
         return {term.name: term(views, batch.labels) for term in self._terms()}
+
+    def graph_key(self, batch: Batch) -> Hashable:
+        """Return what, besides tensors, the losses of ``batch`` depend on; None for nothing.
+
+        On a GPU a training step is recorded once and played back; what Python decided then stays
+        decided. So a method that looks at ``batch.step``, ``epoch`` or ``group`` says here what
+        it makes of them: each answer is recorded on its own. Few answers, please.
+        """
+        del batch
+        return None
+
+    def noise(self, rows: int) -> tuple[Tensor, ...]:
+        """Return what a training step on ``rows`` images draws at random on the CPU.
+
+        On a GPU this is called before each step, and the method finds the tensors, on its
+        device, in :attr:`drawn` in place of drawing; else ``drawn`` is empty and it draws itself.
+        The shapes are the same every time.
+        """
+        del rows
+        return ()
 
     def groups(self) -> list[Group]:
         """Return every trainable parameter of the method in exactly one group."""

@@ -77,20 +77,26 @@ class LocalEngine:
         deterministic: bool = False,
         devices: Sequence[str] = (),
     ) -> None:
-        self.capacity = capacity
         self._devices = devices
         self._start = (os.getpid(), threads, str(log), deterministic)
         self._slots: list[ProcessPoolExecutor | None] = [None] * capacity
+        self._closed: set[int] = set()  # slots of a device that proved too small for all its jobs
         self._running: dict[Future[Any], int] = {}
+
+    @property
+    def capacity(self) -> int:
+        """Return how many jobs run at once."""
+        return len(self._slots) - len(self._closed)
 
     def start(self) -> None:
         """Start all processes now, so that they load torch while other things are prepared."""
-        for number in range(self.capacity):
+        for number in range(len(self._slots)):
             self._fresh(number).submit(os.getpid)
 
     def submit(self, function: Callable[[Any], T], argument: Any) -> Future[T]:
         """Start ``function(argument)`` in a free process."""
-        number = next(n for n in range(self.capacity) if n not in self._running.values())
+        taken = {*self._running.values(), *self._closed}
+        number = next(n for n in range(len(self._slots)) if n not in taken)
         pool = self._slots[number] or self._fresh(number)
         try:
             future = pool.submit(function, argument)
@@ -113,22 +119,39 @@ class LocalEngine:
             if pool is not None:
                 _kill(pool)
                 pool.shutdown(wait=True, cancel_futures=True)
-        self._slots = [None] * self.capacity
+        self._slots = [None] * len(self._slots)
 
     def _fresh(self, number: int) -> ProcessPoolExecutor:
         # spawn: a fork is unsafe once CUDA has started. One executor a process, so that a
         # process that dies breaks no other's work.
         context = multiprocessing.get_context("spawn")
         device = self._devices[number % len(self._devices)] if self._devices else None
-        start = (*self._start, device)
+        jobs = -(-len(self._slots) // len(self._devices)) if self._devices else 1
+        start = (*self._start, device, jobs)
         pool = ProcessPoolExecutor(1, context, initializer=_start_worker, initargs=start)
         self._slots[number] = pool
         return pool
 
     def _finished(self, future: Future[Any]) -> None:
         number = self._running.pop(future)
-        if not future.cancelled() and isinstance(future.exception(), BrokenProcessPool):
-            self._slots[number] = None
+        if future.cancelled():
+            return
+        if future.exception() is not None:
+            if isinstance(future.exception(), BrokenProcessPool):
+                self._slots[number] = None
+            return
+        if spent := getattr(future.result(), "spent", ""):
+            self._retire(number, crowded=spent == "crowded")
+
+    def _retire(self, number: int, *, crowded: bool) -> None:
+        """End a process that must not be used again; its device may have one job fewer now."""
+        pool, self._slots[number] = self._slots[number], None
+        if pool is not None:
+            _kill(pool)
+        count = len(self._devices)
+        beside = {n for n in range(len(self._slots)) if count and n % count == number % count}
+        if crowded and len(beside - self._closed) > 1:
+            self._closed.add(number)
 
 
 def _kill(pool: ProcessPoolExecutor) -> None:
@@ -143,7 +166,7 @@ def _kill(pool: ProcessPoolExecutor) -> None:
 
 
 def _start_worker(
-    parent: int, threads: int, log: str, deterministic: bool, device: str | None
+    parent: int, threads: int, log: str, deterministic: bool, device: str | None, jobs: int
 ) -> None:
     """Set up a worker: its threads, where its output goes, and that it dies with its parent."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the coordinator, which decides
@@ -152,6 +175,7 @@ def _start_worker(
     os.environ["OMP_NUM_THREADS"] = str(threads)
     if device is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = device
+        os.environ["DML_JOBS_A_CARD"] = str(jobs)  # read where images are put on a device
     output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     os.dup2(output, 1)
     os.dup2(output, 2)
@@ -165,8 +189,7 @@ def set_up_torch(threads: int, *, deterministic: bool) -> None:
     an error. Called once, before anything is computed.
     """
     keep_memory()
-    if deterministic:
-        os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"  # read when CUDA starts
+    os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"  # read when CUDA starts
     import torch  # only in workers: the coordinator starts them without loading torch itself
 
     torch.set_num_threads(threads)
@@ -174,6 +197,9 @@ def set_up_torch(threads: int, *, deterministic: bool) -> None:
     # Without this every new tensor would first be filled with NaN, to find reads before writes.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     torch.backends.cudnn.benchmark = False
+    # By default convolutions of float32 on a GPU keep ten bits of each number.
+    torch.backends.cudnn.conv.fp32_precision = "ieee"  # type: ignore[attr-defined]
+    torch.backends.cuda.matmul.fp32_precision = "ieee"
 
 
 def keep_memory() -> None:

@@ -47,8 +47,11 @@ def cuda_devices(device: str) -> tuple[str, ...]:
         return ()
     import torch  # only now, as in pick_device
 
-    names = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")
-    visible = names if names != [""] else [str(n) for n in range(torch.cuda.device_count())]
+    count = torch.cuda.device_count()
+    named = os.environ.get("CUDA_VISIBLE_DEVICES")
+    names = range(count) if named is None else named.split(",")
+    # CUDA ends its list at the first name that is no device; what follows is not there.
+    visible = [str(name).strip() for name in names][:count]
     number = device.partition(":")[2]
     return (visible[int(number)],) if number else tuple(visible)
 

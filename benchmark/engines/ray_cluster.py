@@ -154,8 +154,11 @@ class RayEngine:
         """Start ``function(argument)`` somewhere in the cluster."""
         files = cast(Movable, argument).files() if hasattr(argument, "files") else ()
         groups = [tuple(map(self._parcel, group)) for group in files]
-        task = _work.options(num_cpus=self._threads, num_gpus=self._gpus, max_retries=0)
-        ref = task.remote(function, argument, groups, self._threads, self._deterministic)
+        work = _work_once if self._gpus else _work
+        task = work.options(num_cpus=self._threads, num_gpus=self._gpus, max_retries=0)
+        share = max(1, int(1 / self._gpus + 1e-9)) if self._gpus else 1
+        how = (self._threads, self._deterministic, share)
+        ref = task.remote(function, argument, groups, *how)
         future: Future[T] = Future()
         self._running[future] = ref
         ref.future().add_done_callback(lambda done: self._settle(future, done))
@@ -215,24 +218,30 @@ def _fit(resources: dict[str, float], threads: int, gpus: float) -> int:
     return min(jobs, int(each // gpus if gpus >= 1 else each * int(1 / gpus + 1e-9)))
 
 
-@ray.remote
-def _work(
+def _here(
     function: Callable[[Any], Any],
     argument: Any,
     groups: list[tuple[Parcel, ...]],
     threads: int,
     deterministic: bool,
+    jobs_a_card: int,
 ) -> Any:
     """Run ``function(argument)`` on this machine, with the files it reads beside it."""
-    _set_up(threads, deterministic)
+    _set_up(threads, deterministic, jobs_a_card)
     if not groups:
         return function(argument)
     places = {p.path: folder / p.path.name for group in groups for folder, p in _unpack(group)}
     return function(argument.moved(places.__getitem__))
 
 
+_work = ray.remote(_here)
+# A process that has started CUDA keeps its first GPU, whichever one Ray gives its next job.
+_work_once = ray.remote(max_calls=1)(_here)
+
+
 @lru_cache(maxsize=1)
-def _set_up(threads: int, deterministic: bool) -> None:
+def _set_up(threads: int, deterministic: bool, jobs_a_card: int) -> None:
+    os.environ["DML_JOBS_A_CARD"] = str(jobs_a_card)
     set_up_torch(threads, deterministic=deterministic)
 
 

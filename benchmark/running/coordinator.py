@@ -171,8 +171,10 @@ class Coordinator:
         """Record a finished job and return it, unless it shall be tried again."""
         record = outcome.record
         if record.reason in RETRIED and self._retry(job.id, record.reason):
-            self.progress.note(f"{cell.row}: {record.reason} in {_where(job)}, trying again")
-            return Retry.AGAIN
+            alone = record.reason == "oom"  # beside the same neighbours it would not fit again
+            how = "trying again alone, after all others" if alone else "trying again"
+            self.progress.note(f"{cell.row}: {record.reason} in {_where(job)}, {how}")
+            return Retry.ALONE if alone else Retry.AGAIN
         # The commit is this process's: a worker elsewhere has the code, not the checkout.
         here = {**record.measured.get("environment", {}), **environment.commit()}
         failed = self.attempts.pop(job.id, [])

@@ -34,7 +34,7 @@ class ReadFile:
         Raises:
             StoreError: the file ends before that.
         """
-        view, done = memoryview(target.reshape(-1)), 0
+        view, done = target.reshape(-1).data, 0
         while done < len(view):
             got = os.preadv(self.number, [view[done:]], start + done)
             if not got:

@@ -73,8 +73,7 @@ class CellResults:
         return {part: self._by_seed(part) for part in reported_parts([self])}
 
     def _by_seed(self, part: Part) -> dict[int, float]:
-        done = [run for run in self.runs if run.status == "done"]
-        found = {run.seed: value_of(run, *part) for run in done}
+        found = {run.seed: value_of(run, *part) for run in self.runs if run.status == "done"}
         return {seed: value for seed, value in found.items() if value is not None}
 
     @cached_property

@@ -49,8 +49,9 @@ def renew_batch_norm(network: nn.Module, batches: Iterable[Tensor]) -> None:
     momenta = [layer.momentum for layer in live]
     for layer in live:
         layer.reset_running_stats()
-        layer.momentum = None  # a plain mean over all batches
-    for images in batches if live else ():
+    for count, images in enumerate(batches if live else (), start=1):
+        for layer in live:
+            layer.momentum = 1.0 / count  # a plain mean over all batches
         network(images)
     for layer, momentum in zip(live, momenta, strict=True):
         layer.momentum = momentum

@@ -7,13 +7,12 @@ no store of results: the coordinator alone writes.
 from __future__ import annotations
 
 import hashlib
-import os
 import time
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -75,10 +74,15 @@ class Job:
 
 @dataclass(frozen=True)
 class JobOutcome:
-    """A job's record and, for final jobs, the file of test embeddings and per-query metrics."""
+    """A job's record and, for final jobs, the file of test embeddings and per-query metrics.
+
+    ``spent`` says that the worker's process must not be used again: ``broken`` where its device
+    answers no more, ``crowded`` where the job did not fit beside its neighbours.
+    """
 
     record: JobRecord
     vectors: bytes | None = None
+    spent: Literal["", "broken", "crowded"] = ""
 
 
 def execute(job: Job) -> JobOutcome:
@@ -89,17 +93,21 @@ def execute(job: Job) -> JobOutcome:
         outcome = _train(job)
     # The one broad place: whatever a method does wrong is a row of the table, not the end.
     except Exception as error:
-        if _breaks_device(error):
+        cause = device.first_error(error)
+        if spent := device.spent(cause):
             traceback.print_exc()
-            os._exit(1)  # a lost worker: the next attempt and all other jobs get a fresh process
-        outcome = JobOutcome(failure(job, reason_of(error), _explain(error)))
+        outcome = JobOutcome(failure(job, reason_of(cause), _explain(cause)), spent=spent)
+    finally:
+        device.tidy(job.device)
     measured = {
         **outcome.record.measured,
         "seconds": round(time.perf_counter() - started, 3),
         "cpu_s": round(time.process_time() - cpu, 3),
-        "peak_memory_mb": device.peak_memory_mb(job.device),
-        "environment": {**device.described(job.device), **environment.versions()},
+        "environment": environment.versions(),
     }
+    if outcome.spent != "broken":  # a broken device is asked nothing more
+        measured["peak_memory_mb"] = device.peak_memory_mb(job.device)
+        measured["environment"] = {**device.described(job.device), **environment.versions()}
     return replace(outcome, record=replace(outcome.record, measured=measured))
 
 
@@ -112,21 +120,11 @@ def reason_of(error: BaseException) -> Reason:
     """Return the typed reason for an exception."""
     if isinstance(error, NonFiniteError):
         return "non_finite"
-    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
+    if isinstance(error, MemoryError) or device.out_of_memory(error):
         return "oom"
     if isinstance(error, DataError):
         return "bad_data"
     return "crash"
-
-
-def _breaks_device(error: BaseException) -> bool:
-    """Return whether nothing can run on the device in this process any more.
-
-    After such an error CUDA answers every call with it; being out of memory is none of them.
-    """
-    if isinstance(error, torch.OutOfMemoryError):
-        return False
-    return isinstance(error, RuntimeError) and "CUDA error" in str(error)
 
 
 def _train(job: Job) -> JobOutcome:
@@ -135,7 +133,9 @@ def _train(job: Job) -> JobOutcome:
     devices = [place] if place.type == "cuda" else []
     if devices:
         torch.cuda.reset_peak_memory_stats(place)
-    with torch.random.fork_rng(devices):  # modules start, drop and mine from torch's generator
+    # A step is recorded on the stream that it runs on, and that cannot be the default one.
+    # Modules start, drop and mine from torch's generator.
+    with device.own_stream(place), torch.random.fork_rng(devices):
         train, validation = splits.open_fold(job.source, job.protocol, job.fold)
         network = build_network(job, train).to(memory_format=torch.channels_last).to(place)
         torch.manual_seed(_seed(job, "steps"))
@@ -151,7 +151,7 @@ def _train(job: Job) -> JobOutcome:
             history=fitted.history,
             validation=fitted.validation,
             counts=_counts(job, network, fitted, len(validation)),
-            measured={"train_s": round(train_s, 3)},
+            measured={"train_s": round(train_s, 3), "step": fitted.how},
         )
         return _test(job, network, record, watch) if job.stage == "final" else JobOutcome(record)
 

@@ -6,8 +6,9 @@ import io
 import zipfile
 import zlib
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -87,6 +88,7 @@ class Split:
         query: (n,) which of them are queries and not gallery, where a publisher keeps the two
             apart; None where every image is both.
         recall_at: the k of the recalls to report; none but of the test split.
+        made: what was made of the images on a device, by the device's name.
     """
 
     store: PixelStore
@@ -94,6 +96,7 @@ class Split:
     labels: NDArray[np.int64]
     query: NDArray[np.bool_] | None = None
     recall_at: tuple[int, ...] = ()
+    made: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
 
     def __len__(self) -> int:
         return len(self.index)

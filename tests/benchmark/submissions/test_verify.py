@@ -5,6 +5,7 @@ import math
 import shutil
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,10 +14,12 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from benchmark.cli import main
+from benchmark.submissions import check, judging, leaderboard, schema
 from benchmark.submissions import git as history
-from benchmark.submissions import judging, leaderboard, schema
 from benchmark.submissions import read as rowread
 from benchmark.submissions.verify import problems
+from protocols.metrics import METRICS, reported
+from protocols.space import Choice
 from tests.benchmark import rows
 
 ROW = "toy/toy/ms"
@@ -214,6 +217,10 @@ def test_8_one_content_per_dataset(results):
         (lambda b: b["concatenated"].update(map_at_r=1.5), "less than or equal to 1"),
         (lambda b: b["concatenated"].update(map_at_r=-0.1), "greater than or equal to 0"),
         (lambda b: b["concatenated"].update(map_at_r=0.9, r_precision=0.8), "above r_precision"),
+        (lambda b: b["concatenated"].update(recall_at_2=0.0), "recall_at_2 0.0 below recall_at_1"),
+        (lambda b: b["separated"].update(recall_at_1=0.0), "they are one"),
+        (lambda b: b["separated"].pop("map_at_10"), "do not report the same metrics"),
+        (lambda b: b["separated"].update(recall_at_0=0.5), "should match pattern"),
         (lambda b: b["separated"].update(map_at_r=0.0), "separated.map_at_r is not the mean"),
         (lambda b: b.update(openings=4), "test data opened 4 times"),
         (lambda b: b["folds"].pop(), "1 folds, the protocol has 2"),
@@ -437,6 +444,7 @@ FREE = {"seconds", "train_s", "peak_memory_mb", "counts", "best_steps", "queries
     "concatenated",
     "validation",
     "excluded",
+    "ties",
 }
 
 
@@ -577,7 +585,9 @@ def test_the_leaderboard_says_what_the_study_said(toy_study, submitted):
     keys = ["method", "embedding", "metric"]
     summary = summary[summary["metric"].isin(board["metric"])]  # without what is reported alone
     both = board.merge(summary, on=keys, suffixes=("", "_study"))
-    assert len(both) == len(board) == len(summary) == 18
+    compared = summary[summary["metric"].isin(METRICS)]
+    assert len(both) == len(board) == len(compared) == 18
+    assert set(summary["metric"]) == set(reported((1, 2, 4, 8)))
     assert np.allclose(both["mean"], both["mean_study"], atol=1e-6)
     assert (both["trials"] == both["trials_study"]).all()
     ours = board.dropna(subset="difference").rename(columns={"method": "method_a"})
@@ -589,3 +599,12 @@ def test_the_leaderboard_says_what_the_study_said(toy_study, submitted):
     assert set(both.loc[both["method_a"] == "ms", "verdict"]) == {"not tested"}  # two seeds
     assert both.loc[both["method_a"] == "untrained", "verdict"].isna().all()
     assert np.allclose(both["difference"], both["mean_difference"], atol=1e-6)
+
+
+def test_6_a_search_may_end_where_its_space_does():
+    rules = {"search": {"trials": 50, "max_failures_in_a_row": 3}, "params": "search"}
+    space = {"loss": Choice(("a", "b", "c"), default="a")}
+    for count, right in ((2, False), (3, True), (4, False)):
+        row = SimpleNamespace(trials=[SimpleNamespace(status="done")] * count)
+        said = list(check._budget(row, rules, space))
+        assert (said == []) == right, count

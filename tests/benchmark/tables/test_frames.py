@@ -38,9 +38,8 @@ SUMMARY = (
 RUNS = (
     "dataset,trunk,recipe,method,seed,status,reason,separated_precision_at_1,"
     "separated_r_precision,separated_map_at_r,concatenated_precision_at_1,"
-    "concatenated_r_precision,concatenated_map_at_r,validation_map_at_r,settings,excluded,"
-    "ties,embeddings_sha256,parameters_trained,parameters_deployed,images_trained,"
-    "images_embedded,phases"
+    "concatenated_r_precision,concatenated_map_at_r,validation_map_at_r,settings,excluded,ties,"
+    "embeddings_sha256,parameters_trained,parameters_deployed,images_trained,images_embedded,phases"
 )
 TRIALS = "dataset,trunk,recipe,method,number,status,reason,value,fold_0,fold_1,chosen,settings"
 PAIRS = (
@@ -64,7 +63,7 @@ def run(cell, seed, value, measured=0.0):
     return RunRecord(
         **fixed, settings=settings, status="done", folds=[None, None],
         separated=metrics(value - 0.05), concatenated=metrics(value),
-        validation=metrics(value + 0.05), excluded=4, embeddings_sha256="ab" * 32,
+        validation=metrics(value + 0.05), excluded=4, ties=3, embeddings_sha256="ab" * 32,
         counts={"parameters_trained": 70, "images_trained": 640},
     )  # fmt: skip
 
@@ -156,7 +155,7 @@ def test_run_lines_show_what_failed_and_what_is_missing(tmp_path):
     settings = '"{""kind"":""é"",""lr"":1e-05,""margin"":0.2}"'
     assert len(lines) == 1 + 3 * 3
     assert lines[1].startswith("shapes,tiny,adam,contrastive,0,done,,0.55,0.35,0.25,0.6")
-    assert lines[1].endswith(f"{settings},4,,{'ab' * 32},70,,640,,")
+    assert lines[1].endswith(f"{settings},4,3,{'ab' * 32},70,,640,,")
     assert lines[2] == f"shapes,tiny,adam,contrastive,1,failed,oom,,,,,,,,{settings},,,,,,,,"
     assert lines[5] == "shapes,tiny,adam,multi_similarity,1,missing,,,,,,,,,,,,,,,,,"
 
@@ -503,3 +502,28 @@ def test_tables_need_no_heavy_package():
     root = Path(__file__).parents[3]
     done = subprocess.run([sys.executable, "-c", code], cwd=root, stderr=subprocess.PIPE)
     assert not done.stderr.strip(), done.stderr
+
+
+def test_recalls_stand_in_summary_and_runs_where_a_run_has_them(tmp_path):
+    """Runs older than recalls have empty fields, not zeros, and nothing is compared by them."""
+    folder = make(tmp_path, THREE)
+    key_, *_ = folder.cells
+    first = folder.runs(key_)[0]
+    more = {"recall_at_10": 0.9, "recall_at_2": 0.7, "map_at_10": 0.4}
+    more = replace(
+        first,
+        concatenated={**first.concatenated, **more},
+        separated={**first.separated, **more},
+    )
+    records.write(folder.record_path(key_, more), more)
+    frames = make_tables(folder)
+    added = [c for c in frames.runs.columns if "recall" in c or c.endswith("map_at_10")]
+    assert added == [
+        f"{e}_{m}" for e in ("separated", "concatenated")
+        for m in ("recall_at_2", "recall_at_10", "map_at_10")
+    ]  # fmt: skip
+    assert frames.runs["concatenated_recall_at_10"].count() == 1
+    rows = frames.summary[frames.summary.metric == "recall_at_10"]
+    assert rows[["n", "mean"]].to_numpy().tolist() == [[1, 0.9]] * 2
+    assert set(rows.test_ci_kind) == {"none (reported alone)"}
+    assert not frames.pairs.metric.isin(["recall_at_2", "recall_at_10", "map_at_10"]).any()
