@@ -11,13 +11,12 @@ from benchmark.study import records
 from benchmark.study.environment import PACKAGES
 from benchmark.study.folder import CellKey, Study
 from benchmark.study.machines import mixed
-from benchmark.study.records import CellRecord, ChoiceRecord, Metrics, RunRecord, TrialRecord
+from benchmark.study.records import CellRecord, ChoiceRecord, RunRecord, TrialRecord
 from benchmark.submissions import schema
 from benchmark.submissions.leaderboard import shipped_protocols
 from benchmark.submissions.schema import Cell
 from protocols.discovery import Registry
 from protocols.errors import InvalidInputError, StoreError
-from protocols.metrics import METRICS
 from protocols.protocol import Protocol
 from protocols.space import Space, described
 
@@ -244,18 +243,12 @@ def run_fields(run: RunRecord) -> dict[str, Any]:
     return {
         "schema": schema.SCHEMA,
         **{name: getattr(run, name) for name in names},
-        "folds": [_compared(fold) for fold in run.folds],
         "queries_sha256": run.queries["sha256"] if run.queries else None,
         "openings": len(run.openings),
         **{name: measured.get(name, 0.0) for name in ("seconds", "train_s")},
         "peak_memory_mb": measured.get("peak_memory_mb", 0),
         "environment": {**environment, "system": made_with.get("system", "unknown").split("-")[0]},
     }
-
-
-def _compared(scores: Metrics | None) -> Metrics | None:
-    """Return a fold's scores without what is reported alone, which a row holds of whole runs."""
-    return scores and {name: scores[name] for name in METRICS}
 
 
 def _check_one_environment(run: RunRecord, where: str) -> None:

@@ -594,6 +594,9 @@ def test_the_leaderboard_says_what_the_study_said(toy_study, submitted):
     against = pairs[pairs["method_b"] == "triplet"]
     both = ours.merge(against, on=["method_a", *keys[1:]], suffixes=("", "_study"))
     assert len(both) == 12
+    assert (both["verdict"].fillna("") == both["verdict_study"].fillna("")).all()
+    assert set(both.loc[both["method_a"] == "ms", "verdict"]) == {"not tested"}  # two seeds
+    assert both.loc[both["method_a"] == "untrained", "verdict"].isna().all()
     assert np.allclose(both["difference"], both["mean_difference"], atol=1e-6)
 
 
