@@ -33,7 +33,7 @@ def _on_the_cpu(monkeypatch):
     monkeypatch.setattr(correct, "DeviceSteps", steps)
 
 
-@pytest.mark.parametrize("name", ["crop", "waits", "recipes", "plugins", "nearest"])
+@pytest.mark.parametrize("name", ["crop", "waits", "recipes", "plugins"])
 def test_a_check_passes_where_all_is_right(name, monkeypatch):
     monkeypatch.setattr(correct, "FITTED", {"swa": 120})
     # The emulator sees no way from a host to a device.

@@ -224,7 +224,7 @@ def share_cards(asked: Asked, ready: Ready, plans: list[CellPlan], engine: Engin
 
     assert isinstance(engine, LocalEngine)
     job = job_maker(asked, ready)(training[0], "search", 0, 0, {})
-    share(engine, job, engine.capacity // len(ready.devices))
+    share(engine, job, len(ready.devices))
 
 
 def expected_seconds(

@@ -13,21 +13,23 @@ WITHIN = 0.95  # of the best joint rate: fewer jobs that reach this much are eno
 ROOM = 0.85  # of the card's memory that jobs may take together
 
 
-def share(engine: LocalEngine, job: Job, a_card: int) -> int:
+def share(engine: LocalEngine, job: Job, cards: int) -> int:
     """Limit the engine's jobs a card to what pays; return that number.
 
     Args:
-        engine: with ``a_card`` workers on each card.
+        engine: with as many workers on each card as the cores allow.
         job: what is measured: one that trains.
-        a_card: the most jobs a card that the cores allow.
+        cards: how many there are.
     """
 
     def measure(count: int) -> list[Load]:
-        jobs = (replace(job, fold=k % job.protocol.folds) for k in range(count))
-        futures = [engine.submit(load_of, made) for made in jobs]
-        return [f.result() for f in futures if f.exception() is None]
+        """Run ``count`` jobs on each card: a free worker is found on every card in turn."""
+        folds = [k % job.protocol.folds for k in range(count * cards)]
+        futures = [engine.submit(load_of, replace(job, fold=fold)) for fold in folds]
+        failed = any(future.exception() for future in futures)
+        return [] if failed else [future.result() for future in futures]
 
-    chosen = choose(measure, a_card)
+    chosen = choose(measure, engine.capacity // cards)
     engine.limit(chosen)
     return chosen
 
@@ -35,17 +37,15 @@ def share(engine: LocalEngine, job: Job, a_card: int) -> int:
 def choose(measure: Callable[[int], Sequence[Load]], most: int) -> int:
     """Return the smallest number of jobs whose joint rate is near the best.
 
-    ``measure(n)`` runs n jobs at once and returns what each did; one that failed is missing, and
-    so many jobs are then too many.
+    ``measure(n)`` runs n jobs at once and returns what each did, nothing where so many fail.
     """
     alone = measure(1)
     if not alone:
         return 1  # the jobs themselves will say why
     fit = int(ROOM * alone[0].card / alone[0].memory) if alone[0].memory else most
-    rates, count = {1: alone[0].steps_s}, max(1, min(most, fit))
+    rates, count = {1: sum(load.steps_s for load in alone)}, max(1, min(most, fit))
     while count > 1:
-        loads = measure(count)
-        rates[count] = sum(load.steps_s for load in loads) if len(loads) == count else 0.0
+        rates[count] = sum(load.steps_s for load in measure(count))
         if rates[count] < WITHIN * max(rate for n, rate in rates.items() if n >= count):
             break  # fewer do no better
         count //= 2

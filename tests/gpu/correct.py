@@ -16,7 +16,6 @@ from benchmark.training.device_steps import PROOFS, WARM, DeviceSteps
 from benchmark.training.fit import Streams, fit
 from benchmark.training.graphs import CudaRecorder
 from benchmark.training.steps import HostSteps
-from protocols import metrics
 from protocols.discovery import Registry, load
 from protocols.images import by_products, crop, eval_boxes
 from protocols.method import Draw
@@ -239,29 +238,6 @@ def plugins() -> Result:
         found[method.__name__] = (taken.how, good)
     wrong = {name: how for name, (how, good) in found.items() if not good}
     return Result(not wrong, str(wrong) if wrong else f"{len(found)} told", {"wrong": wrong})
-
-
-def nearest() -> Result:
-    """Hold per-query metrics against the CPU's on sets with many ties."""
-    rng, wrong = np.random.default_rng(0), []
-    labels = np.arange(1200) // 6
-    plain = rng.normal(size=(1200, 64)).astype(np.float32)
-    sets = {
-        "plain": plain,
-        "duplicates": plain[rng.integers(0, 300, 1200)],
-        "near": plain[rng.integers(0, 150, 1200)] + 1e-6 * plain,
-        "collapsed": np.ones_like(plain),
-    }
-    for name, x in sets.items():
-        for normalize in (True, False):
-            here, there = (
-                metrics.per_query(x, labels, normalize=normalize, device=d) for d in ("cpu", DEVICE)
-            )
-            if not np.array_equal(here.neighbours, there.neighbours) or (
-                here.means() != there.means()
-            ):
-                wrong.append(f"{name}, normalize={normalize}")
-    return Result(not wrong, f"unequal: {wrong}" if wrong else f"{2 * len(sets)} sets equal", {})
 
 
 warnings.filterwarnings("ignore", message=".*deterministic.*")

@@ -24,12 +24,12 @@ from benchmark.training.device_steps import PROOFS, WARM, DeviceSteps
 from benchmark.training.graphs import CudaRecorder
 from benchmark.training.splits import Split
 from benchmark.training.steps import Training, descend
-from protocols import metrics
 from protocols.discovery import load
 from protocols.method import Batch, Draw
 from protocols.optimizer import make_optimizer
 from protocols.protocol import ImagePipeline
 from tests import made
+from tests.gpu import metrics_check as agreement
 from tests.gpu.checks import Result
 from tests.gpu.correct import DEVICE, PHOTOS, stream
 from tests.gpu.failures import job
@@ -163,18 +163,12 @@ def validation() -> Result:
 
 
 def metrics_check() -> Result:
-    """Score embeddings of SOP's test set."""
-    rng = np.random.default_rng(0)
-    labels = np.arange(60502) * 11316 // 60502
-    centres = rng.normal(size=(11316, 512)).astype(np.float32)
-    x = centres[labels] + rng.normal(size=(60502, 512)).astype(np.float32)
-    times = []
-    for _ in range(4):
-        started = time.perf_counter()
-        metrics.per_query(x, labels, device=DEVICE)
-        times.append(time.perf_counter() - started)
-    best = median(times[1:])
-    return Result(best <= 0.3, f"{best:.2f} s", {"seconds": times})
+    """Hold the metrics against the CPU's, and time those of SOP's test set."""
+    lines = agreement.check("cuda")
+    wrong = [f"{line.check}: {line.result}" for line in lines if not line.held]
+    timed = [f"{line.check}: {line.result}" for line in lines if line.result.endswith(" s")]
+    values = {line.check: line.result for line in lines}
+    return Result(not wrong, f"unequal or slow: {wrong or 'none'}; {'; '.join(timed)}", values)
 
 
 def rate_of(trunk: str, seconds: float) -> tuple[float, float]:
