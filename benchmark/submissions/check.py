@@ -273,9 +273,9 @@ def _scores(run: Run) -> Iterator[str]:
             yield f"map_at_r {scores.map_at_r} above r_precision {scores.r_precision}"
         if scores:
             yield from _recalls(scores)
-    tested = [scores for scores in (*run.folds, run.separated, run.concatenated) if scores]
+    tested = [scores for scores in (*run.folds, run.separated) if scores]
     if len({frozenset(scores.reported) for scores in tested}) > 1:
-        yield "folds, separated and concatenated do not report the same metrics"
+        yield "folds and separated do not report the same metrics"
         return
     separated = [fold for fold in run.folds if fold]
     for name in (*Scores.model_fields, *separated[0].reported) if separated else ():
