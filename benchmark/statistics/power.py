@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import chdtri
 
-from benchmark.statistics.paired import MIN_RUNS, ROPE, t_interval
+from benchmark.statistics.paired import LEVEL, MIN_RUNS, ROPE, t_interval
 from benchmark.statistics.verdicts import VERDICTS, decide, simulated_evidence
 from benchmark.study.seeds import seed
 
@@ -70,14 +70,14 @@ def pilot(runs: Sequence[dict[int, float]], baseline: dict[int, float], family: 
     return Pilot(family, freedom, whole, len(baseline) - 1, slopes, rest, known_at)
 
 
-def spread(differences: Sequence[float], level: float = 0.95) -> tuple[float, float, float]:
-    """Return the standard deviation of a pilot's differences and the ends of its interval.
+def spread(differences: Sequence[float]) -> tuple[float, float, float]:
+    """Return the standard deviation of a pilot's differences and the ends of its 95 % interval.
 
     Of 3 pairs, the true deviation lies between 0.5 and 6.3 times the one found.
     """
     sd = t_interval(differences).sd
     assert sd is not None, "two pairs at least"
-    freedom, tail = len(differences) - 1, (1 - level) / 2
+    freedom, tail = len(differences) - 1, (1 - LEVEL) / 2
     low, high = (sd * (freedom / float(chdtri(freedom, t))) ** 0.5 for t in (tail, 1 - tail))
     return sd, low, high
 
