@@ -75,7 +75,7 @@ class Wants:
 
 
 @dataclass(frozen=True)
-class Group:
+class ParameterGroup:
     """Parameters that share a learning rate.
 
     ``lr`` is absolute (a searched rate); without it the recipe's rate times ``lr_factor``.
@@ -147,10 +147,10 @@ class Term(nn.Module):
             mined = self.miner(inputs[0].detach(), labels)
         return self.weight * self.loss(*inputs, labels, mined)
 
-    def group(self) -> Group | None:
+    def group(self) -> ParameterGroup | None:
         """Return the group of the loss's own trainable parameters, None if it has none."""
         own = [p for p in self.parameters() if p.requires_grad]
-        return Group(self.name, own, self.lr, self.lr_factor, self.decay) if own else None
+        return ParameterGroup(self.name, own, self.lr, self.lr_factor, self.decay) if own else None
 
 
 class Method(nn.Module):
@@ -267,10 +267,10 @@ class Method(nn.Module):
         del rows
         return ()
 
-    def groups(self) -> list[Group]:
+    def groups(self) -> list[ParameterGroup]:
         """Return every trainable parameter of the method in exactly one group."""
         head = [p for p in self.head.parameters() if p.requires_grad]
-        found = [Group("head", head)] if head else []
+        found = [ParameterGroup("head", head)] if head else []
         return found + [group for term in self._terms() if (group := term.group())]
 
     def plan(

@@ -47,9 +47,9 @@ class DataSource:
         pixels = store_path(self.cache, self.key, protocol.image.resize_px)
         return (pixels, sizes_path(pixels), self.labels_path)
 
-    def moved(self, protocol: Protocol, place: Callable[[Path], Path]) -> DataSource:
-        """Return the source on a machine where ``place`` says each of the files lies."""
-        return replace(self, root=None, cache=place(self.files(protocol)[0]).parent)
+    def moved(self, protocol: Protocol, moved_path: Callable[[Path], Path]) -> DataSource:
+        """Return the source for a machine where each file lies at ``moved_path(file)``."""
+        return replace(self, root=None, cache=moved_path(self.files(protocol)[0]).parent)
 
     @property
     def key(self) -> str:
