@@ -166,7 +166,7 @@ class Method(nn.Module):
             classes as fit); the protocol says how many images of a class that means.
         trains: False for a reference row that is evaluated as it is.
         joined: the eval view whose copies of all folds make the concatenated embedding.
-        drawn: what :meth:`noise` gave for the step at hand, on the device; mostly empty.
+        drawn: what :meth:`noise` gave for the step at hand, on a GPU; otherwise empty.
         normalize_embeddings: embeddings are compared by angle (True) or by the Euclidean
             distance of the raw vectors (False); an instance may set it from a setting.
     """
@@ -252,7 +252,7 @@ class Method(nn.Module):
 
         On a GPU a training step is recorded once and played back; what Python decided then stays
         decided. So a method that looks at ``batch.step``, ``epoch`` or ``group`` says here what
-        it makes of them: each answer is recorded on its own. Few answers, please.
+        it makes of them: a step is recorded once for each answer, so there should be few.
         """
         del batch
         return None
@@ -290,8 +290,8 @@ class Method(nn.Module):
 def reached(module: nn.Module, output: Callable[[], Tensor]) -> list[nn.Parameter]:
     """Return the parameters of ``module`` that ``output()`` depends on, as autograd saw it.
 
-    Nothing is declared, so nothing can be declared wrongly: with all other parameters lost the
-    output would be the same.
+    A method need not declare them, so it cannot declare them wrongly. Without all other parameters
+    the output would be the same.
     """
     frozen = [p for p in module.parameters() if not p.requires_grad]
     for parameter in frozen:

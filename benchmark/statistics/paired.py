@@ -25,7 +25,7 @@ Floats = NDArray[np.float64]
 Signs = NDArray[np.float64]
 
 ALPHA = 0.05
-LEVEL = 0.95  # of every interval: how often it holds what it is for
+LEVEL = 0.95  # of every interval: in 95 % of repetitions it holds the true value
 ROPE = 0.005  # half a point: differences that small are of no consequence
 MIN_RUNS = 3  # a t-interval of two runs is 12.7 standard errors wide: it says nothing
 MIN_PAIRS = 6  # the smallest two-sided sign-flip p is 2 / 2^n: 0.0625 at n = 5

@@ -1,7 +1,7 @@
 """How many seeds a difference needs, by simulating the verdicts that the tables would give.
 
-A pilot's runs say how far methods spread, and only roughly so: each simulated study draws the
-true spreads from what the pilot leaves open, then runs, and asks for the verdict as the tables
+A pilot's runs say only roughly how far methods spread. So each simulated study first draws true
+spreads that could have given the pilot's, then draws runs, and asks for the verdict as the tables
 do, with Holm's correction over the declared family and the mark for unequal spread.
 
 Source: Spiegelhalter and Freedman, "A predictive approach to selecting the size of a clinical
@@ -26,7 +26,7 @@ from benchmark.study.seeds import seed
 Floats = NDArray[np.float64]
 
 POWER = 0.8
-MOST = 300  # seeds; beyond that nobody asks how many
+MOST = 300  # seeds; where more are needed, "> 300" is all that is said
 STUDIES = 1_000  # simulated: standard error 0.013 at 80 %
 _NUMBERS = 2_000_000  # drawn at once
 

@@ -58,7 +58,8 @@ def split(groups: Sequence[Sequence[float]]) -> Sources:
     between = math.fsum(len(g) * (m - grand) ** 2 for g, m in zip(groups, own, strict=True))
     within = math.fsum((v - m) ** 2 for g, m in zip(groups, own, strict=True) for v in g)
     between, within = between / (k - 1), within / (total - k)
-    size = (total - sum(len(g) ** 2 for g in groups) / total) / (k - 1)  # runs a search, about
+    # runs in a search; exact where all searches have as many
+    size = (total - sum(len(g) ** 2 for g in groups) / total) / (k - 1)
     search = max(0.0, (between - within) / size)
     share = search / (search + within) if search + within > 0 else None
     low = high = None

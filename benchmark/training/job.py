@@ -1,4 +1,4 @@
-"""What a worker does: one training of one fold. The other thing is :mod:`benchmark.training.join`.
+"""One training of one fold, on a worker; :mod:`benchmark.training.join` joins a run's folds.
 
 Jobs and outcomes are plain data, so they travel to another process or machine. A worker opens
 no store of results: the coordinator alone writes.
@@ -88,7 +88,8 @@ class JobOutcome:
 def execute(job: Job) -> JobOutcome:
     """Run ``job`` and return its outcome; a failure is an outcome with a typed reason."""
     started, cpu = time.perf_counter(), time.process_time()
-    torch.set_num_threads(job.protocol.threads_per_job)  # whatever an earlier method made of it
+    # an earlier job's method may have changed it
+    torch.set_num_threads(job.protocol.threads_per_job)
     try:
         outcome = _train(job)
     # The one clause that catches all: a method that fails is a row of the table, the study goes on.
@@ -186,7 +187,7 @@ def serving_trunk(job: Job) -> Trunk:
         InvalidInputError: the trunk cannot serve the method; the message names both.
     """
     registry = Registry(job.plugins)
-    name = job.cell.trunk.partition("+")[0]  # what follows says which weights
+    name = job.cell.trunk.partition("+")[0]  # without the weights, which stand behind a plus
     trunk: Trunk = registry.load("trunk", name).build(job.weights)
     wants = registry.load("method", job.cell.method).wants
     trunk.honour(wants, job.cell.method)

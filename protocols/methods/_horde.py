@@ -16,7 +16,7 @@ from protocols.space import Choice, Integer
 
 
 class HighOrder(Method):
-    """Moments of orders 2 to K; stand this first among the bases of the method they regularise.
+    """Moments of orders 2 to K; name this class first among the bases of the method to regularise.
 
     What that method says of the embedding then holds for every moment too, with weight 1, and
     with parameters of its own where a loss has some. The embedding stays as it was, and in eval
