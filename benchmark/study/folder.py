@@ -17,7 +17,8 @@ from protocols.errors import StoreError
 from protocols.protocol import Protocol
 
 FILE = "study.json"
-_UNSAFE = re.compile(r"[^\w.-]+")  # timm:resnet18
+# characters that a folder does not get, such as the colon of timm:resnet18
+_UNSAFE = re.compile(r"[^\w.-]+")
 
 
 @dataclass(frozen=True)
@@ -167,8 +168,9 @@ class Study:
     def set_aside_damaged(self, cell: CellKey) -> int:
         """Rename the cell's damaged records, and those made from them, so that they are redone.
 
-        A trial or run goes aside with one of its folds, the choice with one of its trials;
-        what goes aside undamaged comes out the same again. Returns how many were damaged.
+        A trial or run whose fold is damaged goes aside too, and so does the choice where one of
+        its trials does. Those that are not damaged themselves are made again with equal content.
+        Returns how many were damaged.
         """
         folder = self.folder(cell)
         lost = set(records.damaged(folder))

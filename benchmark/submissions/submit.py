@@ -11,12 +11,13 @@ from benchmark.study import records
 from benchmark.study.environment import PACKAGES
 from benchmark.study.folder import CellKey, Study
 from benchmark.study.machines import mixed
-from benchmark.study.records import CellRecord, ChoiceRecord, RunRecord, TrialRecord
+from benchmark.study.records import CellRecord, ChoiceRecord, Metrics, RunRecord, TrialRecord
 from benchmark.submissions import schema
 from benchmark.submissions.leaderboard import shipped_protocols
 from benchmark.submissions.schema import Cell
 from protocols.discovery import Registry
 from protocols.errors import InvalidInputError, StoreError
+from protocols.metrics import METRICS
 from protocols.protocol import Protocol
 from protocols.space import Space, described
 
@@ -226,8 +227,6 @@ def run_fields(run: RunRecord) -> dict[str, Any]:
         "status",
         "reason",
         "settings",
-        "folds",
-        "separated",
         "concatenated",
         "validation",
         "best_steps",
@@ -243,6 +242,9 @@ def run_fields(run: RunRecord) -> dict[str, Any]:
     return {
         "schema": schema.SCHEMA,
         **{name: getattr(run, name) for name in names},
+        # What is reported alone is kept of the joined embedding: a row stays small in git.
+        "folds": [_selecting(scores) for scores in run.folds],
+        "separated": _selecting(run.separated),
         "queries_sha256": run.queries["sha256"] if run.queries else None,
         "openings": len(run.openings),
         **{name: measured.get(name, 0.0) for name in ("seconds", "train_s")},
@@ -261,6 +263,11 @@ def _check_one_environment(run: RunRecord, where: str) -> None:
             f"({'; '.join(unlike)}), and a row of results/ has one. Remove that seed's records "
             "and run it again"
         )
+
+
+def _selecting(scores: Metrics | None) -> Metrics | None:
+    """Return the metrics that may select, without those that are reported alone."""
+    return {name: scores[name] for name in METRICS} if scores else scores
 
 
 def _environment(run: RunRecord) -> dict[str, Any]:

@@ -89,7 +89,7 @@ def spent(error: BaseException) -> Literal["", "broken", "crowded"]:
 def peak_memory_mb(device: str) -> int:
     """Return the job's largest memory on a GPU, with what torch keeps in reserve.
 
-    On a CPU its process', earlier jobs included.
+    On a CPU it is the largest of the whole process, earlier jobs included.
     """
     if device.startswith("cuda"):
         return torch.cuda.max_memory_reserved(device) >> 20

@@ -100,7 +100,7 @@ def obstacle(
     Forward and backward are rehearsed once on a copy of the network, so nothing moves.
 
     Args:
-        network: after some ordinary steps, so that everything lazy is there.
+        network: after some ordinary steps, so that whatever is made at first use exists.
         losses: computes the terms of a batch with a network, from tensors at fixed places.
         batch: of that computation.
         recorder: says what a wait is.
