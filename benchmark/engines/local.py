@@ -88,6 +88,18 @@ class LocalEngine:
         """Return how many jobs run at once."""
         return len(self._slots) - len(self._closed)
 
+    def limit(self, a_card: int) -> None:
+        """Run so many jobs on each device from now on, and end the processes of all others.
+
+        Called while no job runs.
+        """
+        for number in range(len(self._slots)):
+            if self._devices and number // len(self._devices) >= a_card:
+                pool, self._slots[number] = self._slots[number], None
+                self._closed.add(number)
+                if pool is not None:
+                    _kill(pool)
+
     def start(self) -> None:
         """Start all processes now, so that they load torch while other things are prepared."""
         for number in range(len(self._slots)):

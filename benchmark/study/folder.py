@@ -10,8 +10,6 @@ from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
-from pydantic import TypeAdapter, ValidationError
-
 from benchmark.study import records
 from benchmark.study.datasets import identity
 from benchmark.study.records import ChoiceRecord, JobRecord, R, RunRecord, TrialRecord
@@ -200,6 +198,8 @@ def load_study(out: Path) -> Study | None:
     Raises:
         StoreError: ``study.json`` is damaged; the records beside it are untouched.
     """
+    from pydantic import ValidationError  # here: workers know cells, and may lack pydantic
+
     path = out / FILE
     try:
         held = _read_file(path.read_bytes())
@@ -231,6 +231,8 @@ class _File:
 
 def _read_file(content: bytes) -> _File:
     """Return the content of ``study.json``; a value of another type is not turned into its own."""
+    from pydantic import TypeAdapter  # here: see above
+
     return TypeAdapter(_File).validate_json(content, strict=True, extra="forbid")
 
 

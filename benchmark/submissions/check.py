@@ -276,11 +276,12 @@ def _scores(run: Run) -> Iterator[str]:
             yield f"map_at_r {scores.map_at_r} above r_precision {scores.r_precision}"
         if scores:
             yield from _recalls(scores)
-    whole = [frozenset(s.reported) for s in (run.separated, run.concatenated) if s]
-    if len(set(whole)) > 1:
-        yield "separated and concatenated do not report the same metrics"
+    tested = [scores for scores in (*run.folds, run.separated) if scores]
+    if len({frozenset(scores.reported) for scores in tested}) > 1:
+        yield "folds and separated do not report the same metrics"
+        return
     separated = [fold for fold in run.folds if fold]
-    for name in Scores.model_fields if separated else ():
+    for name in (*Scores.model_fields, *separated[0].reported) if separated else ():
         mean = fmean(getattr(fold, name) for fold in separated)
         if getattr(run.separated, name) != mean:
             yield f"separated.{name} is not the mean {mean} of its folds"
