@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shlex
 import shutil
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -82,8 +83,8 @@ def prepare(
         if (header := _ready(folder, name, official.published)) is not None:
             return Prepared(folder, header, fresh=False)
         by_hand = (
-            f"{official.by_hand}. Then: python -m benchmark data prepare {name} --root {root} "
-            "--archive FILE_OR_FOLDER"
+            f"{official.by_hand}. Then: python -m benchmark data prepare {name} "
+            f"--root {shlex.quote(str(root))} --archive FILE_OR_FOLDER"
         )
         if download and archive is None:
             _fetch_all(official, folder / "downloads", by_hand, progress)
