@@ -75,7 +75,7 @@ class Wants:
 
 
 @dataclass(frozen=True)
-class Group:
+class ParameterGroup:
     """Parameters that share a learning rate.
 
     ``lr`` is absolute (a searched rate); without it the recipe's rate times ``lr_factor``.
@@ -147,10 +147,10 @@ class Term(nn.Module):
             mined = self.miner(inputs[0].detach(), labels)
         return self.weight * self.loss(*inputs, labels, mined)
 
-    def group(self) -> Group | None:
+    def group(self) -> ParameterGroup | None:
         """Return the group of the loss's own trainable parameters, None if it has none."""
         own = [p for p in self.parameters() if p.requires_grad]
-        return Group(self.name, own, self.lr, self.lr_factor, self.decay) if own else None
+        return ParameterGroup(self.name, own, self.lr, self.lr_factor, self.decay) if own else None
 
 
 class Method(nn.Module):
@@ -166,7 +166,7 @@ class Method(nn.Module):
             classes as fit); the protocol says how many images of a class that means.
         trains: False for a reference row that is evaluated as it is.
         joined: the eval view whose copies of all folds make the concatenated embedding.
-        drawn: what :meth:`noise` gave for the step at hand, on the device; mostly empty.
+        drawn: what :meth:`noise` gave for the step at hand, on a GPU; otherwise empty.
         normalize_embeddings: embeddings are compared by angle (True) or by the Euclidean
             distance of the raw vectors (False); an instance may set it from a setting.
     """
@@ -252,7 +252,7 @@ class Method(nn.Module):
 
         On a GPU a training step is recorded once and played back; what Python decided then stays
         decided. So a method that looks at ``batch.step``, ``epoch`` or ``group`` says here what
-        it makes of them: each answer is recorded on its own. Few answers, please.
+        it makes of them: a step is recorded once for each answer, so there should be few.
         """
         del batch
         return None
@@ -267,10 +267,10 @@ class Method(nn.Module):
         del rows
         return ()
 
-    def groups(self) -> list[Group]:
+    def groups(self) -> list[ParameterGroup]:
         """Return every trainable parameter of the method in exactly one group."""
         head = [p for p in self.head.parameters() if p.requires_grad]
-        found = [Group("head", head)] if head else []
+        found = [ParameterGroup("head", head)] if head else []
         return found + [group for term in self._terms() if (group := term.group())]
 
     def plan(
@@ -290,8 +290,8 @@ class Method(nn.Module):
 def reached(module: nn.Module, output: Callable[[], Tensor]) -> list[nn.Parameter]:
     """Return the parameters of ``module`` that ``output()`` depends on, as autograd saw it.
 
-    Nothing is declared, so nothing can be declared wrongly: with all other parameters lost the
-    output would be the same.
+    A method need not declare them, so it cannot declare them wrongly. Without all other parameters
+    the output would be the same.
     """
     frozen = [p for p in module.parameters() if not p.requires_grad]
     for parameter in frozen:

@@ -7,14 +7,14 @@ from typing import Any
 import torch
 from torch.optim import Optimizer
 
-from protocols.method import Group
+from protocols.method import ParameterGroup
 from protocols.recipe import Recipe
 
 GRAPHS = {"cuda"}  # devices that record graphs; for others torch refuses the word "capturable"
 
 
 def make_optimizer(
-    recipe: Recipe, groups: list[Group], device: torch.device | None = None
+    recipe: Recipe, groups: list[ParameterGroup], device: torch.device | None = None
 ) -> Optimizer:
     """Return the recipe's optimiser over ``groups``, each with its own rate and decay.
 
@@ -45,7 +45,7 @@ def make_optimizer(
     return optimizer
 
 
-def rate_of(group: Group, recipe: Recipe) -> float:
+def rate_of(group: ParameterGroup, recipe: Recipe) -> float:
     """Return the learning rate that a group starts from."""
     return group.lr if group.lr is not None else recipe.lr * group.lr_factor
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
+from tempfile import NamedTemporaryFile
 from typing import Any
 
 import numpy as np
 import torch
 
-from benchmark.study.pixels import PixelStore
+from benchmark.study.pixels import PixelStore, ReadFile
 from benchmark.training.splits import Split
 from benchmark.training.steps import Training
 from protocols import batches
@@ -33,7 +35,11 @@ def split(sizes: np.ndarray, each: int = 8, first: int = 0) -> Split:
         noise = rng.integers(0, 56, (height, width, 3))
         parts.append((tint + noise).astype(np.uint8).ravel())
     starts = np.cumsum([0, *map(len, parts[:-1])])
-    return Split(PixelStore(np.concatenate(parts), sizes, starts), np.arange(count), labels)
+    with NamedTemporaryFile() as file:  # open for reading, it outlives its name
+        file.write(b"".join(map(bytes, parts)))
+        file.flush()
+        store = PixelStore(ReadFile(Path(file.name)), sizes, starts)
+    return Split(store, np.arange(count), labels)
 
 
 def square(side: int, classes: int = 20, each: int = 8, first: int = 0) -> Split:

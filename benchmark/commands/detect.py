@@ -6,6 +6,7 @@ The verdicts that the tables would give are simulated from a pilot: finished run
 from __future__ import annotations
 
 import argparse
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -67,7 +68,8 @@ def detect(args: argparse.Namespace) -> int:
         raise InvalidInputError(
             f"--detect needs a pilot: {args.out} has no method with {paired.MIN_RUNS} seeds "
             "in common with the protocol's baseline. Run one first, the baseline among the "
-            f"methods: python -m benchmark run --methods A,B --seeds 5 --out {args.out}"
+            f"methods: python -m benchmark run --methods A,B --seeds 5 "
+            f"--out {shlex.quote(str(args.out))}"
         )
     devices = cuda_devices(pick_device(args.device))
     workers = args.jobs or default_workers(devices, study.protocol)

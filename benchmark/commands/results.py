@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
 from pathlib import Path
 
@@ -34,21 +35,22 @@ def submit(args: argparse.Namespace) -> int:
     forms = [path for path in written if path.suffix == ".toml"]
     if forms and not args.claim:
         print(f"fill in by hand: {', '.join(map(str, forms))}")
-    print(f"then check it: python -m benchmark verify {args.results}")
+    print(f"then check it: python -m benchmark {shlex.join(('verify', str(args.results)))}")
     return DONE
 
 
 def rerun(args: argparse.Namespace) -> int:
     """Lay out a study that only has to run the final runs of a claim's chosen setting."""
     cell = lay_out_rerun(args.row, args.out)
-    axes = f"--datasets {cell.dataset} --trunks {cell.trunk} --recipes {cell.recipe}"
-    plugin = "" if cell.method in Registry().names("method") else f" --plugin {cell.method}.py"
+    words = ["run", "--protocol", cell.protocol, "--methods", cell.method]
+    words += ["--datasets", cell.dataset, "--trunks", cell.trunk, "--recipes", cell.recipe]
+    words += ["--seeds", "2", "--out", str(args.out)]
+    if cell.method not in Registry().names("method"):
+        words += ["--plugin", f"{cell.method}.py"]
+    hand_in = ["submit", str(args.out), "--challenge", "YEAR-MONTH-DAY"]
     print("the claim's choice is in place; now run at least two seeds of it, then submit them:")
-    print(
-        f"  python -m benchmark run --protocol {cell.protocol} --methods {cell.method} {axes}"
-        f" --seeds 2 --out {args.out}{plugin}"
-    )
-    print(f"  python -m benchmark submit {args.out} --challenge YEAR-MONTH-DAY")
+    print(f"  python -m benchmark {shlex.join(words)}")
+    print(f"  python -m benchmark {shlex.join(hand_in)}")
     return DONE
 
 

@@ -6,6 +6,7 @@ import argparse
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from itertools import cycle, islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -32,7 +33,8 @@ if TYPE_CHECKING:
     from benchmark.running.coordinator import JobMaker
 
 MIRROR_TIMEOUT_S = 60.0
-Kind = tuple[str, str, str, bool]  # dataset, trunk, recipe, trains: their jobs take as long
+# Dataset, trunk, recipe, trains, and on a GPU the method: their jobs take as long.
+Kind = tuple[str, str, str, bool, str]
 
 
 def run(args: argparse.Namespace) -> int:
@@ -77,12 +79,16 @@ def plan(args: argparse.Namespace) -> int:
         return DONE
     ready = make_ready(asked)
     check_jobs(asked, ready, plans)
-    few = None if ready.workers is None else min(2, ready.workers)  # that many measure the time
+    # On a GPU jobs slow each other down, so all are measured at once; on a CPU two are enough.
+    several = ready.workers is None or ready.device != "cpu"
+    few = ready.workers if several else min(2, ready.workers or 1)
     with engine_for(console, asked, replace(ready, workers=few)) as engine:
+        share_cards(asked, ready, plans, engine)
         seconds = expected_seconds(asked, ready, plans, engine)
         show_cells(console, asked.study, plans)
         show_phases(console, asked, plans)
-        show_expected(console, plans, seconds, ready.workers or engine.capacity, ready.device)
+        workers = engine.capacity if several else ready.workers or 1
+        show_expected(console, plans, seconds, workers, ready.device)
     return DONE
 
 
@@ -97,6 +103,7 @@ def work(
         from benchmark.running import flows
         from benchmark.running.coordinator import Coordinator
 
+        share_cards(asked, ready, plans, engine)
         seconds = expected_seconds(asked, ready, plans, engine)
         show_cells(console, study, plans)
         show_phases(console, asked, plans)
@@ -214,12 +221,26 @@ def space_of(asked: Asked) -> Callable[[CellKey], Space]:
     return look_up
 
 
+def share_cards(asked: Asked, ready: Ready, plans: list[CellPlan], engine: Engine) -> None:
+    """Let as many jobs share a GPU as pay, where the command does not say how many."""
+    training = [item.cell for item in plans if item.jobs_left and item.cell.trains]
+    if not ready.devices or asked.options.jobs or not training:
+        return
+    from benchmark.engines.local import LocalEngine
+    from benchmark.running.sharing import share
+
+    assert isinstance(engine, LocalEngine)
+    job = job_maker(asked, ready)(training[0], "search", 0, 0, {})
+    share(engine, job, len(ready.devices))
+
+
 def expected_seconds(
     asked: Asked, ready: Ready, plans: list[CellPlan], engine: Engine
 ) -> dict[str, float]:
     """Return the seconds of a job by cell id, measured once per kind of network.
 
-    Cells whose job cannot be measured are missing; running them says why.
+    On a GPU every method is measured, with as many jobs beside it as there will be. Cells
+    whose job cannot be measured are missing; running them says why.
     """
     from benchmark.training.timing import job_seconds
 
@@ -227,20 +248,26 @@ def expected_seconds(
     kinds: dict[Kind, CellKey] = {}
     for item in plans:
         if item.jobs_left:
-            kinds.setdefault(_kind(item.cell), item.cell)
+            kinds.setdefault(_kind(item.cell, ready), item.cell)
     measured: dict[Kind, float | None] = {}
     waiting = list(kinds)
     while waiting:
         some, waiting = waiting[: engine.capacity], waiting[engine.capacity :]
-        futures = {k: engine.submit(job_seconds, make(kinds[k], "search", 0, 0, {})) for k in some}
-        for kind, future in futures.items():
-            measured[kind] = None if future.exception() else future.result()
-    found = {item.cell.id: measured.get(_kind(item.cell)) for item in plans}
+        beside = len(some) if ready.device == "cpu" else engine.capacity
+        futures = [
+            (kind, engine.submit(job_seconds, make(kinds[kind], "search", 0, 0, {})))
+            for kind in islice(cycle(some), beside)
+        ]
+        for kind, future in futures:
+            if future.exception() is None:
+                measured[kind] = max(future.result(), measured.get(kind) or 0.0)
+    found = {item.cell.id: measured.get(_kind(item.cell, ready)) for item in plans}
     return {cell: seconds for cell, seconds in found.items() if seconds is not None}
 
 
-def _kind(cell: CellKey) -> Kind:
-    return (cell.dataset, cell.trunk, cell.recipe, cell.trains)
+def _kind(cell: CellKey, ready: Ready) -> Kind:
+    method = "" if ready.device == "cpu" else cell.method
+    return (cell.dataset, cell.trunk, cell.recipe, cell.trains, method)
 
 
 def write_outputs(study: Study) -> list[Path]:

@@ -82,11 +82,24 @@ class LocalEngine:
         self._slots: list[ProcessPoolExecutor | None] = [None] * capacity
         self._closed: set[int] = set()  # slots of a device that proved too small for all its jobs
         self._running: dict[Future[Any], int] = {}
+        self._lock = threading.RLock()
 
     @property
     def capacity(self) -> int:
         """Return how many jobs run at once."""
         return len(self._slots) - len(self._closed)
+
+    def limit(self, a_card: int) -> None:
+        """Run so many jobs on each device from now on, and end the processes of all others.
+
+        Called while no job runs.
+        """
+        for number in range(len(self._slots)):
+            if self._devices and number // len(self._devices) >= a_card:
+                pool, self._slots[number] = self._slots[number], None
+                self._closed.add(number)
+                if pool is not None:
+                    _kill(pool)
 
     def start(self) -> None:
         """Start all processes now, so that they load torch while other things are prepared."""
@@ -95,6 +108,10 @@ class LocalEngine:
 
     def submit(self, function: Callable[[Any], T], argument: Any) -> Future[T]:
         """Start ``function(argument)`` in a free process."""
+        with self._lock:
+            # A future wakes who waits for it before it calls back: settle it first.
+            for done in [future for future in self._running if future.done()]:
+                self._finished(done)
         taken = {*self._running.values(), *self._closed}
         number = next(n for n in range(len(self._slots)) if n not in taken)
         pool = self._slots[number] or self._fresh(number)
@@ -133,15 +150,18 @@ class LocalEngine:
         return pool
 
     def _finished(self, future: Future[Any]) -> None:
-        number = self._running.pop(future)
-        if future.cancelled():
-            return
-        if future.exception() is not None:
-            if isinstance(future.exception(), BrokenProcessPool):
+        """Free a future's slot, once its process is known to be of use; called twice at times."""
+        with self._lock:
+            number = self._running.get(future)
+            if number is None:
+                return
+            error = None if future.cancelled() else future.exception()
+            if isinstance(error, BrokenProcessPool):
                 self._slots[number] = None
-            return
-        if spent := getattr(future.result(), "spent", ""):
-            self._retire(number, crowded=spent == "crowded")
+            done = error is None and not future.cancelled()
+            if spent := getattr(future.result(), "spent", "") if done else "":
+                self._retire(number, crowded=spent == "crowded")
+            del self._running[future]
 
     def _retire(self, number: int, *, crowded: bool) -> None:
         """End a process that must not be used again; its device may have one job fewer now."""

@@ -17,6 +17,7 @@ from protocols.protocol import Protocol
 MIN_FREE_BYTES = 256 << 20
 FILES = (".lock", "log.txt", "workers.txt", "study.json", "looks.json", "mirrored.json")
 FOLDERS = ("records", "queries", "vectors", "cache", "tables", "report")
+MOST_A_CARD = 8
 
 
 def pick_device(asked: str) -> str:
@@ -59,11 +60,13 @@ def cuda_devices(device: str) -> tuple[str, ...]:
 
 
 def default_workers(devices: tuple[str, ...], protocol: Protocol) -> int:
-    """Return how many jobs run at once: one per device, or the cores over a job's threads."""
-    if devices:
-        return len(devices)
+    """Return how many jobs run at once: the cores over a job's threads.
+
+    On GPUs as many on each, at most ``MOST_A_CARD``; how many of them pay is measured later.
+    """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return max(1, (cores or 1) // protocol.threads_per_job)
+    jobs = max(1, (cores or 1) // protocol.threads_per_job)
+    return len(devices) * min(MOST_A_CARD, max(1, jobs // len(devices))) if devices else jobs
 
 
 def check_disk(out: Path) -> None:

@@ -124,8 +124,8 @@ def _continue(url: str, part: Path, progress: OnProgress, timeout_s: float) -> N
         response = urllib.request.urlopen(request, timeout=timeout_s)
     except urllib.error.HTTPError as error:
         if error.code == 416 and error.headers.get("Content-Range") == f"bytes */{have}":
-            return  # it was complete
-        if error.code == 416:  # what is there does not fit: begin anew
+            return  # the server says that nothing is missing
+        if error.code == 416:  # what we have is no beginning of that file: start over
             _forget(part)
         raise
     with response:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shlex
 import shutil
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -82,8 +83,8 @@ def prepare(
         if (header := _ready(folder, name, official.published)) is not None:
             return Prepared(folder, header, fresh=False)
         by_hand = (
-            f"{official.by_hand}. Then: python -m benchmark data prepare {name} --root {root} "
-            "--archive FILE_OR_FOLDER"
+            f"{official.by_hand}. Then: python -m benchmark data prepare {name} "
+            f"--root {shlex.quote(str(root))} --archive FILE_OR_FOLDER"
         )
         if download and archive is None:
             _fetch_all(official, folder / "downloads", by_hand, progress)
@@ -119,7 +120,7 @@ def _published(
     except DataError as error:
         shutil.rmtree(stage)
         with suppress(OSError):
-            folder.rmdir()  # fails where the folder held something before, and then stays
+            folder.rmdir()  # fails, as it should, where the folder holds files of before
         raise DataError(f"{name} in {source}: {error}. Get {by_hand}") from error
     rows = _bring(entries, folder, stage, progress)
     for key, path in files.items():  # the lists too, so that it can be prepared again
@@ -165,7 +166,8 @@ def _bring(entries: Sequence[Entry], folder: Path, stage: Path, progress: OnProg
         if not here.is_relative_to(stage) and not here.is_relative_to(folder):
             path = stage / entry.path
             _link(here, path)
-        elif staged and here.is_relative_to(files):  # the stage is about to replace it
+        # the stage will replace the folder that holds it
+        elif staged and here.is_relative_to(files):
             path = stage / here.relative_to(files)
             _link(here, path)
         placed.append(path)

@@ -112,7 +112,7 @@ def _startable(
 ) -> Iterator[tuple[_Waiting, int]]:
     """Yield tasks that can start, in the order of the flows.
 
-    One that needs the machine for itself starts when nothing else runs or could.
+    A task that must run alone starts when nothing else runs and nothing else can start.
     """
     if any(started.alone for started in running):
         return

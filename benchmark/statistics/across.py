@@ -22,7 +22,7 @@ from benchmark.statistics.bootstrap import expanded, resample_means, resample_se
 from benchmark.statistics.paired import ALPHA, EXACT_PAIRS, MIN_RUNS, draw_flips, holm, paired_all
 from protocols.errors import InvalidInputError
 
-_SORTED = 500_000  # values put in order for one interquartile mean's interval
+_SORTED = 500_000  # values that are sorted, at most, for the interval of an interquartile mean
 KIND = "stratified bootstrap 95%"
 MIN_DATASETS = 6  # Wilcoxon's smallest two-sided p is 2 / 2^n: 0.0625 of five datasets
 Floats = NDArray[np.float64]
@@ -73,7 +73,8 @@ def interquartile_mean(scores: Mapping[str, Floats]) -> Estimate:
     value = float(_iqm(np.concatenate([*scores.values()])))
     if not _enough(scores):
         return Estimate(value)
-    # Sorting is what takes long; with many seeds the tails are near and fewer draws show them.
+    # Sorting takes most of the time. With many seeds the percentiles asked for lie less far out,
+    # so fewer draws are enough.
     draws = max(1_000, _SORTED // sum(_sizes(scores)))
     drawn = [resample_seeds(name, own, draws) for name, own in scores.items()]
     return Estimate(value, *expanded(_iqm(np.concatenate(drawn, axis=1)), _sizes(scores)))

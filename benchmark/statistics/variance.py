@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from scipy.special import fdtri
 
-from benchmark.statistics.paired import Interval, t_interval
+from benchmark.statistics.paired import LEVEL, Interval, t_interval
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Sources:
     share_high: float | None
 
 
-def split(groups: Sequence[Sequence[float]], level: float = 0.95) -> Sources:
+def split(groups: Sequence[Sequence[float]]) -> Sources:
     """Return the sources of variance of runs grouped by the search whose setting they use.
 
     Searches without a run are left out. With fewer than two searches, or only one run in each,
@@ -50,7 +50,7 @@ def split(groups: Sequence[Sequence[float]], level: float = 0.95) -> Sources:
     """
     groups = [group for group in groups if len(group)]
     k, total = len(groups), sum(map(len, groups))
-    mean = t_interval([math.fsum(g) / len(g) for g in groups], level)
+    mean = t_interval([math.fsum(g) / len(g) for g in groups])
     if k < 2 or total == k:
         return Sources(k, total, mean, None, None, None, None, None)
     own = [math.fsum(g) / len(g) for g in groups]
@@ -58,18 +58,19 @@ def split(groups: Sequence[Sequence[float]], level: float = 0.95) -> Sources:
     between = math.fsum(len(g) * (m - grand) ** 2 for g, m in zip(groups, own, strict=True))
     within = math.fsum((v - m) ** 2 for g, m in zip(groups, own, strict=True) for v in g)
     between, within = between / (k - 1), within / (total - k)
-    size = (total - sum(len(g) ** 2 for g in groups) / total) / (k - 1)  # runs a search, about
+    # runs in a search; exact where all searches have as many
+    size = (total - sum(len(g) ** 2 for g in groups) / total) / (k - 1)
     search = max(0.0, (between - within) / size)
     share = search / (search + within) if search + within > 0 else None
     low = high = None
     if within > 0 and len(set(map(len, groups))) == 1:
-        low, high = _share_interval(between / within, k, len(groups[0]), level)
+        low, high = _share_interval(between / within, k, len(groups[0]))
     return Sources(k, total, mean, math.sqrt(search), math.sqrt(within), share, low, high)
 
 
-def _share_interval(ratio: float, k: int, n: int, level: float) -> tuple[float, float]:
-    """Return the exact interval of the share from F = ``ratio`` of k searches of n runs."""
-    upper, lower = (float(fdtri(k - 1, k * (n - 1), p)) for p in ((1 + level) / 2, (1 - level) / 2))
+def _share_interval(ratio: float, k: int, n: int) -> tuple[float, float]:
+    """Return the exact 95 % interval of the share from F = ``ratio`` of k searches of n runs."""
+    upper, lower = (float(fdtri(k - 1, k * (n - 1), p)) for p in ((1 + LEVEL) / 2, (1 - LEVEL) / 2))
     ends = ((f - 1) / (f + n - 1) for f in (ratio / upper, ratio / lower))
     low, high = (min(1.0, max(0.0, end)) for end in ends)
     return low, high

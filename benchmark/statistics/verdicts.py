@@ -149,7 +149,8 @@ def decide(evidence: Evidence, family: int, rope: float = ROPE) -> Decision:
     with np.errstate(divide="ignore", invalid="ignore"):
         error = evidence.sd / np.sqrt(evidence.n)
         t, inside = evidence.mean / error, (rope - np.abs(evidence.mean)) / error
-    least = 0.5 ** (evidence.n - 1.0)  # all signs flipped or none: the sign-flip p
+    # Differences all the same: only two sign flips reach their sum, so this is the sign-flip p.
+    least = 0.5 ** (evidence.n - 1.0)
     p = np.where(same, np.where(evidence.mean == 0, 1.0, least), _p(t, evidence.n, marked))
     p_inside = np.where(
         same,

@@ -10,8 +10,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from pydantic import TypeAdapter, ValidationError
-
 from benchmark.study import places, records
 from benchmark.study.datasets import identity
 from benchmark.study.records import (
@@ -26,7 +24,8 @@ from protocols.errors import StoreError
 from protocols.protocol import Protocol, digest
 
 FILE = "study.json"
-_UNSAFE = re.compile(r"[^\w.-]+")  # timm:resnet18
+# characters that a folder does not get, such as the colon of timm:resnet18
+_UNSAFE = re.compile(r"[^\w.-]+")
 
 
 @dataclass(frozen=True)
@@ -199,6 +198,8 @@ def load_study(out: Path) -> Study | None:
     Raises:
         StoreError: ``study.json`` is damaged; the records beside it are untouched.
     """
+    from pydantic import ValidationError  # here: workers know cells, and may lack pydantic
+
     path = out / FILE
     try:
         content = records.content(path)
@@ -246,6 +247,8 @@ class _File:
 
 def _read_file(content: bytes) -> _File:
     """Return the content of ``study.json``; a value of another type is not turned into its own."""
+    from pydantic import TypeAdapter  # here: see above
+
     return TypeAdapter(_File).validate_json(content, strict=True, extra="forbid")
 
 

@@ -20,7 +20,8 @@ from benchmark.study.datasets import identity
 from protocols.dataset import Images, Sizes
 from protocols.errors import StoreError
 
-AHEAD = 1 << 17  # bytes of an image; smaller ones come whole with their first page
+# bytes from which on an image is asked for ahead; the system reads smaller ones at once
+AHEAD = 1 << 17
 
 
 class ReadFile:

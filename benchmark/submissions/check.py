@@ -19,7 +19,8 @@ from protocols.protocol import Protocol, digest
 from protocols.space import Space, defaults, rebuilt, resolve, size
 
 Problem = tuple[str, str]  # message, path below the results folder
-_NEXT_TO_EQUAL = 1e-12  # MAP@R equals R-precision where all hits stand in front, but for rounding
+# how far MAP@R may be above R-precision by rounding: they are equal if hits come first
+_NEXT_TO_EQUAL = 1e-12
 
 
 def problems_of(
@@ -103,7 +104,8 @@ def _place(row: SubmittedRow, cell: Cell, protocol: Protocol) -> Iterator[str]:
 
 def _seeds(row: SubmittedRow, cell: Cell) -> Iterator[Problem]:
     """Yield seeds that are missing or too many, and files under another's name (check 3)."""
-    unread = {path for _, path in row.problems}  # there, and reported already
+    # files that exist but do not read: reported already
+    unread = {path for _, path in row.problems}
     for seed in sorted(set(range(cell.seeds)) ^ set(row.runs)):
         if f"{row.place}/seed-{seed}.json" in unread:
             continue
@@ -182,7 +184,8 @@ def _budget(row: SubmittedRow, rules: Mapping[str, Any], space: Space) -> Iterat
         return
     last = [trial.status for trial in row.trials[-limit:]]
     gave_up = len(last) == limit and set(last) == {"failed"}
-    tried_all = len(row.trials) == size(space)  # no setting is tried twice
+    # a search never repeats a setting, so it may end there
+    tried_all = len(row.trials) == size(space)
     if len(row.trials) > budget or (len(row.trials) < budget and not (gave_up or tried_all)):
         yield f"{len(row.trials)} trials; the protocol has {budget}, the same for every method"
 
@@ -273,11 +276,12 @@ def _scores(run: Run) -> Iterator[str]:
             yield f"map_at_r {scores.map_at_r} above r_precision {scores.r_precision}"
         if scores:
             yield from _recalls(scores)
-    whole = [frozenset(s.reported) for s in (run.separated, run.concatenated) if s]
-    if len(set(whole)) > 1:
-        yield "separated and concatenated do not report the same metrics"
+    tested = [scores for scores in (*run.folds, run.separated) if scores]
+    if len({frozenset(scores.reported) for scores in tested}) > 1:
+        yield "folds and separated do not report the same metrics"
+        return
     separated = [fold for fold in run.folds if fold]
-    for name in Scores.model_fields if separated else ():
+    for name in (*Scores.model_fields, *separated[0].reported) if separated else ():
         mean = fmean(getattr(fold, name) for fold in separated)
         if getattr(run.separated, name) != mean:
             yield f"separated.{name} is not the mean {mean} of its folds"

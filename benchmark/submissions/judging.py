@@ -23,10 +23,8 @@ MIN_RERUN = 2  # seeds that somebody else must have run before a row counts as v
 ROUNDING = 5e-4  # what another machine's rounding may move a run, where seeds do not spread
 
 
-def prediction_interval(
-    values: Sequence[float], count: int, level: float = 0.95
-) -> tuple[float, float] | None:
-    """Return where all of ``count`` further runs lie with probability ``level`` or more.
+def prediction_interval(values: Sequence[float], count: int) -> tuple[float, float] | None:
+    """Return where all of ``count`` further runs lie with a probability of 95 % or more.
 
     Student's t with Bonferroni's correction over the ``count`` runs. None below three values;
     never narrower than 0.05 points to either side.
@@ -34,7 +32,7 @@ def prediction_interval(
     interval = paired.t_interval(values)
     if interval.low is None or interval.mean is None or interval.sd is None:
         return None
-    n, tail = interval.n, (1 - level) / (2 * count)
+    n, tail = interval.n, (1 - paired.LEVEL) / (2 * count)
     half = float(stdtrit(n - 1, 1 - tail)) * interval.sd * math.sqrt(1 + 1 / n)
     half = max(half, ROUNDING)
     return interval.mean - half, interval.mean + half

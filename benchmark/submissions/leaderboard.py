@@ -95,7 +95,7 @@ class _Line:
         return [score_of(self.row.runs.get(s), *part) for s in range(self.cell.seeds)]
 
     def reruns(self, outcome: Outcome) -> list[str]:
-        """Return the names of the challenges that came out so."""
+        """Return the names of the challenges with this outcome."""
         return [r.name for r in self.row.reruns if judge(self.row, r) == outcome]
 
 
@@ -166,7 +166,7 @@ def _table(lines: Sequence[_Line]) -> list[dict[str, Any]]:
 def _compared(lines: Sequence[_Line], part: Part) -> Iterator[dict[str, Any]]:
     """Yield one metric's rows; the family is every method but the reference against the baseline.
 
-    Which one that is stands in the rules that the rows were made under.
+    The rules that the rows were made under name the reference.
     """
     runs = np.array([line.values(part) for line in lines])
     rules = lines[0].cell.rules

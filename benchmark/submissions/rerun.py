@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 from benchmark.study import records
@@ -101,7 +102,8 @@ def _challenge_files(study: Study, date: str, results: Path) -> dict[Path, bytes
         if (claimed.id, claimed.chosen.settings) != (key.id, finished.choice.settings):
             raise StoreError(
                 f"{study.out} ran another cell than {folder} claims: code, data, rules and "
-                f"setting must be the claim's. See: python -m benchmark rerun {folder}"
+                f"setting must be the claim's. See: python -m benchmark rerun "
+                f"{shlex.quote(str(folder))}"
             )
         runs = {folder / name / f"seed-{r.seed}.json": run_fields(r) for r in finished.runs}
         files |= {path: schema.pack(body) for path, body in runs.items()}

@@ -227,8 +227,6 @@ def run_fields(run: RunRecord) -> dict[str, Any]:
         "status",
         "reason",
         "settings",
-        "folds",
-        "separated",
         "concatenated",
         "validation",
         "best_steps",
@@ -244,18 +242,15 @@ def run_fields(run: RunRecord) -> dict[str, Any]:
     return {
         "schema": schema.SCHEMA,
         **{name: getattr(run, name) for name in names},
-        "folds": [_compared(fold) for fold in run.folds],
+        # What is reported alone is kept of the joined embedding: a row stays small in git.
+        "folds": [_selecting(scores) for scores in run.folds],
+        "separated": _selecting(run.separated),
         "queries_sha256": run.queries["sha256"] if run.queries else None,
         "openings": len(run.openings),
         **{name: measured.get(name, 0.0) for name in ("seconds", "train_s")},
         "peak_memory_mb": measured.get("peak_memory_mb", 0),
         "environment": {**environment, "system": made_with.get("system", "unknown").split("-")[0]},
     }
-
-
-def _compared(scores: Metrics | None) -> Metrics | None:
-    """Return a fold's scores without what is reported alone, which a row holds of whole runs."""
-    return scores and {name: scores[name] for name in METRICS}
 
 
 def _check_one_environment(run: RunRecord, where: str) -> None:
@@ -268,6 +263,11 @@ def _check_one_environment(run: RunRecord, where: str) -> None:
             f"({'; '.join(unlike)}), and a row of results/ has one. Remove that seed's records "
             "and run it again"
         )
+
+
+def _selecting(scores: Metrics | None) -> Metrics | None:
+    """Return the metrics that may select, without those that are reported alone."""
+    return {name: scores[name] for name in METRICS} if scores else scores
 
 
 def _environment(run: RunRecord) -> dict[str, Any]:

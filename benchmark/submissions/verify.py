@@ -10,6 +10,7 @@ rebuilds byte for byte · 12 files that were there before are unchanged.
 from __future__ import annotations
 
 import os
+import shlex
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -75,7 +76,8 @@ def _leaderboard(results: Path, rows: list[SubmittedRow]) -> Iterator[Problem]:
         if path.is_symlink():
             yield "a link; expected a file", name
         elif not path.is_file() or path.read_bytes() != content:
-            yield f"is not what the rows make: python -m benchmark verify {results} --rebuild", name
+            command = shlex.join(("verify", str(results), "--rebuild"))
+            yield f"is not what the rows make: python -m benchmark {command}", name
 
 
 def _edited(

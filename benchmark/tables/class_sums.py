@@ -1,4 +1,4 @@
-"""A run's per-query results summed by class: what is left to resample over test classes.
+"""A run's per-query results summed by class: what intervals over test classes resample.
 
 The sums of a cell's runs are kept in one file below ``cache/``, keyed by the checksums in the
 run records. It can be deleted at any time; then every run's per-query file is read again.

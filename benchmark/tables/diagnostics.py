@@ -15,7 +15,7 @@ from benchmark.statistics import across, paired
 from benchmark.study.records import ChoiceRecord, RunRecord, TrialRecord
 from protocols.space import Integer, Real, Setting, Space, rebuilt
 
-EDGE = 0.02  # of a range, on its scale: that close to a bound counts as on it
+EDGE = 0.02  # of a range, on its scale: a value that close to a bound counts as on the bound
 MIN_TRIALS = 20  # fewer trials say nothing about which hyperparameter matters
 MIN_RANKED = 5  # of 4 methods not even the same order is beyond chance: p = 2/24
 

@@ -18,7 +18,8 @@ from benchmark.tables.frames import Tables, to_csv
 from benchmark.tables.headlines import Headline, headlines
 from protocols.errors import InvalidInputError, unknown_name
 
-# Where a cell breaks, tried until the table fits: nowhere, at asides, before ±, before marks too.
+# Where cells may break into lines. Each is tried until the table fits the terminal: nowhere;
+# before brackets and counts of failed runs; also before ±; also before marks.
 _BREAKS = (
     r"(?!)",
     r" (?=\(|\d+ failed)",
@@ -140,7 +141,8 @@ def _parquet(tables: Tables) -> dict[str, bytes]:
     files = {}
     for name in tables.names:
         frame, buffer = getattr(tables, name), io.BytesIO()
-        text = dict.fromkeys(frame.select_dtypes("object"), "string")  # also where all is empty
+        # text stays text where every value is missing
+        text = dict.fromkeys(frame.select_dtypes("object"), "string")
         try:
             frame.astype(text).to_parquet(buffer, index=False)
         except ImportError as error:

@@ -1,4 +1,4 @@
-"""The tables for people as words: a headline for each place.
+"""The tables for people as words: a headline for each dataset, trunk and recipe.
 
 Fractions become per cent here and in :mod:`benchmark.tables.beyond`. The frames of
 :mod:`benchmark.tables.frames` hold more, and :mod:`benchmark.tables.formats` gives the words a

@@ -23,7 +23,7 @@ class Average:
         for name, value in network.state_dict().items():
             if name in self._parameters:
                 self._mean[name] += (value.detach() - self._mean[name]) / self.count
-            else:  # a mean of counters, cluster ids or statistics would be none of them
+            else:  # counters, cluster ids and statistics have no mean that makes sense
                 self._mean[name] = value.detach().clone()
 
     def load_into(self, network: nn.Module) -> None:

@@ -26,9 +26,10 @@ from protocols.optimizer import make_optimizer, rate_of
 
 SLOTS = 4  # steps that the host may be ahead of the device
 WARM = 3  # ordinary steps before a kind of step is recorded
-PROOFS = 2  # steps of each kind that are taken both ways
+PROOFS = 2  # steps of each kind that are taken both recorded and ordinary, to compare them
 MOST = 10  # recordings of one training; further kinds of steps stay ordinary ones
-ALIKE = 1e-3  # how far apart both ways may be where torch is not asked for equal bits
+# largest difference between them, relative to the step, where equal bits are not asked for
+ALIKE = 1e-3
 
 
 class Feed:
@@ -188,7 +189,8 @@ class DeviceSteps:
         factor = feed.tensors[0][-1:].view(torch.float64)[0]
         for group, rate in zip(self._optimizer.param_groups, self._rates, strict=True):
             group["lr"].copy_(factor * rate)
-        with warnings.catch_warnings():  # that a recordable optimiser runs unrecorded
+        # torch warns when an optimiser made for recording runs without one
+        with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="This instance was constructed with")
             descend(self._training, self._optimizer, losses)
         for name, value in losses.items():
@@ -282,7 +284,7 @@ def _event() -> torch.cuda.Event:
 
 
 def _rows(host: Sequence[Tensor]) -> int:
-    """Return the batch size that inputs are for: per image index, box and flip; one factor."""
+    """Return the batch size: inputs hold six numbers an image (index, box, flip) and one factor."""
     return (len(host[0]) - 1) // 6
 
 

@@ -92,6 +92,6 @@ def _extract(
     network.eval()
     with torch.inference_mode(), autocast(protocol, device):
         rows = [forward(images).float() for images in eval_images(split, protocol, device)]
-        found = torch.cat(rows).cpu()  # on a device the one wait
+        found = torch.cat(rows).cpu()  # the only wait for a device
     network.train(mode)
     return found.numpy()

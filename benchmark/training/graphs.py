@@ -29,6 +29,9 @@ Compute = Callable[[], None]
 OWN = {"training", "drawn", "_map_size"}
 
 
+OF_THE_HOST = {f.name for f in fields(Batch)} - {"labels", "index"}
+
+
 class Recorder(Interface):
     """What records a computation on one kind of device."""
 
@@ -76,7 +79,7 @@ class Watched(Batch):
     """A batch that notes which of its values on the host were read."""
 
     def __getattribute__(self, name: str) -> Any:
-        if name in ("step", "epoch", "group"):
+        if name in OF_THE_HOST:
             object.__getattribute__(self, "__dict__").setdefault("read", set()).add(name)
         return object.__getattribute__(self, name)
 
@@ -97,7 +100,7 @@ def obstacle(
     Forward and backward are rehearsed once on a copy of the network, so nothing moves.
 
     Args:
-        network: after some ordinary steps, so that everything lazy is there.
+        network: after some ordinary steps, so that whatever is made at first use exists.
         losses: computes the terms of a batch with a network, from tensors at fixed places.
         batch: of that computation.
         recorder: says what a wait is.

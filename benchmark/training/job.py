@@ -1,4 +1,4 @@
-"""What a worker does: one training of one fold. The other thing is :mod:`benchmark.training.join`.
+"""One training of one fold, on a worker; :mod:`benchmark.training.join` joins a run's folds.
 
 Jobs and outcomes are plain data, so they travel to another process or machine. A worker opens
 no store of results: the coordinator alone writes.
@@ -60,11 +60,11 @@ class Job:
         alone = ((path,) for path in (*self.plugins, *weights))
         return (self.source.files(self.protocol), *alone)
 
-    def moved(self, place: Callable[[Path], Path]) -> Job:
-        """Return the job for a machine where each of its files lies at ``place(file)``."""
-        weights = place(self.weights) if isinstance(self.weights, Path) else self.weights
-        plugins = tuple(map(place, self.plugins))
-        source = self.source.moved(self.protocol, place)
+    def moved(self, moved_path: Callable[[Path], Path]) -> Job:
+        """Return the job for a machine where each file lies at ``moved_path(file)``."""
+        weights = moved_path(self.weights) if isinstance(self.weights, Path) else self.weights
+        plugins = tuple(map(moved_path, self.plugins))
+        source = self.source.moved(self.protocol, moved_path)
         return replace(self, source=source, plugins=plugins, weights=weights)
 
     @property
@@ -89,10 +89,11 @@ class JobOutcome:
 def execute(job: Job) -> JobOutcome:
     """Run ``job`` and return its outcome; a failure is an outcome with a typed reason."""
     started, cpu = time.perf_counter(), time.process_time()
-    torch.set_num_threads(job.protocol.threads_per_job)  # whatever an earlier method made of it
+    # an earlier job's method may have changed it
+    torch.set_num_threads(job.protocol.threads_per_job)
     try:
         outcome = _train(job)
-    # The one broad place: whatever a method does wrong is a row of the table, not the end.
+    # The one clause that catches all: a method that fails is a row of the table, the study goes on.
     except Exception as error:
         cause = device.first_error(error)
         if spent := device.spent(cause):
@@ -130,15 +131,16 @@ def reason_of(error: BaseException) -> Reason:
 
 def _train(job: Job) -> JobOutcome:
     """Train on the fold, keep the best weights; final jobs also test them, once."""
-    place = torch.device(job.device)
-    devices = [place] if place.type == "cuda" else []
-    if devices:
-        torch.cuda.reset_peak_memory_stats(place)
-    # A step is recorded on the stream that it runs on, and that cannot be the default one.
-    # Modules start, drop and mine from torch's generator.
-    with device.own_stream(place), torch.random.fork_rng(devices):
+    torch_device = torch.device(job.device)
+    cuda = [torch_device] if torch_device.type == "cuda" else []
+    if cuda:
+        torch.cuda.reset_peak_memory_stats(torch_device)
+    # A step is recorded on the stream that it runs on, and CUDA refuses that on the default one.
+    # Initial weights, dropout and miners draw from torch's generators: they are put back after.
+    with device.own_stream(torch_device), torch.random.fork_rng(cuda):
         train, validation = splits.open_fold(job.source, job.protocol, job.fold)
-        network = build_network(job, train).to(memory_format=torch.channels_last).to(place)
+        network = build_network(job, train).to(memory_format=torch.channels_last)
+        network = network.to(torch_device)
         torch.manual_seed(_seed(job, "steps"))
         watch = _watch(job, network)
         fitted, train_s = _fit(job, network, train, validation, watch)
@@ -186,7 +188,7 @@ def serving_trunk(job: Job) -> Trunk:
         InvalidInputError: the trunk cannot serve the method; the message names both.
     """
     registry = Registry(job.plugins)
-    name = job.cell.trunk.partition("+")[0]  # what follows says which weights
+    name = job.cell.trunk.partition("+")[0]  # without the weights, which stand behind a plus
     trunk: Trunk = registry.load("trunk", name).build(job.weights)
     wants = registry.load("method", job.cell.method).wants
     trunk.honour(wants, job.cell.method)
@@ -313,13 +315,13 @@ def _counts(job: Job, network: Network, fitted: Fitted, validated: int) -> dict[
 
 
 def _seed(job: Job, purpose: str) -> int:
-    """Return a seed from names; without the method's, so that methods pair up.
+    """Return a seed from names, the method's not among them: methods meet the same draws.
 
     Own images count by their content, so their path and their title move no seed.
     """
     again = ("search", job.cell.repeat) if job.cell.repeat else ()
-    place = (datasets.identity(job.cell.dataset), job.cell.trunk, *again)
-    return seed(*place, job.stage, job.number, job.fold, purpose)
+    shared = (datasets.identity(job.cell.dataset), job.cell.trunk, *again)
+    return seed(*shared, job.stage, job.number, job.fold, purpose)
 
 
 def _explain(error: BaseException) -> str:

@@ -93,7 +93,9 @@ def resident(split: Split, device: torch.device) -> Resident | None:
 
 def _upload(split: Split, device: torch.device) -> Resident:
     sizes = split.store.sizes[split.index]
-    with torch.inference_mode(mode=False):  # whoever asks first: training uses them too
+    # Training uses these tensors too, so they are no inference tensors even if evaluation
+    # asks for them first.
+    with torch.inference_mode(mode=False):
         return upload(lambda number: split.store.image(int(split.index[number])), sizes, device)
 
 

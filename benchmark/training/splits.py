@@ -47,9 +47,9 @@ class DataSource:
         pixels = store_path(self.cache, self.key, protocol.image.resize_px)
         return (pixels, sizes_path(pixels), self.labels_path)
 
-    def moved(self, protocol: Protocol, place: Callable[[Path], Path]) -> DataSource:
-        """Return the source on a machine where ``place`` says each of the files lies."""
-        return replace(self, root=None, cache=place(self.files(protocol)[0]).parent)
+    def moved(self, protocol: Protocol, moved_path: Callable[[Path], Path]) -> DataSource:
+        """Return the source for a machine where each file lies at ``moved_path(file)``."""
+        return replace(self, root=None, cache=moved_path(self.files(protocol)[0]).parent)
 
     @property
     def key(self) -> str:
@@ -87,7 +87,7 @@ class Split:
         labels: (n,) class ids of the dataset.
         query: (n,) which of them are queries and not gallery, where a publisher keeps the two
             apart; None where every image is both.
-        recall_at: the k of the recalls to report; none but of the test split.
+        recall_at: the k of the recalls to report; empty except for the test split.
         made: what was made of the images on a device, by the device's name.
     """
 
@@ -163,7 +163,8 @@ def prepare(source: DataSource, protocol: Protocol) -> list[Path]:
     dataset = _dataset(source)
     damaged = checksums.discard_damaged(source.files(protocol))
     known = _labels(source, lambda: dataset)
-    _check_matches(source.title or source.name, known, protocol)  # before a worker meets it
+    # an error here, not later in a worker
+    _check_matches(source.title or source.name, known, protocol)
     _store(source, protocol, None, lambda: dataset)
     return damaged
 
@@ -206,7 +207,7 @@ def _dataset(source: DataSource) -> Dataset:
 def _labels(source: DataSource, opened: Callable[[], Dataset] | None = None) -> Labels:
     """Return the labels beside the store; the dataset is opened where they are not there yet.
 
-    They are not kept: those of the test classes are no business of a search.
+    The process does not keep them: a search must not see the labels of test classes.
     """
     found = _read_labels(source.labels_path)
     if found is None:

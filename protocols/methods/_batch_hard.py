@@ -10,7 +10,7 @@ from protocols.methods._distances import distances
 def batch_hard(z: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     """Return farthest positive minus nearest negative (B,), and which anchors have both (B,).
 
-    Of the other anchors the value is minus infinity.
+    For an anchor without a positive or a negative the value is minus infinity.
 
     Args:
         z: (B, D) rows, compared as they are.

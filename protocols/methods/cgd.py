@@ -12,7 +12,7 @@ from protocols.methods._classify import Classify
 from protocols.space import Choice, Real
 
 GEM_POWER = 3.0  # fixed
-LEAST = 1e-6  # what a mean of powers takes smaller values for
+LEAST = 1e-6  # smaller values are raised to it before their powers are averaged
 COMBINATIONS = ("S", "M", "G", "SM", "MS", "SG", "GS", "MG", "GM", "SMG", "MSG", "GSM")
 
 

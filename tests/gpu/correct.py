@@ -16,7 +16,6 @@ from benchmark.training.device_steps import PROOFS, WARM, DeviceSteps
 from benchmark.training.fit import Streams, fit
 from benchmark.training.graphs import CudaRecorder
 from benchmark.training.steps import HostSteps
-from protocols import metrics
 from protocols.discovery import Registry, load
 from protocols.images import by_products, crop, eval_boxes
 from protocols.method import Draw
@@ -25,8 +24,9 @@ from tests import made
 from tests.gpu import plugins as own
 from tests.gpu.checks import Result
 
+DEVICE = "cuda"
+FITTED = {"swa": 400, "clr": 400}  # recipes of whole trainings, and their steps
 STEPS = WARM + PROOFS + 6
-CUDA = torch.device("cuda")
 PHOTOS = ImagePipeline(resize_px=256, crop_px=227, area=(0.16, 1.0), aspect=(0.75, 1.33))
 TRAINED = [n for n in Registry().names("method") if load("method", n).trains]
 # One box for all: the whole image at its own size, so that both devices see the same bytes.
@@ -46,10 +46,10 @@ def crop_check() -> Result:
     rng = np.random.default_rng(0)
     sizes = np.stack([np.full(64, 256), rng.integers(256, 400, 64)], axis=1)
     split = made.split(sizes)
-    seen = pictures.on_device(split, PHOTOS, CUDA)
+    seen = pictures.on_device(split, PHOTOS, torch.device(DEVICE))
     index = rng.integers(0, 64, 32)
     boxes, flips = seen.draw(index, rng)
-    places = (torch.from_numpy(part).to(CUDA) for part in (index, boxes, flips))
+    places = (torch.from_numpy(part).to(DEVICE) for part in (index, boxes, flips))
     found = seen.crops(*places, None).cpu()
     pixels, _ = split.store.batch(index)
     host = torch.from_numpy(pixels)
@@ -58,7 +58,7 @@ def crop_check() -> Result:
     kernel = crop(host, boxes, PHOTOS.crop_px, flips)
     off = {"products": _off(found, products), "kernel": _off(found, kernel)}
     protocol = replace(made.TOY, image=PHOTOS)
-    (first,) = pictures.eval_images(replace(split, made=split.made), protocol, CUDA)
+    (first,) = pictures.eval_images(replace(split, made=split.made), protocol, torch.device(DEVICE))
     whole, _ = split.store.batch(np.arange(64))
     wanted = crop(torch.from_numpy(whole), eval_boxes(PHOTOS, sizes), PHOTOS.crop_px)
     equal = torch.equal(first.cpu(), wanted)
@@ -78,7 +78,7 @@ def methods() -> Result:
     split, wrong, worst = made.square(32), [], 0.0
     for name in TRAINED:
         host = made.training(split, name, protocol=WHOLE, recipe=recipe)
-        there = made.training(split, name, protocol=WHOLE, recipe=recipe, device="cuda")
+        there = made.training(split, name, protocol=WHOLE, recipe=recipe, device=DEVICE)
         first_host, first_there = {}, {}
         for steps, first in (
             (HostSteps(host), first_host),
@@ -110,15 +110,15 @@ def stream():
         torch.cuda.synchronize()
 
 
-def run(split, method, recorder, steps=STEPS, groups=1, **arguments):
+def run(split, method, recorder, count=STEPS, groups=1, **arguments):
     """Take steps; return them, all that they wrote, and the mean losses."""
     with stream():
-        training = made.training(split, method, device="cuda", **arguments)
+        training = made.training(split, method, device=DEVICE, **arguments)
         taken = DeviceSteps(training, recorder)
         torch.manual_seed(3)
-        for step, index in zip(range(steps), made.draws(training), strict=False):
+        for step, index in zip(range(count), made.draws(training), strict=False):
             taken.take(Draw(index, step % groups), step, 0.5 + step / 1000)
-        losses = taken.means(steps)
+        losses = taken.means(count)
         return taken, [t.detach().clone() for t in taken._written()], losses
 
 
@@ -127,16 +127,16 @@ def same(first, second) -> bool:
     return all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
 
 
-def recorded(split, method, steps=STEPS, groups=1, **arguments) -> tuple[str, bool]:
+def recorded(split, method, count=STEPS, groups=1, **arguments) -> tuple[str, bool]:
     """Return how steps were taken, and whether they have the bits of ordinary ones.
 
     Ordinary steps that do not repeat their own bits cannot be held against.
     """
-    taken, state, losses = run(split, method, CudaRecorder(), steps, groups, **arguments)
-    _, wanted, losses_wanted = run(split, method, None, steps, groups, **arguments)
+    taken, state, losses = run(split, method, CudaRecorder(), count, groups, **arguments)
+    _, wanted, losses_wanted = run(split, method, None, count, groups, **arguments)
     if same(state, wanted) and losses == losses_wanted:
         return taken.how, True
-    _, again, _ = run(split, method, None, steps, groups, **arguments)
+    _, again, _ = run(split, method, None, count, groups, **arguments)
     unstable = not same(wanted, again)
     return taken.how + (" (ordinary steps do not repeat their bits)" if unstable else ""), unstable
 
@@ -169,7 +169,7 @@ def waits() -> Result:
     split, found = made.square(32), {}
     for name in ("triplet", "ms_miner", "bfe", "divide_conquer", "group", "proxy_anchor"):
         with stream():
-            training = made.training(split, name, device="cuda")
+            training = made.training(split, name, device=DEVICE)
             taken = DeviceSteps(training, CudaRecorder())
             batches = made.draws(training)
             for step in range(STEPS):
@@ -201,30 +201,30 @@ def recipes() -> Result:
     for name, change in changes.items():
         found[name] = recorded(split, "triplet", 30, recipe=replace(base, **change))
     found["bf16"] = recorded(split, "ms", 30, protocol=made.TOY.derive(precision="bf16"))
-    for name in ("swa", "clr"):
-        found[f"fit {name}"] = _fitted(split, name)
+    for name in FITTED:
+        found[f"fit {name}"] = _fitted(split, name, FITTED[name])
     wrong = {name: how for name, (how, equal) in found.items() if how != "graph" or not equal}
     return Result(not wrong, str(wrong) if wrong else f"{len(found)} equal", {"wrong": wrong})
 
 
-def _fitted(split, recipe: str) -> tuple[str, bool]:
+def _fitted(split, recipe: str, count: int) -> tuple[str, bool]:
     """Return how ``fit`` took its steps, and whether recording changes nothing."""
-    states, how, real = [], "", fitting.steps_on
+    states, how, real = [], "", fitting.make_steps
     for recorder in (True, False):
-        fitting.steps_on = lambda t, d, on=recorder: DeviceSteps(t, CudaRecorder() if on else None)
+        fitting.make_steps = lambda t, on=recorder: DeviceSteps(t, CudaRecorder() if on else None)
         try:
             with stream():
                 named = load("recipe", recipe)
-                training = made.training(split, "triplet", recipe=named, device="cuda", steps=400)
+                training = made.training(split, "triplet", recipe=named, device=DEVICE, steps=count)
                 rngs = Streams(*(np.random.default_rng(n) for n in range(3)))
-                pace = replace(training.protocol.pace, max_steps=400, validate_every=40)
+                pace = replace(training.protocol.pace, max_steps=count, validate_every=40)
                 protocol = replace(training.protocol, pace=pace)
                 network = training.network
                 fitted = fit(network, split, lambda: {"map_at_r": 0.0}, protocol, named, rngs)
                 states.append([v.clone() for v in network.state_dict().values()])
                 how = how or fitted.how
         finally:
-            fitting.steps_on = real
+            fitting.make_steps = real
     return how, same(*states)
 
 
@@ -238,29 +238,6 @@ def plugins() -> Result:
         found[method.__name__] = (taken.how, good)
     wrong = {name: how for name, (how, good) in found.items() if not good}
     return Result(not wrong, str(wrong) if wrong else f"{len(found)} told", {"wrong": wrong})
-
-
-def nearest() -> Result:
-    """Hold per-query metrics against the CPU's on sets with many ties."""
-    rng, wrong = np.random.default_rng(0), []
-    labels = np.arange(3000) // 6
-    plain = rng.normal(size=(3000, 64)).astype(np.float32)
-    sets = {
-        "plain": plain,
-        "duplicates": plain[rng.integers(0, 600, 3000)],
-        "near": plain[rng.integers(0, 300, 3000)] + 1e-6 * plain,
-        "collapsed": np.ones_like(plain),
-    }
-    for name, x in sets.items():
-        for normalize in (True, False):
-            here, there = (
-                metrics.per_query(x, labels, normalize=normalize, device=d) for d in ("cpu", "cuda")
-            )
-            if not np.array_equal(here.neighbours, there.neighbours) or (
-                here.means() != there.means()
-            ):
-                wrong.append(f"{name}, normalize={normalize}")
-    return Result(not wrong, f"unequal: {wrong}" if wrong else f"{2 * len(sets)} sets equal", {})
 
 
 warnings.filterwarnings("ignore", message=".*deterministic.*")

@@ -42,7 +42,7 @@ class Draws(Plain):
 
     def loss(self, embeddings, labels):
         """Return the loss times a random number."""
-        return super().loss(embeddings, labels) * torch.rand(()).item()
+        return super().loss(embeddings, labels) * torch.rand(())
 
 
 class Reads(Plain):

@@ -24,14 +24,14 @@ from benchmark.training.device_steps import PROOFS, WARM, DeviceSteps
 from benchmark.training.graphs import CudaRecorder
 from benchmark.training.splits import Split
 from benchmark.training.steps import Training, descend
-from protocols import metrics
 from protocols.discovery import load
 from protocols.method import Batch, Draw
 from protocols.optimizer import make_optimizer
 from protocols.protocol import ImagePipeline
 from tests import made
+from tests.gpu import metrics_check as agreement
 from tests.gpu.checks import Result
-from tests.gpu.correct import PHOTOS, stream
+from tests.gpu.correct import DEVICE, PHOTOS, stream
 from tests.gpu.failures import job
 
 ROUNDS = 5
@@ -61,7 +61,7 @@ def _training(trunk: str) -> Training:
         trunk=trunk,
         batch=32,
         embedding=128,
-        device="cuda",
+        device=DEVICE,
     )
 
 
@@ -113,7 +113,7 @@ def _ours(training: Training) -> Callable[[], None]:
 
 def _bare(training: Training) -> Callable[[], None]:
     """Return a recorded step on still images: forward, loss, backward, optimiser."""
-    network, device = training.network, torch.device("cuda")
+    network, device = training.network, torch.device(DEVICE)
     side = training.protocol.image.crop_px
     images = (torch.rand(32, 3, side, side, device=device) * 255).to(
         memory_format=torch.channels_last
@@ -163,32 +163,60 @@ def validation() -> Result:
 
 
 def metrics_check() -> Result:
-    """Score embeddings of SOP's test set."""
-    rng = np.random.default_rng(0)
-    labels = np.arange(60502) * 11316 // 60502
-    centres = rng.normal(size=(11316, 512)).astype(np.float32)
-    x = centres[labels] + rng.normal(size=(60502, 512)).astype(np.float32)
-    times = []
-    for _ in range(4):
-        started = time.perf_counter()
-        metrics.per_query(x, labels, device="cuda")
-        times.append(time.perf_counter() - started)
-    best = median(times[1:])
-    return Result(best <= 0.3, f"{best:.2f} s", {"seconds": times})
+    """Hold the metrics against the CPU's, and time those of SOP's test set."""
+    lines = agreement.check("cuda")
+    wrong = [f"{line.check}: {line.result}" for line in lines if not line.held]
+    timed = [f"{line.check}: {line.result}" for line in lines if line.result.endswith(" s")]
+    values = {line.check: line.result for line in lines}
+    return Result(not wrong, f"unequal or slow: {wrong or 'none'}; {'; '.join(timed)}", values)
 
 
-def tiny_rate(seconds: float) -> tuple[int, float]:
-    """Return steps of the tiny trunk taken in ``seconds``, and those; runs on a worker."""
+def rate_of(asked: tuple[str, float]) -> tuple[float, float]:
+    """Return steps a second and the seconds of one validation image, beside other workers.
+
+    Args:
+        asked: the trunk's name, and over how many seconds steps are counted.
+    """
+    trunk, seconds = asked
     with stream():
-        step = _ours(_training("tiny"))
+        training = _training(trunk)
+        step = _ours(training)
         torch.cuda.synchronize()
         started, count = time.perf_counter(), 0
         while time.perf_counter() - started < seconds:
-            for _ in range(20):
-                step()
-            count += 20
+            step()
+            count += 1
         torch.cuda.synchronize()
-        return count, time.perf_counter() - started
+        rate = count / (time.perf_counter() - started)
+        fold = _photos(SIDES[trunk], 480)
+        evaluate.embed(training.network, fold, training.protocol)
+        started = time.perf_counter()
+        evaluate.embed(training.network, fold, training.protocol)
+        return rate, (time.perf_counter() - started) / len(fold)
+
+
+def column() -> Result:
+    """Project the hours of the paper's searches on CUB from one, two and four jobs at once."""
+    from tests.perf.gpu import SHORTEST, column_hours
+    from tests.perf.training import Rate
+
+    hours: dict[int, float] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        engine = LocalEngine(4, 1, Path(folder) / "workers.txt", devices=cuda_devices("cuda:0"))
+        try:
+            engine.start()
+            for count in (4, 1, 2, 4):  # the first round only starts the processes
+                wait = 3.0 if hours else 0.2
+                futures = [engine.submit(rate_of, ("bn_inception", wait)) for _ in range(count)]
+                done = [future.result() for future in futures]
+                step_s = count / sum(rate for rate, _ in done)
+                rate = Rate(step_s, sum(image_s for _, image_s in done) / count)
+                hours[count] = column_hours(rate, count, SHORTEST)
+        finally:
+            engine.close()
+    best = min(hours.values())
+    text = ", ".join(f"{n} jobs {value:.1f} h" for n, value in sorted(hours.items()))
+    return Result(best <= 10, text, {"hours": hours})
 
 
 def jobs() -> Result:
@@ -200,9 +228,9 @@ def jobs() -> Result:
             engine.start()
             for count in (8, 1, 2, 4, 8):  # the first 8 only start the processes
                 wait = 0.2 if not rates and count == 8 else 3.0
-                futures = [engine.submit(tiny_rate, wait) for _ in range(count)]
+                futures = [engine.submit(rate_of, ("tiny", wait)) for _ in range(count)]
                 done = [future.result() for future in futures]
-                rates[count] = sum(steps / seconds for steps, seconds in done)
+                rates[count] = sum(rate for rate, _ in done)
         finally:
             engine.close()
     best = max(rates.values())

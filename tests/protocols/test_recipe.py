@@ -11,7 +11,7 @@ from torch.optim.swa_utils import SWALR
 from protocols.conformance import SPEC, build
 from protocols.discovery import Registry, load
 from protocols.errors import InvalidInputError, PluginError
-from protocols.method import Group
+from protocols.method import ParameterGroup
 from protocols.optimizer import make_optimizer
 from protocols.phases import Phase
 from protocols.protocol import Pace
@@ -35,7 +35,10 @@ def torch_trace(scheduler, optimizer, steps):
 
 
 def test_cycles_follow_torch_and_keep_the_ratio_of_groups():
-    groups = [Group("a", [parameter()]), Group("b", [parameter()], lr_factor=100.0)]
+    groups = [
+        ParameterGroup("a", [parameter()]),
+        ParameterGroup("b", [parameter()], lr_factor=100.0),
+    ]
     recipe = replace(PLAIN, cycle=Cycle(half_epochs=1, low=1.0, high=3.0))
     schedule, mine = Schedule(recipe, PACE), make_optimizer(recipe, groups)
     base = [group["lr"] for group in mine.param_groups]
@@ -58,7 +61,10 @@ def test_a_run_under_cycles_ends_on_a_minimum():
 
 
 def test_averaging_anneals_as_torchs_swalr_does():
-    groups = [Group("a", [parameter()], lr=0.01), Group("b", [parameter()], lr=1.0)]
+    groups = [
+        ParameterGroup("a", [parameter()], lr=0.01),
+        ParameterGroup("b", [parameter()], lr=1.0),
+    ]
     recipe = replace(PLAIN, averaging=Averaging(start=0.5, factor=0.1, anneal_epochs=1))
     schedule, optimizer = Schedule(recipe, PACE), make_optimizer(recipe, groups)
     base = [group["lr"] for group in optimizer.param_groups]
@@ -245,7 +251,7 @@ def test_an_unknown_optimiser_is_refused_when_the_recipe_is_read(tmp_path):
 @pytest.mark.parametrize("name", get_args(OptimizerName))
 def test_every_optimiser_that_a_recipe_may_name_can_be_made(name):
     recipe = replace(PLAIN, optimizer=name, weight_decay=0.1)
-    optimizer = make_optimizer(recipe, [Group("a", [parameter()])])
+    optimizer = make_optimizer(recipe, [ParameterGroup("a", [parameter()])])
     assert type(optimizer).__name__.lower() == name
     assert [g["weight_decay"] for g in optimizer.param_groups] == [0.1]
 
@@ -253,7 +259,7 @@ def test_every_optimiser_that_a_recipe_may_name_can_be_made(name):
 def test_sgd_is_heavy_ball_momentum_with_coupled_decay():
     recipe = replace(load("recipe", "sgd"), lr=0.1, momentum=0.9, weight_decay=0.5)
     weight = torch.nn.Parameter(torch.tensor([2.0], dtype=torch.float64))
-    optimizer = make_optimizer(recipe, [Group("a", [weight])])
+    optimizer = make_optimizer(recipe, [ParameterGroup("a", [weight])])
     value, speed = 2.0, 0.0
     for slope in (1.0, -3.0, 0.5, 0.0):
         weight.grad = torch.tensor([slope], dtype=torch.float64)

@@ -31,23 +31,22 @@ def test_an_error_has_its_reason_and_says_whether_its_process_can_go_on(error, r
     assert device.spent(error) == spent
 
 
-def raised(inner, outer):
-    """Return the error ``outer``, raised while ``inner`` was dealt with."""
+def fail(inner, outer):
+    """Raise ``outer`` while ``inner`` is dealt with."""
     try:
-        try:
-            raise inner
-        finally:
-            raise outer
-    except type(outer) as error:
-        return error
+        raise inner
+    finally:
+        raise outer
 
 
 def test_the_first_error_is_told_not_the_one_of_tidying_up():
     first = RuntimeError("CUDA error: device-side assert triggered")
-    last = raised(first, RuntimeError("CUDA error: unspecified launch failure"))
-    assert device.first_error(last) is first
+    with pytest.raises(RuntimeError) as caught:
+        fail(first, RuntimeError("CUDA error: unspecified launch failure"))
+    assert device.first_error(caught.value) is first
 
 
 def test_a_methods_own_error_is_its_own():
-    last = raised(KeyError("a"), ValueError("b"))
-    assert device.first_error(last) is last
+    with pytest.raises(ValueError, match="b") as caught:
+        fail(KeyError("a"), ValueError("b"))
+    assert device.first_error(caught.value) is caught.value

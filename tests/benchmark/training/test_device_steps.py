@@ -8,18 +8,14 @@ import pytest
 import torch
 from torch.nn.functional import normalize
 
-from benchmark.study.pixels import PixelStore
 from benchmark.training import pictures
 from benchmark.training.device_steps import PROOFS, WARM, DeviceSteps
-from benchmark.training.splits import Split
-from benchmark.training.steps import HostSteps, Training
-from protocols import batches
+from benchmark.training.steps import HostSteps
 from protocols.discovery import Registry, load
-from protocols.method import Draw, Method, Term, TrainSpec
-from protocols.network import Network
+from protocols.method import Draw, Method, Term
 from tests.emulator import Emulator, as_on_a_device
+from tests.made import draws, square, training
 
-CLASSES, EACH, BATCH, EPOCH = 20, 8, 16, 10
 PROTOCOL = load("protocol", "toy")
 TRAINED = [n for n in Registry().names("method") if load("method", n).trains]
 # What waits for the device in the library's code, without a form of fixed shape here.
@@ -29,12 +25,7 @@ STEPS = WARM + PROOFS + 6
 
 @pytest.fixture(scope="module")
 def train():
-    side, count = PROTOCOL.image.resize_px, CLASSES * EACH
-    sizes = np.full((count, 2), side)
-    rng = np.random.default_rng(0)
-    flat = rng.integers(0, 256, count * side * side * 3, dtype=np.uint8)
-    store = PixelStore(flat, sizes, np.arange(count) * side * side * 3)
-    return Split(store, np.arange(count), np.repeat(np.arange(CLASSES), EACH))
+    return square(PROTOCOL.image.resize_px)
 
 
 @pytest.fixture(autouse=True)
@@ -42,37 +33,12 @@ def _off_the_cpu(monkeypatch):
     as_on_a_device(monkeypatch)
 
 
-def training(train, method, recipe=None, protocol=PROTOCOL, steps=200, **settings):
-    """Return a training from fixed seeds; ``method`` is a name or a class."""
-    cls = load("method", method) if isinstance(method, str) else method
-    spec = TrainSpec(
-        labels=train.labels,
-        classes=CLASSES,
-        channels=32,
-        embedding_size=16,
-        folds=2,
-        batch_size=BATCH,
-        steps=steps,
-        steps_per_epoch=EPOCH,
-        images_per_class=4 if cls.draws == "pairs" else 1,
-    )
-    torch.manual_seed(0)
-    trunk = load("trunk", "tiny").build()
-    trunk.honour(cls.wants, cls.__name__)
-    network = Network(trunk, cls(spec, **settings), "live").to(memory_format=torch.channels_last)
-    pace = replace(protocol.pace, steps_per_epoch=EPOCH)
-    protocol = replace(protocol, pace=pace)
-    recipe = recipe or replace(load("recipe", "adam"), lr=1e-3)
-    return Training(network, train, train.labels, protocol, recipe, np.random.default_rng(1))
-
-
 def run(made, recorder, steps=STEPS, groups=1):
     """Take steps; return the steps, all state bit by bit, and the mean losses."""
     taken = DeviceSteps(made, recorder)
     if recorder is not None:
         recorder.written = taken._written
-    per_class = made.network.method.spec.images_per_class
-    sampler = batches.balanced(made.labels, BATCH, per_class, np.random.default_rng(2))
+    sampler = draws(made)
     torch.manual_seed(3)
     np.random.seed(3)
     for step, index in zip(range(steps), sampler, strict=False):
@@ -104,7 +70,7 @@ def test_off_the_cpu_a_step_is_the_cpus_up_to_rounding(train):
     made, other = (training(train, "triplet") for _ in range(2))
     _, state, losses = run(made, None, 4)
     host = HostSteps(other)
-    sampler = batches.balanced(other.labels, BATCH, 4, np.random.default_rng(2))
+    sampler = draws(other)
     for step, index in zip(range(4), sampler, strict=False):
         host.take(Draw(index), step, 0.5 + step / 1000)
     assert losses["loss"] == pytest.approx(host.means(4)["loss"], rel=1e-4)
@@ -145,8 +111,8 @@ def test_divide_and_conquer_is_recorded_for_each_learner(train, sampling):
 def test_every_optimiser_is_recorded(train, changes):
     recipe = replace(load("recipe", "adam"), lr=1e-3, **changes)
     recorder = Emulator()
-    taken, state, _ = run(training(train, "triplet", recipe), recorder)
-    _, wanted, _ = run(training(train, "triplet", recipe), None)
+    taken, state, _ = run(training(train, "triplet", recipe=recipe), recorder)
+    _, wanted, _ = run(training(train, "triplet", recipe=recipe), None)
     assert taken.how == "graph"
     assert same(state, wanted)
 
