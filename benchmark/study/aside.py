@@ -61,12 +61,27 @@ def faults(study: Study, cell: CellKey) -> dict[str, str]:
 def missing_trial(study: Study, cell: CellKey, trials: Sequence[TrialRecord]) -> str | None:
     """Return the name of the first trial that a finished search has lost, None if none is.
 
-    A search of no trials at all is that of a rerun: its choice was made elsewhere.
+    A search that has left nothing at all is that of a rerun: its choice was made elsewhere.
     """
+    if not trials and not any(study.folder(cell).glob("trial-*.json*")):
+        return None
     limit = study.protocol.search.max_failures_in_a_row
-    if not trials or len(trials) >= study.trials_asked(cell) or selection.hopeless(trials, limit):
+    if len(trials) >= study.trials_asked(cell) or selection.hopeless(trials, limit):
         return None
     return f"{places.unit_name('search', len(trials))}.json"
+
+
+def other_choice(choice: ChoiceRecord, trials: Sequence[TrialRecord]) -> str:
+    """Return why the rule does not make this choice from these trials, empty if it does.
+
+    A choice by another rule, or from trials that are not here, is not judged.
+    """
+    if not trials or choice.rule != selection.BEST_TRIAL:
+        return ""
+    best = selection.choose(trials)
+    expected = (best.number, best.settings, best.value) if best else (None, {}, None)
+    met = (choice.trial, choice.settings, choice.value)
+    return "" if met == expected else "not what the rule picks from the trials"
 
 
 def _read(study: Study, cell: CellKey) -> tuple[Held, dict[str, str]]:
@@ -133,12 +148,7 @@ def _search(
     """Yield what is wrong with a finished search: a trial that is gone, or another choice."""
     found = [record for record in held.values() if isinstance(record, TrialRecord)]
     first = next((n for n, trial in enumerate(found) if trial.number != n), len(found))
-    if found and first == 0:
-        yield f"{places.unit_name('search', 0)}.json", GONE
-    elif missing := missing_trial(study, cell, found[:first]):
+    if missing := missing_trial(study, cell, found[:first]):
         yield missing, GONE
-    elif found and choice.rule == selection.BEST_TRIAL:
-        best = selection.choose(found)
-        expected = (best.number, best.settings, best.value) if best else (None, {}, None)
-        if (choice.trial, choice.settings, choice.value) != expected:
-            yield "choice.json", "not what the rule picks from the trials"
+    elif why := other_choice(choice, found):
+        yield "choice.json", why

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmark.statistics import bootstrap
-from benchmark.study.aside import GONE, missing_trial
+from benchmark.study.aside import GONE, missing_trial, other_choice
 from benchmark.study.folder import CellKey, Study
 from benchmark.study.records import ChoiceRecord, RunRecord, TrialRecord
 from benchmark.study.scores import EMBEDDINGS, PARTS, Part, reported_alone
@@ -102,8 +102,12 @@ class CellResults:
 def read(study: Study, key: CellKey) -> CellResults:
     """Return a cell with its records, read now."""
     runs, trials, choice = study.runs(key), study.trials(key), study.choice(key)
-    if choice and key.searched and (name := missing_trial(study, key, trials)):
-        study.doubts.setdefault(study.folder(key) / name, GONE)
+    if choice and key.searched:
+        if name := missing_trial(study, key, trials):
+            study.doubts.setdefault(study.folder(key) / name, GONE)
+        elif why := other_choice(choice, trials):
+            study.doubts[study.record_path(key, choice)] = why
+            choice = None
     return CellResults(key, runs, trials, choice, class_sums(study, key, runs))
 
 

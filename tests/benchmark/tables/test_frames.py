@@ -18,7 +18,8 @@ from benchmark.statistics import paired
 from benchmark.study.folder import CellKey, Study, load_study
 from benchmark.study.looks import look
 from benchmark.study.records import ChoiceRecord, RunRecord, TrialRecord
-from benchmark.tables import formats, headlines
+from benchmark.study.selection import BEST_TRIAL
+from benchmark.tables import formats, headlines, results
 from benchmark.tables.frames import NAMES, looked_at, make_tables, to_csv, write_tables
 from protocols.errors import BenchmarkError, InvalidInputError
 from protocols.protocol import ImagePipeline, Pace, Protocol, SearchRule
@@ -527,3 +528,21 @@ def test_recalls_stand_in_summary_and_runs_where_a_run_has_them(tmp_path):
     assert rows[["n", "mean"]].to_numpy().tolist() == [[1, 0.9]] * 2
     assert set(rows.test_ci_kind) == {"none (reported alone)"}
     assert not frames.pairs.metric.isin(["recall_at_2", "recall_at_10", "map_at_10"]).any()
+
+
+def test_a_choice_that_the_rule_does_not_make_is_shown_as_missing(tmp_path):
+    study = make(tmp_path, {"ms": [0.4, 0.5]})
+    (cell,) = study.cells
+    choice = put(study, cell, ChoiceRecord("", cell.id, BEST_TRIAL, 1, {"lr": 0.5}, 0.25))
+    assert results.read(study, cell).choice is None
+    why = "not what the rule picks from the trials"
+    assert study.doubts == {study.record_path(cell, choice): why}
+
+
+@pytest.mark.parametrize("name", ["trial-000.json", "trial-001.json"])
+def test_a_trial_that_is_gone_under_a_choice_is_said(tmp_path, name):
+    study = make(tmp_path, {"ms": [0.4, 0.5]})
+    (cell,) = study.cells
+    (study.folder(cell) / name).unlink()
+    results.read(study, cell)
+    assert study.doubts == {study.folder(cell) / name: "gone"}
