@@ -174,7 +174,14 @@ def make_engine(asked: Asked, ready: Ready) -> Engine:
     from benchmark.engines.local import LocalEngine
 
     workers = ready.workers or 1  # make_ready counts those of this machine
-    return LocalEngine(workers, threads, log, deterministic=strict, devices=ready.devices)
+    return LocalEngine(
+        workers,
+        threads,
+        log,
+        deterministic=strict,
+        devices=ready.devices,
+        environment=asked.environment,
+    )
 
 
 def job_maker(asked: Asked, ready: Ready) -> JobMaker:

@@ -5,6 +5,9 @@ environment; the files a job reads (decoded images, plugins, weights) go into Ra
 once, in pieces, and each machine writes its own copy when its first job asks for it. Results
 come back by value. A machine that is lost fails its jobs with :class:`WorkerLostError`, and the
 scheduler tries them again as the protocol says.
+
+As on one machine, a process runs one method's code only: Ray's workers are shared by jobs of what
+ships, and one that a job has changed, or that has run anything else, runs nothing more.
 """
 
 from __future__ import annotations
@@ -28,7 +31,7 @@ from ray.exceptions import RayError, RayTaskError
 
 import benchmark
 import protocols
-from benchmark.engines.local import set_up_torch
+from benchmark.engines.local import SHIPPED, Answer, foreign, run_alone, set_up_torch
 from protocols.errors import InvalidInputError, StoreError
 from protocols.protocol import digest
 
@@ -154,11 +157,9 @@ class RayEngine:
         """Start ``function(argument)`` somewhere in the cluster."""
         files = cast(Movable, argument).files() if hasattr(argument, "files") else ()
         groups = [tuple(map(self._parcel, group)) for group in files]
-        task = _work.options(num_cpus=self._threads, num_gpus=self._gpus, max_retries=0)
-        ref = task.remote(function, argument, groups, self._threads, self._deterministic)
+        call = (function, argument, groups, self._threads, self._deterministic)
         future: Future[T] = Future()
-        self._running[future] = ref
-        ref.future().add_done_callback(lambda done: self._settle(future, done))
+        self._send(future, call, once=foreign(argument) != SHIPPED)
         return future
 
     def cancel(self, future: Future[Any]) -> None:
@@ -172,12 +173,24 @@ class RayEngine:
             self.cancel(future)
         ray.shutdown()
 
-    def _settle(self, future: Future[Any], done: Future[Any]) -> None:
+    def _send(self, future: Future[Any], call: tuple[Any, ...], *, once: bool) -> None:
+        """Give a call to a worker of Ray's, which ends after it if it is one for ``once``."""
+        work = _work_once if once else _work
+        task = work.options(num_cpus=self._threads, num_gpus=self._gpus, max_retries=0)
+        self._running[future] = ref = task.remote(*call)
+        ref.future().add_done_callback(lambda done: self._settle(future, call, done))
+
+    def _settle(self, future: Future[Any], call: tuple[Any, ...], done: Future[Any]) -> None:
         """Pass on what Ray says about a job, from a thread of Ray's."""
-        self._running.pop(future, None)
         error = done.exception()
+        if error is None and done.result() is None:
+            # Refused by a worker that is spent. Sent to one that ends after its call, the call
+            # ends that worker, or finds another.
+            self._send(future, call, once=True)
+            return
+        self._running.pop(future, None)
         if error is None:
-            future.set_result(done.result())
+            future.set_result(done.result().result)
         elif isinstance(error, RayTaskError) or not isinstance(error, RayError):
             future.set_exception(getattr(error, "cause", None) or error)
         else:
@@ -215,25 +228,43 @@ def _fit(resources: dict[str, float], threads: int, gpus: float) -> int:
     return min(jobs, int(each // gpus if gpus >= 1 else each * int(1 / gpus + 1e-9)))
 
 
-@ray.remote
-def _work(
+def _here(
     function: Callable[[Any], Any],
     argument: Any,
     groups: list[tuple[Parcel, ...]],
     threads: int,
     deterministic: bool,
-) -> Any:
-    """Run ``function(argument)`` on this machine, with the files it reads beside it."""
+) -> Answer[Any] | None:
+    """Run ``function(argument)`` on this machine, with the files it reads beside it.
+
+    None if this process must not run anything more: it has run something else before.
+    """
+    if _Process.spent:
+        return None
     _set_up(threads, deterministic)
-    if not groups:
-        return function(argument)
-    places = {p.path: folder / p.path.name for group in groups for folder, p in _unpack(group)}
-    return function(argument.moved(places.__getitem__))
+    if groups:
+        places = {p.path: folder / p.path.name for group in groups for folder, p in _unpack(group)}
+        argument = argument.moved(places.__getitem__)
+    _Process.spent = True  # also if the next line raises
+    answer = run_alone(function, argument)
+    _Process.spent = answer.spent
+    return answer
+
+
+class _Process:
+    """What is known about this worker's process."""
+
+    spent = False
+
+
+_work = ray.remote(_here)
+_work_once = ray.remote(max_calls=1)(_here)
 
 
 @lru_cache(maxsize=1)
 def _set_up(threads: int, deterministic: bool) -> None:
     set_up_torch(threads, deterministic=deterministic)
+    import benchmark.engines.guard  # noqa: F401  (now, and not while the first job is timed)
 
 
 def _unpack(group: tuple[Parcel, ...]) -> Iterator[tuple[Path, Parcel]]:

@@ -29,7 +29,7 @@ from benchmark.training.join import pack, stored
 from benchmark.training.oracle import Watch, unwatched
 from protocols import metrics
 from protocols.discovery import Registry
-from protocols.errors import DataError, InvalidInputError
+from protocols.errors import DataError, InvalidInputError, described
 from protocols.method import Method, TrainSpec
 from protocols.network import Network
 from protocols.protocol import Protocol, digest
@@ -68,6 +68,17 @@ class Job:
         return replace(self, source=source, plugins=plugins, weights=weights)
 
     @property
+    def foreign(self) -> tuple[str, ...]:
+        """Return which of the code that the job runs does not ship, as kinds with names."""
+        shipped, cell = Registry(), self.cell
+        used = (
+            ("method", cell.method),
+            ("trunk", cell.trunk.partition("+")[0]),  # what follows says which weights
+            ("recipe", cell.recipe),
+        )
+        return tuple(f"{kind} {name}" for kind, name in used if not shipped.ships(kind, name))
+
+    @property
     def id(self) -> str:
         """Return the job's content address."""
         return digest([self.cell.id, self.stage, self.number, self.fold, self.settings], 16)
@@ -87,8 +98,9 @@ def execute(job: Job) -> JobOutcome:
     torch.set_num_threads(job.protocol.threads_per_job)  # whatever an earlier method made of it
     try:
         outcome = _train(job)
-    # The one broad place: whatever a method does wrong is a row of the table, not the end.
-    except Exception as error:
+    # The one broad place: whatever a method does wrong is a row of the table, not the end; that
+    # it asks for the end (sys.exit, KeyboardInterrupt) is wrong too. Ctrl-C reaches no worker.
+    except BaseException as error:
         if _breaks_device(error):
             traceback.print_exc()
             os._exit(1)  # a lost worker: the next attempt and all other jobs get a fresh process
@@ -126,7 +138,7 @@ def _breaks_device(error: BaseException) -> bool:
     """
     if isinstance(error, torch.OutOfMemoryError):
         return False
-    return isinstance(error, RuntimeError) and "CUDA error" in str(error)
+    return isinstance(error, RuntimeError) and "CUDA error" in described(error)
 
 
 def _train(job: Job) -> JobOutcome:
@@ -324,4 +336,4 @@ def _seed(job: Job, purpose: str) -> int:
 def _explain(error: BaseException) -> str:
     last = traceback.extract_tb(error.__traceback__)[-1]
     where = f"{Path(last.filename).name}:{last.lineno}"
-    return f"{type(error).__name__}: {error} ({where})"[:2000]
+    return f"{described(error)} ({where})"[:2000]
