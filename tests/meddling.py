@@ -3,6 +3,13 @@
 By name: Python statements, and what :class:`benchmark.engines.guard.Guard` must say of them.
 """
 
+from dataclasses import replace
+
+from benchmark.study.folder import CellKey
+from benchmark.training import splits
+from benchmark.training.job import Job
+from protocols.discovery import load
+
 PLUGIN = '''"""{name}: a method that meddles with its process."""
 import gc, os, random, signal, sys, threading, time, warnings
 import numpy as np
@@ -124,3 +131,23 @@ def source(*names):
     """Return a plugin that does what ``names`` do, in their order, at every step."""
     lines = [line for name in names for line in MEDDLERS[name][0].splitlines()]
     return PLUGIN.format(name=names[0], body="\n".join(f"    {line}" for line in lines))
+
+
+def toy(folder):
+    """Return the toy images, decoded into ``folder``."""
+    found = splits.DataSource("toy", load("dataset", "toy").digest(), None, folder)
+    splits.prepare(found, load("protocol", "toy"))
+    return found
+
+
+def job(data, method, plugins=()):
+    """Return a training of ``method`` on :func:`toy` images."""
+    cell = CellKey("id", "toy", "tiny", "adam", method, method)
+    protocol, recipe = load("protocol", "toy"), load("recipe", "adam")
+    where = (cell, protocol, recipe, "search", 0, 0, {}, data, "cpu")
+    return Job(*where, plugins=tuple(plugins))
+
+
+def truth(outcome):
+    """Return an outcome's record without what a clock or machine says."""
+    return replace(outcome.record, measured={})

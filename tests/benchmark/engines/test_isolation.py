@@ -9,13 +9,9 @@ from dataclasses import replace
 import pytest
 
 from benchmark.engines.local import LocalEngine
-from benchmark.study.folder import CellKey
-from benchmark.training import splits
-from benchmark.training.job import Job, execute
-from protocols.discovery import load
-from tests.meddling import MEDDLERS, PLUGIN, WORST, source
+from benchmark.training.job import execute
+from tests.meddling import MEDDLERS, PLUGIN, WORST, job, source, toy, truth
 
-RECIPE = load("recipe", "adam")
 WATCH = """
 import gc, os, random, signal, sys, threading, time, warnings
 import numpy as np
@@ -40,11 +36,7 @@ os._exit(0)  # what was done to it ends this process badly
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
-    found = splits.DataSource(
-        "toy", load("dataset", "toy").digest(), None, tmp_path_factory.mktemp("c")
-    )
-    splits.prepare(found, load("protocol", "toy"))
-    return found
+    return toy(tmp_path_factory.mktemp("c"))
 
 
 @pytest.fixture
@@ -52,16 +44,6 @@ def engine(tmp_path):
     engine = LocalEngine(1, 1, tmp_path / "workers.txt")
     yield engine
     engine.close()
-
-
-def job(data, method, plugins=()):
-    cell = CellKey("id", "toy", "tiny", "adam", method, method)
-    where = (cell, load("protocol", "toy"), RECIPE, "search", 0, 0, {}, data, "cpu")
-    return Job(*where, plugins=tuple(plugins))
-
-
-def truth(outcome):
-    return replace(outcome.record, measured={})
 
 
 def pid(_):
@@ -151,20 +133,6 @@ def test_shipped_methods_keep_their_bits_beside_the_worst(engine, data, tmp_path
     assert found[0].record.status == "done"
     here = execute(job(data, "ms"))
     assert truth(here) == truth(found[0])
-
-
-@pytest.mark.faults
-@pytest.mark.parametrize("method", ["ms", "triplet", "untrained"])
-def test_shipped_methods_keep_their_bits_beside_all(ledger, engine, data, tmp_path, method):
-    without = truth(engine.submit(execute, job(data, method)).result(timeout=100))
-    for name, (_, seen) in MEDDLERS.items():
-        path = tmp_path / f"{name}.py"
-        path.write_text(source(name))
-        fault, outcome = f"changes its process: {seen}", "no other row moves; a fresh process"
-        with ledger.attempt("Methods", fault, outcome):
-            engine.submit(execute, job(data, name, [path])).result(timeout=100)
-            after = engine.submit(execute, job(data, method)).result(timeout=100)
-            assert truth(after) == without, name
 
 
 RAISED = {
