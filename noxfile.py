@@ -88,6 +88,12 @@ def ui(session: nox.Session) -> None:
 
 
 @nox.session(default=False)
+def gpu(session: nox.Session) -> None:
+    """Check all that needs a CUDA device, in minutes: ``nox -s gpu -- capture fit``."""
+    session.run(environment(session), "-m", "tests.gpu", *session.posargs, external=True)
+
+
+@nox.session(default=False)
 def perf(session: nox.Session) -> None:
     """Measure speed as ratios: ``nox -s perf -- fit search``."""
     session.run(environment(session), "-m", "tests.perf", *session.posargs, external=True)

@@ -110,7 +110,7 @@ def _add_run(commands: argparse._SubParsersAction[Parser], name: str, summary: s
     parser = _add(commands, name, summary, "run", name)
     _add_grid(parser)
     _add_rules(parser)
-    _add_place(parser)
+    _add_machines(parser)
     _add_out(parser)
     parser.add_argument("--dry-run", action="store_true", help="print the plan and stop")
     if name == "plan":
@@ -171,20 +171,24 @@ def _add_rules(parser: Parser) -> None:
     )
 
 
-def _add_place(parser: Parser) -> None:
-    place = parser.add_argument_group("where it runs")
-    place.add_argument(
+def _add_machines(parser: Parser) -> None:
+    machines = parser.add_argument_group("where it runs")
+    machines.add_argument(
         "--jobs", type=_positive, metavar="N", help="jobs at once (default: one a core or device)"
     )
-    place.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
-    place.add_argument(
+    machines.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
+    machines.add_argument(
         "--deterministic",
         action="store_true",
         help="an operation whose result may differ between two runs fails its job (GPU)",
     )
-    place.add_argument("--engine", default="local", choices=("local", "ray"), help="default: local")
-    place.add_argument("--address", metavar="HOST:PORT", help="of the Ray cluster (default: here)")
-    place.add_argument(
+    machines.add_argument(
+        "--engine", default="local", choices=("local", "ray"), help="default: local"
+    )
+    machines.add_argument(
+        "--address", metavar="HOST:PORT", help="of the Ray cluster (default: here)"
+    )
+    machines.add_argument(
         "--gpus-per-job", type=_share, default=1.0, metavar="F", help="under Ray; default: 1"
     )
 

@@ -22,7 +22,7 @@ from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
-from protocols.errors import InvalidInputError, PluginError, described, unknown_name
+from protocols.errors import InvalidInputError, PluginError, in_words, unknown_name
 from protocols.source_code import digest
 
 KINDS = {
@@ -119,7 +119,7 @@ class Registry:
         except BaseException as error:  # sys.exit too: a file must not end the program
             if self.ships(kind, name):
                 raise
-            where, reason = self.source(kind, name), described(error)
+            where, reason = self.source(kind, name), in_words(error)
             raise PluginError(f"{kind} {name!r} ({where}) does not import: {reason}") from error
 
     def ships(self, kind: str, name: str) -> bool:

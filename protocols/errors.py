@@ -30,7 +30,7 @@ class StoreError(BenchmarkError):
     """An output folder that cannot be used as asked."""
 
 
-def described(error: BaseException) -> str:
+def in_words(error: BaseException) -> str:
     """Return an exception's type and message, also of one whose message cannot be made."""
     try:
         return f"{type(error).__name__}: {error}"

@@ -50,6 +50,19 @@ def training_boxes(
     return boxes, flips
 
 
+def largest_box(pipeline: ImagePipeline, sizes: Sizes) -> tuple[int, int]:
+    """Return the greatest height and width that training boxes can have in images of ``sizes``."""
+    height, width = sizes[:, 0].astype(np.float64), sizes[:, 1].astype(np.float64)
+    area, (narrow, wide) = height * width * pipeline.area[1], pipeline.aspect
+    drawn_h = np.minimum(height, np.floor(np.sqrt(area / narrow)) + 1)  # + 1: they are rounded
+    drawn_w = np.minimum(width, np.floor(np.sqrt(area * wide)) + 1)
+    centred = [_centred(pipeline, *size) for size in np.unique(sizes, axis=0).tolist()]
+    return (
+        max(int(drawn_h.max()), *(box[2] for box in centred)),
+        max(int(drawn_w.max()), *(box[3] for box in centred)),
+    )
+
+
 def eval_boxes(pipeline: ImagePipeline, sizes: Sizes) -> Boxes:
     """Return centre crops (B, 4) of side crop_px, no larger than the images allow."""
     side = np.minimum(pipeline.crop_px, sizes.min(axis=1, keepdims=True))

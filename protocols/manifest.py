@@ -13,6 +13,7 @@ import hashlib
 import io
 import json
 import re
+import shlex
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
@@ -202,7 +203,7 @@ def digest(rows: Iterable[Row]) -> str:
 
 
 def _again(name: str) -> str:
-    return f"Prepare it again: python -m benchmark data prepare {name} --root DIR"
+    return f"Prepare it again: python -m benchmark data prepare {shlex.quote(name)} --root DIR"
 
 
 def _rooted(name: str, root: Path | None) -> Path:

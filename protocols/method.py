@@ -7,7 +7,7 @@ schedule, the validation classes or the test classes: those belong to the runner
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from protocols import paper
+from protocols import dense, paper
 from protocols.errors import InvalidInputError, PluginError
 from protocols.phases import Phase
 from protocols.space import Choice, Integer, Real, Settings, Space, declared, resolve
@@ -75,7 +75,7 @@ class Wants:
 
 
 @dataclass(frozen=True)
-class Group:
+class ParameterGroup:
     """Parameters that share a learning rate.
 
     ``lr`` is absolute (a searched rate); without it the recipe's rate times ``lr_factor``.
@@ -138,16 +138,19 @@ class Term(nn.Module):
                 f"term {self.name!r} needs view {missing[0]!r}; there are: {', '.join(views)}"
             )
         inputs = [views[name].float() for name in self.on]
+        form = None if dense.on_host(labels) else dense.form_of(self.loss, self.miner)
+        if form is not None and len(inputs) == 1:
+            return self.weight * form(inputs[0], labels)
         if self.miner is None:
             return self.weight * self.loss(*inputs, labels)
         with torch.no_grad():
             mined = self.miner(inputs[0].detach(), labels)
         return self.weight * self.loss(*inputs, labels, mined)
 
-    def group(self) -> Group | None:
+    def group(self) -> ParameterGroup | None:
         """Return the group of the loss's own trainable parameters, None if it has none."""
         own = [p for p in self.parameters() if p.requires_grad]
-        return Group(self.name, own, self.lr, self.lr_factor, self.decay) if own else None
+        return ParameterGroup(self.name, own, self.lr, self.lr_factor, self.decay) if own else None
 
 
 class Method(nn.Module):
@@ -163,6 +166,7 @@ class Method(nn.Module):
             classes as fit); the protocol says how many images of a class that means.
         trains: False for a reference row that is evaluated as it is.
         joined: the eval view whose copies of all folds make the concatenated embedding.
+        drawn: what :meth:`noise` gave for the step at hand, on a GPU; otherwise empty.
         normalize_embeddings: embeddings are compared by angle (True) or by the Euclidean
             distance of the raw vectors (False); an instance may set it from a setting.
     """
@@ -175,6 +179,7 @@ class Method(nn.Module):
     wants: ClassVar[Wants] = Wants()
     joined: ClassVar[str] = "embedding"
     normalize_embeddings: bool = True
+    drawn: tuple[Tensor, ...] = ()
 
     def __init__(self, spec: TrainSpec, **settings: object) -> None:
         super().__init__()
@@ -242,10 +247,30 @@ class Method(nn.Module):
         """Return each term's () value by name; the runner minimises their sum."""
         return {term.name: term(views, batch.labels) for term in self._terms()}
 
-    def groups(self) -> list[Group]:
+    def graph_key(self, batch: Batch) -> Hashable:
+        """Return what, besides tensors, the losses of ``batch`` depend on; None for nothing.
+
+        On a GPU a training step is recorded once and played back; what Python decided then stays
+        decided. So a method that looks at ``batch.step``, ``epoch`` or ``group`` says here what
+        it makes of them: a step is recorded once for each answer, so there should be few.
+        """
+        del batch
+        return None
+
+    def noise(self, rows: int) -> tuple[Tensor, ...]:
+        """Return what a training step on ``rows`` images draws at random on the CPU.
+
+        On a GPU this is called before each step, and the method finds the tensors, on its
+        device, in :attr:`drawn` in place of drawing; else ``drawn`` is empty and it draws itself.
+        The shapes are the same every time.
+        """
+        del rows
+        return ()
+
+    def groups(self) -> list[ParameterGroup]:
         """Return every trainable parameter of the method in exactly one group."""
         head = [p for p in self.head.parameters() if p.requires_grad]
-        found = [Group("head", head)] if head else []
+        found = [ParameterGroup("head", head)] if head else []
         return found + [group for term in self._terms() if (group := term.group())]
 
     def plan(
@@ -265,8 +290,8 @@ class Method(nn.Module):
 def reached(module: nn.Module, output: Callable[[], Tensor]) -> list[nn.Parameter]:
     """Return the parameters of ``module`` that ``output()`` depends on, as autograd saw it.
 
-    Nothing is declared, so nothing can be declared wrongly: with all other parameters lost the
-    output would be the same.
+    A method need not declare them, so it cannot declare them wrongly. Without all other parameters
+    the output would be the same.
     """
     frozen = [p for p in module.parameters() if not p.requires_grad]
     for parameter in frozen:

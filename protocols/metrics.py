@@ -45,7 +45,8 @@ from protocols.nearest import nearest
 METRICS = ("precision_at_1", "r_precision", "map_at_r")
 AVERAGED = 10  # ranks that map_at_10 looks at
 _SCORED = 4096  # rows scaled or scored at once
-_THREADS = 8  # that scale rows for a GPU, which else waits longer for them than for its products
+# threads that scale rows for a GPU; with one, scaling takes longer than the GPU's products
+_THREADS = 8
 
 Floats = NDArray[np.float64]
 Ids = NDArray[np.int64]
@@ -168,7 +169,7 @@ def per_query(
     """
     if min(recall_at, default=1) < 1:
         raise InvalidInputError(f"recall at {list(recall_at)}: expected every k to be 1 or more")
-    threads = 1 if device == "cpu" else _THREADS  # a job's threads are its protocol's
+    threads = 1 if device == "cpu" else _THREADS  # on the CPU the protocol says how many
     queries, query_labels = _checked(embeddings, labels, normalize, threads)
     own = gallery is None
     items, item_labels = (
@@ -201,7 +202,8 @@ def unit(embeddings: NDArray[np.float32], threads: int = 1) -> NDArray[np.float3
     step = _SCORED // threads
 
     def scale(start: int) -> None:
-        rows = embeddings[start : start + step].astype(np.float64)  # of a few rows only
+        # a few rows at a time: it takes twice their memory
+        rows = embeddings[start : start + step].astype(np.float64)
         norms = np.linalg.norm(rows, axis=1, keepdims=True)
         scaled[start : start + step] = rows / np.maximum(norms, 1e-12)
 
@@ -335,6 +337,7 @@ def _decided(
         return np.zeros(len(hits), bool)
     width = hits.shape[1]
     begin = np.maximum.accumulate(np.where(tied, 0, np.arange(width)), axis=1)
-    inside = tied & (begin < relevant[:, None])  # and so is the one before
+    # then the item before it, with which it ties, is among the first R too
+    inside = tied & (begin < relevant[:, None])
     mixed: NDArray[np.bool_] = (inside[:, 1:] & (hits[:, 1:] != hits[:, :-1])).any(axis=1)
     return mixed | (inside[:, -1] if width < others else False)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from protocols.method import Group, Method, reached
+from protocols.method import Method, ParameterGroup, reached
 from protocols.recipe import BatchNormPolicy
 from protocols.trunk import Trunk
 
@@ -41,10 +41,10 @@ class Network(nn.Module):
                 layer.eval()
         return self
 
-    def groups(self) -> list[Group]:
+    def groups(self) -> list[ParameterGroup]:
         """Return every trainable parameter in exactly one group, the trunk's first."""
         trunk = [p for p in self.trunk.parameters() if p.requires_grad]
-        return [Group("trunk", trunk), *self.method.groups()]
+        return [ParameterGroup("trunk", trunk), *self.method.groups()]
 
     def deployed(self, side: int) -> list[nn.Parameter]:
         """Return the parameters that an embedding of square images of ``side`` px needs."""

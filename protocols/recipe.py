@@ -105,8 +105,8 @@ class Recipe:
     def values(self) -> dict[str, Any]:
         """Return all that moves a number, as plain data.
 
-        A field younger than the first records is left out where it is not used, so that cells
-        which it does not concern keep their ids.
+        A field that was added after the first records is left out where it is not used, so that
+        cells which it does not concern keep their ids.
         """
         found = asdict(self)
         if self.decay is None:

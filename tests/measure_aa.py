@@ -8,8 +8,8 @@ and the difference exactly 0, which proves the pairing and nothing else. `ms_twi
 from torch's generator before it is built, so its head starts elsewhere while trunk and batches
 stay paired, as between any two methods: that is the noise a comparison has to live with. All
 three train with the authors' defaults (`--trials 1`), for two searches would choose two settings,
-and then the names would no longer stand for one method. Six seeds, the fewest that allow a p. With
-OUT the study is kept there.
+and then the names would no longer stand for one method. Six seeds, the fewest at which the sign
+flips can check the verdict. With OUT the study is kept there.
 """
 
 from __future__ import annotations

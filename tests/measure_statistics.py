@@ -42,10 +42,10 @@ def grid(title: str, cells, count: int, high: float | None) -> None:
         high: what no share may exceed; None if they are only shown.
     """
     print(f"\n{title}")
-    print(f"{'seeds':<44}" + "".join(f"{n:>6}" for n in SEEDS))
+    print(f"{'seeds':<52}" + "".join(f"{n:>6}" for n in SEEDS))
     for name, share_at in cells:
         shares = [share_at(n) for n in SEEDS]
-        print(f"{name:<44}" + "".join(f"{100 * s:6.1f}" for s in shares), flush=True)
+        print(f"{name:<52}" + "".join(f"{100 * s:6.1f}" for s in shares), flush=True)
         for n, share in zip(SEEDS, shares, strict=True):
             if high is not None and share > high + 2 * simulate.error(high, count):
                 missed.append(f"{title}: {name}, {n} seeds: {share:.1%}")
@@ -102,11 +102,16 @@ def equivalence(count: int, rng: np.random.Generator) -> None:
 def power(count: int, rng: np.random.Generator) -> None:
     """Print how often a true difference is called."""
     print("\n+1 point, sd of differences 0.55, all others equal: called better (t and Holm alone)")
-    print(f"{'seeds':<44}" + "".join(f"{n:>12}" for n in SEEDS))
+    print(f"{'seeds':<16}" + "".join(f"{n:>12}" for n in SEEDS))
     for methods in METHODS:
         shares = [simulate.found(methods, n, 1.0, 0.55, count, rng) for n in SEEDS]
         row = "".join(f"{100 * a:6.1f} ({100 * b:3.0f})" for a, b in shares)
-        print(f"{f'family of {methods - 1}':<44}" + row)
+        print(f"{f'family of {methods - 1}':<16}" + row)
+    print("\nplan --detect 1 with sd 0.55: seeds asked for, and the chance they give in truth")
+    for seeds in (3, 5, 10):
+        asked, share = simulate.planned(seeds, 1.0, 0.55, 60, rng)
+        what = f"pilot of {seeds} seeds: {asked:.1f} seeds on average"
+        line(what, share, 60, 0.75, 1, "80 % or more where the pilot leaves much open")
 
 
 def families(count: int, rng: np.random.Generator) -> None:

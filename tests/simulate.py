@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import stdtr, stdtrit
 
-from benchmark.statistics import across, bootstrap, paired, verdicts
+from benchmark.statistics import across, bootstrap, paired, power, verdicts
 from benchmark.statistics.paired import ALPHA, ROPE, adjusted
 from benchmark.statistics.variance import split
 from benchmark.tables.class_sums import sum_by_class
@@ -183,6 +183,23 @@ def found(
         plain = adjusted(p, methods - 1)[:, 0] <= ALPHA
         hits += [(code[:, 0] == 0).sum(), (plain & (evidence.mean[:, 0] > 0)).sum()]
     return tuple(hits / count)
+
+
+def planned(
+    pilot_seeds: int, difference: float, sd: float, pilots: int, rng: np.random.Generator
+) -> tuple[float, float]:
+    """Return the mean seeds that the planner asks for, and the mean chance they give in truth.
+
+    One method against the baseline; ``difference`` and ``sd`` (of the differences) in points.
+    """
+    own = sd / math.sqrt(2)
+    asked: list[int] = []
+    for runs in studies(2, pilot_seeds, pilots, rng, spread=Spread(0, (own, own), (own, own))):
+        base, method = (dict(enumerate(row.tolist())) for row in runs)
+        (seeds,) = power.seeds_for(power.pilot([method], base, 1), difference / 100)
+        asked.append(power.MOST if seeds is None else seeds)
+    real = {n: found(2, n, difference, sd, 1_000, rng)[0] for n in sorted(set(asked))}
+    return float(np.mean(asked)), float(np.mean([real[n] for n in asked]))
 
 
 def looked_at(

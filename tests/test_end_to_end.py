@@ -122,6 +122,8 @@ def test_more_seeds_and_methods_add_only_what_is_missing(tmp_path):
     assert ("ms", "seed", "0") not in done
     assert ("ms", "seed", "2") in done
     assert ("contrastive", "trial", "0") in done
+    # One seed was planned and gave no verdict; the first that was seen is of three.
+    assert json.loads((out / "looks.json").read_text()) == {"planned": 1, "seen": [3]}
     summary = pd.read_csv(out / "tables" / "summary.csv")
     assert (summary["n"] == 3).all()
     assert summary["ci_low"].notna().all()

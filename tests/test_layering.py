@@ -48,7 +48,7 @@ PROTOCOL_ROWS = [
     {"first_hit"},
     {"space", "metrics", "splits", "batches", "dataset", "decoding", "protocol"},
     {"recipe"},
-    {"images", "manifest", "paper"},
+    {"images", "manifest", "paper", "dense", "resident"},
     {"method"},
     {"trunk", "discovery", "optimizer", "pretend_device"},
     {"toy_task", "weights"},

@@ -19,7 +19,7 @@ from benchmark.exit_codes import DONE, FAILED_JOBS
 from benchmark.intake.inspect import NOTES, PROBLEMS, Finding, to_csv
 from benchmark.intake.inspect import check as find_problems
 from benchmark.intake.prepare import prepare as bring_in
-from benchmark.intake.unpack import Progress
+from benchmark.intake.unpack import OnProgress
 from protocols import manifest
 from protocols.datasets._official import Official
 from protocols.decoding import shown
@@ -51,15 +51,15 @@ def check(args: argparse.Namespace) -> int:
         return DONE
     folder = manifest.place(_root(args), args.name)
     with _bar() as progress:
-        found = find_problems(folder, args.name, progress)
+        findings = find_problems(folder, args.name, progress)
     report = folder / "check.csv"
-    report.write_bytes(to_csv(found))
+    report.write_bytes(to_csv(findings))
     console = Console()
-    _print_counts(console, found)
-    for kind, group in groupby(found, key=lambda finding: finding.kind):
+    _print_counts(console, findings)
+    for kind, group in groupby(findings, key=lambda finding: finding.kind):
         _print_examples(console, kind, list(group))
-    problems = sum(finding.kind in PROBLEMS for finding in found)
-    print(f"{problems:,} problems, {len(found) - problems:,} notes; all in {shown(report)}")
+    problems = sum(finding.kind in PROBLEMS for finding in findings)
+    print(f"{problems:,} problems, {len(findings) - problems:,} notes; all in {shown(report)}")
     return FAILED_JOBS if problems else DONE
 
 
@@ -94,14 +94,14 @@ def _state(registry: Registry, name: str, root: Path | None) -> str:
     return f"prepared: {header.images:,} images in {header.classes:,} classes"
 
 
-def _print_counts(console: Console, found: Sequence[Finding]) -> None:
-    counts = Counter(finding.kind for finding in found)
+def _print_counts(console: Console, findings: Sequence[Finding]) -> None:
+    counts = Counter(finding.kind for finding in findings)
     table = Table("", "kind", "count", "meaning", box=None)
     for word, kinds in (("problem", PROBLEMS), ("note", NOTES)):
         for kind, meaning in kinds.items():
             if counts[kind]:
                 table.add_row(word, kind, f"{counts[kind]:,}", meaning)
-    if found:
+    if findings:
         console.print(table, highlight=False, markup=False)
 
 
@@ -122,7 +122,7 @@ def _root(args: argparse.Namespace) -> Path:
 
 
 @contextmanager
-def _bar() -> Iterator[Progress]:
+def _bar() -> Iterator[OnProgress]:
     """Give a callback that draws a bar per step on a terminal, and nothing elsewhere."""
     console = Console(stderr=True)
     with Bar(console=console, transient=True, disable=not console.is_terminal) as bar:

@@ -6,6 +6,7 @@ The verdicts that the tables would give are simulated from a pilot: finished run
 from __future__ import annotations
 
 import argparse
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -17,7 +18,7 @@ from rich.table import Table
 from benchmark.engines.machine import cuda_devices, default_workers, pick_device
 from benchmark.exit_codes import DONE
 from benchmark.statistics import paired, power
-from benchmark.study.folder import CellKey, Study, load_study
+from benchmark.study.folder import CellKey, Study, load_study, reference_methods
 from benchmark.study.records import RunRecord
 from benchmark.study.scores import HEADLINE
 from benchmark.tables.results import value_of
@@ -67,7 +68,8 @@ def detect(args: argparse.Namespace) -> int:
         raise InvalidInputError(
             f"--detect needs a pilot: {args.out} has no method with {paired.MIN_RUNS} seeds "
             "in common with the protocol's baseline. Run one first, the baseline among the "
-            f"methods: python -m benchmark run --methods A,B --seeds 5 --out {args.out}"
+            f"methods: python -m benchmark run --methods A,B --seeds 5 "
+            f"--out {shlex.quote(str(args.out))}"
         )
     devices = cuda_devices(pick_device(args.device))
     workers = args.jobs or default_workers(devices, study.protocol)
@@ -80,14 +82,15 @@ def pilots(study: Study) -> list[Pilot]:
 
     The family is every method but the reference against the baseline, run or not.
     """
-    found: list[Pilot] = []
+    known: list[Pilot] = []
     protocol = study.protocol
     for _, group in groupby(study.cells, key=lambda cell: cell.axes[:3]):
         cells = list(group)
         base = next((cell for cell in cells if cell.method == protocol.baseline), None)
         if base is None:
             continue
-        others = [c for c in cells if c != base and c.method != protocol.reference]
+        aside = reference_methods(protocol)
+        others = [c for c in cells if c != base and c.method not in aside]
         theirs = _done(study, base)
         runs = {cell: _done(study, cell) for cell in others}
         runs = {c: own for c, own in runs.items() if len(own.keys() & theirs) >= paired.MIN_RUNS}
@@ -96,15 +99,17 @@ def pilots(study: Study) -> list[Pilot]:
             ours = [{seed: _score(run) for seed, run in own.items()} for own in runs.values()]
             spreads = power.pilot(ours, scores, len(others))
             compared = [_comparison(cell, own, theirs) for cell, own in runs.items()]
-            found.append(Pilot(base, len(others), compared, spreads))
-    return found
+            known.append(Pilot(base, len(others), compared, spreads))
+    return known
 
 
-def show(console: Console, points: float, found: Sequence[Pilot], seeds: int, workers: int) -> None:
+def show(
+    console: Console, points: float, pilots: Sequence[Pilot], seeds: int, workers: int
+) -> None:
     """Print a table for each place, a line for each comparison, and how to read them."""
     inside = points / 100 < paired.ROPE
     right = "equivalent" if inside else "better"
-    for pilot in found:
+    for pilot in pilots:
         place = " · ".join(pilot.baseline.axes[:3])
         table = Table(title=f"{place}, against {pilot.baseline.row}", title_justify="left")
         table.add_column("Method", overflow="fold")
@@ -121,7 +126,7 @@ def show(console: Console, points: float, found: Sequence[Pilot], seeds: int, wo
             'is "equivalent", never "better".',
             highlight=False,
         )
-    families = " or ".join(str(n) for n in sorted({pilot.family for pilot in found}))
+    families = " or ".join(str(n) for n in sorted({pilot.family for pilot in pilots}))
     notes = [
         f"Seeds: for an 80 % chance of the verdict {right!r} where the true difference is "
         f"{points:g} points of MAP@R (concatenated) and all other methods equal the baseline; "
@@ -131,7 +136,7 @@ def show(console: Console, points: float, found: Sequence[Pilot], seeds: int, wo
         f"the runs that method and baseline lack, {workers} at once, no search. All "
         "conditional on one search: repeated searches spread further.",
     ]
-    if any(len(item.differences) < 6 for pilot in found for item in pilot.comparisons):
+    if any(len(item.differences) < 6 for pilot in pilots for item in pilot.comparisons):
         notes.append("So few pairs leave the sd open, which is why so many seeds are asked for.")
     console.print(" ".join(notes), highlight=False)
 
@@ -171,7 +176,7 @@ def _done(study: Study, cell: CellKey) -> Runs:
 
 def _score(run: RunRecord) -> float:
     value = value_of(run, *HEADLINE)
-    assert value is not None  # by _done
+    assert value is not None  # _done keeps only runs that have it
     return value
 
 

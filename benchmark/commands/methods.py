@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import re
+import shlex
 from pathlib import Path
 
 from rich.console import Console
@@ -85,10 +86,9 @@ def new_method(args: argparse.Namespace) -> int:
         text = (_TEMPLATES / template).read_text(encoding="utf-8")
         target.write_text(text.replace("NAME", args.name).replace("Title", title), "utf-8")
         print(f"wrote {target}")
-    plugin = targets["method.py.txt"]
-    print(f"check it    python -m benchmark check {plugin}")
-    print(
-        f"compare it  python -m benchmark run --plugin {plugin} --methods {args.name},triplet"
-        f" --out runs-{args.name}"
-    )
+    plugin = str(targets["method.py.txt"])
+    compare = ["run", "--plugin", plugin, "--methods", f"{args.name},triplet"]
+    compare += ["--out", f"runs-{args.name}"]
+    print(f"check it    python -m benchmark {shlex.join(('check', plugin))}")
+    print(f"compare it  python -m benchmark {shlex.join(compare)}")
     return DONE

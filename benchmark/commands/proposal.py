@@ -23,7 +23,7 @@ AXES = ("dataset", "trunk", "recipe", "method")
 def next_command(asked: Asked) -> str:
     """Return a command that leads on from here, under the same rules.
 
-    Rows of the folder that are not finished come first: they are those of another command. Then
+    Rows of the folder that are not finished come first: another command asked for them. Then
     comes a method that has no row yet, and where there is none, more seeds.
     """
     options = asked.options

@@ -101,8 +101,8 @@ def _show_apart(console: Console, apart: Sequence[Apart]) -> None:
     for name in columns:
         table.add_column(name, overflow="fold")
     for row in apart:
-        place = (row.row, row.trunk, row.recipe)
-        table.add_row(*map(escape, place), per_cent(row.mean), escape("; ".join(row.differs)))
+        names = (row.row, row.trunk, row.recipe)
+        table.add_row(*map(escape, names), per_cent(row.mean), escape("; ".join(row.differs)))
     console.print(table, highlight=False)
 
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
 from pathlib import Path
 
 from benchmark.exit_codes import BAD_INPUT, DONE
 from benchmark.study.folder import load_study
 from benchmark.submissions import git, leaderboard, read
-from benchmark.submissions.submit import lay_out_rerun, submit_challenge, submit_rows
+from benchmark.submissions.rerun import lay_out_rerun, submit_challenge
+from benchmark.submissions.submit import submit_rows
 from benchmark.submissions.verify import problems
 from protocols.discovery import Registry
 from protocols.errors import InvalidInputError, StoreError
@@ -33,21 +35,22 @@ def submit(args: argparse.Namespace) -> int:
     forms = [path for path in written if path.suffix == ".toml"]
     if forms and not args.claim:
         print(f"fill in by hand: {', '.join(map(str, forms))}")
-    print(f"then check it: python -m benchmark verify {args.results}")
+    print(f"then check it: python -m benchmark {shlex.join(('verify', str(args.results)))}")
     return DONE
 
 
 def rerun(args: argparse.Namespace) -> int:
     """Lay out a study that only has to run the final runs of a claim's chosen setting."""
     cell = lay_out_rerun(args.row, args.out)
-    axes = f"--datasets {cell.dataset} --trunks {cell.trunk} --recipes {cell.recipe}"
-    plugin = "" if cell.method in Registry().names("method") else f" --plugin {cell.method}.py"
+    words = ["run", "--protocol", cell.protocol, "--methods", cell.method]
+    words += ["--datasets", cell.dataset, "--trunks", cell.trunk, "--recipes", cell.recipe]
+    words += ["--seeds", "2", "--out", str(args.out)]
+    if cell.method not in Registry().names("method"):
+        words += ["--plugin", f"{cell.method}.py"]
+    hand_in = ["submit", str(args.out), "--challenge", "YEAR-MONTH-DAY"]
     print("the claim's choice is in place; now run at least two seeds of it, then submit them:")
-    print(
-        f"  python -m benchmark run --protocol {cell.protocol} --methods {cell.method} {axes}"
-        f" --seeds 2 --out {args.out}{plugin}"
-    )
-    print(f"  python -m benchmark submit {args.out} --challenge YEAR-MONTH-DAY")
+    print(f"  python -m benchmark {shlex.join(words)}")
+    print(f"  python -m benchmark {shlex.join(hand_in)}")
     return DONE
 
 

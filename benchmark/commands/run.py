@@ -6,23 +6,22 @@ import argparse
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from itertools import cycle, islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Console
-from rich.table import Table
 
+from benchmark.commands.plans import show_cells, show_expected, show_phases
 from benchmark.commands.proposal import next_command
 from benchmark.engines.machine import check_disk, interruptible, lock
 from benchmark.exit_codes import DONE, FAILED_JOBS
-from benchmark.running.progress import Progress, duration
-from benchmark.running.setup import Asked, Ready, make_ready, set_up, unmoved_by_bounds
+from benchmark.running.progress import Progress
+from benchmark.running.setup import Asked, Ready, make_ready, set_up
 from benchmark.study import grid
 from benchmark.study.folder import CellKey, Study
 from benchmark.study.grid import CellPlan
 from benchmark.study.looks import plan_seeds
-from benchmark.study.scores import NOTHING
-from protocols.protocol import protocol_line
 from protocols.space import Settings, Space
 
 if TYPE_CHECKING:
@@ -31,8 +30,8 @@ if TYPE_CHECKING:
     from benchmark.running.coordinator import JobMaker
 
 MIRROR_TIMEOUT_S = 60.0
-NAMED = 3  # cells in a note; the rest are counted
-Kind = tuple[str, str, str, bool]  # dataset, trunk, recipe, trains: jobs that take alike
+# Dataset, trunk, recipe, trains, and on a GPU the method: their jobs take as long.
+Kind = tuple[str, str, str, bool, str]
 
 
 def run(args: argparse.Namespace) -> int:
@@ -75,12 +74,16 @@ def plan(args: argparse.Namespace) -> int:
         return DONE
     ready = make_ready(asked)
     check_jobs(asked, ready, plans)
-    few = None if ready.workers is None else min(2, ready.workers)  # that many measure the time
+    # On a GPU jobs slow each other down, so all are measured at once; on a CPU two are enough.
+    several = ready.workers is None or ready.device != "cpu"
+    few = ready.workers if several else min(2, ready.workers or 1)
     with engine_for(asked, replace(ready, workers=few)) as engine:
+        share_cards(asked, ready, plans, engine)
         seconds = expected_seconds(asked, ready, plans, engine)
         show_cells(console, asked.study, plans)
         show_phases(console, asked, plans)
-        show_expected(console, plans, seconds, ready.workers or engine.capacity, ready.device)
+        workers = engine.capacity if several else ready.workers or 1
+        show_expected(console, plans, seconds, workers, ready.device)
     return DONE
 
 
@@ -95,6 +98,7 @@ def work(
         from benchmark.running import flows
         from benchmark.running.coordinator import Coordinator
 
+        share_cards(asked, ready, plans, engine)
         seconds = expected_seconds(asked, ready, plans, engine)
         show_cells(console, study, plans)
         show_phases(console, asked, plans)
@@ -217,12 +221,26 @@ def space_of(asked: Asked) -> Callable[[CellKey], Space]:
     return look_up
 
 
+def share_cards(asked: Asked, ready: Ready, plans: list[CellPlan], engine: Engine) -> None:
+    """Let as many jobs share a GPU as pay, where the command does not say how many."""
+    training = [item.cell for item in plans if item.jobs_left and item.cell.trains]
+    if not ready.devices or asked.options.jobs or not training:
+        return
+    from benchmark.engines.local import LocalEngine
+    from benchmark.running.sharing import share
+
+    assert isinstance(engine, LocalEngine)
+    job = job_maker(asked, ready)(training[0], "search", 0, 0, {})
+    share(engine, job, len(ready.devices))
+
+
 def expected_seconds(
     asked: Asked, ready: Ready, plans: list[CellPlan], engine: Engine
 ) -> dict[str, float]:
     """Return the seconds of a job by cell id, measured once per kind of network.
 
-    Cells whose job cannot be measured are missing; running them says why.
+    On a GPU every method is measured, with as many jobs beside it as there will be. Cells
+    whose job cannot be measured are missing; running them says why.
     """
     from benchmark.training.timing import job_seconds
 
@@ -230,91 +248,26 @@ def expected_seconds(
     kinds: dict[Kind, CellKey] = {}
     for item in plans:
         if item.jobs_left:
-            kinds.setdefault(_kind(item.cell), item.cell)
+            kinds.setdefault(_kind(item.cell, ready), item.cell)
     measured: dict[Kind, float | None] = {}
     waiting = list(kinds)
     while waiting:
         some, waiting = waiting[: engine.capacity], waiting[engine.capacity :]
-        futures = {k: engine.submit(job_seconds, make(kinds[k], "search", 0, 0, {})) for k in some}
-        for kind, future in futures.items():
-            measured[kind] = None if future.exception() else future.result()
-    found = {item.cell.id: measured.get(_kind(item.cell)) for item in plans}
+        beside = len(some) if ready.device == "cpu" else engine.capacity
+        futures = [
+            (kind, engine.submit(job_seconds, make(kinds[kind], "search", 0, 0, {})))
+            for kind in islice(cycle(some), beside)
+        ]
+        for kind, future in futures:
+            if future.exception() is None:
+                measured[kind] = max(future.result(), measured.get(kind) or 0.0)
+    found = {item.cell.id: measured.get(_kind(item.cell, ready)) for item in plans}
     return {cell: seconds for cell, seconds in found.items() if seconds is not None}
 
 
-def _kind(cell: CellKey) -> Kind:
-    return (cell.dataset, cell.trunk, cell.recipe, cell.trains)
-
-
-def show_cells(console: Console, study: Study, plans: list[CellPlan]) -> None:
-    """Print the protocol, the cells and what of them is there."""
-    table = Table(title=protocol_line(study.protocol), title_justify="left", title_style="bold")
-    for column in ("Method", "Dataset", "Trunk", "Recipe", "State"):
-        table.add_column(column, overflow="fold")  # a name cut short could be another's
-    for column in ("Trials", "Runs", "Jobs left"):
-        table.add_column(column, justify="right")
-    for item in plans:
-        cell = item.cell
-        trials = f"{item.trials_done}/{item.trials}" if item.trials else NOTHING
-        runs = f"{item.runs_done}/{item.runs}"
-        place = (cell.row, cell.dataset, cell.trunk, cell.recipe)
-        table.add_row(*place, item.state, trials, runs, str(item.jobs_left))
-    console.print(table)
-    for name, value in study.protocol.overrides.items():
-        console.print(f"changed from protocol {study.protocol.name}: {name} = {value}")
-    narrow = study.protocol.search.bounds == "narrow"
-    if same := unmoved_by_bounds(item.cell for item in plans) if narrow else []:
-        more = f" and {len(same) - NAMED} more" if len(same) > NAMED else ""
-        console.print(
-            f"--bounds narrow changes nothing for {', '.join(same[:NAMED])}{more}: no narrower "
-            "start of the paper's search is known there",
-            highlight=False,
-        )
-    stale = grid.stale_records(study)
-    if stale:
-        console.print(f"{stale} folder(s) hold records of earlier code; they are left aside")
-
-
-def show_expected(
-    console: Console, plans: list[CellPlan], seconds: dict[str, float], workers: int, device: str
-) -> None:
-    """Print how many jobs are left and how long they take at most."""
-    jobs = sum(item.jobs_left for item in plans)
-    if not jobs:  # only joins, choices and tests of what is trained
-        console.print("nothing left to train")
-        return
-    unknown = [i.cell.row for i in plans if i.jobs_left and i.cell.id not in seconds]
-    wall = total_seconds(plans, seconds) / workers
-    expected = f"time of {unknown[0]} unknown" if unknown else f"at most {duration(wall)}"
-    how = f"{workers} at once on {device}"
-    console.print(f"{jobs} jobs left, {how}: {expected}", highlight=False)
-
-
-def show_phases(console: Console, asked: Asked, plans: list[CellPlan]) -> None:
-    """Print when phases begin and how early a training can end, of cells that have phases."""
-    from benchmark.running.phases import timetables
-
-    table = Table(title="Phases: patience counts from the last one on", title_justify="left")
-    for column in ("Method", "Dataset", "Recipe", "Phase"):
-        table.add_column(column, overflow="fold")
-    for column in ("Begins at step", "Earliest stop", "Budget"):
-        table.add_column(column, justify="right")
-    for cell, times in timetables(asked, plans):
-        ends = (_span(times.earliest_stop), f"{times.steps:,}")
-        for name, steps in times.begins.items() if not cell.repeat else ():
-            table.add_row(cell.row, cell.dataset, cell.recipe, name, _span(steps), *ends)
-    if table.rows:
-        console.print(table)
-
-
-def _span(steps: tuple[int, int]) -> str:
-    """Return a step, or the lowest and highest where settings decide."""
-    return " to ".join(f"{step:,}" for step in dict.fromkeys(steps))
-
-
-def total_seconds(plans: list[CellPlan], seconds: dict[str, float]) -> float:
-    """Return the seconds of all jobs left, one after the other."""
-    return sum(item.jobs_left * seconds.get(item.cell.id, 0.0) for item in plans)
+def _kind(cell: CellKey, ready: Ready) -> Kind:
+    method = "" if ready.device == "cpu" else cell.method
+    return (cell.dataset, cell.trunk, cell.recipe, cell.trains, method)
 
 
 def write_outputs(study: Study) -> list[Path]:

@@ -18,25 +18,21 @@ import signal
 import sys
 import threading
 import time
-import traceback
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
-from protocols.errors import BenchmarkError, described
+from benchmark.engines.isolation import Answer, Code, foreign, run_alone
 
 T = TypeVar("T")
-Code = tuple[str, ...]
-SHIPPED: Code = ()
-_NAMED = 20
 
 
 class Engine(Protocol):
-    """What the scheduler needs of a place to run jobs.
+    """What the scheduler needs of what runs jobs.
 
     Attributes:
         lost: what a future raises when its worker died or was killed. What the function itself
@@ -65,14 +61,6 @@ class Engine(Protocol):
     def close(self) -> None:
         """Stop all workers, busy ones included."""
         ...
-
-
-@dataclass(frozen=True)
-class Answer(Generic[T]):
-    """What a worker sends back: the result, and whether its process must not be used again."""
-
-    result: T
-    spent: bool
 
 
 @dataclass
@@ -108,15 +96,30 @@ class LocalEngine:
         devices: Sequence[str] = (),
         environment: dict[str, str] | None = None,
     ) -> None:
-        self.capacity = capacity
         self._devices = devices
         self._start = (environment, os.getpid(), threads, str(log), deterministic)
         self._slots = [_Slot() for _ in range(capacity)]
+        self._closed: set[int] = set()  # slots of a device that proved too small for all its jobs
         self._running: dict[Future[Any], int] = {}
+
+    @property
+    def capacity(self) -> int:
+        """Return how many jobs run at once."""
+        return len(self._slots) - len(self._closed)
+
+    def limit(self, a_card: int) -> None:
+        """Run so many jobs on each device from now on, and end the processes of all others.
+
+        Called while no job runs.
+        """
+        for number in range(len(self._slots)):
+            if self._devices and number // len(self._devices) >= a_card:
+                self._retire(number)
+                self._closed.add(number)
 
     def start(self) -> None:
         """Start all processes now, so that they load torch while other things are prepared."""
-        for number in range(self.capacity):
+        for number in range(len(self._slots)):
             self._fresh(number, None).submit(os.getpid)
 
     def submit(self, function: Callable[[Any], T], argument: Any) -> Future[T]:
@@ -151,7 +154,8 @@ class LocalEngine:
 
     def _choose(self, code: Code) -> int:
         """Return the free slot that costs least: the same code, nothing run yet, any other."""
-        free = [n for n in range(self.capacity) if n not in self._running.values()]
+        taken = {*self._running.values(), *self._closed}
+        free = [n for n in range(len(self._slots)) if n not in taken]
         same = [n for n in free if self._slots[n].pool and self._slots[n].code == code]
         new = [n for n in free if self._slots[n].code is None]
         return (same or new or free)[0]
@@ -162,7 +166,8 @@ class LocalEngine:
         self._retire(number)
         context = multiprocessing.get_context("spawn")
         device = self._devices[number % len(self._devices)] if self._devices else None
-        start = (*self._start, device)
+        jobs = -(-len(self._slots) // len(self._devices)) if self._devices else 1
+        start = (*self._start, device, jobs)
         pool = ProcessPoolExecutor(1, context, initializer=_start_worker, initargs=start)
         self._slots[number] = _Slot(pool, code)
         return pool
@@ -174,55 +179,30 @@ class LocalEngine:
             return  # by close, after which nobody waits
         error = done.exception()
         if error is not None or done.result().spent:
-            self._retire(number)
+            self._retire(number, crowded=error is None and done.result().spent == "crowded")
         if error is None:
             future.set_result(done.result().result)
         else:
             future.set_exception(error)
 
-    def _retire(self, number: int) -> None:
-        """End a slot's process, if it has one: it must not be used again."""
+    def _retire(self, number: int, *, crowded: bool = False) -> None:
+        """End a process that must not be used again; its device may have one job fewer now."""
         slot, self._slots[number] = self._slots[number], _Slot()
         if slot.pool is not None:
             _kill(slot.pool)
-
-
-def foreign(argument: Any) -> Code:
-    """Return the names of the code in ``argument`` that does not ship, :data:`SHIPPED` if none."""
-    return tuple(getattr(argument, "foreign", SHIPPED))
-
-
-def run_alone(function: Callable[[Any], T], argument: Any) -> Answer[T]:
-    """Run ``function(argument)`` in this process, and say whether anything may follow it here.
-
-    Raises:
-        BenchmarkError: as ``function`` raised it.
-        RuntimeError: whatever else it raised, in text: an exception of a method's own could
-            end the process that reads it, and so could one that is made to end a process.
-    """
-    from benchmark.engines.guard import Guard  # here: it imports torch
-
-    guard = Guard()
-    try:
-        result = function(argument)
-    except BenchmarkError:
-        raise
-    except BaseException as error:
-        traceback.print_exc()
-        raise RuntimeError(described(error)) from None
-    changed = guard.changed()
-    if changed:
-        names = ", ".join(changed[:_NAMED])
-        more = f" and {len(changed) - _NAMED} more" if len(changed) > _NAMED else ""
-        print(f"a job has changed what others would start from: {names}{more}", flush=True)
-    return Answer(result, spent=bool(changed) or bool(getattr(result, "spent", "")))
+        count = len(self._devices)
+        beside = {n for n in range(len(self._slots)) if count and n % count == number % count}
+        if crowded and len(beside - self._closed) > 1:
+            self._closed.add(number)
 
 
 def _kill(pool: ProcessPoolExecutor) -> None:
     """Kill a pool's process, started or starting, and what it has started."""
-    for process in list((pool._processes or {}).values()):  # no public way before Python 3.14
+    # Before Python 3.14 there is no public way to a pool's processes.
+    for process in list((pool._processes or {}).values()):
         if process.pid is not None:
-            with suppress(ProcessLookupError, PermissionError):  # no group yet, or no more
+            # Its process group may not be there yet, or be gone already.
+            with suppress(ProcessLookupError, PermissionError):
                 os.killpg(process.pid, signal.SIGKILL)
         process.kill()
 
@@ -234,6 +214,7 @@ def _start_worker(
     log: str,
     deterministic: bool,
     device: str | None,
+    jobs: int,
 ) -> None:
     """Set up a worker: its threads, where its output goes, and that it dies with its parent."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the coordinator, which decides
@@ -245,6 +226,7 @@ def _start_worker(
     os.environ["OMP_NUM_THREADS"] = str(threads)
     if device is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = device
+        os.environ["DML_JOBS_A_CARD"] = str(jobs)  # read where images are put on a device
     output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     os.dup2(output, 1)
     os.dup2(output, 2)
@@ -259,15 +241,17 @@ def set_up_torch(threads: int, *, deterministic: bool) -> None:
     an error. Called once, before anything is computed.
     """
     keep_memory()
-    if deterministic:
-        os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"  # read when CUDA starts
-    import torch  # here: the coordinator starts workers without waiting for torch itself
+    os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"  # read when CUDA starts
+    import torch  # only in workers: the coordinator starts them without loading torch itself
 
     torch.set_num_threads(threads)
     torch.use_deterministic_algorithms(mode=True, warn_only=not deterministic)
-    # Else every new tensor is first filled with NaN, which finds reads before writes.
+    # Without this every new tensor would first be filled with NaN, to find reads before writes.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     torch.backends.cudnn.benchmark = False
+    # By default convolutions of float32 on a GPU keep ten bits of each number.
+    torch.backends.cudnn.conv.fp32_precision = "ieee"  # type: ignore[attr-defined]
+    torch.backends.cuda.matmul.fp32_precision = "ieee"
 
 
 def keep_memory() -> None:
@@ -284,7 +268,7 @@ def keep_memory() -> None:
 
 
 def _die_with(parent: int) -> None:
-    """End this process and what it started soon after its parent is gone, killed ones included."""
+    """End this process and all that it started, soon after its parent is gone or was killed."""
     while os.getppid() == parent:
         time.sleep(0.5)
     os.killpg(0, signal.SIGKILL)

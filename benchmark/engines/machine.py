@@ -15,6 +15,7 @@ from protocols.errors import InvalidInputError, StoreError
 from protocols.protocol import Protocol
 
 MIN_FREE_BYTES = 256 << 20
+MOST_A_CARD = 8
 
 
 def pick_device(asked: str) -> str:
@@ -25,7 +26,7 @@ def pick_device(asked: str) -> str:
     """
     if asked == "cpu":
         return asked
-    import torch  # here: a plan on the CPU needs no torch
+    import torch  # only now, because a study on the CPU needs no torch in this process
 
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if asked == "auto":
@@ -45,20 +46,25 @@ def cuda_devices(device: str) -> tuple[str, ...]:
     """Return the CUDA devices that ``device`` stands for, as CUDA_VISIBLE_DEVICES names them."""
     if device == "cpu":
         return ()
-    import torch  # here: see above
+    import torch  # only now, as in pick_device
 
-    names = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")
-    visible = names if names != [""] else [str(n) for n in range(torch.cuda.device_count())]
+    count = torch.cuda.device_count()
+    named = os.environ.get("CUDA_VISIBLE_DEVICES")
+    names = range(count) if named is None else named.split(",")
+    # CUDA ends its list at the first name that is no device; what follows is not there.
+    visible = [str(name).strip() for name in names][:count]
     number = device.partition(":")[2]
     return (visible[int(number)],) if number else tuple(visible)
 
 
 def default_workers(devices: tuple[str, ...], protocol: Protocol) -> int:
-    """Return how many jobs run at once: one per device, or the cores over a job's threads."""
-    if devices:
-        return len(devices)
+    """Return how many jobs run at once: the cores over a job's threads.
+
+    On GPUs as many on each, at most ``MOST_A_CARD``; how many of them pay is measured later.
+    """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return max(1, (cores or 1) // protocol.threads_per_job)
+    jobs = max(1, (cores or 1) // protocol.threads_per_job)
+    return len(devices) * min(MOST_A_CARD, max(1, jobs // len(devices))) if devices else jobs
 
 
 def check_disk(out: Path) -> None:

@@ -31,25 +31,26 @@ from ray.exceptions import RayError, RayTaskError
 
 import benchmark
 import protocols
-from benchmark.engines.local import SHIPPED, Answer, foreign, run_alone, set_up_torch
+from benchmark.engines.isolation import Answer, foreign, run_alone
+from benchmark.engines.local import set_up_torch
 from protocols.errors import InvalidInputError, StoreError
 from protocols.protocol import digest
 
 T = TypeVar("T")
 PIECE_BYTES = 64 << 20
 _KNOCK_S = 10.0
-Group = tuple[Path, ...]
+FileGroup = tuple[Path, ...]
 
 
 class Movable(Protocol):
     """An argument that reads files, such as a job."""
 
-    def files(self) -> tuple[Group, ...]:
+    def files(self) -> tuple[FileGroup, ...]:
         """Return the files, in groups that must lie in one folder."""
         ...
 
-    def moved(self, place: Callable[[Path], Path]) -> Any:
-        """Return the argument for a machine where each file lies at ``place(file)``."""
+    def moved(self, moved_path: Callable[[Path], Path]) -> Any:
+        """Return the argument for a machine where each file lies at ``moved_path(file)``."""
         ...
 
 
@@ -157,9 +158,10 @@ class RayEngine:
         """Start ``function(argument)`` somewhere in the cluster."""
         files = cast(Movable, argument).files() if hasattr(argument, "files") else ()
         groups = [tuple(map(self._parcel, group)) for group in files]
-        call = (function, argument, groups, self._threads, self._deterministic)
+        share = max(1, int(1 / self._gpus + 1e-9)) if self._gpus else 1
+        call = (function, argument, groups, self._threads, self._deterministic, share)
         future: Future[T] = Future()
-        self._send(future, call, once=foreign(argument) != SHIPPED)
+        self._send(future, call, once=bool(self._gpus or foreign(argument)))
         return future
 
     def cancel(self, future: Future[Any]) -> None:
@@ -224,7 +226,7 @@ def _fit(resources: dict[str, float], threads: int, gpus: float) -> int:
     jobs = int(resources.get("CPU", 0) // threads)
     if not gpus:
         return jobs
-    each = resources.get("GPU", 0)  # a job's share lies on one GPU
+    each = resources.get("GPU", 0)  # the whole of a job's share lies on one GPU
     return min(jobs, int(each // gpus if gpus >= 1 else each * int(1 / gpus + 1e-9)))
 
 
@@ -234,20 +236,21 @@ def _here(
     groups: list[tuple[Parcel, ...]],
     threads: int,
     deterministic: bool,
+    jobs_a_card: int,
 ) -> Answer[Any] | None:
     """Run ``function(argument)`` on this machine, with the files it reads beside it.
 
-    None if this process must not run anything more: it has run something else before.
+    None if this process must not run anything more: an earlier job has changed it.
     """
     if _Process.spent:
         return None
-    _set_up(threads, deterministic)
+    _set_up(threads, deterministic, jobs_a_card)
     if groups:
         places = {p.path: folder / p.path.name for group in groups for folder, p in _unpack(group)}
         argument = argument.moved(places.__getitem__)
     _Process.spent = True  # also if the next line raises
     answer = run_alone(function, argument)
-    _Process.spent = answer.spent
+    _Process.spent = bool(answer.spent)
     return answer
 
 
@@ -258,11 +261,13 @@ class _Process:
 
 
 _work = ray.remote(_here)
+# A process that has started CUDA keeps its first GPU, whichever one Ray gives its next job.
 _work_once = ray.remote(max_calls=1)(_here)
 
 
 @lru_cache(maxsize=1)
-def _set_up(threads: int, deterministic: bool) -> None:
+def _set_up(threads: int, deterministic: bool, jobs_a_card: int) -> None:
+    os.environ["DML_JOBS_A_CARD"] = str(jobs_a_card)
     set_up_torch(threads, deterministic=deterministic)
     import benchmark.engines.guard  # noqa: F401  (now, and not while the first job is timed)
 

@@ -11,7 +11,7 @@ from email.message import Message
 from pathlib import Path
 from typing import IO
 
-from benchmark.intake.unpack import Progress, quiet
+from benchmark.intake.unpack import OnProgress, quiet
 from protocols.datasets._official import Address
 from protocols.errors import DataError
 
@@ -37,7 +37,7 @@ def fetch(
     address: Address,
     folder: Path,
     by_hand: str,
-    progress: Progress = quiet,
+    progress: OnProgress = quiet,
     timeout_s: float = 60.0,
 ) -> Path:
     """Return the file of ``address`` in ``folder``, downloading what is missing of it.
@@ -77,7 +77,7 @@ def fetch(
 
 
 def _download(
-    address: Address, target: Path, by_hand: str, progress: Progress, timeout_s: float
+    address: Address, target: Path, by_hand: str, progress: OnProgress, timeout_s: float
 ) -> Path:
     """Return the complete ``.part`` file, from the first address that works."""
     part = target.with_name(target.name + ".part")
@@ -111,7 +111,7 @@ def _may_pass(error: Exception) -> bool:
     return isinstance(getattr(error, "reason", None), TimeoutError | ConnectionResetError)
 
 
-def _continue(url: str, part: Path, progress: Progress, timeout_s: float) -> None:
+def _continue(url: str, part: Path, progress: OnProgress, timeout_s: float) -> None:
     """Download what is missing of ``part``; raise if it is still not complete then."""
     if not url.startswith(("https://", "http://", "ftp://")):
         raise ValueError("only https, http and ftp are downloaded from")
@@ -124,8 +124,8 @@ def _continue(url: str, part: Path, progress: Progress, timeout_s: float) -> Non
         response = urllib.request.urlopen(request, timeout=timeout_s)
     except urllib.error.HTTPError as error:
         if error.code == 416 and error.headers.get("Content-Range") == f"bytes */{have}":
-            return  # it was complete
-        if error.code == 416:  # what is there does not fit: begin anew
+            return  # the server says that nothing is missing
+        if error.code == 416:  # what we have is no beginning of that file: start over
             _forget(part)
         raise
     with response:
@@ -150,7 +150,7 @@ def _tag(headers: Message) -> str:
 
 
 def _copy(
-    source: IO[bytes], out: IO[bytes], done: int, total: int, what: str, progress: Progress
+    source: IO[bytes], out: IO[bytes], done: int, total: int, what: str, progress: OnProgress
 ) -> None:
     while block := source.read(_BLOCK):
         out.write(block)

@@ -2,7 +2,8 @@
 
 Near duplicates: two images whose 8 x 8 gradient signs differ in few bits and whose 12 x 12 RGB
 thumbnails are nearly equal, one among the training classes, the other among the test classes.
-Found are copies that were saved or scaled anew; not mirrors, and crops only of a few per cent.
+It finds copies that were saved or scaled anew. It does not find mirrored ones, and of cropped
+ones only those that lost a few per cent.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from benchmark.intake.unpack import Progress, quiet
+from benchmark.intake.unpack import OnProgress, quiet
 from protocols import manifest
 from protocols.decoding import decode, read_file, shown
 from protocols.errors import DataError
@@ -73,20 +74,20 @@ class Look:
     flat: bool = True
 
 
-def check(folder: Path, name: str, progress: Progress = quiet) -> list[Finding]:
+def check(folder: Path, name: str, progress: OnProgress = quiet) -> list[Finding]:
     """Return everything found about the dataset prepared in ``folder``, by kind and path.
 
     Raises:
         DataError: it is not prepared, or its manifest is damaged.
     """
     _, rows = manifest.read(folder / manifest.FILE, name)
-    with warnings.catch_warnings(action="ignore"):  # PIL's: what matters is a finding
+    with warnings.catch_warnings(action="ignore"):  # what matters of them becomes a finding
         looks = list(_looks(folder, rows, progress))
     tests = test_side(rows)
-    found = [finding for look in looks for finding in look.findings]
-    found += _small(rows) + _exact(rows, tests) + _near(rows, looks, tests)
+    findings = [finding for look in looks for finding in look.findings]
+    findings += _small(rows) + _exact(rows, tests) + _near(rows, looks, tests)
     order = {kind: number for number, kind in enumerate((*PROBLEMS, *NOTES))}
-    return sorted(found, key=lambda f: (order[f.kind], f.path, f.detail))
+    return sorted(findings, key=lambda f: (order[f.kind], f.path, f.detail))
 
 
 def test_side(rows: Sequence[Row]) -> NDArray[np.bool_]:
@@ -111,7 +112,7 @@ def to_csv(findings: Sequence[Finding]) -> bytes:
     return text.getvalue().encode("utf-8", "surrogateescape")
 
 
-def _looks(folder: Path, rows: Sequence[Row], progress: Progress) -> Iterator[Look]:
+def _looks(folder: Path, rows: Sequence[Row], progress: OnProgress) -> Iterator[Look]:
     waiting, done = iter(rows), 0
     with ThreadPoolExecutor(min(16, os.cpu_count() or 1)) as pool:  # PIL decodes without the GIL
         while chunk := list(islice(waiting, _CHUNK)):
@@ -151,14 +152,14 @@ def _exact(rows: Sequence[Row], tests: NDArray[np.bool_]) -> list[Finding]:
     groups = defaultdict(list)
     for number, row in enumerate(rows):
         groups[row.sha256].append(number)
-    found = []
+    copies = []
     for numbers in groups.values():
         first, *others = numbers
         for other in others:
             kind = "same class" if rows[first].label == rows[other].label else "two labels"
             kind = "leak" if tests[first] != tests[other] else kind
-            found.append(Finding(kind, rows[other].path, _as(rows[first])))
-    return found
+            copies.append(Finding(kind, rows[other].path, _as(rows[first])))
+    return copies
 
 
 def _as(row: Row) -> str:

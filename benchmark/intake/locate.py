@@ -5,7 +5,7 @@ from __future__ import annotations
 from fnmatch import fnmatch
 from pathlib import Path
 
-from benchmark.intake.unpack import Limits, Progress, unpack
+from benchmark.intake.unpack import Limits, OnProgress, unpack
 from protocols.datasets._official import Entry, Official, tree
 from protocols.errors import DataError
 
@@ -14,7 +14,7 @@ _DEPTH = 2  # In-Shop's archive holds an archive
 
 
 def find(
-    official: Official, source: Path, stage: Path, limits: Limits, progress: Progress
+    official: Official, source: Path, stage: Path, limits: Limits, progress: OnProgress
 ) -> tuple[list[Entry], dict[str, Path]]:
     """Return the entries of ``source`` and all files that were looked through.
 

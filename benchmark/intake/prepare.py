@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shlex
 import shutil
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -19,7 +20,7 @@ from pathlib import Path
 
 from benchmark.intake.download import fetch
 from benchmark.intake.locate import find
-from benchmark.intake.unpack import LIMITS, Limits, Progress, quiet
+from benchmark.intake.unpack import LIMITS, Limits, OnProgress, quiet
 from protocols import discovery, manifest
 from protocols.datasets._official import Entry, Official, Published, verify
 from protocols.errors import DataError, InvalidInputError
@@ -30,7 +31,7 @@ _CHUNK = 1024  # files handed to the hashing threads at once
 
 @dataclass(frozen=True)
 class Prepared:
-    """What there is now.
+    """A dataset that is ready to be used.
 
     Attributes:
         folder: where the dataset lies.
@@ -51,7 +52,7 @@ def prepare(
     download: bool = False,
     official: Official | None = None,
     limits: Limits = LIMITS,
-    progress: Progress = quiet,
+    progress: OnProgress = quiet,
 ) -> Prepared:
     """Bring dataset ``name`` into ``root`` and verify it; nothing to do if it is there.
 
@@ -82,8 +83,8 @@ def prepare(
         if (header := _ready(folder, name, official.published)) is not None:
             return Prepared(folder, header, fresh=False)
         by_hand = (
-            f"{official.by_hand}. Then: python -m benchmark data prepare {name} --root {root} "
-            "--archive FILE_OR_FOLDER"
+            f"{official.by_hand}. Then: python -m benchmark data prepare {name} "
+            f"--root {shlex.quote(str(root))} --archive FILE_OR_FOLDER"
         )
         if download and archive is None:
             _fetch_all(official, folder / "downloads", by_hand, progress)
@@ -93,7 +94,7 @@ def prepare(
         raise DataError(f"{reason}. Put that right and run the same command again") from error
 
 
-def _own(folder: Path, entries: Sequence[Entry], name: str, progress: Progress) -> Prepared:
+def _own(folder: Path, entries: Sequence[Entry], name: str, progress: OnProgress) -> Prepared:
     stage = _stage(folder)
     rows = _bring(entries, folder, stage, progress)
     known = _ready(folder, name)
@@ -110,7 +111,7 @@ def _published(
     official: Official,
     by_hand: str,
     limits: Limits,
-    progress: Progress,
+    progress: OnProgress,
 ) -> Prepared:
     stage = _stage(folder)
     try:
@@ -119,7 +120,7 @@ def _published(
     except DataError as error:
         shutil.rmtree(stage)
         with suppress(OSError):
-            folder.rmdir()  # if there was nothing before
+            folder.rmdir()  # fails, as it should, where the folder holds files of before
         raise DataError(f"{name} in {source}: {error}. Get {by_hand}") from error
     rows = _bring(entries, folder, stage, progress)
     for key, path in files.items():  # the lists too, so that it can be prepared again
@@ -128,7 +129,7 @@ def _published(
     return _finish(folder, stage, rows)
 
 
-def _fetch_all(official: Official, folder: Path, by_hand: str, progress: Progress) -> None:
+def _fetch_all(official: Official, folder: Path, by_hand: str, progress: OnProgress) -> None:
     if not official.addresses:
         raise DataError(f"no address of it is known to work. Get {by_hand}")
     for address in official.addresses:
@@ -140,8 +141,8 @@ def _ready(folder: Path, name: str, published: Published | None = None) -> Heade
     try:
         header, rows = manifest.read(folder / manifest.FILE, name)
         if published is not None:
-            found = [Entry(r.path, folder, r.label, r.class_name, r.part) for r in rows]
-            verify(found, published)
+            entries = [Entry(r.path, folder, r.label, r.class_name, r.part) for r in rows]
+            verify(entries, published)
     except DataError:
         return None
     return header if all((folder / row.path).is_file() for row in rows) else None
@@ -155,7 +156,7 @@ def _stage(folder: Path) -> Path:
     return stage
 
 
-def _bring(entries: Sequence[Entry], folder: Path, stage: Path, progress: Progress) -> list[Row]:
+def _bring(entries: Sequence[Entry], folder: Path, stage: Path, progress: OnProgress) -> list[Row]:
     """Put what lies elsewhere into the stage, and return the rows with their hashes."""
     files = folder / "files"
     staged = any(stage.iterdir())
@@ -165,7 +166,8 @@ def _bring(entries: Sequence[Entry], folder: Path, stage: Path, progress: Progre
         if not here.is_relative_to(stage) and not here.is_relative_to(folder):
             path = stage / entry.path
             _link(here, path)
-        elif staged and here.is_relative_to(files):  # the stage is about to replace it
+        # the stage will replace the folder that holds it
+        elif staged and here.is_relative_to(files):
             path = stage / here.relative_to(files)
             _link(here, path)
         placed.append(path)
@@ -189,11 +191,11 @@ def _link(source: Path, target: Path) -> None:
         shutil.copyfile(source, target)
 
 
-def _sha256(paths: Sequence[Path], progress: Progress) -> Iterator[str]:
+def _sha256(paths: Sequence[Path], progress: OnProgress) -> Iterator[str]:
     waiting = iter(paths)
     done = 0
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        while chunk := list(islice(waiting, _CHUNK)):  # all at once would be all in memory
+        while chunk := list(islice(waiting, _CHUNK)):  # map() would hold all in memory
             yield from pool.map(_sha256_of, chunk)
             done += len(chunk)
             progress("hashing", done, len(paths))

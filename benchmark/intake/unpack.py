@@ -25,7 +25,7 @@ from typing import IO, Any, BinaryIO, cast
 from protocols.errors import DataError
 from protocols.manifest import is_inside
 
-Progress = Callable[[str, int, int], None]  # what, done, of how many
+OnProgress = Callable[[str, int, int], None]  # what, done, of how many
 _BLOCK = 1 << 20
 _LARGEST_READ = 64 << 20  # a tar header that asks for more is an attack on memory
 _OPENERS: dict[bytes, Callable[[BinaryIO], Any]] = {
@@ -73,12 +73,12 @@ def quiet(what: str, done: int, total: int) -> None:
 
 
 def unpack(
-    archive: Path, target: Path, limits: Limits = LIMITS, progress: Progress = quiet
+    archive: Path, target: Path, limits: Limits = LIMITS, progress: OnProgress = quiet
 ) -> None:
     """Unpack a zip or (compressed) tar into the folder ``target``, which is made.
 
     Raises:
-        DataError: not an archive, damaged, cut off, protected, or refused (see above).
+        DataError: not an archive, damaged, cut off, protected by a password, or beyond the bounds.
     """
     with _telling(archive), archive.open("rb") as file:
         head = file.read(512)
@@ -104,7 +104,7 @@ class _Room:
     archive: Path
     target: Path
     limits: Limits
-    progress: Progress
+    progress: OnProgress
     file: BinaryIO
     members: int = 0
     announced: int = 0
@@ -185,8 +185,9 @@ def _untar(file: IO[bytes], room: _Room) -> None:
                 path.mkdir(parents=True, exist_ok=True)
             elif (source := content.extractfile(member)) is not None:
                 room.write(source, path, member.size)
-            cast(Any, content).members.clear()  # or it would remember them all
-    # What ends the members must be zeros; to the end, so that the stream checks its checksum.
+            cast(Any, content).members.clear()  # tarfile would keep every member in memory
+    # After the last member there must be nothing but zeros. They are read to the end, because
+    # only there a compressed stream checks its checksum.
     rest = iter(lambda: stream.read(_BLOCK), b"")
     if any(block.strip(b"\0") for block in chain([stream.last], rest)):
         raise _refused(room.archive, "damaged: there is more after its last readable member")

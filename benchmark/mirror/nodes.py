@@ -14,7 +14,7 @@ from protocols.protocol import digest
 from protocols.space import Settings
 
 Shown = TrialRecord | ChoiceRecord | RunRecord
-Point = tuple[str, float, int]
+MetricPoint = tuple[str, float, int]
 STATUS: dict[records.Status, str] = {"done": "FINISHED", "failed": "FAILED"}
 
 
@@ -29,7 +29,7 @@ class Node:
     end_ms: int
     tags: dict[str, str]
     settings: Settings
-    metrics: list[Point]
+    metrics: list[MetricPoint]
     inputs: list[tuple[str, str]] = field(default_factory=list)
     children: list[Node] = field(default_factory=list)
 

@@ -22,8 +22,8 @@ from typing import Any
 
 from benchmark.mirror.nodes import (
     STATUS,
+    MetricPoint,
     Node,
-    Point,
     Shown,
     environment_of,
     modified_ms,
@@ -199,7 +199,7 @@ class Copy:
         run: _Known,
         params: Settings | None = None,
         tags: dict[str, str] | None = None,
-        metrics: Sequence[Point] = (),
+        metrics: Sequence[MetricPoint] = (),
         at_ms: int = 0,
     ) -> None:
         make = self.entities

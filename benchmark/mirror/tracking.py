@@ -7,6 +7,7 @@ server that is away costs a warning and no job.
 from __future__ import annotations
 
 import json
+import shlex
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -106,7 +107,8 @@ class Mirror:
         if self._silent.acquire(blocking=False):
             self._warn(
                 f"MLflow at {without_password(self._uri)} is behind ({reason}). The results are "
-                f"safe; to mirror them later: python -m benchmark sync --out {self._study.out}"
+                f"safe; to mirror them later: python -m benchmark sync "
+                f"--out {shlex.quote(str(self._study.out))}"
             )
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from statistics import fmean
 
 from benchmark.report.charts import Point, Scatter, number, place_labels, spanning
-from benchmark.report.rows import Row
+from benchmark.report.rows import MethodRow
 from benchmark.study.scores import HEADLINE_METRIC
 from benchmark.tables import diagnostics
 
@@ -64,7 +64,7 @@ class Agreement:
         return max((gap.gap for gap in self.gaps), default=None)
 
 
-def agreement(group: Sequence[Row]) -> Agreement:
+def agreement(group: Sequence[MethodRow]) -> Agreement:
     """Return how validation and test agree over the methods of one dataset, trunk and recipe."""
     points = [
         Point(row.name, *both, row.role) for row in group if row.key.trains and (both := _both(row))
@@ -82,14 +82,14 @@ def agreement(group: Sequence[Row]) -> Agreement:
     )
 
 
-def _both(row: Row) -> tuple[float, float] | None:
+def _both(row: MethodRow) -> tuple[float, float] | None:
     """Return a method's mean validation and mean separated test value, in per cent."""
     known = [run.validation[HEADLINE_METRIC] for run in row.done if run.validation]
     test = row.scores.get(SEPARATED)
     return (100 * fmean(known), test.mean) if known and test else None
 
 
-def _gap(row: Row) -> Gap | None:
+def _gap(row: MethodRow) -> Gap | None:
     found = diagnostics.oracle_gap(row.done, HEADLINE_METRIC)
     if found.mean is None:
         return None

@@ -16,7 +16,7 @@ class Answer:
 
     Attributes:
         number: of the section.
-        where: the parts of the place that tell it from the others.
+        where: of dataset, trunk and recipe, those in which sections differ.
         opponent: the one method that all others are compared with, None if there is none.
         reply: what is known.
         why: what is missing, where nothing can be known.

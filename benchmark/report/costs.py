@@ -6,10 +6,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from benchmark.report.charts import Scatter, number
-from benchmark.report.rows import Row
+from benchmark.report.rows import MethodRow
 from benchmark.study.scores import HEADLINE_METRIC, label_of
 
-# Heading, what Row.mean() is asked for, digits.
+# Heading, what MethodRow.mean() is asked for, digits.
 _MEASURED = (
     ("Parameters trained", "parameters_trained", 0),
     ("Parameters deployed", "parameters_deployed", 0),
@@ -26,7 +26,7 @@ class CostTable:
     """Column names after the method's, and each method with its cells."""
 
     header: tuple[str, ...]
-    lines: tuple[tuple[Row, tuple[str, ...]], ...]
+    lines: tuple[tuple[MethodRow, tuple[str, ...]], ...]
 
     @property
     def searched(self) -> bool:
@@ -34,7 +34,7 @@ class CostTable:
         return "Search, s" in self.header
 
 
-def table(rows: Sequence[Row]) -> CostTable:
+def table(rows: Sequence[MethodRow]) -> CostTable:
     """Return means over runs; the column of the searches only where one has its seconds."""
     searched = any(row.search_s is not None for row in rows)
     columns = [column for column in _MEASURED if searched or column[1] != "search_s"]
@@ -57,7 +57,7 @@ def _to(low: float, high: float) -> str:
     return f" to {number(high, 1)}" if high > low else ""
 
 
-def _cells(row: Row, columns: Sequence[tuple[str, str, int]]) -> Iterator[str]:
+def _cells(row: MethodRow, columns: Sequence[tuple[str, str, int]]) -> Iterator[str]:
     yield number(row.main.mean if row.main else None)
     for _, name, digits in columns:
         yield number(row.search_s if name == "search_s" else row.mean(name), digits)

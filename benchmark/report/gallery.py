@@ -40,7 +40,7 @@ class Thumb:
 
 
 @dataclass(frozen=True)
-class Answer:
+class Retrieved:
     """What a method finds for a query: its MAP@R in per cent and the nearest images."""
 
     method: str
@@ -53,7 +53,7 @@ class Card:
     """A query and the answers of one or two methods."""
 
     query: Thumb
-    answers: tuple[Answer, ...]
+    answers: tuple[Retrieved, ...]
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ class ClassDelta:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class Disagreement:
     """Where two methods differ: single queries as pictures, and whole classes.
 
     Attributes:
@@ -111,7 +111,7 @@ class Gallery:
     """The pictures of one dataset, trunk and recipe; ``note`` says why there are none."""
 
     note: str = ""
-    comparisons: tuple[Comparison, ...] = ()
+    comparisons: tuple[Disagreement, ...] = ()
     sheets: tuple[Sheet, ...] = ()
     left_out: tuple[str, ...] = ()
 
@@ -135,14 +135,14 @@ class Album:
         """Return the query at ``position`` with what each method finds for it."""
         first = answers[0][1]
         label = int(first.labels[position])
-        found = []
+        retrieved = []
         for method, queries in answers:
             near = queries.neighbours[position, :SHOWN]
             kinds = ["right" if queries.labels[n] == label else "wrong" for n in near]
             thumbs = [self._thumb(queries, int(n), k) for n, k in zip(near, kinds, strict=True)]
             value = 100 * float(queries.map_at_r[position])
-            found.append(Answer(method, value, tuple(thumbs)))
-        return Card(self._thumb(first, position, "query"), tuple(found))
+            retrieved.append(Retrieved(method, value, tuple(thumbs)))
+        return Card(self._thumb(first, position, "query"), tuple(retrieved))
 
     def _thumb(self, queries: Queries, position: int, kind: str) -> Thumb:
         image = int(queries.index[position])
@@ -170,7 +170,7 @@ def open_album(
 
 
 def class_names(dataset: str, digest: str) -> Sequence[str]:
-    """Return the class names of the very same data, empty where they are not at hand."""
+    """Return the class names of a dataset with this digest, empty where they cannot be had."""
     try:
         module = _registry().load("dataset", dataset)
         if module.digest(None) != digest:
@@ -211,9 +211,9 @@ def build(
     runs, reader = dict(methods), Reader(out, len({name for pair in pairs for name in pair}))
     comparisons = []
     for first, second in pairs:
-        found = list(reader.both(runs.get(first, ()), runs.get(second, ())))
-        if found:
-            comparisons.append(_compare(album, names, (first, second), found))
+        by_seed = list(reader.both(runs.get(first, ()), runs.get(second, ())))
+        if by_seed:
+            comparisons.append(_compare(album, names, (first, second), by_seed))
     if isinstance(album, str):
         return Gallery(album, tuple(comparisons))
     sheets, left_out = [], []
@@ -256,10 +256,10 @@ def _compare(
     album: Album | str,
     names: Sequence[str],
     pair: tuple[str, str],
-    found: Sequence[tuple[Queries, Queries]],
-) -> Comparison:
+    by_seed: Sequence[tuple[Queries, Queries]],
+) -> Disagreement:
     """Return a comparison; its pictures are of the first seed, its classes of all seeds."""
-    (first, second), (before, after) = pair, found[0]
+    (first, second), (before, after) = pair, by_seed[0]
     cards: list[tuple[Card, ...]] = [(), ()]
     if not isinstance(album, str) and album.spent < album.allowance:
         gap = after.map_at_r - before.map_at_r
@@ -267,8 +267,8 @@ def _compare(
             most = extremes(-sign * gap, after.labels, DISAGREEMENTS)
             both = [(first, before), (second, after)]
             cards[side] = tuple(album.card(p, both) for p in most if sign * gap[p] > 0)
-    classes = _class_deltas(found, names)
-    return Comparison(first, second, after.seed, len(found), cards[0], cards[1], classes)
+    classes = _class_deltas(by_seed, names)
+    return Disagreement(first, second, after.seed, len(by_seed), cards[0], cards[1], classes)
 
 
 def _class_deltas(

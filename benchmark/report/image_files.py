@@ -31,14 +31,14 @@ class Intervals:
 
 
 @dataclass(frozen=True)
-class Grid:
+class SmallCharts:
     """Small charts beside each other."""
 
     plots: Sequence[Plot]
     label: str
 
 
-Drawing = Intervals | Grid | Scatter
+Drawing = Intervals | SmallCharts | Scatter
 
 
 def save(section: Section, folder: Path) -> list[Path]:
@@ -71,10 +71,14 @@ def _drawings(section: Section) -> Iterator[tuple[str, Drawing, str]]:
         ("search-by-seconds", section.by_seconds, f"{value} seconds of training"),
     ):
         if plots:
-            yield name, Grid(plots, label), ""
-    for number, found in enumerate(section.searches, 1):
-        if plots := searches.slices(found):
-            yield f"slices-{number:02d}", Grid(plots, f"{value} a hyperparameter"), found.name
+            yield name, SmallCharts(plots, label), ""
+    for number, search in enumerate(section.searches, 1):
+        if plots := searches.slices(search):
+            yield (
+                f"slices-{number:02d}",
+                SmallCharts(plots, f"{value} a hyperparameter"),
+                search.name,
+            )
     if section.agreement.methods > 1:
         yield "validation-and-test", section.agreement.scatter, ""
     for number, chart in enumerate(section.costs, 1):
@@ -92,8 +96,8 @@ def _drawn(drawing: Drawing, title: str) -> Iterator[Figure]:
         figure.suptitle(title, x=0.01, ha="left", fontsize=10)
         if isinstance(drawing, Intervals):
             _intervals(figure.subplots(), drawing)
-        elif isinstance(drawing, Grid):
-            _grid(figure, drawing)
+        elif isinstance(drawing, SmallCharts):
+            _small_charts(figure, drawing)
         else:
             _scatter(figure.subplots(), drawing)
         yield figure
@@ -103,7 +107,9 @@ def _rows(drawing: Drawing) -> float:
     """Return the height in inches."""
     if isinstance(drawing, Intervals):
         return 1.3 + 0.32 * max(len(drawing.marks), 1)
-    return 0.7 + 1.6 * -(-len(drawing.plots) // COLUMNS) if isinstance(drawing, Grid) else 4.0
+    if isinstance(drawing, SmallCharts):
+        return 0.7 + 1.6 * -(-len(drawing.plots) // COLUMNS)
+    return 4.0
 
 
 def _intervals(axes: Axes, drawing: Intervals) -> None:
@@ -130,7 +136,7 @@ def _intervals(axes: Axes, drawing: Intervals) -> None:
     _plain(axes, "x")
 
 
-def _grid(figure: Figure, drawing: Grid) -> None:
+def _small_charts(figure: Figure, drawing: SmallCharts) -> None:
     height = -(-len(drawing.plots) // COLUMNS)
     boxes = figure.subplots(height, COLUMNS, squeeze=False).ravel()
     for axes, plot in zip(boxes, drawing.plots, strict=False):
@@ -185,7 +191,7 @@ def _scale(axes: Axes, x: Axis, y: Axis) -> None:
 def _plain(axes: Axes, grid: str) -> None:
     axes.grid(axis=grid, color=BAND, linewidth=0.6)  # type: ignore[arg-type]
     axes.set_axisbelow(True)
-    for line in axes.lines:  # one that reaches over the edge takes no room from the axes
+    for line in axes.lines:  # a line that reaches over the edge must not shrink the axes
         line.set_in_layout(False)
     axes.spines[["top", "right"]].set_visible(False)
 

@@ -12,8 +12,8 @@ from benchmark.report import costs, searches, settings
 from benchmark.report.answers import answers
 from benchmark.report.charts import MAX_DOTS, number
 from benchmark.report.cliques import diagrams
-from benchmark.report.rows import Row
-from benchmark.report.sections import MAX_PAIRS, ROPE, panels, sections, seeds_drawn
+from benchmark.report.rows import MethodRow
+from benchmark.report.sections import MAX_PAIRS, ROPE, SHOWN_METRICS, panels, sections, seeds_drawn
 from benchmark.statistics import paired
 from benchmark.study import records
 from benchmark.study.machines import parted
@@ -82,6 +82,8 @@ def render(frames: Tables) -> str:
             panels=panels(len(shown)),
             seeds_drawn=seeds_drawn(study, len(shown)),
             slices=searches.slices,
+            shown_metrics=SHOWN_METRICS,
+            reached=settings.reached,
             chosen=settings.chosen,
             at_the_edge=settings.at_the_edge,
             sliced=settings.sliced,
@@ -120,13 +122,13 @@ def figures(frames: Tables) -> list[Path]:
 
     Not a part of :func:`write`: they take a second each, and most studies never need them.
     """
-    from benchmark.report import image_files  # here: the page is drawn without matplotlib
+    from benchmark.report import image_files  # only now: the page is made without matplotlib
 
     folder = frames.study.out / "report" / "figures"
     return [path for section in sections(frames) for path in image_files.save(section, folder)]
 
 
-def _title(everything: Sequence[Row]) -> str:
+def _title(everything: Sequence[MethodRow]) -> str:
     """Return what was compared on which datasets, the first three of them by name."""
     methods = {row.name for row in everything if row.role != "reference"}
     datasets = list(dict.fromkeys(row.key.dataset for row in everything))
@@ -135,7 +137,7 @@ def _title(everything: Sequence[Row]) -> str:
     return f"{len(methods)} method{many} on {', '.join(datasets[:3])}{more}"
 
 
-def _failures(everything: Sequence[Row]) -> Iterator[tuple[Row, str, str, str]]:
+def _failures(everything: Sequence[MethodRow]) -> Iterator[tuple[MethodRow, str, str, str]]:
     """Yield (row, which, reason, detail) of failed runs and trials."""
     for row in everything:
         for run in row.failed:
@@ -148,7 +150,7 @@ def _failures(everything: Sequence[Row]) -> Iterator[tuple[Row, str, str, str]]:
                 yield row, f"trial {trial.number}", str(trial.reason), tried
 
 
-def _excluded(everything: Sequence[Row]) -> dict[str, list[int]]:
+def _excluded(everything: Sequence[MethodRow]) -> dict[str, list[int]]:
     """Return how many test queries are left out, by dataset: one number if all agree."""
     found: dict[str, set[int]] = {}
     for row in everything:
@@ -157,7 +159,7 @@ def _excluded(everything: Sequence[Row]) -> dict[str, list[int]]:
     return {dataset: sorted(counts) for dataset, counts in found.items() if counts}
 
 
-def _machines(everything: Sequence[Row]) -> dict[str, list[str]]:
+def _machines(everything: Sequence[MethodRow]) -> dict[str, list[str]]:
     """Return what the runs were made with: each name with all values that were met."""
     found: dict[str, set[str]] = {}
     for row in everything:

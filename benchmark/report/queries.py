@@ -48,7 +48,7 @@ def queries_of(out: Path, run: RunRecord) -> Queries | str:
 
 
 def _spread(arrays: Arrays, name: str, missing: float) -> NDArray[Any]:
-    """Return a per-query array over the whole test split; what is only gallery is missing."""
+    """Return a per-query array over all test images, ``missing`` where one is no query."""
     values = arrays[name]
     spread = np.full((len(arrays["index"]), *values.shape[1:]), missing, values.dtype)
     spread[arrays["query"]] = values

@@ -11,15 +11,15 @@ from typing import Any
 
 from pandas import NA
 
-from benchmark.report.charts import Mark
+from benchmark.report.charts import Mark, number
 from benchmark.statistics.words import is_near_miss, spoken
 from benchmark.study import records
-from benchmark.study.folder import CellKey, Study
+from benchmark.study.folder import CellKey, Study, reference_methods
 from benchmark.study.records import CellRecord, ChoiceRecord, RunRecord, TrialRecord
 from benchmark.study.scores import HEADLINE, HEADLINE_METRIC, Part
 from benchmark.tables.diagnostics import Edge, PhaseCount, edges, phase_counts, space_of
 from benchmark.tables.frames import Tables, row_names
-from benchmark.tables.results import Cell
+from benchmark.tables.results import CellResults
 
 Place = tuple[str, str, str]
 
@@ -37,7 +37,7 @@ class Score:
 
 
 @dataclass(frozen=True)
-class Row:
+class MethodRow:
     """A method in one dataset, trunk and recipe.
 
     Attributes:
@@ -73,6 +73,21 @@ class Row:
     def main(self) -> Score | None:
         """Return MAP@R of the joined embeddings."""
         return self.scores.get(HEADLINE)
+
+    @property
+    def gain(self) -> float | None:
+        """Return what joining the fold models adds to the headline metric, in points."""
+        alone = self.scores.get(("separated", HEADLINE_METRIC))
+        return self.main.mean - alone.mean if self.main and alone else None
+
+    @property
+    def words(self) -> str:
+        """Return the row's mark, for readers who do not see it."""
+        if self.main is None:
+            return f"{self.name}: {self.reason}"
+        half = self.main.half
+        around = ", no interval" if half is None else f" plus or minus {number(half)}"
+        return f"{self.name}: mean {number(self.main.mean)}{around}"
 
     @property
     def done(self) -> list[RunRecord]:
@@ -134,21 +149,36 @@ class Pair:
     together: float | None = None
     unequal: str = ""
 
+    @property
+    def interval(self) -> str:
+        """Return the ends of the difference's interval, empty where it has none."""
+        if self.mark.low is None:
+            return ""
+        low, high = (number(end, signed=True) for end in (self.mark.low, self.mark.high))
+        return f"[{low}, {high}]"
 
-def rows(frames: Tables) -> dict[Place, list[Row]]:
+    @property
+    def words(self) -> str:
+        """Return the pair's mark, for readers who do not see it."""
+        points = f"{number(self.mark.mean, signed=True)} points"
+        ends, said = self.interval or "without interval", self.spoken or "outside the family"
+        return f"{self.mark.name} minus {self.other}: {points} {ends}, {said}"
+
+
+def rows(frames: Tables) -> dict[Place, list[MethodRow]]:
     """Return the methods of each dataset, trunk and recipe, best first, unfinished ones last."""
     summary = _grouped(frames.summary)
-    found: dict[Place, list[Row]] = {}
+    by_place: dict[Place, list[MethodRow]] = {}
     for cell in sorted(frames.cells, key=lambda cell: cell.key.axes):
         at = (cell.key.dataset, cell.key.trunk, cell.key.recipe, cell.key.row)
         row = _row(frames.study, cell, summary.get(at, []))
-        found.setdefault(at[:3], []).append(row)
-    for group in found.values():
+        by_place.setdefault(at[:3], []).append(row)
+    for group in by_place.values():
         group.sort(key=_rank)
-    return found
+    return by_place
 
 
-def _rank(row: Row) -> tuple[bool, bool, float, str]:
+def _rank(row: MethodRow) -> tuple[bool, bool, float, str]:
     """Return what sorts complete methods first, best first, then those with failed runs."""
     return (not row.main, bool(row.failed), -row.main.mean if row.main else 0.0, row.name)
 
@@ -161,22 +191,22 @@ def pairs(frames: Tables, finished: Mapping[Place, Sequence[str]]) -> dict[Place
     frame = frames.pairs
     main = frame[(frame["embedding"] == HEADLINE[0]) & (frame["metric"] == HEADLINE[1])]
     bases = row_names(frames.study, frames.study.protocol.baseline)
-    references = row_names(frames.study, frames.study.protocol.reference)
-    found: dict[Place, list[Pair]] = {}
+    references = row_names(frames.study, *reference_methods(frames.study.protocol))
+    by_place: dict[Place, list[Pair]] = {}
     for row in main.itertuples(index=False):
         place = (str(row.dataset), str(row.trunk), str(row.recipe))
         names = finished.get(place, ())
         sanity = (references.get(place), bases.get(place)) == (row.method_a, row.method_b)
         ours = isinstance(row.family, str) or sanity
         if ours and row.method_a in names and row.method_b in names and row.n:
-            found.setdefault(place, []).append(_pair(row))
-    for place, group in found.items():
+            by_place.setdefault(place, []).append(_pair(row))
+    for place, group in by_place.items():
         order = {name: rank for rank, name in enumerate(finished[place])}
         group.sort(key=lambda pair: (order[pair.mark.name], order[pair.other]))
-    return found
+    return by_place
 
 
-def _row(study: Study, cell: Cell, summary: Sequence[Any]) -> Row:
+def _row(study: Study, cell: CellResults, summary: Sequence[Any]) -> MethodRow:
     protocol, key, runs = study.protocol, cell.key, cell.runs
     record = records.read(study.folder(key) / "cell.json", CellRecord)
     done = [run for run in runs if run.status == "done"]
@@ -191,8 +221,10 @@ def _row(study: Study, cell: Cell, summary: Sequence[Any]) -> Row:
     main = next((row for row in summary if (row.embedding, row.metric) == HEADLINE), None)
     reason = "" if finished else _reason(study, key, runs, len(cell.trials))
     dots = tuple(100 * run.concatenated[HEADLINE_METRIC] for run in done if run.concatenated)
-    roles = {protocol.baseline: "baseline", protocol.reference: "reference"}
-    return Row(
+    roles = dict.fromkeys(reference_methods(protocol), "reference") | {
+        protocol.baseline: "baseline"
+    }
+    return MethodRow(
         key=key,
         role=roles.get(key.method, ""),
         runs=runs,
@@ -254,10 +286,10 @@ def _half(low: float, high: float) -> float | None:
 def _grouped(frame: Any) -> dict[tuple[str, str, str, str], list[Any]]:
     """Return the rows of a frame by dataset, trunk, recipe and method."""
 
-    def place(row: Any) -> tuple[str, str, str, str]:
+    def cell_of(row: Any) -> tuple[str, str, str, str]:
         return (str(row.dataset), str(row.trunk), str(row.recipe), str(row.method))
 
-    found: dict[tuple[str, str, str, str], list[Any]] = {}
-    for at, group in groupby(frame.itertuples(index=False), key=place):
-        found.setdefault(at, []).extend(group)
-    return found
+    groups: dict[tuple[str, str, str, str], list[Any]] = {}
+    for at, group in groupby(frame.itertuples(index=False), key=cell_of):
+        groups.setdefault(at, []).extend(group)
+    return groups

@@ -24,7 +24,7 @@ from protocols.space import Choice, Hyperparameter, Integer, Real, Setting, Spac
 
 
 @dataclass(frozen=True)
-class Search:
+class MethodSearch:
     """One method's search.
 
     Attributes:
@@ -54,10 +54,12 @@ class Search:
         return list(accumulate(known)) if known and len(known) == len(seconds) else None
 
 
-def search(name: str, trials: Sequence[TrialRecord], choice: ChoiceRecord | None) -> Search:
+def read_search(
+    name: str, trials: Sequence[TrialRecord], choice: ChoiceRecord | None
+) -> MethodSearch:
     """Return a method's search from its records."""
     space = diagnostics.space_of(choice)
-    return Search(
+    return MethodSearch(
         name=name,
         trials=trials,
         chosen=choice.trial if choice else None,
@@ -66,23 +68,23 @@ def search(name: str, trials: Sequence[TrialRecord], choice: ChoiceRecord | None
     )
 
 
-def by_trial(found: Sequence[Search], baseline: str | None) -> tuple[Plot, ...]:
+def by_trial(searches: Sequence[MethodSearch], baseline: str | None) -> tuple[Plot, ...]:
     """Return validation values in per cent, and the best so far, against the trial."""
-    return _progress({s.name: (s, s.starts) for s in found}, baseline, "trials")
+    return _progress({s.name: (s, s.starts) for s in searches}, baseline, "trials")
 
 
-def by_seconds(found: Sequence[Search], baseline: str | None) -> tuple[Plot, ...]:
+def by_seconds(searches: Sequence[MethodSearch], baseline: str | None) -> tuple[Plot, ...]:
     """Return the same against the seconds that a search had taken by then."""
-    timed = {s.name: (s, ends) for s in found if (ends := s.ends)}
+    timed = {s.name: (s, ends) for s in searches if (ends := s.ends)}
     return _progress(timed, baseline, "seconds")
 
 
-def slices(found: Search) -> tuple[Plot, ...]:
+def slices(search: MethodSearch) -> tuple[Plot, ...]:
     """Return a chart of validation values against each hyperparameter, the important first."""
-    values = [100 * t.value for t in found.trials if t.status == "done"]
+    values = [100 * t.value for t in search.trials if t.status == "done"]
     y = spanning(values, count=4)
-    order = [*found.importance, *(name for name in found.space if name not in found.importance)]
-    return tuple(_slice(found, name, found.space[name], y) for name in order)
+    order = [*search.importance, *(name for name in search.space if name not in search.importance)]
+    return tuple(_slice(search, name, search.space[name], y) for name in order)
 
 
 def best_so_far(values: Sequence[XY]) -> list[XY]:
@@ -92,10 +94,10 @@ def best_so_far(values: Sequence[XY]) -> list[XY]:
 
 
 def _progress(
-    found: Mapping[str, tuple[Search, Sequence[float]]], baseline: str | None, unit: str
+    placed: Mapping[str, tuple[MethodSearch, Sequence[float]]], baseline: str | None, unit: str
 ) -> tuple[Plot, ...]:
     """Return a chart of each search's values at the given x of its trials, on common axes."""
-    known = {name: (s, at) for name, (s, at) in found.items() if s.trials}
+    known = {name: (s, at) for name, (s, at) in placed.items() if s.trials}
     values = [100 * t.value for s, _ in known.values() for t in s.trials if t.status == "done"]
     reached = (x for _, at in known.values() for x in at)
     panel = Panel(whole(reached), spanning(values, count=4))
@@ -106,37 +108,37 @@ def _progress(
     )
 
 
-def _course(found: Search, at: Sequence[float], panel: Panel, unit: str) -> Plot:
-    where = {t.number: (x, 100 * t.value) for t, x in zip(found.trials, at, strict=True)}
-    done = [where[t.number] for t in found.trials if t.status == "done"]
-    failed = [where[t.number][0] for t in found.trials if t.status != "done"]
+def _course(search: MethodSearch, at: Sequence[float], panel: Panel, unit: str) -> Plot:
+    where = {t.number: (x, 100 * t.value) for t, x in zip(search.trials, at, strict=True)}
+    done = [where[t.number] for t in search.trials if t.status == "done"]
+    failed = [where[t.number][0] for t in search.trials if t.status != "done"]
     best = best_so_far(done)
     last = [(at[-1], best[-1][1])] if best else []
     told = f", best {best[-1][1]:.1f} per cent" if best else ""
     return Plot(
-        name=found.name,
+        name=search.name,
         panel=panel,
         thick=thinned([*best, *last]),
         steps=True,
         dots=thinned(done),
         crosses=tuple(failed),
-        ring=where.get(found.chosen) if found.chosen is not None and best else None,
-        words=f"{found.name}: {len(found.trials)} trials, {len(failed)} failed, by {unit}{told}",
+        ring=where.get(search.chosen) if search.chosen is not None and best else None,
+        words=f"{search.name}: {len(search.trials)} trials, {len(failed)} failed, by {unit}{told}",
     )
 
 
-def _slice(found: Search, name: str, parameter: Hyperparameter[Any], y: Axis) -> Plot:
-    tried = [t for t in found.trials if name in t.settings]
+def _slice(search: MethodSearch, name: str, parameter: Hyperparameter[Any], y: Axis) -> Plot:
+    tried = [t for t in search.trials if name in t.settings]
     points = {t.number: (_at(t.settings[name], parameter), 100 * t.value) for t in tried}
     done: Line = tuple(points[t.number] for t in tried if t.status == "done")
-    share = f" · {100 * found.importance[name]:.0f} %" if name in found.importance else ""
+    share = f" · {100 * search.importance[name]:.0f} %" if name in search.importance else ""
     return Plot(
         name=f"{name}{share}",
         panel=Panel(_scale(parameter), y),
         dots=thinned(done),
         crosses=tuple(points[t.number][0] for t in tried if t.status != "done"),
-        ring=points.get(found.chosen) if found.chosen is not None else None,
-        words=f"{found.name}: validation value of {len(done)} trials against {name}",
+        ring=points.get(search.chosen) if search.chosen is not None else None,
+        words=f"{search.name}: validation value of {len(done)} trials against {name}",
     )
 
 

@@ -14,17 +14,21 @@ from benchmark.report.charts import (
     Point,
     Scatter,
     focused,
+    number,
     place_labels,
     spanning,
 )
-from benchmark.report.rows import Pair, Place, Row, pairs, rows
+from benchmark.report.rows import MethodRow, Pair, Place, pairs, rows
 from benchmark.statistics import paired
 from benchmark.statistics.ranking import Standing, apart
 from benchmark.statistics.verdicts import VERDICTS
 from benchmark.study.folder import Study
+from benchmark.study.scores import HEADLINE_METRIC, NOTHING, label_of
 from benchmark.tables.frames import Tables
 
 ROPE = 100 * paired.ROPE  # points
+_MAIN = label_of(HEADLINE_METRIC)
+SHOWN_METRICS = (HEADLINE_METRIC, "precision_at_1", "r_precision")
 MAX_PAIRS = 60  # comparisons shown of one place
 MAX_PANELS = 120  # charts of one kind in a report
 MAX_TRAININGS = 4_000  # read for learning curves
@@ -51,20 +55,20 @@ class Section:
     number: int
     place: Place
     selection_metric: str
-    rows: Sequence[Row]
+    rows: Sequence[MethodRow]
     axis: Axis
     pairs: Sequence[Pair]
     pair_axis: Axis
     learning: curves.Learning
     by_trial: tuple[Plot, ...]
     by_seconds: tuple[Plot, ...]
-    searches: Sequence[searches.Search]
+    searches: Sequence[searches.MethodSearch]
     costs: tuple[Scatter, ...]
     agreement: Agreement
     gallery: gallery.Gallery
 
     @property
-    def finished(self) -> list[Row]:
+    def finished(self) -> list[MethodRow]:
         """Return the methods with numbers, best first."""
         return [row for row in self.rows if row.scores]
 
@@ -89,6 +93,58 @@ class Section:
         return [apart(standing, standings) for standing in standings if standing.failed]
 
     @property
+    def heading(self) -> str:
+        """Return which method has the highest mean."""
+        best = self.finished[0] if self.finished else None
+        if best is None or best.main is None:
+            return "No method has finished yet"
+        return f"{best.name} has the highest mean {_MAIN}: {number(best.main.mean)} %"
+
+    @property
+    def interval_kinds(self) -> str:
+        """Return how the intervals of the means were made."""
+        kinds = sorted({row.kind for row in self.finished}, reverse=True)
+        return ", ".join(kinds) or "none yet"
+
+    @property
+    def most_runs(self) -> int:
+        """Return the runs of the method that has most, 0 without any."""
+        return max((len(row.done) for row in self.finished), default=0)
+
+    @property
+    def runs_span(self) -> str:
+        """Return how many runs the methods have, in words."""
+        if not self.finished:
+            return NOTHING
+        fewest = min(len(row.done) for row in self.finished)
+        most = self.most_runs
+        return str(most) if fewest == most else f"{fewest} to {most}"
+
+    @property
+    def has_class_intervals(self) -> bool:
+        """Return whether a method has an interval over test classes."""
+        return any(row.main and row.main.over_classes is not None for row in self.finished)
+
+    @property
+    def family_size(self) -> int:
+        """Return how many comparisons have a verdict."""
+        return sum(bool(pair.verdict) for pair in self.pairs)
+
+    @property
+    def pairs_heading(self) -> str:
+        """Return what is compared, and how many comparisons came out which way."""
+        against = f"Against {self.opponent}" if self.opponent else "Between all pairs"
+        counts = [f"{len(pairs)} {word}" for word, pairs in self.verdicts.items() if pairs]
+        return f"{against}: {', '.join(counts)}" if counts else against
+
+    @property
+    def joining(self) -> str:
+        """Return by how many points joining the fold models moves the methods."""
+        gains = [row.gain for row in self.finished if row.gain is not None]
+        low, high = (number(end, signed=True) for end in (min(gains), max(gains)))
+        return low if low == high else f"{low} to {high}"
+
+    @property
     def opponent(self) -> str | None:
         """Return the one method that all others are compared with, None if there is none."""
         others = {pair.other for pair in self.pairs if pair.verdict}
@@ -100,11 +156,11 @@ def sections(frames: Tables) -> Iterator[Section]:
     study, found = frames.study, rows(frames)
     compared = pairs(frames, {place: _finished(group) for place, group in found.items()})
     names: dict[tuple[str, str], Sequence[str]] = {}
-    for number, (place, group) in enumerate(found.items(), 1):
+    for at, (place, group) in enumerate(found.items(), 1):
         key = (place[0], str(group[0].identity.get("dataset_digest", "")))
         if key not in names:
             names[key] = gallery.class_names(*key)
-        yield _section(study, number, group, compared.get(place, []), names[key], len(found))
+        yield _section(study, at, group, compared.get(place, []), names[key], len(found))
 
 
 def panels(count: int) -> int:
@@ -120,8 +176,8 @@ def seeds_drawn(study: Study, count: int) -> int:
 
 def _section(
     study: Study,
-    number: int,
-    group: Sequence[Row],
+    at: int,
+    group: Sequence[MethodRow],
     compared: Sequence[Pair],
     names: Sequence[str],
     count: int,
@@ -129,11 +185,11 @@ def _section(
     baseline = next((row for row in group if row.role == "baseline"), None)
     drawn = [row for rank, row in enumerate(group) if rank < panels(count) or row is baseline]
     searched = [
-        searches.search(row.name, row.trials, row.choice) for row in drawn if row.key.searched
+        searches.read_search(row.name, row.trials, row.choice) for row in drawn if row.key.searched
     ]
     base = baseline.name if baseline else None
     return Section(
-        number=number,
+        number=at,
         place=(group[0].key.dataset, group[0].key.trunk, group[0].key.recipe),
         selection_metric=study.protocol.selection_metric,
         rows=group,
@@ -156,7 +212,7 @@ def _section(
 
 
 def _gallery(
-    study: Study, group: Sequence[Row], baseline: str | None, names: Sequence[str], count: int
+    study: Study, group: Sequence[MethodRow], baseline: str | None, names: Sequence[str], count: int
 ) -> gallery.Gallery:
     dataset, digest = group[0].key.dataset, str(group[0].identity.get("dataset_digest", ""))
     resize_px, allowance = study.protocol.image.resize_px, gallery.BUDGET // count
@@ -176,13 +232,13 @@ def _opponents(methods: Sequence[str], baseline: str | None) -> list[tuple[str, 
     return [*others[:1], *best, *others[1:4]]
 
 
-def _sides(group: Sequence[Row], marks: Sequence[Mark]) -> tuple[list[Mark], list[Mark]]:
+def _sides(group: Sequence[MethodRow], marks: Sequence[Mark]) -> tuple[list[Mark], list[Mark]]:
     """Return the marks of methods that train and those of the reference."""
     aside = {row.name for row in group if row.role == "reference"}
     return [m for m in marks if m.name not in aside], [m for m in marks if m.name in aside]
 
 
-def _costs(group: Sequence[Row]) -> Iterator[Scatter]:
+def _costs(group: Sequence[MethodRow]) -> Iterator[Scatter]:
     """Yield MAP@R against seconds and parameters, of all that train and where they differ."""
     for name, label, unit in (
         ("train_s", "seconds of training one seed", 1.0),
@@ -200,5 +256,5 @@ def _costs(group: Sequence[Row]) -> Iterator[Scatter]:
             yield place_labels(Scatter(x, y, tuple(points), label, "MAP@R, %"))
 
 
-def _finished(group: Sequence[Row]) -> list[str]:
+def _finished(group: Sequence[MethodRow]) -> list[str]:
     return [row.name for row in group if row.scores]

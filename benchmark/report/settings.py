@@ -1,18 +1,18 @@
-"""The settings that the searches chose, and what mattered in them, as words."""
+"""Which phases trainings reached, which settings the searches chose, what mattered: as words."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from benchmark.report.rows import Row
-from benchmark.report.searches import Search
+from benchmark.report.rows import MethodRow
+from benchmark.report.searches import MethodSearch
 from benchmark.study.scores import NOTHING, per_cent
-from benchmark.tables.diagnostics import Edge
+from benchmark.tables.diagnostics import Edge, PhaseCount
 
 
 @dataclass(frozen=True)
-class Shown:
+class ShownSetting:
     """One chosen value; ``edges`` says on which bound of the search it lies, if on any."""
 
     name: str
@@ -21,7 +21,7 @@ class Shown:
 
 
 @dataclass(frozen=True)
-class Chosen:
+class ChosenLine:
     """A method's line in the table of chosen settings.
 
     Attributes:
@@ -38,16 +38,16 @@ class Chosen:
     trial: str
     trials: str
     validation: str
-    settings: tuple[Shown, ...]
+    settings: tuple[ShownSetting, ...]
     why: str
 
 
-def chosen(rows: Sequence[Row]) -> list[Chosen]:
+def chosen(rows: Sequence[MethodRow]) -> list[ChosenLine]:
     """Return a line for every method."""
     return [_chosen(row) for row in rows]
 
 
-def at_the_edge(rows: Sequence[Row]) -> str:
+def at_the_edge(rows: Sequence[MethodRow]) -> str:
     """Return which chosen values lie on a bound of their range, empty if none does."""
     return "; ".join(
         f"{row.name} {', '.join(f'{e.name} = {short(e.value)} ({_bound(e)})' for e in row.edges)}"
@@ -56,7 +56,7 @@ def at_the_edge(rows: Sequence[Row]) -> str:
     )
 
 
-def sliced(searches: Sequence[Search]) -> tuple[str, list[Search]]:
+def sliced(searches: Sequence[MethodSearch]) -> tuple[str, list[MethodSearch]]:
     """Return a heading, and the searches whose hyperparameters can be looked at one by one."""
     known = [search for search in searches if search.trials and search.space]
     if any(search.importance for search in known):
@@ -64,7 +64,12 @@ def sliced(searches: Sequence[Search]) -> tuple[str, list[Search]]:
     return "Single hyperparameters in the searches", known
 
 
-def what_mattered(search: Search) -> str:
+def reached(rows: Sequence[MethodRow]) -> list[tuple[MethodRow, PhaseCount]]:
+    """Return each method with each phase of its final trainings."""
+    return [(row, phase) for row in rows for phase in row.phases]
+
+
+def what_mattered(search: MethodSearch) -> str:
     """Return a search in one line: its hyperparameters with their shares, trials and seconds."""
     shares = [f"{name} {per_cent(share, 0)} %" for name, share in search.importance.items()]
     count = len(search.trials)
@@ -85,9 +90,9 @@ def in_full(value: object) -> str:
     return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
-def _chosen(row: Row) -> Chosen:
+def _chosen(row: MethodRow) -> ChosenLine:
     choice = row.choice
-    return Chosen(
+    return ChosenLine(
         name=row.name,
         role=row.role,
         trial=NOTHING if choice is None or choice.trial is None else f"trial {choice.trial}",
@@ -98,14 +103,14 @@ def _chosen(row: Row) -> Chosen:
     )
 
 
-def _shown(row: Row) -> Iterator[Shown]:
+def _shown(row: MethodRow) -> Iterator[ShownSetting]:
     settings = row.choice.settings if row.choice else {}
     for name in sorted(settings, key=str.lower):
         edges = tuple(_bound(edge) for edge in row.edges if edge.name == name)
-        yield Shown(name, short(settings[name]), edges)
+        yield ShownSetting(name, short(settings[name]), edges)
 
 
-def _why(row: Row) -> str:
+def _why(row: MethodRow) -> str:
     """Return why a method shows no setting, empty where it does."""
     if row.choice is None:
         return "not chosen yet"

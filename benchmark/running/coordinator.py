@@ -171,8 +171,10 @@ class Coordinator:
         """Record a finished job and return it, unless it shall be tried again."""
         record = outcome.record
         if record.reason in RETRIED and self._retry(job.id, record.reason):
-            self.progress.note(f"{cell.row}: {record.reason} in {_where(job)}, trying again")
-            return Retry.AGAIN
+            alone = record.reason == "oom"  # beside the same jobs it would run out of memory again
+            how = "trying again alone, after all others" if alone else "trying again"
+            self.progress.note(f"{cell.row}: {record.reason} in {_where(job)}, {how}")
+            return Retry.ALONE if alone else Retry.AGAIN
         # The commit is this process's: a worker elsewhere has the code, not the checkout.
         here = {**record.measured.get("environment", {}), **environment.commit()}
         failed = self.attempts.pop(job.id, [])
@@ -245,7 +247,7 @@ def _choice(
 
 
 def _published(cell: CellKey) -> ChoiceRecord:
-    """Return the paper's chosen setting, which the setup has seen there is, as the choice."""
+    """Return the paper's chosen setting as the choice; set_up has made sure that there is one."""
     settings: Settings = dict(paper.best(cell.method, cell.dataset))
     return ChoiceRecord(
         id=digest([cell.id, "choice", "published", settings], 16),

@@ -25,6 +25,7 @@ class Retry(Enum):
     """What ``Task.accept`` and ``Task.lost`` say in place of a result."""
 
     AGAIN = "again"
+    ALONE = "again, with nothing beside it"
 
 
 Flow: TypeAlias = "Generator[list[Task], list[Any], Sequence[Flow]]"
@@ -38,7 +39,8 @@ class Task:
         function, argument: what runs; both must be picklable.
         timeout_s: seconds after which its worker is killed.
         accept: called with the result as soon as there is one; what it returns goes to the
-            flow, unless it is ``Retry.AGAIN``: then the task runs once more.
+                flow, unless it is a ``Retry``: then the task runs once more, now or after all
+            others and alone.
         lost: called with a reason when a worker died, was killed, or could not do the call;
             like ``accept``.
     """
@@ -58,6 +60,7 @@ class _Waiting:
     tasks: list[Task]
     results: dict[int, Any] = field(default_factory=dict)
     unstarted: list[int] = field(default_factory=list)
+    alone: list[int] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -65,6 +68,7 @@ class _Started:
     owner: _Waiting
     number: int
     deadline: float
+    alone: bool
 
 
 def run(flows: Sequence[Flow], engine: Engine) -> None:
@@ -74,20 +78,21 @@ def run(flows: Sequence[Flow], engine: Engine) -> None:
         waiting += _advance(flow, None)
     running: dict[Future[Any], _Started] = {}
     while waiting:
-        for owner, number in _startable(waiting, engine.capacity - len(running)):
-            owner.unstarted.remove(number)
+        for owner, number in _startable(waiting, list(running.values()), engine.capacity):
+            alone = number in owner.alone
+            (owner.alone if alone else owner.unstarted).remove(number)
             task = owner.tasks[number]
             deadline = time.monotonic() + task.timeout_s
             future = engine.submit(task.function, task.argument)
-            running[future] = _Started(owner, number, deadline)
+            running[future] = _Started(owner, number, deadline, alone)
         done, _ = wait(running, timeout=POLL_S, return_when=FIRST_COMPLETED)
         for future in [f for f in running if f in done]:
             owner = running[future].owner
             _settle(owner, running.pop(future), future, engine)
             if len(owner.results) == len(owner.tasks):
-                place = waiting.index(owner)
+                at = waiting.index(owner)
                 results = [owner.results[n] for n in range(len(owner.tasks))]
-                waiting[place : place + 1] = _advance(owner.flow, results)
+                waiting[at : at + 1] = _advance(owner.flow, results)
         for future, started in running.items():
             if time.monotonic() > started.deadline:
                 engine.cancel(future)
@@ -104,10 +109,19 @@ def _advance(flow: Flow, results: list[Any] | None) -> list[_Waiting]:
     return [_Waiting(flow, tasks, unstarted=list(range(len(tasks))))]
 
 
-def _startable(waiting: list[_Waiting], free: int) -> Iterator[tuple[_Waiting, int]]:
-    """Yield up to ``free`` tasks that can start, in the order of the flows."""
+def _startable(
+    waiting: list[_Waiting], running: list[_Started], capacity: int
+) -> Iterator[tuple[_Waiting, int]]:
+    """Yield tasks that can start, in the order of the flows.
+
+    A task that must run alone starts when nothing else runs and nothing else can start.
+    """
+    if any(started.alone for started in running):
+        return
     ready = [(owner, number) for owner in waiting for number in owner.unstarted]
-    yield from ready[:free]
+    yield from ready[: max(0, capacity - len(running))]
+    if not ready and not running:
+        yield from [(owner, number) for owner in waiting for number in owner.alone][:1]
 
 
 def _settle(owner: _Waiting, started: _Started, future: Future[Any], engine: Engine) -> None:
@@ -123,5 +137,7 @@ def _settle(owner: _Waiting, started: _Started, future: Future[Any], engine: Eng
         result = task.lost("timeout" if late else "crash")
     if result is Retry.AGAIN:
         owner.unstarted.insert(0, number)
+    elif result is Retry.ALONE:
+        owner.alone.append(number)
     else:
         owner.results[number] = result

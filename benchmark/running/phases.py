@@ -27,7 +27,7 @@ class Timetable:
 
     Attributes:
         begins: the first step of each phase, lowest and highest over the settings that a search
-            may try; of averaging the highest alone, which patience may only bring forward.
+            may try; for averaging only the latest, since patience can but bring it forward.
         earliest_stop: the step at which a training that never improves ends, likewise.
         steps: the budget.
     """

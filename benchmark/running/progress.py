@@ -174,7 +174,7 @@ def time_left(cells: Sequence[_Work], workers: int, elapsed_s: float) -> float |
 
     A cell's jobs are taken to last as its own have so far; where none has ended, as expected,
     corrected by how far expectation was off elsewhere. Job seconds become time by the pace so
-    far: it holds the number of workers and what goes by between jobs.
+    far: that pace reflects the number of workers and the time between jobs.
     """
     seen = [cell for cell in cells if cell.jobs_done and cell.expected_s is not None]
     expected = sum(cell.jobs_done * (cell.expected_s or 0.0) for cell in seen)

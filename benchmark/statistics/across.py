@@ -22,7 +22,7 @@ from benchmark.statistics.bootstrap import expanded, resample_means, resample_se
 from benchmark.statistics.paired import ALPHA, EXACT_PAIRS, MIN_RUNS, draw_flips, holm, paired_all
 from protocols.errors import InvalidInputError
 
-_SORTED = 500_000  # values put in order for one interquartile mean's interval
+_SORTED = 500_000  # values that are sorted, at most, for the interval of an interquartile mean
 KIND = "stratified bootstrap 95%"
 MIN_DATASETS = 6  # Wilcoxon's smallest two-sided p is 2 / 2^n: 0.0625 of five datasets
 Floats = NDArray[np.float64]
@@ -73,7 +73,8 @@ def interquartile_mean(scores: Mapping[str, Floats]) -> Estimate:
     value = float(_iqm(np.concatenate([*scores.values()])))
     if not _enough(scores):
         return Estimate(value)
-    # Sorting is what takes long; with many seeds the tails are near and fewer draws show them.
+    # Sorting takes most of the time. With many seeds the percentiles asked for lie less far out,
+    # so fewer draws are enough.
     draws = max(1_000, _SORTED // sum(_sizes(scores)))
     drawn = [resample_seeds(name, own, draws) for name, own in scores.items()]
     return Estimate(value, *expanded(_iqm(np.concatenate(drawn, axis=1)), _sizes(scores)))
@@ -97,15 +98,15 @@ def mean_ranks(scores: Mapping[str, Floats]) -> list[Estimate]:
 def ranks(scores: Floats) -> Floats:
     """Return ranks along the last axis, 1 for the highest; equal scores share their mean rank."""
     order = np.argsort(-scores, axis=-1)
-    found = np.empty(scores.shape)
-    np.put_along_axis(found, order, np.arange(1.0, scores.shape[-1] + 1), axis=-1)
+    ranked = np.empty(scores.shape)
+    np.put_along_axis(ranked, order, np.arange(1.0, scores.shape[-1] + 1), axis=-1)
     sorted_ = np.take_along_axis(scores, order, axis=-1)
     tied = (sorted_[..., 1:] == sorted_[..., :-1]).any(axis=-1)
     if tied.any():
         own, other = scores[tied][..., :, None], scores[tied][..., None, :]
         above, equal = (own < other).sum(axis=-1), (own == other).sum(axis=-1)
-        found[tied] = above + (equal + 1) / 2
-    return found
+        ranked[tied] = above + (equal + 1) / 2
+    return ranked
 
 
 def wilcoxon(differences: Sequence[Sequence[float]]) -> list[float | None]:
@@ -123,7 +124,7 @@ def wilcoxon(differences: Sequence[Sequence[float]]) -> list[float | None]:
     many = gaps.shape[1] > EXACT_PAIRS
     flips = draw_flips(gaps.shape[1], np.random.default_rng(0)) if many else None
     pairs = [(row, len(gaps)) for row in range(len(gaps))]
-    return [found.p for found in paired_all(signed, pairs, flips=flips)]
+    return [result.p for result in paired_all(signed, pairs, flips=flips)]
 
 
 def critical_differences(scores: Floats) -> Cliques:
@@ -171,16 +172,16 @@ def _groups(order: Sequence[int], p: Tests) -> list[tuple[int, ...]]:
         value = p[min(a, b), max(a, b)]
         return value is not None and value <= ALPHA
 
-    found: list[tuple[int, int]] = []
+    stretches: list[tuple[int, int]] = []
     for first in range(len(order)):
         last = first
         while last + 1 < len(order) and not any(
             differ(order[last + 1], row) for row in order[first : last + 1]
         ):
             last += 1
-        if last > first and (not found or last > found[-1][1]):
-            found.append((first, last))
-    return [tuple(order[first : last + 1]) for first, last in found]
+        if last > first and (not stretches or last > stretches[-1][1]):
+            stretches.append((first, last))
+    return [tuple(order[first : last + 1]) for first, last in stretches]
 
 
 def _iqm(values: Floats) -> Floats:

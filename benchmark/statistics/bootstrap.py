@@ -22,7 +22,7 @@ from benchmark.study.seeds import seed
 Floats = NDArray[np.float64]
 
 LEVEL = 0.95
-MIN_CLASSES = 20  # below, a few odd classes are all that is known of how classes differ
+MIN_CLASSES = 20  # with fewer, a few unusual classes decide how wide the interval is
 CLASS_DRAWS = 2_000  # the ends' Monte Carlo error is 3 % of the half-width
 SEED_DRAWS = 4_000  # more, for expanded intervals look further into the tails
 _CHUNK = 250  # resamples multiplied at once: 23 MB at 11,316 classes

@@ -25,6 +25,7 @@ Floats = NDArray[np.float64]
 Signs = NDArray[np.float64]
 
 ALPHA = 0.05
+LEVEL = 0.95  # of every interval: in 95 % of repetitions it holds the true value
 ROPE = 0.005  # half a point: differences that small are of no consequence
 MIN_RUNS = 3  # a t-interval of two runs is 12.7 standard errors wide: it says nothing
 MIN_PAIRS = 6  # the smallest two-sided sign-flip p is 2 / 2^n: 0.0625 at n = 5
@@ -81,16 +82,16 @@ class Paired:
         return self.difference.n
 
 
-def t_interval(values: Sequence[float], level: float = 0.95) -> Interval:
-    """Return the mean of ``values`` (n,) with its Student t-interval.
+def t_interval(values: Sequence[float]) -> Interval:
+    """Return the mean of ``values`` (n,) with its 95 % Student t-interval.
 
     Equal values give a degenerate interval, low == high == mean.
 
     Raises:
-        InvalidInputError: a value that is not finite, or a level outside (0, 1).
+        InvalidInputError: a value that is not finite.
     """
     values = [float(v) for v in values]
-    n, quantile = len(values), _t_quantile(len(values), level)
+    n, quantile = len(values), _t_quantile(len(values))
     if not all(map(math.isfinite, values)):
         raise InvalidInputError(f"{values}: expected finite values; leave out failed runs")
     if n == 0:
@@ -102,14 +103,13 @@ def t_interval(values: Sequence[float], level: float = 0.95) -> Interval:
     if sd is None or n < MIN_RUNS:
         return Interval(n, mean, sd, None, None, f"none (n < {MIN_RUNS})")
     half = quantile * sd / math.sqrt(n)
-    return Interval(n, mean, sd, mean - half, mean + half, f"t {100 * level:g}%")
+    return Interval(n, mean, sd, mean - half, mean + half, f"t {100 * LEVEL:g}%")
 
 
 def paired(
     a: Sequence[float],
     b: Sequence[float],
     *,
-    level: float = 0.95,
     rng: np.random.Generator | None = None,
 ) -> Paired:
     """Return how ``a`` (n,) compares with ``b`` (n,), entry i of both from the same seed.
@@ -117,7 +117,6 @@ def paired(
     Args:
         a: values of one method.
         b: values of the other at the same seeds.
-        level: of the interval.
         rng: draws the sign flips beyond 20 pairs; not used up to there.
 
     Raises:
@@ -132,14 +131,13 @@ def paired(
     if not np.isfinite(runs).all():
         raise InvalidInputError(f"{runs.tolist()}: expected finite values; leave out failed runs")
     flips = draw_flips(len(a), rng) if rng is not None and len(a) > EXACT_PAIRS else None
-    return paired_all(runs, [(0, 1)], level=level, flips=flips)[0]
+    return paired_all(runs, [(0, 1)], flips=flips)[0]
 
 
 def paired_all(
     runs: NDArray[np.float64],
     pairs: Sequence[tuple[int, int]],
     *,
-    level: float = 0.95,
     flips: Signs | None = None,
 ) -> list[Paired]:
     """Return :func:`paired` for many pairs of methods at once, over the seeds both have.
@@ -147,7 +145,6 @@ def paired_all(
     Args:
         runs: (M, S) value of each method at each seed, NaN where there is none.
         pairs: rows (a, b) of ``runs``.
-        level: of the intervals.
         flips: (S, F) from :func:`draw_flips`; needed where a pair has more than 20 seeds.
             Shared by all pairs, so that a pair's p does not depend on the others asked for.
 
@@ -158,7 +155,7 @@ def paired_all(
         raise InvalidInputError("an infinite value: expected finite ones, NaN where there is none")
     gaps = [runs[a] - runs[b] for a, b in pairs]
     differences = [gap[~np.isnan(gap)].tolist() for gap in gaps]
-    intervals = [t_interval(d, level) for d in differences]
+    intervals = [t_interval(d) for d in differences]
     pvalues: list[float | None] = [None] * len(pairs)
     sizes: dict[int, list[int]] = {}
     for index, d in enumerate(differences):
@@ -217,11 +214,9 @@ def holm(pvalues: Sequence[float | None], family: int | None = None) -> list[flo
 
 
 @lru_cache
-def _t_quantile(n: int, level: float) -> float:
+def _t_quantile(n: int) -> float:
     """Return the factor of the standard error at n - 1 degrees of freedom, NaN below 2."""
-    if not 0 < level < 1:
-        raise InvalidInputError(f"level {level}: expected a fraction between 0 and 1, like 0.95")
-    return float(stdtrit(n - 1, (1 + level) / 2)) if n > 1 else math.nan
+    return float(stdtrit(n - 1, (1 + LEVEL) / 2)) if n > 1 else math.nan
 
 
 def _paired(differences: Sequence[float], interval: Interval, p: float | None) -> Paired:

@@ -1,7 +1,7 @@
 """How many seeds a difference needs, by simulating the verdicts that the tables would give.
 
-A pilot's runs say how far methods spread, and only roughly so: each simulated study draws the
-true spreads from what the pilot leaves open, then runs, and asks for the verdict as the tables
+A pilot's runs say only roughly how far methods spread. So each simulated study first draws true
+spreads that could have given the pilot's, then draws runs, and asks for the verdict as the tables
 do, with Holm's correction over the declared family and the mark for unequal spread.
 
 Source: Spiegelhalter and Freedman, "A predictive approach to selecting the size of a clinical
@@ -19,14 +19,14 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import chdtri
 
-from benchmark.statistics.paired import MIN_RUNS, ROPE, t_interval
+from benchmark.statistics.paired import LEVEL, MIN_RUNS, ROPE, t_interval
 from benchmark.statistics.verdicts import VERDICTS, decide, simulated_evidence
 from benchmark.study.seeds import seed
 
 Floats = NDArray[np.float64]
 
 POWER = 0.8
-MOST = 300  # seeds; beyond that nobody asks how many
+MOST = 300  # seeds; where more are needed, "> 300" is all that is said
 STUDIES = 1_000  # simulated: standard error 0.013 at 80 %
 _NUMBERS = 2_000_000  # drawn at once
 
@@ -70,14 +70,14 @@ def pilot(runs: Sequence[dict[int, float]], baseline: dict[int, float], family: 
     return Pilot(family, freedom, whole, len(baseline) - 1, slopes, rest, known_at)
 
 
-def spread(differences: Sequence[float], level: float = 0.95) -> tuple[float, float, float]:
-    """Return the standard deviation of a pilot's differences and the ends of its interval.
+def spread(differences: Sequence[float]) -> tuple[float, float, float]:
+    """Return the standard deviation of a pilot's differences and the ends of its 95 % interval.
 
     Of 3 pairs, the true deviation lies between 0.5 and 6.3 times the one found.
     """
     sd = t_interval(differences).sd
     assert sd is not None, "two pairs at least"
-    freedom, tail = len(differences) - 1, (1 - level) / 2
+    freedom, tail = len(differences) - 1, (1 - LEVEL) / 2
     low, high = (sd * (freedom / float(chdtri(freedom, t))) ** 0.5 for t in (tail, 1 - tail))
     return sd, low, high
 

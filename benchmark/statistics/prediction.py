@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from scipy.special import stdtrit
 
-from benchmark.statistics.paired import MIN_RUNS, t_interval
+from benchmark.statistics.paired import LEVEL, MIN_RUNS, t_interval
 
 
 @dataclass(frozen=True)
@@ -35,14 +35,14 @@ class Prediction:
     high: float | None
 
 
-def mean_of(groups: Sequence[Sequence[float]], runs: int, level: float = 0.95) -> Prediction:
+def mean_of(groups: Sequence[Sequence[float]], runs: int) -> Prediction:
     """Return where the mean of ``runs`` further runs, all of one further search, must lie.
 
     Of n runs of one search, with mean m and standard deviation s:
 
         m ± t(n - 1) · s · sqrt(1 / n + 1 / runs).
 
-    Normal runs of equal spread fall inside at ``level``, given the same search result: how far
+    Normal runs of equal spread fall inside with 95 %, given the same search result: how far
     searches differ cannot be seen in one. Of H searches with n runs each, whose means have the
     variance b, that is in it:
 
@@ -53,19 +53,18 @@ def mean_of(groups: Sequence[Sequence[float]], runs: int, level: float = 0.95) -
     Args:
         groups: values of the runs, grouped by search; empty groups are left out.
         runs: of the other side.
-        level: share of exact repetitions that must lie inside.
     """
     groups = [list(group) for group in groups if len(group)]
-    means = t_interval([math.fsum(group) / len(group) for group in groups], level)
+    means = t_interval([math.fsum(group) / len(group) for group in groups])
     count, total = len(groups), sum(map(len, groups))
     if count > 1:
         deviation, share = means.sd or 0.0, 1 / count + max(1.0, total / count / runs)
     else:
-        own = t_interval(groups[0] if groups else [], level)
+        own = t_interval(groups[0] if groups else [])
         if means.mean is None or own.sd is None or own.n < MIN_RUNS:
             return Prediction(count, total, means.mean, None, None)
         deviation, share = own.sd, 1 / own.n + 1 / runs
     freedom = (count if count > 1 else total) - 1
     mean = means.mean or 0.0
-    half = float(stdtrit(freedom, (1 + level) / 2)) * deviation * math.sqrt(share)
+    half = float(stdtrit(freedom, (1 + LEVEL) / 2)) * deviation * math.sqrt(share)
     return Prediction(count, total, mean, mean - half, mean + half)

@@ -76,7 +76,7 @@ class Decision:
         p_holm: adjusted over the family.
         p_equivalent: of a difference beyond the margin, adjusted over the family.
         half: half-width of the interval that holds together with all others of the family.
-        code: place of the verdict in ``VERDICTS``.
+        code: index of the verdict in ``VERDICTS``.
         needs: seeds from which on there can be a verdict; 0 where there are enough.
     """
 
@@ -149,7 +149,8 @@ def decide(evidence: Evidence, family: int, rope: float = ROPE) -> Decision:
     with np.errstate(divide="ignore", invalid="ignore"):
         error = evidence.sd / np.sqrt(evidence.n)
         t, inside = evidence.mean / error, (rope - np.abs(evidence.mean)) / error
-    least = 0.5 ** (evidence.n - 1.0)  # all signs flipped or none: the sign-flip p
+    # Differences all the same: only two sign flips reach their sum, so this is the sign-flip p.
+    least = 0.5 ** (evidence.n - 1.0)
     p = np.where(same, np.where(evidence.mean == 0, 1.0, least), _p(t, evidence.n, marked))
     p_inside = np.where(
         same,
@@ -195,8 +196,8 @@ def judge(
         of_family = [results[k] for k in ours]
         evidence = _evidence(runs, [pairs[k] for k in ours], of_family)
         decision = decide(evidence, family)
-        for place, k in enumerate(ours):
-            found[k] = _judged(results[k], decision, place, family)
+        for at, k in enumerate(ours):
+            found[k] = _judged(results[k], decision, at, family)
     return found
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from protocols.discovery import Registry, split_name
 
-_DIGITS = 8  # of a digest in a title; cells are told apart by all of it
+_DIGITS = 8  # of the digest, shown in a title; cells are told apart by the whole digest
 _TITLE = re.compile(rf"[\w-]+:[\w.-]*@([0-9a-f]{{{_DIGITS}}})")
 
 
@@ -74,6 +74,7 @@ def _title(name: str, digest: str) -> str:
     stem, argument = split_name(name)
     if argument is None:
         return name
-    place = Path(argument).expanduser().resolve()  # a link's own name is nobody's word for it
-    word = re.sub(r"[^\w.-]+", "-", place.name).strip("-.")
+    # a title shows the folder itself, not a link to it
+    path = Path(argument).expanduser().resolve()
+    word = re.sub(r"[^\w.-]+", "-", path.name).strip("-.")
     return f"{stem}:{word[:40]}@{digest[:_DIGITS]}"

@@ -27,11 +27,11 @@ def versions() -> dict[str, str]:
 
 @lru_cache(maxsize=1)
 def commit(root: Path = CHECKOUT) -> dict[str, str | bool | None]:
-    """Return the checkout's commit and whether its code is another; None outside a checkout.
+    """Return the checkout's commit, and whether files differ from it; None outside a checkout.
 
-    Dirty is a tracked file that was edited, wherever it lies, and an untracked file among the
-    code: a new method runs before anyone adds it. What git is told to ignore counts there only
-    if it is Python, so caches do not.
+    A checkout is dirty if a tracked file was edited, wherever it lies, or if an untracked file
+    lies among the code: a new method can be run before anyone adds it to git. Of the files that
+    git is told to ignore only Python files count, so caches do not.
     """
 
     def git(*words: str) -> str | None:

@@ -10,8 +10,6 @@ from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
-from pydantic import TypeAdapter, ValidationError
-
 from benchmark.study import records
 from benchmark.study.datasets import identity
 from benchmark.study.records import ChoiceRecord, JobRecord, R, RunRecord, TrialRecord
@@ -19,20 +17,25 @@ from protocols.errors import StoreError
 from protocols.protocol import Protocol
 
 FILE = "study.json"
-_UNSAFE = re.compile(r"[^\w.-]+")  # timm:resnet18
+# characters that a folder does not get, such as the colon of timm:resnet18
+_UNSAFE = re.compile(r"[^\w.-]+")
 
 
 @dataclass(frozen=True)
 class CellKey:
     """A cell's place in the grid and its id.
 
-    ``dataset`` is the title that tables show, see :mod:`benchmark.study.datasets`.
-    ``row`` is the name its table row carries (``pretrained`` for the untouched trunk where it
-    has weights); ``trains`` is False for such a reference row, ``searched`` for a method
-    without hyperparameters. ``trials`` is how many its search makes: the protocol's number, or
-    fewer where its space has fewer settings; None in folders of earlier versions. ``repeat`` is
-    0 but for another search of the same cell (``--search-repeats``), which has an id, seeds, a
-    choice and runs of its own.
+    Attributes:
+        id: digest of all that the cell is made of.
+        dataset: the title that tables show, see :mod:`benchmark.study.datasets`.
+        trunk, recipe, method: its names on the axes; a trunk with weights says which.
+        row: the name of its row in tables, ``pretrained`` for the untouched trunk with weights.
+        trains: False for the reference row, an untouched trunk.
+        searched: False for a method without hyperparameters.
+        repeat: 0 for the first search; each further one (``--search-repeats``) is a cell of its
+            own, with an id, seeds, a choice and runs.
+        trials: how many its search makes: the protocol's number, or fewer where its space has
+            fewer settings; None in folders of earlier versions.
     """
 
     id: str
@@ -49,8 +52,8 @@ class CellKey:
     @cached_property
     def path(self) -> str:
         """Return the cell's folder below ``records/``; an edited method gets a new one."""
-        place = (*self.axes[:3], f"{self.method}-{self.id[:8]}")
-        return "/".join(_UNSAFE.sub("-", part) for part in place)
+        parts = (*self.axes[:3], f"{self.method}-{self.id[:8]}")
+        return "/".join(_UNSAFE.sub("-", part) for part in parts)
 
     @property
     def axes(self) -> tuple[str, str, str, str]:
@@ -165,8 +168,9 @@ class Study:
     def set_aside_damaged(self, cell: CellKey) -> int:
         """Rename the cell's damaged records, and those made from them, so that they are redone.
 
-        A trial or run goes aside with one of its folds, the choice with one of its trials;
-        what goes aside undamaged comes out the same again. Returns how many were damaged.
+        A trial or run whose fold is damaged goes aside too, and so does the choice where one of
+        its trials does. Those that are not damaged themselves are made again with equal content.
+        Returns how many were damaged.
         """
         folder = self.folder(cell)
         lost = set(records.damaged(folder))
@@ -174,12 +178,18 @@ class Study:
         above = {folder / f"{stem}.json" for stem in stems}
         if any(path.name.startswith("trial-") for path in lost | above):
             above.add(folder / "choice.json")
-        # What was made from a damaged record goes first: a crash in between leaves no hole.
+        # What was made from a damaged record goes first: if this is interrupted, the damaged ones
+        # are still there to be noticed.
         for paths, mark in ((above - lost, "aside"), (lost, "damaged")):
             for path in sorted(paths):
                 with suppress(FileNotFoundError):
                     path.replace(path.with_name(f"{path.name}.{mark}"))
         return len(lost)
+
+
+def reference_methods(protocol: Protocol) -> frozenset[str]:
+    """Return the methods that only show the untouched trunk and compete with nothing."""
+    return frozenset({protocol.reference, protocol.pretrained_reference}) - {protocol.baseline}
 
 
 def load_study(out: Path) -> Study | None:
@@ -188,6 +198,8 @@ def load_study(out: Path) -> Study | None:
     Raises:
         StoreError: ``study.json`` is damaged; the records beside it are untouched.
     """
+    from pydantic import ValidationError  # here: workers know cells, and may lack pydantic
+
     path = out / FILE
     try:
         held = _read_file(path.read_bytes())
@@ -219,6 +231,8 @@ class _File:
 
 def _read_file(content: bytes) -> _File:
     """Return the content of ``study.json``; a value of another type is not turned into its own."""
+    from pydantic import TypeAdapter  # here: see above
+
     return TypeAdapter(_File).validate_json(content, strict=True, extra="forbid")
 
 

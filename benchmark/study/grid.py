@@ -83,7 +83,7 @@ def make_cells(
     for data in axes.datasets:
         for trunk in axes.trunks:
             for recipe in axes.recipes:
-                place = {
+                shared = {
                     "rules": rules,
                     "dataset": datasets.identity(data.title),
                     "dataset_digest": data.digest,
@@ -93,7 +93,7 @@ def make_cells(
                     "recipe": recipes[recipe],
                 }
                 for method, code in codes.items():
-                    made_of = {**place, "method": method, "method_code": code}
+                    made_of = {**shared, "method": method, "method_code": code}
                     found.append(_cell(data.title, made_of, protocol, rules_hash))
     return found
 

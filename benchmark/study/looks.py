@@ -87,7 +87,8 @@ def plan_seeds(study: Study) -> Looks:
 def look(study: Study, seeds: int) -> Looks:
     """Record that verdicts were shown at ``seeds`` seeds.
 
-    Fewer seeds than at an earlier look are no news: a method with fewer runs was shown.
+    A look at fewer seeds than an earlier one is not recorded: it only means that a method with
+    fewer runs was shown.
     """
     looks = read_looks(study)
     if looks.seen and seeds <= looks.seen[-1]:

@@ -45,14 +45,14 @@ def mixed(environment: Environment) -> list[str]:
 def device_kind(study: Study) -> str | None:
     """Return the kind of device that the study's jobs ran on, None where no record says.
 
-    The first record that says it is enough: a study never goes on on another kind.
+    The first record that says it is enough: a study is never continued on another kind of device.
     """
     for cell in study.all_cells:
         for path in sorted(study.folder(cell).glob("*.fold-*.json")):
             try:
                 record = records.load(path)
-            except (DamagedRecordError, OSError):  # whoever needs it puts it aside
-                continue
+            except (DamagedRecordError, OSError):
+                continue  # skipped here; what reads it to use it sets it aside
             kind = getattr(record, "measured", {}).get("environment", {}).get(KIND)
             if kind is not None:
                 return str(kind)

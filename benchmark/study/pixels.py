@@ -1,10 +1,10 @@
-"""Decoded pixels: every image once, shorter side resized, in one memory-mapped file."""
+"""Decoded pixels: every image once, shorter side resized, in one file."""
 
 from __future__ import annotations
 
-import mmap
 import os
 import re
+import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,48 +17,101 @@ from benchmark.study.datasets import identity
 from protocols.dataset import Images, Sizes
 from protocols.errors import StoreError
 
-AHEAD = 1 << 17  # bytes of an image; smaller ones come whole with their first page
+# bytes from which on an image is asked for ahead; the system reads smaller ones at once
+AHEAD = 1 << 17
+
+
+class ReadFile:
+    """A file that is open for reading by position, until nobody holds this object."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.number = os.open(path, os.O_RDONLY)
+        weakref.finalize(self, os.close, self.number)
+
+    def read_into(self, target: NDArray[np.uint8], start: int) -> None:
+        """Fill ``target``, a contiguous array, with the bytes from ``start`` on.
+
+        Raises:
+            StoreError: the file ends before that.
+        """
+        view, done = target.reshape(-1).data, 0
+        while done < len(view):
+            got = os.preadv(self.number, [view[done:]], start + done)
+            if not got:
+                raise StoreError(f"{self.path} ends too early. Run the same command again")
+            done += got
+
+    def ask_for(self, start: int, length: int) -> None:
+        """Let the system read this much ahead, where it can be told."""
+        if hasattr(os, "posix_fadvise"):
+            os.posix_fadvise(self.number, start, length, os.POSIX_FADV_WILLNEED)
 
 
 @dataclass(frozen=True)
 class PixelStore:
-    """Images of any size, one after the other in a flat array of bytes.
+    """Images of any size, read from a file one by one; nothing of it is held in memory.
 
     Attributes:
-        flat: all pixels, (total,) uint8, usually memory-mapped.
-        sizes: (N, 2) height and width.
-        starts: (N,) where each image begins.
-        mapped: the file behind ``flat``, where the system can be told what is read next.
+        file: the images, one after the other.
+        sizes: (N, 2) height and width of the dataset's images; 0 where an image is sealed.
+        starts: (N,) where in the file each image begins; -1 where it is sealed.
     """
 
-    flat: NDArray[np.uint8]
+    file: ReadFile
     sizes: Sizes
     starts: NDArray[np.int64]
-    mapped: mmap.mmap | None = None
 
     def batch(self, index: NDArray[np.int64]) -> tuple[NDArray[np.uint8], Sizes]:
-        """Return images (B, H, W, 3), padded at bottom and right, and their sizes (B, 2)."""
+        """Return images (B, H, W, 3), padded at bottom and right, and their sizes (B, 2).
+
+        Raises:
+            StoreError: an image is sealed.
+        """
         sizes = self.sizes[index]
+        self._refuse_sealed(index)
         self._ask_for(self.starts[index].tolist(), (sizes.prod(axis=1) * 3).tolist())
         height, width = sizes.max(axis=0)
         alike = bool((sizes == sizes[0]).all())  # one shape: nothing to pad
         pixels = (np.empty if alike else np.zeros)((len(index), height, width, 3), np.uint8)
-        for row, (h, w) in enumerate(sizes.tolist()):
-            start = self.starts[index[row]]
-            pixels[row, :h, :w] = self.flat[start : start + h * w * 3].reshape(h, w, 3)
+        for row, number in enumerate(index.tolist()):
+            if alike:
+                self.file.read_into(pixels[row], int(self.starts[number]))
+            else:
+                image = self.image(number)
+                pixels[row, : image.shape[0], : image.shape[1]] = image
         return pixels, sizes
+
+    def image(self, number: int) -> NDArray[np.uint8]:
+        """Return image ``number``, (H, W, 3).
+
+        Raises:
+            StoreError: it is sealed.
+        """
+        self._refuse_sealed(np.array([number]))
+        pixels = np.empty((*self.sizes[number], 3), np.uint8)
+        self.file.read_into(pixels, int(self.starts[number]))
+        return pixels
+
+    def _refuse_sealed(self, index: NDArray[np.int64]) -> None:
+        sealed = index[self.starts[index] < 0]
+        if len(sealed):
+            raise StoreError(f"image {sealed[0]} is sealed: it belongs to no split that is open")
 
     def _ask_for(self, starts: list[int], lengths: list[int]) -> None:
         """Let the system read all large images at once, not each when its first page is missed."""
-        if self.mapped is None:
-            return
         for start, length in zip(starts, lengths, strict=True):
             if length >= AHEAD:
-                page = start // mmap.PAGESIZE * mmap.PAGESIZE
-                self.mapped.madvise(mmap.MADV_WILLNEED, page, start + length - page)
+                self.file.ask_for(start, length)
 
 
-def open_store(key: str, resize_px: int, folder: Path, images: Callable[[], Images]) -> PixelStore:
+def open_store(
+    key: str,
+    resize_px: int,
+    folder: Path,
+    images: Callable[[], Images],
+    only: NDArray[np.int64] | None = None,
+) -> PixelStore:
     """Return the decoded images of one dataset, decoding them first if need be.
 
     Args:
@@ -66,6 +119,7 @@ def open_store(key: str, resize_px: int, folder: Path, images: Callable[[], Imag
         resize_px: shorter side of the stored images; smaller images are enlarged.
         folder: where stores are kept; safe for several processes.
         images: gives the images, called only when they must be decoded.
+        only: which images may be read; all others are sealed. None for all.
 
     Raises:
         DataError: an image cannot be read.
@@ -77,10 +131,10 @@ def open_store(key: str, resize_px: int, folder: Path, images: Callable[[], Imag
     sizes = np.load(sizes_path(path))
     lengths = sizes.prod(axis=1) * 3
     starts = np.concatenate([[0], np.cumsum(lengths)[:-1]])
-    with path.open("rb") as file:
-        mapped = mmap.mmap(file.fileno(), int(lengths.sum()), access=mmap.ACCESS_READ)
-    flat = np.frombuffer(mapped, np.uint8)
-    return PixelStore(flat, sizes, starts, mapped if hasattr(mapped, "madvise") else None)
+    if only is not None:
+        sealed = np.setdiff1d(np.arange(len(sizes)), only)
+        sizes[sealed], starts[sealed] = 0, -1
+    return PixelStore(ReadFile(path), sizes, starts)
 
 
 def store_key(dataset: str, digest: str) -> str:

@@ -223,7 +223,7 @@ def write_bytes(path: Path, content: bytes) -> None:
 def read(path: Path, kind: type[R]) -> R | None:
     """Return the record at ``path``, or None if there is none.
 
-    A damaged record is renamed to ``….damaged`` and counts as none, so its work is redone.
+    A damaged record is renamed to ``….damaged`` and treated as missing: its work is done again.
     """
     try:
         record = load(path)

@@ -46,18 +46,19 @@ from protocols.space import (
     size,
 )
 
-optuna.logging.set_verbosity(optuna.logging.ERROR)  # its warnings concern no user of ours
-_BLOCK = 64  # a power of 2, as the sequence wants; its length moves no point
-_BESIDE = 0.01  # of a range: so far from a tried setting another one is looked for first
+# Optuna's warnings are for people who call it themselves.
+optuna.logging.set_verbosity(optuna.logging.ERROR)
+_BLOCK = 64  # points drawn at a time: a power of 2, as Sobol sequences need; it moves no point
+_BESIDE = 0.01  # of a range: how far beside a tried setting another one is looked for at first
 _BEST = 5
 
 
 def suggest(cell: str, rule: SearchRule, space: Space, trials: Sequence[TrialRecord]) -> Settings:
     """Return the setting of trial ``len(trials)``; trial 0 is the authors' defaults.
 
-    Before the sampler models, settings are points of one scrambled Sobol sequence of the cell,
-    in its order. No setting is drawn twice (see :func:`protocols.space.place`): where the sampler
-    offers one that was tried, an untried one beside it is taken.
+    Until the sampler begins to model, settings are points of one scrambled Sobol sequence of the
+    cell, in its order. No setting is drawn twice (see :func:`protocols.space.place`): where the
+    sampler offers one that was tried, an untried one beside it is taken.
 
     Raises:
         InvalidInputError: every setting of the space has been tried.
@@ -163,7 +164,7 @@ def importances(space: Space, trials: Sequence[TrialRecord]) -> dict[str, float]
     study = optuna.create_study(direction="maximize")
     study.add_trials([_frozen(space, trial) for trial in trials])
     evaluator = PedAnovaImportanceEvaluator(target_quantile=max(0.1, _BEST / len(trials)))
-    # By name: without a list Optuna's order is that of a set.
+    # In a fixed order: without names Optuna goes through a set, in any order.
     found = get_param_importances(study, evaluator=evaluator, params=sorted(space))
     return dict(sorted(found.items(), key=lambda item: (-item[1], item[0])))
 

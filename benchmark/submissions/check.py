@@ -10,20 +10,21 @@ from typing import Any
 
 from benchmark.study import selection
 from benchmark.study.records import TrialRecord
-from benchmark.submissions import leaderboard, schema
+from benchmark.submissions import judging, schema
 from benchmark.submissions.git import History
-from benchmark.submissions.read import Row
+from benchmark.submissions.read import SubmittedRow
 from benchmark.submissions.schema import Cell, Run, Scores
 from protocols.errors import BenchmarkError, InvalidInputError
 from protocols.protocol import Protocol, digest
 from protocols.space import Space, defaults, rebuilt, resolve, size
 
 Problem = tuple[str, str]  # message, path below the results folder
-_NEXT_TO_EQUAL = 1e-12  # MAP@R equals R-precision where all hits stand in front, but for rounding
+# how far MAP@R may be above R-precision by rounding: they are equal if hits come first
+_NEXT_TO_EQUAL = 1e-12
 
 
 def problems_of(
-    row: Row, known: Mapping[str, Protocol], history: History | None
+    row: SubmittedRow, known: Mapping[str, Protocol], history: History | None
 ) -> Iterator[Problem]:
     """Yield what is wrong with one row: its form first, then what its content says."""
     yield from row.problems
@@ -48,7 +49,7 @@ def problems_of(
     yield from _reruns(row)
 
 
-def _cell(row: Row, cell: Cell, known: Mapping[str, Protocol]) -> Iterator[Problem]:
+def _cell(row: SubmittedRow, cell: Cell, known: Mapping[str, Protocol]) -> Iterator[Problem]:
     """Yield what is wrong with a cell's place, id and protocol (check 2)."""
     path, rules = f"{row.place}/cell.json", cell.rules
     if schema.cell_id(cell.identity) != cell.id:
@@ -89,7 +90,7 @@ def _protocol(cell: Cell, protocol: Protocol) -> Iterator[str]:
         yield "protocol_hash is not that of these rules"
 
 
-def _place(row: Row, cell: Cell, protocol: Protocol) -> Iterator[str]:
+def _place(row: SubmittedRow, cell: Cell, protocol: Protocol) -> Iterator[str]:
     try:
         default = (protocol.trunk, protocol.recipe)
         folder = schema.folder_name(cell.row, cell.trunk, cell.recipe, default)
@@ -101,9 +102,10 @@ def _place(row: Row, cell: Cell, protocol: Protocol) -> Iterator[str]:
         yield f"lies in {row.place!r}, expected {expected!r}"
 
 
-def _seeds(row: Row, cell: Cell) -> Iterator[Problem]:
+def _seeds(row: SubmittedRow, cell: Cell) -> Iterator[Problem]:
     """Yield seeds that are missing or too many, and files under another's name (check 3)."""
-    unread = {path for _, path in row.problems}  # there, and reported already
+    # files that exist but do not read: reported already
+    unread = {path for _, path in row.problems}
     for seed in sorted(set(range(cell.seeds)) ^ set(row.runs)):
         if f"{row.place}/seed-{seed}.json" in unread:
             continue
@@ -126,7 +128,7 @@ def _space(cell: Cell) -> Space | str:
         return f"space: {error}"
 
 
-def _settings(row: Row, cell: Cell, space: Space) -> Iterator[Problem]:
+def _settings(row: SubmittedRow, cell: Cell, space: Space) -> Iterator[Problem]:
     """Yield settings outside the space, and ids that are not their digest (check 4)."""
     complete = cell.rules.get("params") == "search"
     chosen = cell.chosen.settings
@@ -148,7 +150,7 @@ def _settings(row: Row, cell: Cell, space: Space) -> Iterator[Problem]:
             yield "id is not its digest", path
 
 
-def _search(row: Row, cell: Cell, space: Space) -> Iterator[Problem]:
+def _search(row: SubmittedRow, cell: Cell, space: Space) -> Iterator[Problem]:
     """Yield a choice the rule does not make, and a search off its budget (checks 5 and 6)."""
     path, rules = f"{row.place}/trials.jsonl", cell.rules
     trials = row.trials
@@ -174,7 +176,7 @@ def _search(row: Row, cell: Cell, space: Space) -> Iterator[Problem]:
     yield from ((m, f"{row.place}/cell.json") for m in _choice(row, cell, bool(space)))
 
 
-def _budget(row: Row, rules: Mapping[str, Any], space: Space) -> Iterator[str]:
+def _budget(row: SubmittedRow, rules: Mapping[str, Any], space: Space) -> Iterator[str]:
     budget = _get(rules, "search", "trials") if _is_searched(rules, bool(space)) else 0
     limit = _get(rules, "search", "max_failures_in_a_row")
     if not isinstance(budget, int) or not isinstance(limit, int):
@@ -182,12 +184,13 @@ def _budget(row: Row, rules: Mapping[str, Any], space: Space) -> Iterator[str]:
         return
     last = [trial.status for trial in row.trials[-limit:]]
     gave_up = len(last) == limit and set(last) == {"failed"}
-    tried_all = len(row.trials) == size(space)  # no setting is tried twice
+    # a search never repeats a setting, so it may end there
+    tried_all = len(row.trials) == size(space)
     if len(row.trials) > budget or (len(row.trials) < budget and not (gave_up or tried_all)):
         yield f"{len(row.trials)} trials; the protocol has {budget}, the same for every method"
 
 
-def _choice(row: Row, cell: Cell, searched: bool) -> Iterator[str]:
+def _choice(row: SubmittedRow, cell: Cell, searched: bool) -> Iterator[str]:
     chosen = cell.chosen
     if _is_searched(cell.rules, searched):
         names = ("id", "number", "settings", "status", "value", "folds", "reason")
@@ -215,7 +218,7 @@ def _is_searched(rules: Mapping[str, Any], has_space: bool) -> bool:
     return has_space and rules.get("params") == "search"
 
 
-def _commits(row: Row, history: History | None) -> Iterator[Problem]:
+def _commits(row: SubmittedRow, history: History | None) -> Iterator[Problem]:
     """Yield runs of several commits, of an edited checkout or an unknown commit (check 7)."""
     counted = Counter(run.environment.commit for run in row.runs.values())
     if len(counted) > 1:
@@ -232,7 +235,7 @@ def _commits(row: Row, history: History | None) -> Iterator[Problem]:
             yield f"commit {run.environment.commit} is not in this history", path
 
 
-def _duplicates(row: Row, cell: Cell) -> Iterator[Problem]:
+def _duplicates(row: SubmittedRow, cell: Cell) -> Iterator[Problem]:
     """Yield seeds with another's embeddings (check 10); an untouched trunk may have one set."""
     if cell.method in (cell.rules.get("reference"), cell.rules.get("pretrained_reference")):
         return
@@ -273,9 +276,9 @@ def _scores(run: Run) -> Iterator[str]:
             yield f"map_at_r {scores.map_at_r} above r_precision {scores.r_precision}"
         if scores:
             yield from _recalls(scores)
-    tested = [scores for scores in (*run.folds, run.separated, run.concatenated) if scores]
+    tested = [scores for scores in (*run.folds, run.separated) if scores]
     if len({frozenset(scores.reported) for scores in tested}) > 1:
-        yield "folds, separated and concatenated report different recalls"
+        yield "folds and separated do not report the same metrics"
         return
     separated = [fold for fold in run.folds if fold]
     for name in (*Scores.model_fields, *separated[0].reported) if separated else ():
@@ -296,16 +299,16 @@ def _recalls(scores: Scores) -> Iterator[str]:
         yield f"precision_at_1 {scores.precision_at_1} above a recall"
 
 
-def _reruns(row: Row) -> Iterator[Problem]:
+def _reruns(row: SubmittedRow) -> Iterator[Problem]:
     for rerun in row.reruns:
         path = f"{row.place}/{rerun.name}.toml"
         if not rerun.runs:
             yield "a challenge without runs of its own", path
-        if rerun.challenge and row.claim and leaderboard.same_person(row, rerun):
+        if rerun.challenge and row.claim and judging.same_person(row, rerun):
             yield f"{rerun.challenge.who!r} made the claim too; somebody else must rerun it", path
 
 
-def _all_runs(row: Row) -> Iterator[tuple[str, Run]]:
+def _all_runs(row: SubmittedRow) -> Iterator[tuple[str, Run]]:
     """Yield (path, run) of the claim and of its challenges."""
     for seed, run in row.runs.items():
         yield f"{row.place}/seed-{seed}.json", run

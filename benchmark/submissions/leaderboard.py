@@ -3,9 +3,6 @@
 The bytes depend on results/ and on the current protocols alone. Numbers are rounded to six
 digits, so that the last bit of a library's quantile does not decide whether a file changed.
 Metrics are fractions in ``leaderboard.csv`` and per cent in the README's block.
-
-Source of the prediction interval: Hahn, "Factors for calculating two-sided prediction intervals
-for samples from a normal distribution", JASA 64, 1969.
 """
 
 from __future__ import annotations
@@ -19,10 +16,9 @@ from dataclasses import dataclass
 from importlib import import_module
 from itertools import groupby
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
-from scipy.special import stdtrit
 
 from benchmark.statistics import paired, ranking, verdicts
 from benchmark.statistics.ranking import Standing
@@ -30,24 +26,52 @@ from benchmark.statistics.words import spoken
 from benchmark.study.records import write_bytes
 from benchmark.study.scores import HEADLINE, NOTHING, PARTS, Part, per_cent
 from benchmark.submissions import read
-from benchmark.submissions.read import Rerun, Row
-from benchmark.submissions.schema import Cell, Run
+from benchmark.submissions.judging import Outcome, judge, score_of
+from benchmark.submissions.read import SubmittedRow
+from benchmark.submissions.schema import Cell
 from protocols import specs
 from protocols.protocol import Protocol
 
-Outcome = Literal["confirms", "refutes", "undecided"]
-
 FILE = "leaderboard.csv"
 BEGIN, END = "<!-- leaderboard: made by `verify --rebuild` -->", "<!-- end of leaderboard -->"
-MIN_RERUN = 2  # seeds that somebody else must have run before a row counts as verified
-ROUNDING = 5e-4  # what another machine's rounding may move a run, where seeds do not spread
 COLUMNS = (
-    *("protocol", "protocol_version", "protocol_hash", "current", "dataset", "trunk", "recipe"),
-    *("method", "embedding", "metric", "n", "runs", "mean", "ci_low", "ci_high", "ci_kind"),
-    *("baseline", "difference", "difference_low", "difference_high", "p_holm", "verdict"),
-    *("trials", "search_s", "run_s", "verified", "confirmed_by", "refuted_by", "deviates"),
-    *("difference_low_family", "difference_high_family", "family_size", "p_t", "p_sign_flip"),
-    *("p_equivalent", "mark", "needs_seeds"),
+    "protocol",
+    "protocol_version",
+    "protocol_hash",
+    "current",
+    "dataset",
+    "trunk",
+    "recipe",
+    "method",
+    "embedding",
+    "metric",
+    "n",
+    "runs",
+    "mean",
+    "ci_low",
+    "ci_high",
+    "ci_kind",
+    "baseline",
+    "difference",
+    "difference_low",
+    "difference_high",
+    "p_holm",
+    "verdict",
+    "trials",
+    "search_s",
+    "run_s",
+    "verified",
+    "confirmed_by",
+    "refuted_by",
+    "deviates",
+    "difference_low_family",
+    "difference_high_family",
+    "family_size",
+    "p_t",
+    "p_sign_flip",
+    "p_equivalent",
+    "mark",
+    "needs_seeds",
 )
 
 
@@ -55,7 +79,7 @@ COLUMNS = (
 class _Line:
     """A row of results/ with its place in the tables."""
 
-    row: Row
+    row: SubmittedRow
     cell: Cell
     current: bool
 
@@ -68,10 +92,10 @@ class _Line:
 
     def values(self, part: Part) -> list[float]:
         """Return a metric at every seed, NaN where the run diverged."""
-        return [_score(self.row.runs.get(s), *part) for s in range(self.cell.seeds)]
+        return [score_of(self.row.runs.get(s), *part) for s in range(self.cell.seeds)]
 
     def reruns(self, outcome: Outcome) -> list[str]:
-        """Return the names of the challenges that came out so."""
+        """Return the names of the challenges with this outcome."""
         return [r.name for r in self.row.reruns if judge(self.row, r) == outcome]
 
 
@@ -87,48 +111,7 @@ def is_current(cell: Cell, known: Mapping[str, Protocol]) -> bool:
     return protocol is not None and cell.protocol_hash == protocol.hash()
 
 
-def prediction_interval(
-    values: Sequence[float], count: int, level: float = 0.95
-) -> tuple[float, float] | None:
-    """Return where all of ``count`` further runs lie with probability ``level`` or more.
-
-    Student's t with Bonferroni's correction over the ``count`` runs. None below three values;
-    never narrower than 0.05 points to either side.
-    """
-    interval = paired.t_interval(values)
-    if interval.low is None or interval.mean is None or interval.sd is None:
-        return None
-    n, tail = interval.n, (1 - level) / (2 * count)
-    half = float(stdtrit(n - 1, 1 - tail)) * interval.sd * math.sqrt(1 + 1 / n)
-    half = max(half, ROUNDING)
-    return interval.mean - half, interval.mean + half
-
-
-def judge(row: Row, rerun: Rerun) -> Outcome:
-    """Return what a rerun says of the claim, by the headline metric.
-
-    It confirms with at least two runs, by somebody else, that all came through and lie inside
-    the prediction interval of the claim's runs; it refutes with one run outside.
-    """
-    claimed = [v for run in row.runs.values() if not math.isnan(v := _score(run, *HEADLINE))]
-    found = [_score(run, *HEADLINE) for run in rerun.runs.values()]
-    interval = prediction_interval(claimed, max(len(found), 1))
-    if interval is None or same_person(row, rerun):
-        return "undecided"
-    low, high = interval
-    if any(not low <= v <= high for v in found if not math.isnan(v)):
-        return "refutes"
-    through = [v for v in found if not math.isnan(v)]
-    return "confirms" if len(through) == len(found) >= MIN_RERUN else "undecided"
-
-
-def same_person(row: Row, rerun: Rerun) -> bool:
-    """Return whether claim and rerun are by the same, or one of them does not say by whom."""
-    names = [x.who.strip().casefold() if x else "" for x in (row.claim, rerun.challenge)]
-    return names[0] == names[1] or "" in names
-
-
-def build(results: Path, rows: Iterable[Row]) -> dict[Path, bytes]:
+def build(results: Path, rows: Iterable[SubmittedRow]) -> dict[Path, bytes]:
     """Return the files that ``rows`` make: the CSV, and the README with its block replaced."""
     known = shipped_protocols()
     lines = [_Line(r, r.cell, is_current(r.cell, known)) for r in rows if r.cell and r.runs]
@@ -160,27 +143,22 @@ def _spec_files() -> Iterator[pkgutil.ModuleInfo]:
     return (m for m in pkgutil.iter_modules(specs.__path__) if not m.name.startswith("_"))
 
 
-def _score(run: Run | None, embedding: str, metric: str) -> float:
-    scores = getattr(run, embedding) if run else None
-    return getattr(scores, metric) if scores else math.nan
-
-
 def _table(lines: Sequence[_Line]) -> list[dict[str, Any]]:
     """Return a table's rows: every metric of every method against the baseline.
 
     Complete rows come first, best first; those with failed runs have no place among them.
     """
-    found: list[dict[str, Any]] = []
+    rows: list[dict[str, Any]] = []
     for part in PARTS:
-        found += _compared(lines, part)
+        rows += _compared(lines, part)
     standings = [
         Standing(row["method"], row["mean"] or 0.0, row["n"], row["runs"] - row["n"])
-        for row in found
+        for row in rows
         if (row["embedding"], row["metric"]) == HEADLINE
     ]
     order = {standing.name: n for n, standing in enumerate(ranking.order(standings))}
     return sorted(
-        found,
+        rows,
         key=lambda r: (PARTS.index((r["embedding"], r["metric"])), order[r["method"]]),
     )
 
@@ -188,19 +166,20 @@ def _table(lines: Sequence[_Line]) -> list[dict[str, Any]]:
 def _compared(lines: Sequence[_Line], part: Part) -> Iterator[dict[str, Any]]:
     """Yield one metric's rows; the family is every method but the reference against the baseline.
 
-    Which one that is stands in the rules that the rows were made under.
+    The rules that the rows were made under name the reference.
     """
     runs = np.array([line.values(part) for line in lines])
     rules = lines[0].cell.rules
-    baseline, reference = rules.get("baseline"), rules.get("reference")
+    baseline = rules.get("baseline")
+    aside = {rules.get("reference"), rules.get("pretrained_reference")} - {baseline}
     base = next((n for n, line in enumerate(lines) if line.cell.method == baseline), None)
     pairs = [] if base is None else [(n, base) for n in range(len(lines)) if n != base]
-    declared = [lines[n].cell.method != reference or reference == baseline for n, _ in pairs]
+    declared = [lines[n].cell.method not in aside for n, _ in pairs]
     seeds = runs.shape[1]
     many = seeds > paired.EXACT_PAIRS
     flips = paired.draw_flips(seeds, np.random.default_rng(0)) if many else None
     judged = verdicts.judge(runs, pairs, declared, sum(declared), flips=flips)
-    against = {a: found for (a, _), found in zip(pairs, judged, strict=True)}
+    against = {a: result for (a, _), result in zip(pairs, judged, strict=True)}
     base_row = lines[base].cell.row if base is not None else None
     for n, line in enumerate(lines):
         values = [v for v in runs[n].tolist() if not math.isnan(v)]
@@ -208,22 +187,22 @@ def _compared(lines: Sequence[_Line], part: Part) -> Iterator[dict[str, Any]]:
         yield {**_columns(line, part, values), "baseline": base_row, **compared}
 
 
-def _difference_columns(found: verdicts.Judged) -> dict[str, Any]:
-    difference = found.paired.difference
+def _difference_columns(result: verdicts.Judged) -> dict[str, Any]:
+    difference = result.paired.difference
     return {
         "difference": difference.mean,
         "difference_low": difference.low,
         "difference_high": difference.high,
-        "difference_low_family": found.low,
-        "difference_high_family": found.high,
-        "family_size": found.family,
-        "p_holm": found.p_holm,
-        "p_t": found.p_t,
-        "p_sign_flip": found.paired.p,
-        "p_equivalent": found.p_equivalent,
-        "mark": found.mark or None,
-        "verdict": found.verdict,
-        "needs_seeds": found.needs,
+        "difference_low_family": result.low,
+        "difference_high_family": result.high,
+        "family_size": result.family,
+        "p_holm": result.p_holm,
+        "p_t": result.p_t,
+        "p_sign_flip": result.paired.p,
+        "p_equivalent": result.p_equivalent,
+        "mark": result.mark or None,
+        "verdict": result.verdict,
+        "needs_seeds": result.needs,
     }
 
 
@@ -233,9 +212,16 @@ def _columns(line: _Line, part: Part, values: list[float]) -> dict[str, Any]:
     names = ("protocol", "protocol_version", "protocol_hash", "dataset", "trunk", "recipe")
     return {
         **{name: getattr(cell, name) for name in names},
-        **{"current": line.current, "method": cell.row, "embedding": part[0], "metric": part[1]},
-        **{"n": interval.n, "runs": cell.seeds, "mean": interval.mean},
-        **{"ci_low": interval.low, "ci_high": interval.high, "ci_kind": interval.kind},
+        "current": line.current,
+        "method": cell.row,
+        "embedding": part[0],
+        "metric": part[1],
+        "n": interval.n,
+        "runs": cell.seeds,
+        "mean": interval.mean,
+        "ci_low": interval.low,
+        "ci_high": interval.high,
+        "ci_kind": interval.kind,
         "trials": len(row.trials),
         "search_s": math.fsum(t.seconds for t in row.trials),
         "run_s": math.fsum(r.seconds for r in row.runs.values()),
@@ -281,8 +267,8 @@ def _markdown(
 def _markdown_table(rows: Sequence[dict[str, Any]], label: str) -> Iterator[str]:
     first = rows[0]
     version = f"v{first['protocol_version']} {first['protocol_hash']}"
-    place = " · ".join(f"`{first[name]}`" for name in ("protocol", "dataset", "trunk", "recipe"))
-    yield f"{place} ({version}){f': {label}' if label else ''}\n"
+    names = " · ".join(f"`{first[name]}`" for name in ("protocol", "dataset", "trunk", "recipe"))
+    yield f"{names} ({version}){f': {label}' if label else ''}\n"
     yield "| method | MAP@R, % | 95 % | n | vs baseline | p | verdict | trials | s | verified |"
     yield "|---|--:|---|--:|---|--:|---|--:|--:|---|"
     for row in rows:

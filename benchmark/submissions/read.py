@@ -44,7 +44,7 @@ class Rerun:
 
 
 @dataclass
-class Row:
+class SubmittedRow:
     """One folder of results/ as far as it could be read; ``problems`` says what could not.
 
     Attributes:
@@ -61,9 +61,9 @@ class Row:
     problems: list[tuple[str, str]] = field(default_factory=list)
 
 
-def read_row(results: Path, folder: Path) -> Row:
+def read_row(results: Path, folder: Path) -> SubmittedRow:
     """Return what ``folder`` holds, with every problem of form in it."""
-    row = Row(folder.relative_to(results).as_posix())
+    row = SubmittedRow(folder.relative_to(results).as_posix())
     for path in _files(folder, row, results):
         name = path.name
         if name == Cell.file:
@@ -93,7 +93,7 @@ def row_folders(results: Path) -> list[Path]:
     return sorted(levels)
 
 
-def _files(folder: Path, row: Row, results: Path) -> Iterator[Path]:
+def _files(folder: Path, row: SubmittedRow, results: Path) -> Iterator[Path]:
     """Yield what a folder holds; links are not followed."""
     for path in sorted(folder.iterdir()):
         if path.is_symlink():
@@ -104,7 +104,7 @@ def _files(folder: Path, row: Row, results: Path) -> Iterator[Path]:
             yield path
 
 
-def _read_rerun(path: Path, row: Row, results: Path) -> Rerun:
+def _read_rerun(path: Path, row: SubmittedRow, results: Path) -> Rerun:
     rerun = Rerun(path.stem, _read_toml(path, Challenge, row, results))
     folder = path.with_suffix("")
     for file in _files(folder, row, results) if folder.is_dir() and not folder.is_symlink() else ():
@@ -121,7 +121,7 @@ def _seed(name: str) -> int | None:
     return int(found[1]) if found else None
 
 
-def _read_json(path: Path, model: type[M], row: Row, results: Path) -> M | None:
+def _read_json(path: Path, model: type[M], row: SubmittedRow, results: Path) -> M | None:
     where = _where(path, results)
     try:
         content = path.read_bytes()
@@ -139,7 +139,7 @@ def _read_json(path: Path, model: type[M], row: Row, results: Path) -> M | None:
     return _parse(body, model, row, where)
 
 
-def _read_trials(path: Path, row: Row, results: Path) -> list[Trial]:
+def _read_trials(path: Path, row: SubmittedRow, results: Path) -> list[Trial]:
     where, found = _where(path, results), []
     content = path.read_bytes()
     if row.cell and hashlib.sha256(content).hexdigest() != row.cell.trials_sha256:
@@ -157,7 +157,7 @@ def _read_trials(path: Path, row: Row, results: Path) -> list[Trial]:
     return found
 
 
-def _read_toml(path: Path, model: type[M], row: Row, results: Path) -> M | None:
+def _read_toml(path: Path, model: type[M], row: SubmittedRow, results: Path) -> M | None:
     where = _where(path, results)
     try:
         body = tomllib.loads(path.read_text(encoding="utf-8"))
@@ -167,7 +167,7 @@ def _read_toml(path: Path, model: type[M], row: Row, results: Path) -> M | None:
     return _parse(body, model, row, where)
 
 
-def _parse(body: Any, model: type[M], row: Row, where: str, prefix: str = "") -> M | None:
+def _parse(body: Any, model: type[M], row: SubmittedRow, where: str, prefix: str = "") -> M | None:
     try:
         return model.model_validate(body)
     except ValidationError as error:

@@ -1,4 +1,4 @@
-"""Finished cells of a study, copied into results/; and the way back, for somebody's rerun."""
+"""Finished cells of a study, copied into results/."""
 
 from __future__ import annotations
 
@@ -11,19 +11,31 @@ from benchmark.study import records
 from benchmark.study.environment import PACKAGES
 from benchmark.study.folder import CellKey, Study
 from benchmark.study.machines import mixed
-from benchmark.study.records import CellRecord, ChoiceRecord, RunRecord, TrialRecord
+from benchmark.study.records import CellRecord, ChoiceRecord, Metrics, RunRecord, TrialRecord
 from benchmark.submissions import schema
 from benchmark.submissions.leaderboard import shipped_protocols
-from benchmark.submissions.read import CHALLENGE, Row, read_row
 from benchmark.submissions.schema import Cell
 from protocols.discovery import Registry
 from protocols.errors import InvalidInputError, StoreError
-from protocols.protocol import Protocol, digest
+from protocols.metrics import METRICS
+from protocols.protocol import Protocol
 from protocols.space import Space, described
 
 _ENVIRONMENT = (
-    *("python", "device", "device_kind", "threads", "cpu_capability", "matmul_precision"),
-    *("conv_precision", "cuda", "cudnn", "driver", "deterministic", "commit", "dirty", *PACKAGES),
+    "python",
+    "device",
+    "device_kind",
+    "threads",
+    "cpu_capability",
+    "matmul_precision",
+    "conv_precision",
+    "cuda",
+    "cudnn",
+    "driver",
+    "deterministic",
+    "commit",
+    "dirty",
+    *PACKAGES,
 )
 
 CLAIM = """\
@@ -32,12 +44,6 @@ who = ""
 hardware = ""
 deviations = ""
 predecessor = ""  # commit that holds the rows which these replace
-note = ""
-"""
-CHALLENGE_FORM = """\
-# Somebody else's rerun of the claim beside it. Fill in who and hardware.
-who = ""
-hardware = ""
 note = ""
 """
 
@@ -71,59 +77,13 @@ def submit_rows(study: Study, results: Path, registry: Registry, claim: Path | N
     form = _claim(claim)
     shipped = check_protocol(study)
     for key in study.cells:
-        folder = results / _place(shipped, key)
-        finished = _finished(study, key, study.protocol.seeds)
+        folder = results / folder_of(shipped, key)
+        finished = finished_cell(study, key, study.protocol.seeds)
         space = _space(finished.record, shipped, registry)
         files |= _row_files(folder, finished, shipped, space)
         if not (folder / "claim.toml").exists():
             files[folder / "claim.toml"] = form
     return write_once(files)
-
-
-def submit_challenge(study: Study, date: str, results: Path) -> list[Path]:
-    """Copy the runs of a rerun beside the claims that it reran; return the files written."""
-    return write_once(_challenge_files(study, date, results))
-
-
-def lay_out_rerun(row: Path, out: Path) -> Cell:
-    """Write the claim of ``row`` and its choice into ``out``, so that only runs are left to do.
-
-    Args:
-        row: folder of a row, like results/quick/emoji/ms.
-        out: output folder of the rerun.
-
-    Returns:
-        The claim's cell.
-
-    Raises:
-        StoreError: there is no such row, or ``out`` holds the cell already.
-    """
-    folder = row.resolve()
-    cell = _claimed(folder.parents[2], folder)
-    record = CellRecord(
-        id=cell.id,
-        protocol=cell.protocol,
-        protocol_version=cell.protocol_version,
-        dataset=cell.dataset,
-        trunk=cell.trunk,
-        recipe=cell.recipe,
-        method=cell.method,
-        row=cell.row,
-        identity=cell.identity,
-    )
-    chosen = cell.chosen
-    choice = ChoiceRecord(
-        id=digest([cell.id, "choice", chosen.trial, chosen.settings], 16),
-        cell=cell.id,
-        **chosen.model_dump(),
-    )
-    key = CellKey(cell.id, cell.dataset, cell.trunk, cell.recipe, cell.method, cell.row)
-    target = out / "records" / key.path
-    if target.exists():
-        raise StoreError(f"{target} exists already; give the rerun a folder of its own with --out")
-    records.write(target / "cell.json", record)
-    records.write(target / "choice.json", choice)
-    return cell
 
 
 def check_protocol(study: Study, *, any_seeds: bool = False) -> Protocol:
@@ -173,7 +133,8 @@ def write_once(files: dict[Path, bytes]) -> list[Path]:
     return fresh
 
 
-def _place(protocol: Protocol, key: CellKey) -> str:
+def folder_of(protocol: Protocol, key: CellKey) -> str:
+    """Return where a cell's row lies below results/."""
     default = (protocol.trunk, protocol.recipe)
     folder = schema.folder_name(key.row, key.trunk, key.recipe, default)
     return schema.place_of(protocol.name, key.dataset, folder)
@@ -188,7 +149,7 @@ def _claim(path: Path | None) -> bytes:
         raise InvalidInputError(f"--claim {str(path)!r}: {error.strerror}") from error
 
 
-def _finished(study: Study, key: CellKey, seeds: int) -> Finished:
+def finished_cell(study: Study, key: CellKey, seeds: int) -> Finished:
     """Return the records of a cell; raise StoreError if one is missing or the machine failed."""
     folder, where = study.folder(key), f"{study.out}: {key.row} on {key.dataset}"
     record = records.read(folder / "cell.json", CellRecord)
@@ -247,7 +208,9 @@ def _row_files(
         "trials_sha256": hashlib.sha256(trials).hexdigest(),
     }
     found = {folder / Cell.file: schema.pack(cell), folder / "trials.jsonl": trials}
-    return found | {folder / f"seed-{r.seed}.json": schema.pack(_run(r)) for r in finished.runs}
+    return found | {
+        folder / f"seed-{r.seed}.json": schema.pack(run_fields(r)) for r in finished.runs
+    }
 
 
 def _trial(trial: TrialRecord, seconds: float) -> dict[str, Any]:
@@ -255,7 +218,7 @@ def _trial(trial: TrialRecord, seconds: float) -> dict[str, Any]:
     return {**{name: getattr(trial, name) for name in names}, "seconds": seconds}
 
 
-def _run(run: RunRecord) -> dict[str, Any]:
+def run_fields(run: RunRecord) -> dict[str, Any]:
     """Return a run's fields; words for people and where files lay stay behind."""
     names = (
         "cell",
@@ -264,8 +227,6 @@ def _run(run: RunRecord) -> dict[str, Any]:
         "status",
         "reason",
         "settings",
-        "folds",
-        "separated",
         "concatenated",
         "validation",
         "best_steps",
@@ -281,6 +242,9 @@ def _run(run: RunRecord) -> dict[str, Any]:
     return {
         "schema": schema.SCHEMA,
         **{name: getattr(run, name) for name in names},
+        # What is reported alone is kept of the joined embedding: a row stays small in git.
+        "folds": [_selecting(scores) for scores in run.folds],
+        "separated": _selecting(run.separated),
         "queries_sha256": run.queries["sha256"] if run.queries else None,
         "openings": len(run.openings),
         **{name: measured.get(name, 0.0) for name in ("seconds", "train_s")},
@@ -301,44 +265,11 @@ def _check_one_environment(run: RunRecord, where: str) -> None:
         )
 
 
+def _selecting(scores: Metrics | None) -> Metrics | None:
+    """Return the metrics that may select, without those that are reported alone."""
+    return {name: scores[name] for name in METRICS} if scores else scores
+
+
 def _environment(run: RunRecord) -> dict[str, Any]:
     made_with: dict[str, Any] = run.measured.get("environment", {})
     return made_with
-
-
-def _claimed(results: Path, folder: Path) -> Cell:
-    """Return the cell of a row in results/."""
-    if not folder.is_dir():
-        raise StoreError(f"no row {str(folder)!r}; expected a folder like results/quick/emoji/ms")
-    row: Row = read_row(results, folder)
-    if row.cell is None:
-        message, path = row.problems[0] if row.problems else ("no cell.json", row.place)
-        raise StoreError(f"{results / path}: {message}")
-    return row.cell
-
-
-def _challenge_files(study: Study, date: str, results: Path) -> dict[Path, bytes]:
-    """Return the files of a rerun, to lie beside the claim that it reran."""
-    name = f"challenge-{date}"
-    if not CHALLENGE.fullmatch(name):
-        raise InvalidInputError(f"--challenge {date!r}: expected a date like 2026-01-31")
-    shipped = check_protocol(study, any_seeds=True)
-    files: dict[Path, bytes] = {}
-    for key in study.cells:
-        folder = results / _place(shipped, key)
-        if not (folder / Cell.file).is_file():
-            continue  # a reference row that the rerun brought along and nobody claims
-        claimed = _claimed(results, folder)
-        finished = _finished(study, key, study.protocol.seeds)
-        if (claimed.id, claimed.chosen.settings) != (key.id, finished.choice.settings):
-            raise StoreError(
-                f"{study.out} ran another cell than {folder} claims: code, data, rules and "
-                f"setting must be the claim's. See: python -m benchmark rerun {folder}"
-            )
-        runs = {folder / name / f"seed-{r.seed}.json": _run(r) for r in finished.runs}
-        files |= {path: schema.pack(body) for path, body in runs.items()}
-        if not (folder / f"{name}.toml").exists():
-            files[folder / f"{name}.toml"] = CHALLENGE_FORM.encode()
-    if not files:
-        raise StoreError(f"nothing in {study.out} is a row of {results}")
-    return files

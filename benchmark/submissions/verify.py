@@ -10,6 +10,7 @@ rebuilds byte for byte · 12 files that were there before are unchanged.
 from __future__ import annotations
 
 import os
+import shlex
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -17,14 +18,14 @@ from pathlib import Path
 from benchmark.submissions import git, leaderboard
 from benchmark.submissions.check import Problem, problems_of
 from benchmark.submissions.git import History
-from benchmark.submissions.read import Row
+from benchmark.submissions.read import SubmittedRow
 from protocols.protocol import Protocol
 
 _ONCE = ("cell.json", "trials.jsonl", "seed-")
 
 
 def problems(
-    results: Path, rows: list[Row], history: History | None, since: str | None = None
+    results: Path, rows: list[SubmittedRow], history: History | None, since: str | None = None
 ) -> list[Problem]:
     """Return every problem, by path.
 
@@ -35,13 +36,13 @@ def problems(
         since: a branch or commit: files it has must be unchanged; the current commit if None.
     """
     known = leaderboard.shipped_protocols()
-    found = [problem for row in rows for problem in problems_of(row, known, history)]
-    found += _stray(results)
-    found += _datasets(rows, known)
-    found += _leaderboard(results, rows)
+    met = [problem for row in rows for problem in problems_of(row, known, history)]
+    met += _stray(results)
+    met += _datasets(rows, known)
+    met += _leaderboard(results, rows)
     if history:
-        found += _edited(results, rows, history, since)
-    return sorted(set(found), key=lambda problem: (problem[1], problem[0]))
+        met += _edited(results, rows, history, since)
+    return sorted(set(met), key=lambda problem: (problem[1], problem[0]))
 
 
 def _stray(results: Path) -> Iterator[Problem]:
@@ -53,33 +54,34 @@ def _stray(results: Path) -> Iterator[Problem]:
                 yield "a link; expected a file or folder", path.relative_to(results).as_posix()
 
 
-def _datasets(rows: Iterable[Row], known: Mapping[str, Protocol]) -> Iterator[Problem]:
+def _datasets(rows: Iterable[SubmittedRow], known: Mapping[str, Protocol]) -> Iterator[Problem]:
     """Yield current rows on other images than most rows of their dataset (check 8)."""
     digests: dict[str, list[tuple[str, str]]] = defaultdict(list)
     for row in rows:
         if row.cell and leaderboard.is_current(row.cell, known):
             content = str(row.cell.identity.get("dataset_digest"))
             digests[row.cell.dataset].append((content, row.place))
-    for dataset, found in digests.items():
-        ((most, _),) = Counter(content for content, _ in found).most_common(1)
-        for content, place in found:
+    for dataset, contents in digests.items():
+        ((most, _),) = Counter(content for content, _ in contents).most_common(1)
+        for content, place in contents:
             if content != most:
                 message = f"{dataset} has content {content[:12]}, in other rows {most[:12]}"
                 yield message, f"{place}/cell.json"
 
 
-def _leaderboard(results: Path, rows: list[Row]) -> Iterator[Problem]:
+def _leaderboard(results: Path, rows: list[SubmittedRow]) -> Iterator[Problem]:
     """Yield generated files that are not what the rows make (check 11)."""
     for path, content in leaderboard.build(results, rows).items():
         name = path.relative_to(results).as_posix()
         if path.is_symlink():
             yield "a link; expected a file", name
         elif not path.is_file() or path.read_bytes() != content:
-            yield f"is not what the rows make: python -m benchmark verify {results} --rebuild", name
+            command = shlex.join(("verify", str(results), "--rebuild"))
+            yield f"is not what the rows make: python -m benchmark {command}", name
 
 
 def _edited(
-    results: Path, rows: list[Row], history: History, since: str | None
+    results: Path, rows: list[SubmittedRow], history: History, since: str | None
 ) -> Iterator[Problem]:
     """Yield files that an earlier commit has and that were changed or removed (check 12).
 

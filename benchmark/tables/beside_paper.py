@@ -14,7 +14,7 @@ from benchmark.statistics import prediction
 from benchmark.study.folder import CellKey, Study
 from benchmark.study.scores import HEADLINE, Part
 from benchmark.tables.frames import Tables, make_tables
-from benchmark.tables.results import Cell
+from benchmark.tables.results import CellResults
 from protocols import discovery, paper
 from protocols.protocol import Protocol
 
@@ -111,12 +111,12 @@ def _flat(rules: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]
             yield f"{above}{name}", value
 
 
-def _predicted(tables: Tables, cell: Cell, part: Part) -> prediction.Prediction:
+def _predicted(tables: Tables, cell: CellResults, part: Part) -> prediction.Prediction:
     """Return our mean of a part and the interval for the paper's, searches counted if repeated."""
     return prediction.mean_of(_groups(tables, cell, part), paper.RUNS)
 
 
-def _groups(tables: Tables, cell: Cell, part: Part) -> Sequence[Sequence[float]]:
+def _groups(tables: Tables, cell: CellResults, part: Part) -> Sequence[Sequence[float]]:
     """Return the cell's values by search."""
     frame = tables.searches
     if len(frame):
@@ -128,5 +128,5 @@ def _groups(tables: Tables, cell: Cell, part: Part) -> Sequence[Sequence[float]]
     return [list(cell.values[part].values())]
 
 
-def _mean(cell: Cell) -> float | None:
+def _mean(cell: CellResults) -> float | None:
     return prediction.mean_of([list(cell.values[HEADLINE].values())], paper.RUNS).mean

@@ -9,7 +9,7 @@ import math
 
 from benchmark.study.scores import HEADLINE, NOTHING
 from benchmark.tables.frames import Tables
-from benchmark.tables.headlines import Headline, Row, place_of, with_half_width
+from benchmark.tables.headlines import FrameRow, Headline, place_of, with_half_width
 
 _ENDS = ("", "_ci_low", "_ci_high")
 
@@ -22,7 +22,7 @@ def further(tables: Tables) -> list[Headline]:
         if not len(frame):
             continue
         main = frame[(frame["embedding"] == HEADLINE[0]) & (frame["metric"] == HEADLINE[1])]
-        groups: dict[tuple[str, ...], list[Row]] = {}
+        groups: dict[tuple[str, ...], list[FrameRow]] = {}
         for row in main.itertuples(index=False):
             place = place_of(row) if name == "variance" else (str(row.trunk), str(row.recipe))
             groups.setdefault(place, []).append(row)
@@ -30,7 +30,7 @@ def further(tables: Tables) -> list[Headline]:
     return found
 
 
-def _across(place: tuple[str, ...], rows: list[Row]) -> Headline:
+def _across(place: tuple[str, ...], rows: list[FrameRow]) -> Headline:
     """Return methods across datasets, best mean rank first, those without one last."""
     order = sorted(rows, key=lambda row: (math.isnan(row.rank), row.rank, row.method))
     cliques = any(row.cliques for row in rows)
@@ -62,7 +62,7 @@ def _across(place: tuple[str, ...], rows: list[Row]) -> Headline:
     )
 
 
-def _variance(place: tuple[str, ...], rows: list[Row]) -> Headline:
+def _variance(place: tuple[str, ...], rows: list[FrameRow]) -> Headline:
     """Return how the spread of repeated searches splits, in the frames' order."""
     notes = (
         "mean over searches ± t 95% of the searches' means, not conditional on one search",
@@ -73,7 +73,9 @@ def _variance(place: tuple[str, ...], rows: list[Row]) -> Headline:
         ("Method", "Searches", "Runs", "Mean", "sd search", "sd seed", "Share search"),
         [
             (
-                *(str(row.method), str(row.searches), str(row.runs)),
+                str(row.method),
+                str(row.searches),
+                str(row.runs),
                 with_half_width(f"{100 * row.mean:.2f}", row) if row.searches else NOTHING,
                 *(_bracketed(100 * value) for value in (row.sd_search, row.sd_seed)),
                 _bracketed(

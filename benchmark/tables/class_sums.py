@@ -1,4 +1,4 @@
-"""A run's per-query results summed by class: what is left to resample over test classes.
+"""A run's per-query results summed by class: what intervals over test classes resample.
 
 The sums of a cell's runs are kept in one file below ``cache/``, keyed by the checksums in the
 run records. It can be deleted at any time; then every run's per-query file is read again.
@@ -35,7 +35,7 @@ class ClassSums:
 
     Attributes:
         labels: (C,) class ids, ascending.
-        counts: (C,) queries of each class that count; the excluded ones are left out.
+        counts: (C,) queries of each class, the excluded ones left out.
         by_seed: (parts, C) sums of the metrics, in the order of ``PARTS``; separated ones are
             means over the fold models.
     """
@@ -90,9 +90,9 @@ def sum_by_class(labels: NDArray[Any], values: Floats) -> tuple[NDArray[np.int64
     A query that is excluded is NaN in every metric; it is neither summed nor counted.
     """
     counted = ~np.isnan(values).any(axis=0)
-    classes, place = np.unique(labels[counted].astype(np.int64), return_inverse=True)
-    counts = np.bincount(place, minlength=len(classes)).astype(np.float64)
-    sums = [np.bincount(place, weights=row, minlength=len(classes)) for row in values[:, counted]]
+    classes, codes = np.unique(labels[counted].astype(np.int64), return_inverse=True)
+    counts = np.bincount(codes, minlength=len(classes)).astype(np.float64)
+    sums = [np.bincount(codes, weights=row, minlength=len(classes)) for row in values[:, counted]]
     return classes, counts, np.array(sums)
 
 

@@ -10,15 +10,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmark.statistics import across, paired, variance, verdicts
+from benchmark.study.folder import reference_methods
 from benchmark.study.scores import PARTS, Part
-from benchmark.tables.results import Cell, class_difference
+from benchmark.tables.results import CellResults, class_difference
 from protocols.protocol import Protocol
 
 NO_INTERVAL = f"none (n < {paired.MIN_RUNS})"
 Scores = dict[str, NDArray[np.float64]]  # values of a method by dataset
 
 
-def pair_rows(cells: Sequence[Cell], protocol: Protocol) -> Iterator[dict[str, Any]]:
+def pair_rows(cells: Sequence[CellResults], protocol: Protocol) -> Iterator[dict[str, Any]]:
     """Yield a row for every pair of methods of one dataset, trunk and recipe, for each metric."""
     # The same signs for every pair: a row depends on its own values, not on its neighbours.
     rng = np.random.default_rng(0)
@@ -46,7 +47,7 @@ def pair_rows(cells: Sequence[Cell], protocol: Protocol) -> Iterator[dict[str, A
 
 
 def _family(
-    methods: Sequence[Cell], protocol: Protocol
+    methods: Sequence[CellResults], protocol: Protocol
 ) -> tuple[list[tuple[int, int]], list[bool], str]:
     """Return all pairs of methods, which of them are declared comparisons, and the family's name.
 
@@ -58,7 +59,7 @@ def _family(
     the others show their interval and their unadjusted p.
     """
     is_baseline = [cell.key.method == protocol.baseline for cell in methods]
-    aside = [cell.key.method == protocol.reference != protocol.baseline for cell in methods]
+    aside = [cell.key.method in reference_methods(protocol) for cell in methods]
     pairs = [(b, a) if is_baseline[a] else (a, b) for a, b in combinations(range(len(methods)), 2)]
     declared = [
         (is_baseline[b] or not any(is_baseline)) and not aside[a] and not aside[b] for a, b in pairs
@@ -89,14 +90,13 @@ def _result(judged: verdicts.Judged) -> dict[str, Any]:
     }
 
 
-def across_rows(cells: Sequence[Cell], protocol: Protocol) -> Iterator[dict[str, Any]]:
+def across_rows(cells: Sequence[CellResults], protocol: Protocol) -> Iterator[dict[str, Any]]:
     """Yield a row for every method, embedding and metric of each trunk and recipe.
 
     Only where there are two datasets or more. A method that has no done run on one of them is
     shown without numbers: a mean over fewer datasets is a mean of something else.
     """
-    place = sorted({cell.key.axes[1:3] for cell in cells})
-    for trunk, recipe in place:
+    for trunk, recipe in sorted({cell.key.axes[1:3] for cell in cells}):
         ours = [cell for cell in cells if cell.key.axes[1:3] == (trunk, recipe)]
         datasets = sorted({cell.key.dataset for cell in ours})
         if len(datasets) < 2:
@@ -115,8 +115,12 @@ def across_rows(cells: Sequence[Cell], protocol: Protocol) -> Iterator[dict[str,
             columns = _across(values, datasets, protocol.baseline)
             for method, row in methods:
                 yield {
-                    **{"trunk": trunk, "recipe": recipe, "embedding": part[0], "metric": part[1]},
-                    **{"method": row, **columns[method]},
+                    "trunk": trunk,
+                    "recipe": recipe,
+                    "embedding": part[0],
+                    "metric": part[1],
+                    "method": row,
+                    **columns[method],
                 }
 
 
@@ -124,14 +128,15 @@ def _across(
     values: dict[str, dict[str, dict[int, float]]], datasets: Sequence[str], baseline: str
 ) -> dict[str, dict[str, Any]]:
     """Return each method's columns from its values by dataset and seed."""
-    whole = [method for method, found in values.items() if len(found) == len(datasets)]
+    whole = [method for method, own in values.items() if len(own) == len(datasets)]
     ranked = _ranked({method: values[method] for method in whole}, datasets)
-    found: dict[str, dict[str, Any]] = {}
+    columns: dict[str, dict[str, Any]] = {}
     for method, own in values.items():
         row: dict[str, Any] = {
             "datasets": len(own),
             "runs": sum(map(len, own.values())),
-            **{"ci_kind": None, "cliques": ""},
+            "ci_kind": None,
+            "cliques": "",
             "note": ""
             if method in whole
             else "no run on " + ", ".join(d for d in datasets if d not in own),
@@ -144,8 +149,8 @@ def _across(
             if baseline in whole and (gains := _gains(own, values[baseline])):
                 row |= _estimate("gain", across.mean(gains))
                 row |= _estimate("gain_iqm", across.interquartile_mean(gains))
-        found[method] = row
-    return found
+        columns[method] = row
+    return columns
 
 
 def _ranked(
@@ -165,48 +170,53 @@ def _ranked(
     if not reason:
         means = np.array([own.mean(axis=1) for own in scores.values()]).T
         cliques = across.critical_differences(means)
-    found = {}
+    columns = {}
     for at, rank in enumerate(across.mean_ranks(scores)):
         groups = enumerate(cliques.groups if cliques else (), 1)
-        found[methods[at]] = {
+        columns[methods[at]] = {
             **_estimate("rank", rank),
             "cliques": " ".join(str(number) for number, group in groups if at in group),
             "note": reason,
         }
-    return found
+    return columns
 
 
 def _gains(own: dict[str, dict[int, float]], base: dict[str, dict[int, float]]) -> Scores:
     """Return own minus baseline at the seeds both have; nothing if a dataset has no such seed."""
-    found = {
+    gains = {
         d: np.array([own[d][s] - base[d][s] for s in sorted(own[d].keys() & base[d].keys())])
         for d in own
     }
-    return found if all(map(len, found.values())) else {}
+    return gains if all(map(len, gains.values())) else {}
 
 
 def _arrays(own: dict[str, dict[int, float]]) -> Scores:
     return {d: np.array([runs[s] for s in sorted(runs)]) for d, runs in own.items()}
 
 
-def _estimate(name: str, found: across.Estimate) -> dict[str, Any]:
-    return {name: found.value, f"{name}_ci_low": found.low, f"{name}_ci_high": found.high}
+def _estimate(name: str, estimate: across.Estimate) -> dict[str, Any]:
+    return {name: estimate.value, f"{name}_ci_low": estimate.low, f"{name}_ci_high": estimate.high}
 
 
-def variance_rows(repeated: Sequence[Sequence[Cell]]) -> Iterator[dict[str, Any]]:
+def variance_rows(repeated: Sequence[Sequence[CellResults]]) -> Iterator[dict[str, Any]]:
     """Yield where the spread comes from, for every cell that was searched more than once."""
     for searches in repeated:
         for part in PARTS:
             groups = [list(cell.values[part].values()) for cell in searches]
-            found = variance.split(groups)
+            sources = variance.split(groups)
             yield {
                 **searches[0].columns,
-                **{"embedding": part[0], "metric": part[1]},
-                **{"searches": found.searches, "runs": found.runs, "mean": found.mean.mean},
-                **ends(found.mean),
-                **{"sd_search": found.sd_search, "sd_seed": found.sd_seed},
-                **{"share_search": found.share},
-                **{"share_ci_low": found.share_low, "share_ci_high": found.share_high},
+                "embedding": part[0],
+                "metric": part[1],
+                "searches": sources.searches,
+                "runs": sources.runs,
+                "mean": sources.mean.mean,
+                **ends(sources.mean),
+                "sd_search": sources.sd_search,
+                "sd_seed": sources.sd_seed,
+                "share_search": sources.share,
+                "share_ci_low": sources.share_low,
+                "share_ci_high": sources.share_high,
             }
 
 
@@ -215,6 +225,6 @@ def ends(interval: paired.Interval) -> dict[str, Any]:
     return {"ci_low": interval.low, "ci_high": interval.high, "ci_kind": interval.kind}
 
 
-def _matrix(methods: Sequence[Cell], part: Part, seeds: int) -> NDArray[np.float64]:
+def _matrix(methods: Sequence[CellResults], part: Part, seeds: int) -> NDArray[np.float64]:
     """Return (methods, seeds) values, NaN where a run is missing or failed."""
     return np.array([[c.values[part].get(s, np.nan) for s in range(seeds)] for c in methods])

@@ -16,14 +16,14 @@ from benchmark.study.machines import BETWEEN, parted
 from benchmark.study.records import RunRecord
 from benchmark.study.scores import NOTHING
 from benchmark.tables.frames import COUNTS
-from benchmark.tables.results import Cell
+from benchmark.tables.results import CellResults
 
 MEASURED = ("train_s", "seconds", "cpu_s", "peak_memory_mb")
 MAX_PRINTED = 60  # rows on a terminal; laying out a thousand takes seconds
 COLUMNS = ("dataset", "trunk", "recipe", "method", "n", *COUNTS, *MEASURED, "device")
 
 
-def frame(cells: Iterable[Cell]) -> pd.DataFrame:
+def frame(cells: Iterable[CellResults]) -> pd.DataFrame:
     """Return one row per cell with finished runs: means over them.
 
     Counts and seconds are those of one run, its folds together; parameters are one network's.
@@ -34,9 +34,9 @@ def frame(cells: Iterable[Cell]) -> pd.DataFrame:
     for cell in sorted(cells, key=lambda c: (*c.place.values(), c.key.row)):
         done = [run for run in cell.runs if run.status == "done"]
         if done:
-            place = (*cell.columns.values(), len(done))
+            start = (*cell.columns.values(), len(done))
             means = (_mean(done, name) for name in (*COUNTS, *MEASURED))
-            rows.append((*place, *means, _devices(done)))
+            rows.append((*start, *means, _devices(done)))
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 

@@ -15,7 +15,7 @@ from benchmark.statistics import across, paired
 from benchmark.study.records import ChoiceRecord, RunRecord, TrialRecord
 from protocols.space import Integer, Real, Setting, Space, rebuilt
 
-EDGE = 0.02  # of a range, on its scale: that close to a bound counts as on it
+EDGE = 0.02  # of a range, on its scale: a value that close to a bound counts as on the bound
 MIN_TRIALS = 20  # fewer trials say nothing about which hyperparameter matters
 MIN_RANKED = 5  # of 4 methods not even the same order is beyond chance: p = 2/24
 
@@ -79,16 +79,16 @@ def space_of(choice: ChoiceRecord | None) -> Space:
 
 def edges(settings: Mapping[str, Setting], space: Space) -> list[Edge]:
     """Return the numeric settings that sit on a bound, in the space's order."""
-    found = []
+    on_bounds = []
     for name, parameter in space.items():
         if not isinstance(parameter, (Real, Integer)) or name not in settings:
             continue
         where = position(float(settings[name]), parameter)
         if where <= EDGE:
-            found.append(Edge(name, settings[name], parameter.low, "lower"))
+            on_bounds.append(Edge(name, settings[name], parameter.low, "lower"))
         elif where >= 1 - EDGE:
-            found.append(Edge(name, settings[name], parameter.high, "upper"))
-    return found
+            on_bounds.append(Edge(name, settings[name], parameter.high, "upper"))
+    return on_bounds
 
 
 def position(value: float, parameter: Real | Integer) -> float:
@@ -105,7 +105,7 @@ def importance(space: Space, trials: Sequence[TrialRecord]) -> dict[str, float]:
     """
     if len(trials) < MIN_TRIALS or len(space) < 2:
         return {}
-    from benchmark.study.suggestions import importances  # here: most reports need no optuna
+    from benchmark.study.suggestions import importances  # only now: most reports need no optuna
 
     return importances(space, trials)
 

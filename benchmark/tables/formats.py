@@ -12,14 +12,20 @@ from rich.console import Console, ConsoleOptions, JustifyMethod, RenderableType,
 from rich.table import Table
 from rich.text import Text
 
-from benchmark.study.scores import NOTHING
+from benchmark.study.scores import MARKS, NOTHING
 from benchmark.tables.beyond import further
 from benchmark.tables.frames import Tables, to_csv
 from benchmark.tables.headlines import Headline, headlines
 from protocols.errors import InvalidInputError, unknown_name
 
-# Where a cell breaks, tried until the table fits: nowhere, at asides, before ± too.
-_BREAKS = (r"(?!)", r" (?=\(|\d+ failed|p \d)", r"(?<!\() (?=± |\(|\d+ failed|p \d)")
+# Where cells may break into lines. Each is tried until the table fits the terminal: nowhere;
+# before brackets and counts of failed runs; also before ±; also before marks.
+_BREAKS = (
+    r"(?!)",
+    r" (?=\(|\d+ failed)",
+    r" (?=± |\(|\d+ failed)",
+    rf" (?=± |\(|\d+ failed|[{''.join(MARKS.values())}])",
+)
 
 
 def render(tables: Tables) -> list[RenderableType]:
@@ -135,7 +141,8 @@ def _parquet(tables: Tables) -> dict[str, bytes]:
     files = {}
     for name in tables.names:
         frame, buffer = getattr(tables, name), io.BytesIO()
-        text = dict.fromkeys(frame.select_dtypes("object"), "string")  # also where all is empty
+        # text stays text where every value is missing
+        text = dict.fromkeys(frame.select_dtypes("object"), "string")
         try:
             frame.astype(text).to_parquet(buffer, index=False)
         except ImportError as error:

@@ -1,4 +1,4 @@
-"""The tables for people as words: a headline for each place.
+"""The tables for people as words: a headline for each dataset, trunk and recipe.
 
 Fractions become per cent here and in :mod:`benchmark.tables.beyond`. The frames of
 :mod:`benchmark.tables.frames` hold more, and :mod:`benchmark.tables.formats` gives the words a
@@ -17,6 +17,7 @@ from pandas import NA
 from benchmark.statistics.paired import ALPHA, ROPE
 from benchmark.statistics.ranking import Standing, apart, order
 from benchmark.statistics.words import is_near_miss, spoken
+from benchmark.study.folder import reference_methods
 from benchmark.study.scores import HEADLINE, MARKS, NOTHING, per_cent
 from benchmark.tables import machines
 from benchmark.tables.frames import Tables, row_names
@@ -25,8 +26,8 @@ from protocols.protocol import protocol_line
 _DAGGER = "†"
 
 Place = tuple[str, str, str]
-Row = Any  # a row of DataFrame.itertuples: its attributes are the columns
-Parts = dict[tuple[str, str], Row]  # (embedding, metric) to the row of summary
+FrameRow = Any  # a row of DataFrame.itertuples: its attributes are the columns
+Parts = dict[tuple[str, str], FrameRow]  # (embedding, metric) to the row of summary
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,7 @@ class _Group:
     done: frozenset[str]
     baseline: str | None
     reference: str | None
-    differences: Mapping[str, Row]
+    differences: Mapping[str, FrameRow]
 
     @property
     def standings(self) -> list[Standing]:
@@ -75,7 +76,7 @@ class _Group:
         )
 
     @property
-    def judged(self) -> dict[str, Row]:
+    def judged(self) -> dict[str, FrameRow]:
         """Return the comparisons that have a verdict."""
         return {m: row for m, row in self.differences.items() if isinstance(row.verdict, str)}
 
@@ -91,12 +92,12 @@ def headlines(tables: Tables) -> list[Headline]:
     return [_headline(group, tables, unlike.get(group.place)) for group in _groups(tables)]
 
 
-def place_of(row: Row) -> Place:
+def place_of(row: FrameRow) -> Place:
     """Return a row's dataset, trunk and recipe."""
     return (str(row.dataset), str(row.trunk), str(row.recipe))
 
 
-def with_half_width(mean: str, row: Row) -> str:
+def with_half_width(mean: str, row: FrameRow) -> str:
     """Return ``mean`` with the interval's half-width in per cent, alone if there is none."""
     half = (row.ci_high - row.ci_low) / 2
     return mean if math.isnan(half) else f"{mean} ± {per_cent(half)}"
@@ -117,7 +118,7 @@ def _groups(tables: Tables) -> Iterator[_Group]:
     }
     protocol = tables.study.protocol
     of_baseline = row_names(tables.study, protocol.baseline)
-    of_reference = row_names(tables.study, protocol.reference)
+    of_reference = row_names(tables.study, *reference_methods(protocol))
     for place, parts_of in methods.items():
         done = frozenset(
             m for m, parts in parts_of.items() if (place, m) not in unfinished and _main(parts).n
@@ -182,27 +183,29 @@ def _numbers(parts: Parts) -> list[str]:
     ]
 
 
-def _difference(pair: Row | None) -> str:
+def _difference(pair: FrameRow | None) -> str:
     """Return a difference, its intervals alone and within the family, and the verdict's mark."""
     if pair is None or not pair.n:
         return NOTHING
     text = with_half_width(per_cent(pair.mean_difference, sign="+"), pair)
     if not isinstance(pair.verdict, str):
         return text
-    if _wider(pair):
-        text += f" (± {per_cent((pair.ci_high_family - pair.ci_low_family) / 2)})"
     text += f" {MARKS[pair.verdict]}"
     if is_near_miss(pair.verdict, pair.p_holm):
         text += f" p {pair.p_holm:.2f}"
-    return f"{text} {_DAGGER}" if _held_back(pair) else text
+    if _held_back(pair):
+        text += f" {_DAGGER}"
+    if _wider(pair):
+        text += f" (± {per_cent((pair.ci_high_family - pair.ci_low_family) / 2)})"
+    return text
 
 
-def _wider(pair: Row) -> bool:
+def _wider(pair: FrameRow) -> bool:
     """Return whether the family's interval is another than the difference's own."""
     return bool(pair.ci_high_family - pair.ci_high > 5e-5)
 
 
-def _held_back(pair: Row) -> bool:
+def _held_back(pair: FrameRow) -> bool:
     """Return whether unequal spread stands between a small p of Student's and a verdict."""
     return bool(isinstance(pair.mark, str) and pair.verdict == "inconclusive" and pair.p_t <= ALPHA)
 
@@ -233,7 +236,7 @@ def _notes(group: _Group, tables: Tables) -> Iterator[str]:
         yield f"{NOTHING} unfinished or failed"
 
 
-def _verdict_notes(judged: Sequence[Row]) -> Iterator[str]:
+def _verdict_notes(judged: Sequence[FrameRow]) -> Iterator[str]:
     """Yield what the verdicts of this table are made from and what their marks say."""
     if not judged:
         return
@@ -271,11 +274,11 @@ def _reference_note(group: _Group) -> Iterator[str]:
     yield f"{name}: reference without training, outside the family, {said}"
 
 
-def _over_classes(row: Row) -> str:
+def _over_classes(row: FrameRow) -> str:
     """Return the half-width in per cent of the interval over test classes."""
     half = (row.test_ci_high - row.test_ci_low) / 2
     return NOTHING if math.isnan(half) else f"± {per_cent(half)}"
 
 
-def _main(parts: Parts) -> Row:
+def _main(parts: Parts) -> FrameRow:
     return parts[HEADLINE]

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from benchmark.study.machines import KIND, parted
 from benchmark.study.records import RunRecord, TrialRecord
-from benchmark.tables.results import Cell
+from benchmark.tables.results import CellResults
 
 # What can move a number between two records of the same code and data.
 SAID = {
@@ -22,15 +22,15 @@ SAID = {
 _SHOWN = 3  # rows named beside a value; the rest are counted
 
 
-def notes(cells: Sequence[Cell]) -> dict[tuple[str, ...], str]:
+def notes(cells: Sequence[CellResults]) -> dict[tuple[str, ...], str]:
     """Return a sentence for each dataset, trunk and recipe whose rows met unlike machines."""
-    groups: dict[tuple[str, ...], list[Cell]] = {}
+    groups: dict[tuple[str, ...], list[CellResults]] = {}
     for cell in cells:
         groups.setdefault(tuple(cell.place.values()), []).append(cell)
     return {place: text for place, group in groups.items() if (text := _note(group))}
 
 
-def _note(cells: Sequence[Cell]) -> str:
+def _note(cells: Sequence[CellResults]) -> str:
     """Return where runs and trials of ``cells`` met unlike machines, "" where all are alike.
 
     A record of an earlier version, which does not say something, counts as ``unknown`` there.

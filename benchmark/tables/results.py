@@ -43,7 +43,7 @@ class ClassInterval:
 
 
 @dataclass(frozen=True)
-class Cell:
+class CellResults:
     """A cell with what is recorded of it."""
 
     key: CellKey
@@ -73,8 +73,7 @@ class Cell:
         return {part: self._by_seed(part) for part in reported_parts([self])}
 
     def _by_seed(self, part: Part) -> dict[int, float]:
-        done = [run for run in self.runs if run.status == "done"]
-        found = {run.seed: value_of(run, *part) for run in done}
+        found = {run.seed: value_of(run, *part) for run in self.runs if run.status == "done"}
         return {seed: value for seed, value in found.items() if value is not None}
 
     @cached_property
@@ -99,14 +98,14 @@ class Cell:
         return {}
 
 
-def read(study: Study, key: CellKey) -> Cell:
+def read(study: Study, key: CellKey) -> CellResults:
     """Return a cell with its records, read now."""
     runs = study.runs(key)
     sums = class_sums(study, key, runs)
-    return Cell(key, runs, study.trials(key), study.choice(key), sums)
+    return CellResults(key, runs, study.trials(key), study.choice(key), sums)
 
 
-def class_difference(a: Cell, b: Cell) -> ClassInterval:
+def class_difference(a: CellResults, b: CellResults) -> ClassInterval:
     """Return the interval over test classes of a - b, over the seeds that both have done.
 
     Both are resampled with the same classes, so what is easy or hard for both cancels out.
@@ -121,7 +120,7 @@ def class_difference(a: Cell, b: Cell) -> ClassInterval:
     return _interval(a, a.replicates(common) - b.replicates(common))
 
 
-def reported_parts(cells: Sequence[Cell]) -> tuple[Part, ...]:
+def reported_parts(cells: Sequence[CellResults]) -> tuple[Part, ...]:
     """Return (embedding, metric) of all that the cells' runs report and tables do not compare."""
     tested = [run.concatenated or {} for cell in cells for run in cell.runs]
     return tuple(product(EMBEDDINGS, reported_alone(name for found in tested for name in found)))
@@ -133,7 +132,7 @@ def value_of(run: RunRecord, part: str, metric: str) -> float | None:
     return (values or {}).get(metric)
 
 
-def _interval(cell: Cell, replicates: Floats) -> ClassInterval:
+def _interval(cell: CellResults, replicates: Floats) -> ClassInterval:
     assert not isinstance(cell.classes, str)
     classes = len(cell.classes.labels)
     if classes < bootstrap.MIN_CLASSES:

@@ -23,7 +23,7 @@ class Average:
         for name, value in network.state_dict().items():
             if name in self._parameters:
                 self._mean[name] += (value.detach() - self._mean[name]) / self.count
-            else:  # a mean of counters, cluster ids or statistics would be none of them
+            else:  # counters, cluster ids and statistics have no mean that makes sense
                 self._mean[name] = value.detach().clone()
 
     def load_into(self, network: nn.Module) -> None:
@@ -49,8 +49,9 @@ def renew_batch_norm(network: nn.Module, batches: Iterable[Tensor]) -> None:
     momenta = [layer.momentum for layer in live]
     for layer in live:
         layer.reset_running_stats()
-        layer.momentum = None  # a plain mean over all batches
-    for images in batches if live else ():
+    for count, images in enumerate(batches if live else (), start=1):
+        for layer in live:
+            layer.momentum = 1.0 / count  # a plain mean over all batches
         network(images)
     for layer, momentum in zip(live, momenta, strict=True):
         layer.momentum = momentum

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import gc
 import re
 import resource
 import sys
+from contextlib import AbstractContextManager, nullcontext, suppress
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
+from protocols.errors import in_words
+
 UNKNOWN = "unknown"
+_NO_MEMORY = re.compile(r"out of memory|_STATUS_ALLOC_FAILED", re.IGNORECASE)
+_BROKEN = re.compile(r"CUDA error|cuDNN error|(CUDNN|CUBLAS|CUSOLVER)_STATUS")
 _STRICT = 2  # torch's debug mode in which an operation that is not deterministic is an error
 
 
@@ -41,10 +47,54 @@ def described(device: str) -> dict[str, Any]:
     return found
 
 
-def peak_memory_mb(device: str) -> int:
-    """Return the job's largest memory on a GPU; on a CPU its process', earlier jobs included."""
+def own_stream(device: torch.device) -> AbstractContextManager[Any]:
+    """Return a context in which all work goes to a stream of its own; on a CPU nothing."""
+    if device.type != "cuda":
+        return nullcontext()
+    return torch.cuda.stream(torch.cuda.Stream(device))  # type: ignore[no-untyped-call]
+
+
+def tidy(device: str) -> None:
+    """Give a job's memory on a GPU back, whatever state the device is in."""
     if device.startswith("cuda"):
-        return torch.cuda.max_memory_allocated(device) >> 20
+        gc.collect()  # recordings and networks hold each other
+        with suppress(RuntimeError):  # a broken device refuses; its process ends soon
+            torch.cuda.empty_cache()
+
+
+def first_error(error: BaseException) -> BaseException:
+    """Return what went wrong first: once a device is broken, tidying up after it fails too."""
+    while spent(error) and error.__context__ is not None:
+        error = error.__context__
+    return error
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Return whether a device had too little memory, as torch or a library of it says so."""
+    if isinstance(error, torch.OutOfMemoryError):
+        return True
+    return isinstance(error, RuntimeError) and bool(_NO_MEMORY.search(in_words(error)))
+
+
+def spent(error: BaseException) -> Literal["", "broken", "crowded"]:
+    """Return whether a process can go on after ``error``: ``""`` where it can.
+
+    After an error of CUDA or its libraries every further call may fail (``broken``). A process
+    that ran out of memory may hold what its neighbours need (``crowded``).
+    """
+    if out_of_memory(error):
+        return "crowded"
+    broken = isinstance(error, RuntimeError) and _BROKEN.search(in_words(error))
+    return "broken" if broken else ""
+
+
+def peak_memory_mb(device: str) -> int:
+    """Return the job's largest memory on a GPU, with what torch keeps in reserve.
+
+    On a CPU it is the largest of the whole process, earlier jobs included.
+    """
+    if device.startswith("cuda"):
+        return torch.cuda.max_memory_reserved(device) >> 20
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak >> (20 if sys.platform == "darwin" else 10)
 

@@ -10,9 +10,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from benchmark.training.pictures import eval_images
 from benchmark.training.splits import Split
 from protocols import metrics
-from protocols.images import crop, eval_boxes
 from protocols.method import Features
 from protocols.network import Network
 from protocols.protocol import Protocol
@@ -74,10 +74,14 @@ def rank(
     return replace(found, neighbours=gallery[found.neighbours])
 
 
-def autocast(protocol: Protocol, device: torch.device) -> torch.autocast:
-    """Return the protocol's precision as a context; fp32 leaves everything as it is."""
+def autocast(protocol: Protocol, device: torch.device, *, cached: bool = True) -> torch.autocast:
+    """Return the protocol's precision as a context; fp32 leaves everything as it is.
+
+    Without ``cached`` weights are cast anew where they are used: a cache would outlive a
+    recorded step.
+    """
     enabled = protocol.precision == "bf16"
-    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=enabled)
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=enabled, cache_enabled=cached)
 
 
 def _extract(
@@ -86,12 +90,8 @@ def _extract(
     device = next(iter(network.parameters())).device
     mode = network.training
     network.eval()
-    rows = []
     with torch.inference_mode(), autocast(protocol, device):
-        for start in range(0, len(split), protocol.eval_batch):
-            pixels, sizes = split.store.batch(split.index[start : start + protocol.eval_batch])
-            boxes = eval_boxes(protocol.image, sizes)
-            images = crop(torch.from_numpy(pixels).to(device), boxes, protocol.image.crop_px)
-            rows.append(forward(images).float().cpu())
+        rows = [forward(images).float() for images in eval_images(split, protocol, device)]
+        found = torch.cat(rows).cpu()  # the only wait for a device
     network.train(mode)
-    return torch.cat(rows).numpy()
+    return found.numpy()

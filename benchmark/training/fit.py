@@ -9,23 +9,21 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.optim import Optimizer
 
 from benchmark.study.records import Metrics
 from benchmark.study.selection import improves
 from benchmark.training.averaging import Average, renew_batch_norm
+from benchmark.training.device_steps import steps_on
 from benchmark.training.evaluate import autocast, extract
 from benchmark.training.oracle import unwatched
 from benchmark.training.splits import Split
+from benchmark.training.steps import HostSteps, Steps, Training
 from protocols import batches
 from protocols.errors import BenchmarkError, InvalidInputError
-from protocols.images import crop, training_boxes
-from protocols.method import Batch, Draw
+from protocols.method import Draw
 from protocols.network import Network
-from protocols.optimizer import make_optimizer
 from protocols.phases import Phase
 from protocols.protocol import Protocol
 from protocols.recipe import Recipe, Schedule
@@ -46,7 +44,10 @@ class Streams:
 
 @dataclass
 class Probe:
-    """What a method may ask about the training images; counts the images that this takes."""
+    """Answers what a method asks about the training images; counts the images that this takes.
+
+    A method gets :meth:`function`, not this: it is to see views, not the network or the images.
+    """
 
     network: Network
     train: Split
@@ -58,6 +59,14 @@ class Probe:
         self.images += len(self.train)
         return extract(self.network, self.train, self.protocol, view)
 
+    def function(self) -> Callable[[str], NDArray[np.float32]]:
+        """Return what a method gets: a plain function of a view's name."""
+
+        def probe(view: str) -> NDArray[np.float32]:
+            return self(view)
+
+        return probe
+
 
 @dataclass
 class Fitted:
@@ -66,7 +75,7 @@ class Fitted:
     ``candidate`` says which weights those are: the ``raw`` ones of ``best_step``, or the
     ``averaged`` ones. Images trained went forward and backward; ``images_forward`` went forward
     only, for the method's plans and for statistics after averaging. ``phases`` holds the first
-    step of each phase, None for one that was not reached.
+    step of each phase, None for one that was not reached. ``how`` says how steps were taken.
     """
 
     steps: int = 0
@@ -77,6 +86,7 @@ class Fitted:
     images_trained: int = 0
     images_forward: int = 0
     phases: dict[str, int | None] = field(default_factory=dict)
+    how: str = ""
 
 
 def fit(
@@ -112,33 +122,33 @@ def fit(
             the budget of steps ends before.
     """
     schedule = Schedule(recipe, protocol.pace, _phases(network, protocol))
-    fitted, optimizer = Fitted(), make_optimizer(recipe, network.groups())
+    fitted, labels = Fitted(), contiguous(train.labels)
     best = _Best(network, validate, schedule, protocol, _seconds(protocol, recipe), watch, fitted)
-    base_rates = [group["lr"] for group in optimizer.param_groups]
+    steps = make_steps(Training(network, train, labels, protocol, recipe, streams.augment))
     average = Average(network) if recipe.averaging else None
-    labels = contiguous(train.labels)
     probe = Probe(network, train, protocol)
     draws = draw_batches(probe, labels, streams)
-    sums: dict[str, Tensor] = {}
 
     for step in itertools.count():
         if average and schedule.collects(step):
             average.add(network)
-        if schedule.validates(step) and best.ends_at(step, sums):
+        if schedule.validates(step) and best.ends_at(step, steps):
             break
-        for group, rate in zip(optimizer.param_groups, base_rates, strict=True):
-            group["lr"] = rate * schedule.factor(step)
         draw = next(draws)
-        losses = train_step(network, train, labels, draw, step, protocol, streams)
-        _update(network, optimizer, losses, recipe.clip)
-        _add(losses, sums)
+        steps.take(draw, step, schedule.factor(step))
         fitted.images_trained += len(draw.index)
         fitted.images_forward = probe.images
 
-    fitted.phases = schedule.begun(fitted.steps)
-    if not (average and _averaged_is_best(average, best, probe, draws, streams)):
+    fitted.phases, fitted.how = schedule.begun(fitted.steps), steps.how
+    if not (average and _averaged_is_best(average, best, probe, draws, steps)):
         network.load_state_dict(best.weights)
     return fitted
+
+
+def make_steps(training: Training) -> Steps:
+    """Return what takes the steps of a training, on the device of its network."""
+    device = next(training.network.parameters()).device
+    return HostSteps(training) if device.type == "cpu" else steps_on(training, device)
 
 
 @dataclass
@@ -155,35 +165,31 @@ class _Best:
     weights: dict[str, Tensor] = field(default_factory=dict)
     started: float = field(default_factory=time.perf_counter)
 
-    def ends_at(self, step: int, sums: dict[str, Tensor]) -> bool:
-        """Validate before ``step``; return whether the training ends here.
-
-        Args:
-            step: steps taken so far.
-            sums: each loss term, added up since the last validation; emptied.
-        """
+    def ends_at(self, step: int, steps: Steps) -> bool:
+        """Validate before ``step``; return whether the training ends here."""
         fitted = self.fitted
-        fitted.history.append(_validated(step, sums, step - fitted.steps, self.validate))
+        fitted.history.append(_validated(step, steps, step - fitted.steps, self.validate))
         fitted.steps = step
-        sums.clear()
         self.started += _took(self.watch, step)
         if improves(fitted.history, self.protocol.selection_metric):
             fitted.best_step, fitted.validation = step, _metrics_of(fitted.history[-1])
-            self.weights = {k: v.detach().clone() for k, v in self.network.state_dict().items()}
+            self._keep()
         self.schedule.note_validation(step, fitted.best_step)
         late = time.perf_counter() - self.started > self.budget_s
         return late or step >= self.schedule.last
+
+    def _keep(self) -> None:
+        """Copy the weights as they are now over those kept before."""
+        for name, value in self.network.state_dict().items():
+            if name in self.weights:
+                self.weights[name].copy_(value)
+            else:
+                self.weights[name] = value.detach().clone()
 
 
 def _phases(network: Network, protocol: Protocol) -> Sequence[Phase]:
     method, pace = network.method, protocol.pace
     return method.phases(method.settings, pace.max_steps, pace.steps_per_epoch)
-
-
-def _add(losses: dict[str, Tensor], sums: dict[str, Tensor]) -> None:
-    """Add a step's terms to ``sums``, on the device: no waiting for it."""
-    for name, value in losses.items():
-        sums[name] = sums.get(name, value.new_zeros(())) + value.detach()
 
 
 def _took(watch: Callable[[int], None], step: int) -> float:
@@ -194,15 +200,15 @@ def _took(watch: Callable[[int], None], step: int) -> float:
 
 
 def _averaged_is_best(
-    average: Average, best: _Best, probe: Probe, draws: Iterator[Draw], streams: Streams
+    average: Average, best: _Best, probe: Probe, draws: Iterator[Draw], steps: Steps
 ) -> bool:
     """Load and validate the averaged weights, note the result, return whether they won."""
     network, protocol, fitted = best.network, best.protocol, best.fitted
     passes = list(itertools.islice(draws, protocol.pace.steps_per_epoch))
     fitted.images_forward = probe.images + sum(len(draw.index) for draw in passes)
     average.load_into(network)
-    images = (_images(network, probe.train, draw, protocol, streams) for draw in passes)
-    renew_batch_norm(network, images)
+    with autocast(protocol, next(network.parameters()).device):
+        renew_batch_norm(network, map(steps.images, passes))
     averaged = {"step": fitted.steps, "averaged": average.count, **best.validate()}
     fitted.history.append(averaged)
     won = improves(fitted.history, protocol.selection_metric)
@@ -225,41 +231,6 @@ def _seconds(protocol: Protocol, recipe: Recipe) -> float:
     return protocol.budget_s
 
 
-def _update(
-    network: Network, optimizer: Optimizer, losses: dict[str, Tensor], clip: float | None
-) -> None:
-    """Take one step down the sum of the losses."""
-    optimizer.zero_grad(set_to_none=True)
-    torch.stack(list(losses.values())).sum().backward()  # type: ignore[no-untyped-call]
-    if clip is not None:
-        torch.nn.utils.clip_grad_norm_(network.parameters(), clip)
-    optimizer.step()
-
-
-def train_step(
-    network: Network,
-    train: Split,
-    labels: np.ndarray[tuple[int], np.dtype[np.int64]],
-    draw: Draw,
-    step: int,
-    protocol: Protocol,
-    streams: Streams,
-) -> dict[str, Tensor]:
-    """Return the loss terms of one batch; views in the protocol's precision, losses in fp32."""
-    images = _images(network, train, draw, protocol, streams)
-    index, device = np.asarray(draw.index), images.device
-    with autocast(protocol, device):
-        views = network(images)
-    batch = Batch(
-        labels=torch.from_numpy(labels[index]).to(device),
-        index=torch.from_numpy(index).to(device),
-        group=draw.group,
-        step=step,
-        epoch=step // protocol.pace.steps_per_epoch,
-    )
-    return network.method.losses(views, batch)
-
-
 def draw_batches(
     probe: Probe, labels: np.ndarray[tuple[int], np.dtype[np.int64]], streams: Streams
 ) -> Iterator[Draw]:
@@ -269,7 +240,7 @@ def draw_batches(
     draw = batches.SAMPLERS[protocol.sampler]
     sampler = draw(labels, protocol.batch_size, per_class, streams.batches)
     for epoch in itertools.count():
-        plan = method.plan(epoch, probe, streams.plan)
+        plan = method.plan(epoch, probe.function(), streams.plan)
         steps = protocol.pace.steps_per_epoch
         if plan is None:
             yield from (Draw(index) for index in itertools.islice(sampler, steps))
@@ -282,17 +253,6 @@ def contiguous(
 ) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
     """Return labels renumbered 0..C-1 in the order of the class ids (proxy losses need it)."""
     return np.unique(labels, return_inverse=True)[1].astype(np.int64)
-
-
-def _images(
-    network: Network, train: Split, draw: Draw, protocol: Protocol, streams: Streams
-) -> Tensor:
-    """Return the augmented images (B, 3, S, S) of one draw, on the network's device."""
-    device = next(network.parameters()).device
-    pixels, sizes = train.store.batch(train.index[np.asarray(draw.index)])
-    boxes, flips = training_boxes(protocol.image, sizes, streams.augment)
-    images = crop(torch.from_numpy(pixels).to(device), boxes, protocol.image.crop_px, flips)
-    return images.contiguous(memory_format=torch.channels_last)
 
 
 def _planned(
@@ -317,11 +277,9 @@ def _planned(
         raise InvalidInputError(f"plan of epoch {epoch}: {given} batches, expected {steps}")
 
 
-def _validated(
-    step: int, sums: dict[str, Tensor], since: int, validate: Callable[[], Metrics]
-) -> Metrics:
+def _validated(step: int, steps: Steps, since: int, validate: Callable[[], Metrics]) -> Metrics:
     """Return one history row: step, mean losses since the last validation, metrics."""
-    losses = {f"loss/{name}": float(total) / since for name, total in sums.items()}
+    losses = {f"loss/{name}": mean for name, mean in steps.means(since).items()}
     for name, value in losses.items():
         if not math.isfinite(value):
             raise NonFiniteError(f"{name} is {value} between steps {step - since} and {step}")

@@ -1,4 +1,4 @@
-"""What a worker does: one training of one fold. The other thing is :mod:`benchmark.training.join`.
+"""One training of one fold, on a worker; :mod:`benchmark.training.join` joins a run's folds.
 
 Jobs and outcomes are plain data, so they travel to another process or machine. A worker opens
 no store of results: the coordinator alone writes.
@@ -7,13 +7,12 @@ no store of results: the coordinator alone writes.
 from __future__ import annotations
 
 import hashlib
-import os
 import time
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -29,7 +28,7 @@ from benchmark.training.join import pack, stored
 from benchmark.training.oracle import Watch, unwatched
 from protocols import metrics
 from protocols.discovery import Registry
-from protocols.errors import DataError, InvalidInputError, described
+from protocols.errors import DataError, InvalidInputError, in_words
 from protocols.method import Method, TrainSpec
 from protocols.network import Network
 from protocols.protocol import Protocol, digest
@@ -60,11 +59,11 @@ class Job:
         alone = ((path,) for path in (*self.plugins, *weights))
         return (self.source.files(self.protocol), *alone)
 
-    def moved(self, place: Callable[[Path], Path]) -> Job:
-        """Return the job for a machine where each of its files lies at ``place(file)``."""
-        weights = place(self.weights) if isinstance(self.weights, Path) else self.weights
-        plugins = tuple(map(place, self.plugins))
-        source = self.source.moved(self.protocol, place)
+    def moved(self, moved_path: Callable[[Path], Path]) -> Job:
+        """Return the job for a machine where each file lies at ``moved_path(file)``."""
+        weights = moved_path(self.weights) if isinstance(self.weights, Path) else self.weights
+        plugins = tuple(map(moved_path, self.plugins))
+        source = self.source.moved(self.protocol, moved_path)
         return replace(self, source=source, plugins=plugins, weights=weights)
 
     @property
@@ -86,32 +85,43 @@ class Job:
 
 @dataclass(frozen=True)
 class JobOutcome:
-    """A job's record and, for final jobs, the file of test embeddings and per-query metrics."""
+    """A job's record and, for final jobs, the file of test embeddings and per-query metrics.
+
+    ``spent`` says that the worker's process must not be used again: ``broken`` where its device
+    answers no more, ``crowded`` where the job did not fit beside its neighbours.
+    """
 
     record: JobRecord
     vectors: bytes | None = None
+    spent: Literal["", "broken", "crowded"] = ""
 
 
 def execute(job: Job) -> JobOutcome:
     """Run ``job`` and return its outcome; a failure is an outcome with a typed reason."""
     started, cpu = time.perf_counter(), time.process_time()
-    torch.set_num_threads(job.protocol.threads_per_job)  # whatever an earlier method made of it
+    # an earlier job's method may have changed it
+    torch.set_num_threads(job.protocol.threads_per_job)
     try:
         outcome = _train(job)
-    # The one broad place: whatever a method does wrong is a row of the table, not the end; that
-    # it asks for the end (sys.exit, KeyboardInterrupt) is wrong too. Ctrl-C reaches no worker.
+    # The one clause that catches all: a method that fails is a row of the table, the study goes on.
+    # That it asks for the end (sys.exit, KeyboardInterrupt) is a failure too: Ctrl-C reaches no
+    # worker.
     except BaseException as error:
-        if _breaks_device(error):
+        cause = device.first_error(error)
+        if spent := device.spent(cause):
             traceback.print_exc()
-            os._exit(1)  # a lost worker: the next attempt and all other jobs get a fresh process
-        outcome = JobOutcome(failure(job, reason_of(error), _explain(error)))
+        outcome = JobOutcome(failure(job, reason_of(cause), _explain(cause)), spent=spent)
+    finally:
+        device.tidy(job.device)
     measured = {
         **outcome.record.measured,
         "seconds": round(time.perf_counter() - started, 3),
         "cpu_s": round(time.process_time() - cpu, 3),
-        "peak_memory_mb": device.peak_memory_mb(job.device),
-        "environment": {**device.described(job.device), **environment.versions()},
+        "environment": environment.versions(),
     }
+    if outcome.spent != "broken":  # a broken device is asked nothing more
+        measured["peak_memory_mb"] = device.peak_memory_mb(job.device)
+        measured["environment"] = {**device.described(job.device), **environment.versions()}
     return replace(outcome, record=replace(outcome.record, measured=measured))
 
 
@@ -124,32 +134,25 @@ def reason_of(error: BaseException) -> Reason:
     """Return the typed reason for an exception."""
     if isinstance(error, NonFiniteError):
         return "non_finite"
-    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
+    if isinstance(error, MemoryError) or device.out_of_memory(error):
         return "oom"
     if isinstance(error, DataError):
         return "bad_data"
     return "crash"
 
 
-def _breaks_device(error: BaseException) -> bool:
-    """Return whether nothing can run on the device in this process any more.
-
-    After such an error CUDA answers every call with it; being out of memory is none of them.
-    """
-    if isinstance(error, torch.OutOfMemoryError):
-        return False
-    return isinstance(error, RuntimeError) and "CUDA error" in described(error)
-
-
 def _train(job: Job) -> JobOutcome:
     """Train on the fold, keep the best weights; final jobs also test them, once."""
-    place = torch.device(job.device)
-    devices = [place] if place.type == "cuda" else []
-    if devices:
-        torch.cuda.reset_peak_memory_stats(place)
-    with torch.random.fork_rng(devices):  # modules start, drop and mine from torch's generator
+    torch_device = torch.device(job.device)
+    cuda = [torch_device] if torch_device.type == "cuda" else []
+    if cuda:
+        torch.cuda.reset_peak_memory_stats(torch_device)
+    # A step is recorded on the stream that it runs on, and CUDA refuses that on the default one.
+    # Initial weights, dropout and miners draw from torch's generators: they are put back after.
+    with device.own_stream(torch_device), torch.random.fork_rng(cuda):
         train, validation = splits.open_fold(job.source, job.protocol, job.fold)
-        network = build_network(job, train).to(memory_format=torch.channels_last).to(place)
+        network = build_network(job, train).to(memory_format=torch.channels_last)
+        network = network.to(torch_device)
         torch.manual_seed(_seed(job, "steps"))
         watch = _watch(job, network)
         fitted, train_s = _fit(job, network, train, validation, watch)
@@ -163,7 +166,7 @@ def _train(job: Job) -> JobOutcome:
             history=fitted.history,
             validation=fitted.validation,
             counts=_counts(job, network, fitted, len(validation)),
-            measured={"train_s": round(train_s, 3)},
+            measured={"train_s": round(train_s, 3), "step": fitted.how},
         )
         return _test(job, network, record, watch) if job.stage == "final" else JobOutcome(record)
 
@@ -197,7 +200,7 @@ def serving_trunk(job: Job) -> Trunk:
         InvalidInputError: the trunk cannot serve the method; the message names both.
     """
     registry = Registry(job.plugins)
-    name = job.cell.trunk.partition("+")[0]  # what follows says which weights
+    name = job.cell.trunk.partition("+")[0]  # without the weights, which stand behind a plus
     trunk: Trunk = registry.load("trunk", name).build(job.weights)
     wants = registry.load("method", job.cell.method).wants
     trunk.honour(wants, job.cell.method)
@@ -228,7 +231,7 @@ def _fit(
     started = time.perf_counter()
 
     probe = Probe(network, train, job.protocol)
-    network.method.prepare(probe)
+    network.method.prepare(probe.function())
 
     def validate() -> Metrics:
         return evaluate.score(network, validation, job.protocol)[0].means()
@@ -324,16 +327,16 @@ def _counts(job: Job, network: Network, fitted: Fitted, validated: int) -> dict[
 
 
 def _seed(job: Job, purpose: str) -> int:
-    """Return a seed from names; without the method's, so that methods pair up.
+    """Return a seed from names, the method's not among them: methods meet the same draws.
 
     Own images count by their content, so their path and their title move no seed.
     """
     again = ("search", job.cell.repeat) if job.cell.repeat else ()
-    place = (datasets.identity(job.cell.dataset), job.cell.trunk, *again)
-    return seed(*place, job.stage, job.number, job.fold, purpose)
+    shared = (datasets.identity(job.cell.dataset), job.cell.trunk, *again)
+    return seed(*shared, job.stage, job.number, job.fold, purpose)
 
 
 def _explain(error: BaseException) -> str:
     last = traceback.extract_tb(error.__traceback__)[-1]
     where = f"{Path(last.filename).name}:{last.lineno}"
-    return f"{described(error)} ({where})"[:2000]
+    return f"{in_words(error)} ({where})"[:2000]

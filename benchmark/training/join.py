@@ -34,9 +34,9 @@ class JoinJob:
         """Return the files that joining reads, like :meth:`Job.files`."""
         return (self.source.files(self.protocol),)
 
-    def moved(self, place: Callable[[Path], Path]) -> JoinJob:
+    def moved(self, moved_path: Callable[[Path], Path]) -> JoinJob:
         """Return the same work for another machine, like :meth:`Job.moved`."""
-        return replace(self, source=self.source.moved(self.protocol, place))
+        return replace(self, source=self.source.moved(self.protocol, moved_path))
 
 
 @dataclass(frozen=True)

@@ -6,9 +6,9 @@ import io
 import zipfile
 import zlib
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from functools import lru_cache
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,9 +47,9 @@ class DataSource:
         pixels = store_path(self.cache, self.key, protocol.image.resize_px)
         return (pixels, sizes_path(pixels), self.labels_path)
 
-    def moved(self, protocol: Protocol, place: Callable[[Path], Path]) -> DataSource:
-        """Return the source on a machine where ``place`` says each of the files lies."""
-        return replace(self, root=None, cache=place(self.files(protocol)[0]).parent)
+    def moved(self, protocol: Protocol, moved_path: Callable[[Path], Path]) -> DataSource:
+        """Return the source for a machine where each file lies at ``moved_path(file)``."""
+        return replace(self, root=None, cache=moved_path(self.files(protocol)[0]).parent)
 
     @property
     def key(self) -> str:
@@ -82,12 +82,13 @@ class Split:
     """Some of a dataset's images.
 
     Attributes:
-        store: all decoded images of the dataset.
-        index: (n,) which of them.
+        store: the decoded images that are open with this split; all others are sealed in it.
+        index: (n,) which of the dataset's images.
         labels: (n,) class ids of the dataset.
         query: (n,) which of them are queries and not gallery, where a publisher keeps the two
             apart; None where every image is both.
-        recall_at: the k of the recalls to report; none but of the test split.
+        recall_at: the k of the recalls to report; empty except for the test split.
+        made: what was made of the images on a device, by the device's name.
     """
 
     store: PixelStore
@@ -95,25 +96,33 @@ class Split:
     labels: NDArray[np.int64]
     query: NDArray[np.bool_] | None = None
     recall_at: tuple[int, ...] = ()
+    made: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
 
     def __len__(self) -> int:
         return len(self.index)
 
 
 def open_fold(source: DataSource, protocol: Protocol, fold: int) -> tuple[Split, Split]:
-    """Return the fold's training and validation images. Test images are in neither."""
-    part = class_folds(_labels(source), protocol)[fold]
-    return _split(source, protocol, part.train), _split(source, protocol, part.validation)
+    """Return the fold's training and validation images. Test images are in neither.
+
+    The process holds nothing of other images afterwards: no pixels, sizes or labels.
+    """
+    known = _labels(source)
+    part = class_folds(known, protocol)[fold]
+    train, validation = (_rows(known, classes) for classes in (part.train, part.validation))
+    store = _store(source, protocol, np.concatenate([train, validation]))
+    return tuple(Split(store, index, known.labels[index]) for index in (train, validation))  # type: ignore[return-value]
 
 
 def open_test(source: DataSource, protocol: Protocol) -> Split:
     """Return the test images. Only final runs call this, after the choice is written down."""
-    test = _split(source, protocol, class_folds(_labels(source), protocol)[0].test)
-    test = replace(test, recall_at=source.recall_at)
-    parts = _labels(source).parts
-    if parts is None or "query" not in parts:
-        return test
-    return replace(test, query=parts[test.index] == "query")
+    known = _labels(source)
+    index = _rows(known, class_folds(known, protocol)[0].test)
+    query = None
+    if known.parts is not None and "query" in known.parts:
+        query = known.parts[index] == "query"
+    store = _store(source, protocol, index)
+    return Split(store, index, known.labels[index], query, source.recall_at)
 
 
 def class_folds(dataset: Labels, protocol: Protocol) -> list[Fold]:
@@ -145,27 +154,30 @@ def prepare(source: DataSource, protocol: Protocol) -> None:
         InvalidInputError: too few classes for the folds, or a validation fold or the test part
             in which no query has another image of its class to find.
     """
-    _dataset(source)  # also where all is decoded: an edited manifest must not go unnoticed
-    _check_matches(source.name, _labels(source), protocol)  # said before a worker meets it
-    _store(source, protocol.image.resize_px)
+    # Opened also where all is decoded: an edited manifest must not go unnoticed.
+    dataset = _dataset(source)
+    known = _labels(source, lambda: dataset)
+    # an error here, not later in a worker
+    _check_matches(source.title or source.name, known, protocol)
+    _store(source, protocol, None, lambda: dataset)
 
 
 def _check_matches(name: str, dataset: Labels, protocol: Protocol) -> None:
     """Raise InvalidInputError where no query has a hit to find, so that no metric exists."""
     folds = class_folds(dataset, protocol)
     images = _counts(dataset.labels, dataset)
-    places = [
+    parts = [
         (f"the validation classes of fold {number}", fold.validation, images)
         for number, fold in enumerate(folds)
     ]
-    found = images
+    reachable = images
     if dataset.parts is not None and "query" in dataset.parts:  # a hit is in the other part
         apart = (_counts(dataset.labels[dataset.parts == p], dataset) for p in ("query", "gallery"))
-        found = 1 + np.minimum(*apart)
-    for place, classes, most in [*places, ("the test classes", folds[0].test, found)]:
+        reachable = 1 + np.minimum(*apart)
+    for part, classes, most in [*parts, ("the test classes", folds[0].test, reachable)]:
         if not (most[classes] > 1).any():
             raise InvalidInputError(
-                f"dataset {name!r}: {place} hold {images[classes].sum()} images of {len(classes)} "
+                f"dataset {name!r}: {part} hold {images[classes].sum()} images of {len(classes)} "
                 "classes, none with another image of its class to find: nothing can be measured. "
                 "Add images to these classes, or leave out classes of one image"
             )
@@ -176,32 +188,38 @@ def _counts(labels: NDArray[np.int64], dataset: Labels) -> NDArray[np.int64]:
     return np.bincount(labels, minlength=dataset.classes)
 
 
-def _split(source: DataSource, protocol: Protocol, classes: NDArray[np.int64]) -> Split:
-    labels = _labels(source).labels
-    index = np.flatnonzero(np.isin(labels, classes))
-    return Split(_store(source, protocol.image.resize_px), index, labels[index])
+def _rows(known: Labels, classes: NDArray[np.int64]) -> NDArray[np.int64]:
+    return np.flatnonzero(np.isin(known.labels, classes))
 
 
-@lru_cache(maxsize=4)
 def _dataset(source: DataSource) -> Dataset:
     dataset: Dataset = discovery.load("dataset", source.name).load(source.root)
     return dataset
 
 
-@lru_cache(maxsize=4)
-def _labels(source: DataSource) -> Labels:
-    """Return the labels beside the store; the dataset is opened where they are not there yet."""
+def _labels(source: DataSource, opened: Callable[[], Dataset] | None = None) -> Labels:
+    """Return the labels beside the store; the dataset is opened where they are not there yet.
+
+    The process does not keep them: a search must not see the labels of test classes.
+    """
     found = _read_labels(source.labels_path)
     if found is None:
-        dataset = _dataset(source)
+        dataset = opened() if opened else _dataset(source)
         found = Labels(dataset.labels, len(dataset.class_names), dataset.parts)
         write_bytes(source.labels_path, _packed(found))
     return found
 
 
-@lru_cache(maxsize=4)
-def _store(source: DataSource, resize_px: int) -> PixelStore:
-    return open_store(source.key, resize_px, source.cache, lambda: _dataset(source).images)
+def _store(
+    source: DataSource,
+    protocol: Protocol,
+    only: NDArray[np.int64] | None,
+    opened: Callable[[], Dataset] | None = None,
+) -> PixelStore:
+    """Return the decoded images, sealed but for ``only``; decoded first where they are missing."""
+    load = opened or (lambda: _dataset(source))
+    size = protocol.image.resize_px
+    return open_store(source.key, size, source.cache, lambda: load().images, only)
 
 
 def _read_labels(path: Path) -> Labels | None:

@@ -3,25 +3,74 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
+from dataclasses import dataclass
 from statistics import median
 
 import numpy as np
 import torch
 
-from benchmark.training import evaluate, splits
-from benchmark.training.fit import Probe, Streams, contiguous, draw_batches, train_step
+from benchmark.training import device, evaluate, splits
+from benchmark.training.device_steps import PROOFS, WARM
+from benchmark.training.fit import Probe, Streams, contiguous, draw_batches, make_steps
 from benchmark.training.job import Job, build_network
+from benchmark.training.steps import Training
 from protocols.network import Network
 
 STEPS = 5
+SETTLING = WARM + PROOFS + 1  # steps that are not taken as all later ones
+WINDOW_S = 1.0  # that a joint rate is measured for
+CONTEXT_BYTES = 700 << 20  # that CUDA takes of a card for each process, beside torch's memory
+
+
+@dataclass(frozen=True)
+class Load:
+    """What a training did to its card while others may have run beside it.
+
+    Attributes:
+        steps_s: steps a second.
+        memory: bytes that it takes of the card.
+        card: bytes of the card.
+    """
+
+    steps_s: float
+    memory: int
+    card: int
+
+
+def load_of(job: Job) -> Load:
+    """Return what training like ``job`` for a second does to its card."""
+    torch.cuda.reset_peak_memory_stats(job.device)
+    try:
+        with device.own_stream(torch.device(job.device)), torch.random.fork_rng([job.device]):
+            train, _ = splits.open_fold(job.source, job.protocol, job.fold)
+            take = _stepper(job, _network(job, train), train)
+            started, count = time.perf_counter(), 0
+            while time.perf_counter() - started < WINDOW_S:
+                take(SETTLING + count)
+                count += 1
+            torch.cuda.synchronize()
+            rate = count / (time.perf_counter() - started)
+        memory = torch.cuda.max_memory_reserved(job.device) + CONTEXT_BYTES
+        return Load(rate, memory, torch.cuda.mem_get_info(job.device)[1])
+    finally:
+        device.tidy(job.device)
 
 
 def job_seconds(job: Job) -> float:
     """Return the seconds ``job`` takes if it never stops early, from a few measured steps."""
-    protocol, device = job.protocol, torch.device(job.device)
+    try:
+        with device.own_stream(torch.device(job.device)):
+            return _job_seconds(job)
+    finally:
+        device.tidy(job.device)
+
+
+def _job_seconds(job: Job) -> float:
+    protocol, place = job.protocol, torch.device(job.device)
     train, validation = splits.open_fold(job.source, protocol, job.fold)
-    with torch.random.fork_rng([device] if device.type == "cuda" else []):
-        network = build_network(job, train).to(memory_format=torch.channels_last).to(device)
+    with torch.random.fork_rng([place] if place.type == "cuda" else []):
+        network = _network(job, train)
         step_s = _step_seconds(job, network, train) if job.cell.trains else 0.0
     first = splits.Split(validation.store, validation.index[:64], validation.labels[:64])
     evaluate.embed(network, first, protocol)
@@ -34,15 +83,32 @@ def job_seconds(job: Job) -> float:
     return steps * step_s + embedded * image_s
 
 
-def _step_seconds(job: Job, network: Network, train: splits.Split) -> float:
+def _network(job: Job, train: splits.Split) -> Network:
+    network = build_network(job, train).to(memory_format=torch.channels_last)
+    return network.to(job.device)
+
+
+def _stepper(job: Job, network: Network, train: splits.Split) -> Callable[[int], None]:
+    """Return what takes step n of a training; on a GPU steps have settled."""
     labels = contiguous(train.labels)
     streams = Streams(*(np.random.default_rng(n) for n in range(3)))
     draws = draw_batches(Probe(network, train, job.protocol), labels, streams)
-    seconds = []
+    made = Training(network, train, labels, job.protocol, job.recipe, streams.augment)
+    steps = make_steps(made)
+
+    def take(step: int) -> None:
+        steps.take(next(draws), step, 1.0)
+
+    for step in range(SETTLING if job.device.startswith("cuda") else 0):
+        take(step)
+    return take
+
+
+def _step_seconds(job: Job, network: Network, train: splits.Split) -> float:
+    take, seconds = _stepper(job, network, train), []
     for step in range(STEPS):
         started = time.perf_counter()
-        losses = train_step(network, train, labels, next(draws), step, job.protocol, streams)
-        torch.stack(list(losses.values())).sum().backward()  # type: ignore[no-untyped-call]
+        take(SETTLING + step)
         if job.device.startswith("cuda"):
             torch.cuda.synchronize()
         seconds.append(time.perf_counter() - started)

@@ -79,7 +79,10 @@ def _rows(table: Path, argument: str) -> list[dict[str, str]]:
 
 
 def _key(path: Path, folder: Path) -> str:
-    """Return where an image goes below the prepared folder; those from elsewhere are apart."""
+    """Return where an image goes below the prepared folder.
+
+    Images from outside the list's folder go to a folder of their own.
+    """
     if path.is_relative_to(folder):
         return path.relative_to(folder).as_posix()
     return PurePath("elsewhere", *path.parts[1:]).as_posix()

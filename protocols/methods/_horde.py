@@ -11,12 +11,12 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from protocols.errors import PluginError
-from protocols.method import Features, Group, Method, TrainSpec
+from protocols.method import Features, Method, ParameterGroup, TrainSpec
 from protocols.space import Choice, Integer
 
 
 class HighOrder(Method):
-    """Moments of orders 2 to K; stand this first among the bases of the method they regularise.
+    """Moments of orders 2 to K; name this class first among the bases of the method to regularise.
 
     What that method says of the embedding then holds for every moment too, with weight 1, and
     with parameters of its own where a loss has some. The embedding stays as it was, and in eval
@@ -58,10 +58,10 @@ class HighOrder(Method):
         views = super().forward(features)
         return {**views, **self.moments(features.map)} if self.training else views
 
-    def groups(self) -> list[Group]:
+    def groups(self) -> list[ParameterGroup]:
         """Return the method's groups, and one of the moments' parameters unless frozen."""
         own = [p for p in self.moments.parameters() if p.requires_grad]
-        return super().groups() + ([Group("moments", own)] if own else [])
+        return super().groups() + ([ParameterGroup("moments", own)] if own else [])
 
 
 class Moments(nn.Module):

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize, relu
 
+from protocols import dense
 from protocols.methods._distances import distances
 
 NEAREST = 0.5  # distance below which a negative is not told from others, or not taken
@@ -19,6 +20,7 @@ def margin_loss(
     boundary: float,
     margin: float,
     weighted: bool,
+    drawn: tuple[Tensor, ...] = (),
 ) -> Tensor:
     """Return the () loss of (B, D) embeddings, compared by the distance of unit vectors.
 
@@ -33,13 +35,16 @@ def margin_loss(
         weighted: negatives are drawn by distance (Wu et al. 2017) up to where their hinge is 0,
             or else the nearest ones beyond a distance of 0.5 are taken (the released code of
             Divide and Conquer).
+        drawn: what :func:`gumbel` gave (B, B), where it was drawn before.
     """
     z = normalize(embeddings)
     d = distances(z)
     seen = d.detach()
     # Beyond this distance a negative's hinge is 0 and it would teach nothing.
     cut = boundary + margin
-    preference = by_distance(seen, z.shape[1], cut) if weighted else by_nearness(seen)
+    preference = by_distance(seen, z.shape[1], cut, drawn) if weighted else by_nearness(seen)
+    if not dense.on_host(z):
+        return dense_hinges(d, preference, labels, boundary=boundary, margin=margin)
     anchor, positive, negative = triplets(preference, labels)
     if not len(anchor):
         return embeddings.sum() * 0.0
@@ -50,6 +55,23 @@ def hinges(near: Tensor, far: Tensor, *, boundary: float, margin: float) -> Tens
     """Return the sum of both hinges over (T,) distances, divided by how many are active."""
     pull, push = relu(near - boundary + margin), relu(boundary - far + margin)
     # Counted as numbers: an "or" would count a triplet with both hinges active once.
+    active = (pull > 0).sum() + (push > 0).sum()
+    return (pull.sum() + push.sum()) / active.clamp(min=1)
+
+
+def dense_hinges(
+    d: Tensor, preference: Tensor, labels: Tensor, *, boundary: float, margin: float
+) -> Tensor:
+    """Return :func:`hinges` of all :func:`triplets` with fixed shapes, 0 without any."""
+    positive, negative = dense.pairs(labels)
+    ranked, order = preference.masked_fill(~negative, -torch.inf).sort(
+        dim=1, descending=True, stable=True
+    )
+    place = (positive.cumsum(1) - 1).clamp(min=0)
+    takes = positive & (ranked.gather(1, place) > -torch.inf)
+    near, far = dense.chosen(d, takes), d.gather(1, order.gather(1, place))
+    pull = dense.chosen(relu(near - boundary + margin), takes)
+    push = dense.chosen(relu(boundary - far + margin), takes)
     active = (pull > 0).sum() + (push > 0).sum()
     return (pull.sum() + push.sum()) / active.clamp(min=1)
 
@@ -75,15 +97,19 @@ def triplets(preference: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor
     return anchor, which, order[anchor, place]
 
 
-def by_distance(d: Tensor, size: int, cut: float) -> Tensor:
+def by_distance(d: Tensor, size: int, cut: float, drawn: tuple[Tensor, ...] = ()) -> Tensor:
     """Return random preferences (B, B) that draw by distance, without replacement.
 
     A draw is likely in inverse proportion to how often points of a sphere lie so far apart.
-    Adding Gumbel noise to log-weights and taking the largest is that draw. From torch's current
-    CPU generator.
+    Adding Gumbel noise to log-weights and taking the largest is that draw.
     """
-    noise = -torch.log(-torch.log(torch.rand(d.shape).clamp(1e-20, 1 - 1e-7)))
+    (noise,) = drawn or (gumbel(len(d)),)
     return log_weights(d, size, cut) + noise.to(d.device)
+
+
+def gumbel(rows: int) -> Tensor:
+    """Return Gumbel noise (rows, rows) from torch's current CPU generator."""
+    return -torch.log(-torch.log(torch.rand(rows, rows).clamp(1e-20, 1 - 1e-7)))
 
 
 def log_weights(d: Tensor, size: int, cut: float) -> Tensor:

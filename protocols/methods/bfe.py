@@ -26,6 +26,7 @@ class BatchFeatureErasing(Method):
     height = Real(0.2, 0.6, default=0.5)  # of the block, as a share of the map
     width = Real(0.2, 1.0, default=0.5)
     smoothing = Real(0.0, 0.3, default=0.1)
+    _map_size: tuple[int, int] | None = None  # of the last map in training
 
     def make_head(self, spec: TrainSpec) -> nn.Module:
         """Return both branches."""
@@ -41,10 +42,19 @@ class BatchFeatureErasing(Method):
             found.append(Term(classify, on=view, name=f"{view}/class"))
         return found
 
+    def noise(self, rows: int) -> tuple[Tensor, ...]:
+        """Return the corner of the block to erase, () as long as no map has been seen."""
+        del rows
+        if self._map_size is None:
+            return ()
+        return corner(*self._map_size, self.height, self.width)
+
     def forward(self, features: Features) -> dict[str, Tensor]:
         """Return ``embedding`` (B, D) and, in training, its parts ``global`` and ``part``."""
         block = (self.height, self.width) if self.training else None
-        parts: dict[str, Tensor] = self.head(features.map, block)
+        if self.training:
+            self._map_size = (features.map.shape[2], features.map.shape[3])
+        parts: dict[str, Tensor] = self.head(features.map, block, self.drawn)
         embedding = torch.cat(list(parts.values()), dim=1)
         return {"embedding": embedding, **(parts if self.training else {})}
 
@@ -69,35 +79,50 @@ class Branches(nn.Module):
         nn.init.kaiming_normal_(reduce.weight, mode="fan_in")
 
     def forward(
-        self, feature_map: Tensor, block: tuple[float, float] | None = None
+        self,
+        feature_map: Tensor,
+        block: tuple[float, float] | None = None,
+        at: tuple[Tensor, ...] = (),
     ) -> dict[str, Tensor]:
-        """Return ``global`` and ``part``; with ``block`` a rectangle of that share is erased."""
+        """Return ``global`` and ``part``; with ``block`` a rectangle of that share is erased.
+
+        ``at`` says where its corner is; one is drawn if it does not.
+        """
         deep = self.deepen(feature_map)
         if block is not None:
-            deep = erase(deep, *block)
+            deep = erase(deep, *block, at=at)
         whole = self.reduce(feature_map.mean(dim=(2, 3)))
         return {"global": whole, "part": self.embed(deep.amax(dim=(2, 3)))}
 
 
-def erase(feature_map: Tensor, height: float, width: float) -> Tensor:
+def corner(rows: int, columns: int, height: float, width: float) -> tuple[Tensor, Tensor]:
+    """Return top and left () of a block of that share of a map, from torch's CPU generator."""
+    high, wide = round(height * rows), round(width * columns)
+    return torch.randint(rows - high + 1, ()), torch.randint(columns - wide + 1, ())
+
+
+def erase(
+    feature_map: Tensor, height: float, width: float, *, at: tuple[Tensor, ...] = ()
+) -> Tensor:
     """Return the map (B, C, H, W) with one random rectangle 0 in every image and channel.
 
     Survivors are not rescaled. The rectangle's sides are rounded half to even (Python's
     ``round``: 2 of 5 rows at 0.5); every place where it fits is equally likely, from torch's
-    current CPU generator. 0 erases only where no value is below it: here after a ReLU.
+    current CPU generator unless ``at`` has the corner. 0 erases only where no value is below it:
+    here after a ReLU.
     """
     rows, columns = feature_map.shape[2:]
     high, wide = round(height * rows), round(width * columns)
-    top = int(torch.randint(rows - high + 1, ()))
-    left = int(torch.randint(columns - wide + 1, ()))
-    kept = torch.ones(rows, columns, dtype=torch.bool, device=feature_map.device)
-    kept[top : top + high, left : left + wide] = False
-    return feature_map * kept
+    top, left = (part.to(feature_map.device) for part in at or corner(rows, columns, height, width))
+    y = torch.arange(rows, device=feature_map.device)[:, None] - top
+    x = torch.arange(columns, device=feature_map.device) - left
+    return feature_map * ~((y >= 0) & (y < high) & (x >= 0) & (x < wide))
 
 
 def soft_batch_hard(part: Tensor, labels: Tensor) -> Tensor:
     """Return the mean soft-margin batch-hard triplet loss of raw (B, D) rows."""
-    return mean_or_zero(softplus(batch_hard(part, labels)), part)
+    v, anchors = batch_hard(part, labels)
+    return mean_or_zero(softplus(v), anchors, part)
 
 
 def start(module: nn.Module) -> None:

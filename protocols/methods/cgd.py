@@ -12,7 +12,7 @@ from protocols.methods._classify import Classify
 from protocols.space import Choice, Real
 
 GEM_POWER = 3.0  # fixed
-LEAST = 1e-6  # what a mean of powers takes smaller values for
+LEAST = 1e-6  # smaller values are raised to it before their powers are averaged
 COMBINATIONS = ("S", "M", "G", "SM", "MS", "SG", "GS", "MG", "GM", "SMG", "MSG", "GSM")
 
 
@@ -55,7 +55,8 @@ class Combined(Method):
 
     def rank(self, embeddings: Tensor, labels: Tensor) -> Tensor:
         """Return the batch-hard hinge, mean over all anchors, zeros included."""
-        return mean_or_zero(relu(batch_hard(embeddings, labels) + self.margin), embeddings)
+        v, anchors = batch_hard(embeddings, labels)
+        return mean_or_zero(relu(v + self.margin), anchors, embeddings)
 
 
 def gem(feature_map: Tensor, power: float = GEM_POWER) -> Tensor:

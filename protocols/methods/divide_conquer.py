@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from functools import partial
 from types import MappingProxyType
 from typing import ClassVar
 
@@ -18,7 +17,7 @@ from torch.nn.functional import normalize
 from protocols.errors import InvalidInputError
 from protocols.method import Batch, Draw, Features, Method, Probe, Term, TrainSpec
 from protocols.methods._clusters import kmeans, renamed
-from protocols.methods._margin import margin_loss
+from protocols.methods._margin import gumbel, margin_loss
 from protocols.phases import Phase
 from protocols.space import Choice, Real, Settings
 
@@ -61,13 +60,18 @@ class DivideConquer(Method):
 
     def make_terms(self, spec: TrainSpec) -> Sequence[Term]:
         """Return the one term: learners share a loss that has nothing to learn."""
-        loss = partial(
-            margin_loss,
+        return [Term(self.margin_loss)]
+
+    def margin_loss(self, embeddings: Tensor, labels: Tensor) -> Tensor:
+        """Return the () margin loss of a learner's slice or of the whole."""
+        return margin_loss(
+            embeddings,
+            labels,
             boundary=self.boundary,
             margin=self.margin,
             weighted=self.sampling == "distance",
+            drawn=self.drawn,
         )
-        return [Term(loss)]
 
     def forward(self, features: Features) -> dict[str, Tensor]:
         """Return ``embedding`` (B, D): the learners' slices, each of length 1."""
@@ -81,10 +85,18 @@ class DivideConquer(Method):
     def losses(self, views: dict[str, Tensor], batch: Batch) -> dict[str, Tensor]:
         """Return the loss of the batch's learner, on its slice or on the whole."""
         (term,) = self._terms()
-        whole = views["embedding"]
-        apart = batch.group is not None and batch.epoch < APART * self._divided_epochs()
-        seen = self.split(whole)[batch.group or 0] if apart else whole
+        whole, learner = views["embedding"], self.graph_key(batch)
+        seen = whole if learner is None else self.split(whole)[learner]
         return {term.name: term({"embedding": seen}, batch.labels)}
+
+    def graph_key(self, batch: Batch) -> int | None:
+        """Return the learner whose slice alone is trained, None where the whole embedding is."""
+        apart = batch.epoch < APART * self._divided_epochs()
+        return batch.group if apart else None
+
+    def noise(self, rows: int) -> tuple[Tensor, ...]:
+        """Return what the draw of negatives by distance needs."""
+        return (gumbel(rows),) if self.sampling == "distance" else ()
 
     def plan(self, epoch: int, probe: Probe, rng: np.random.Generator) -> Iterator[Draw] | None:
         """Return batches of one cluster after the other; ordinary ones once all are joined."""

@@ -55,9 +55,13 @@ class Group(Method):
         )
         return [Term(loss, lr=self.classifier_lr)]
 
+    def graph_key(self, batch: Batch) -> bool:
+        """Return whether the warm start is over."""
+        return batch.step >= self.warm_start * self.spec.steps
+
     def losses(self, views: dict[str, Tensor], batch: Batch) -> dict[str, Tensor]:
         """Return the loss; in the warm start the classifier's alone, under the same name."""
-        if batch.step >= self.warm_start * self.spec.steps:
+        if self.graph_key(batch):
             return super().losses(views, batch)
         (term,) = self._terms()
         assert isinstance(term.loss, GroupLoss)

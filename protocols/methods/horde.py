@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize, relu, softplus
 
+from protocols import dense
 from protocols.method import Method, Term, TrainSpec
 from protocols.methods._horde import HighOrder
 from protocols.space import Choice, Real
@@ -24,8 +25,8 @@ class _Pairs(Method):
     def contrastive(self, embeddings: Tensor, labels: Tensor) -> Tensor:
         """Return half the mean (1 - s)^2 of positives plus half the mean of violated hinges."""
         s, positive, negative = _pairs(embeddings, labels)
-        pull = (1 - s).square()[positive]
-        push = relu(s - self.boundary)[negative]
+        pull = dense.chosen((1 - s).square(), positive)
+        push = dense.chosen(relu(s - self.boundary), negative)
         active = (push > 0).sum().clamp(min=1)
         return (pull.sum() / positive.sum().clamp(min=1) + push.sum() / active) / 2
 

@@ -38,6 +38,8 @@ class MultiSimilarityMined(Method):
 class OnMinedPairs(MultiSimilarityLoss):  # type: ignore[misc]
     """The library's loss, without its return of 0 when one pair of each kind is mined."""
 
+    keeps_single_pairs = True  # read by :mod:`protocols.dense`
+
     def compute_loss(
         self,
         embeddings: Tensor,

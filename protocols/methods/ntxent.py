@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize, softplus
 
+from protocols import dense
 from protocols.method import Method, Term, TrainSpec
 from protocols.space import Choice, Real
 
@@ -32,13 +33,22 @@ class NTXent(Method):
         z = normalize(embeddings)
         same = labels[:, None] == labels  # (B, B)
         positive = same & ~torch.eye(len(z), dtype=torch.bool, device=z.device)
+        s = z @ z.T / self.temperature  # (B, B)
+        if not dense.on_host(z):
+            return self._dense(s, same, positive)
         if not positive.any() or same.all():
             return embeddings.sum() * 0.0
-        s = z @ z.T / self.temperature  # (B, B)
         # Not log(p): at a temperature of 0.001 the p of a hard pair is 0 in float32, and the
         # pairs that need it most would lose their gradient.
         against = s.masked_fill(same, -torch.inf).logsumexp(1)  # (B,)
-        lead = (s - against[:, None])[positive]  # log-odds of p
-        if self.compat:
-            return -(torch.sigmoid(lead) + 1e-20).log().mean()
-        return softplus(-lead).mean()
+        return self._surprise((s - against[:, None])[positive]).mean()
+
+    def _surprise(self, lead: Tensor) -> Tensor:
+        """Return -log(p) of log-odds ``lead``."""
+        return -(torch.sigmoid(lead) + 1e-20).log() if self.compat else softplus(-lead)
+
+    def _dense(self, s: Tensor, same: Tensor, positive: Tensor) -> Tensor:
+        """Return the same loss with fixed shapes; where a class is alone, 0."""
+        against = s.masked_fill(same & ~same.all(), -torch.inf).logsumexp(1)
+        found = dense.mean_of(self._surprise(s - against[:, None]), positive)
+        return found * ~same.all()

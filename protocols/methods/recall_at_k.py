@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from protocols import dense
 from protocols.method import Method, Term, TrainSpec
 from protocols.space import Integer, Real
 
@@ -33,9 +34,6 @@ class RecallAtK(Method):
         s = z @ z.T  # (B, B)
         eye = torch.eye(len(z), dtype=torch.bool, device=z.device)
         positive = (labels[:, None] == labels) & ~eye  # (B, B)
-        queries = positive.any(1)
-        if not queries.any():
-            return embeddings.sum() * 0.0
         # (query, i, j): how far j stands before i; a (B, B, B) tensor
         ahead = torch.sigmoid((s[:, None, :] - s[:, :, None]) / self.temperature)
         rank = 1 + ahead.masked_fill(eye, 0.0).sum(2)  # (B, B)
@@ -43,4 +41,4 @@ class RecallAtK(Method):
         for k in (2**level for level in range(self.levels)):
             hits = (torch.sigmoid(k - rank) * positive).sum(1).clamp(max=k)  # (B,)
             recalls.append(hits / positive.sum(1).clamp(min=1, max=k))
-        return 1 - torch.stack(recalls).mean(0)[queries].mean()
+        return dense.missed(torch.stack(recalls).mean(0), positive.any(1), embeddings)

@@ -9,6 +9,7 @@ from pytorch_metric_learning.reducers import AvgNonZeroReducer
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from protocols import dense
 from protocols.method import Method, Term, TrainSpec
 from protocols.space import Real
 
@@ -48,8 +49,7 @@ def sup_ap(embeddings: Tensor, labels: Tensor) -> Tensor:
     rank_in_class = 1 + ((lead >= 0) & same[:, None, :] & ~eye).sum(2)  # (B, B)
     wrong = (overtaking(lead) * ~same[:, None, :]).sum(2)
     ap = (rank_in_class / (rank_in_class + wrong) * same).sum(1) / same.sum(1)  # (B,)
-    queries = same.sum(1) > 1
-    return 1 - ap[queries].mean() if queries.any() else embeddings.sum() * 0.0
+    return dense.missed(ap, same.sum(1) > 1, embeddings)
 
 
 def overtaking(lead: Tensor) -> Tensor:

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from protocols import dense
 from protocols.method import Method, Term, TrainSpec
 from protocols.space import Real
 
@@ -35,5 +36,4 @@ class SmoothAP(Method):
         rank = 1 + ahead.sum(2)  # (B, B)
         rank_in_class = 1 + (ahead * same[:, None, :]).sum(2)
         ap = (rank_in_class / rank * same).sum(1) / same.sum(1)  # (B,)
-        queries = same.sum(1) > 1
-        return 1 - ap[queries].mean() if queries.any() else embeddings.sum() * 0.0
+        return dense.missed(ap, same.sum(1) > 1, embeddings)

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize, relu
 
+from protocols import dense
 from protocols.method import Method, Term, TrainSpec
 from protocols.space import Real
 
@@ -33,9 +34,9 @@ class SNR(Method):
         d = noise_to_signal(z)  # (B, B), row = anchor
         same = labels[:, None] == labels
         near = same & ~torch.eye(len(z), dtype=torch.bool, device=z.device)
-        hinges = violated_mean(d[near] - self.pos_margin) + violated_mean(
-            self.neg_margin - d[~same]
-        )
+        pull = dense.chosen(d - self.pos_margin, near)
+        push = dense.chosen(self.neg_margin - d, ~same)
+        hinges = violated_mean(pull) + violated_mean(push)
         return hinges + self.reg_weight * z.sum(1).abs().mean()
 
 

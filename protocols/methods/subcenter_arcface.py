@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, normalize, one_hot
 
 from protocols.method import Method, Term, TrainSpec
+from protocols.methods._angles import with_margin
 from protocols.space import Choice, Real
 
 
@@ -50,15 +51,3 @@ class SubCenterArcFaceLoss(nn.Module):
         target = one_hot(labels, cosine.shape[1]).bool()
         logits = torch.where(target, with_margin(cosine, self.margin), cosine)
         return cross_entropy(self.scale * logits, labels)
-
-
-def with_margin(cosine: Tensor, margin: float) -> Tensor:
-    """Return the cosine of (angle + margin), margin in radians.
-
-    Where the sum passes 180 degrees, cosine - margin * sin(margin) keeps it falling.
-    """
-    # Through the sine, not acos, whose slope is infinite for a sample on its class vector.
-    squared = 1 - cosine.square()
-    sine = torch.where(squared > 1e-12, squared.clamp(min=1e-12).sqrt(), 0.0)
-    turned = cosine * math.cos(margin) - sine * math.sin(margin)
-    return torch.where(cosine >= -math.cos(margin), turned, cosine - margin * math.sin(margin))

@@ -40,5 +40,6 @@ class TripletHard(Method):
 
     def batch_hard(self, embeddings: Tensor, labels: Tensor) -> Tensor:
         """Return the mean over anchors that have a positive and a negative, 0 without any."""
-        v = batch_hard(normalize(embeddings) if self.unit else embeddings, labels)
-        return mean_or_zero(softplus(v) if self.soft else relu(self.margin + v), embeddings)
+        v, anchors = batch_hard(normalize(embeddings) if self.unit else embeddings, labels)
+        hinge = softplus(v) if self.soft else relu(self.margin + v)
+        return mean_or_zero(hinge, anchors, embeddings)

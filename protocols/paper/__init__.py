@@ -119,7 +119,7 @@ class Bounds(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Published:
+class PublishedMean:
     """One published mean on test classes.
 
     Attributes:
@@ -187,7 +187,7 @@ def best(method: str, dataset: str, batch_size: int = 32) -> dict[str, float]:
     return {**chosen, **fixed(method, dataset), **_row(method).made_with} if chosen else chosen
 
 
-def table(dataset: str) -> list[Published]:
+def table(dataset: str) -> list[PublishedMean]:
     """Return what the paper and its successors published for ``dataset``; may be empty.
 
     SOP has only concatenated MAP@R, read off a chart.
@@ -197,7 +197,7 @@ def table(dataset: str) -> list[Published]:
     rows = [row for name in own for row in _read(name)] if dataset in DATASETS else []
     rows += [row for row in _read("later_methods_same_protocol.csv") if row["dataset"] == dataset]
     return [
-        Published(
+        PublishedMean(
             method=names.get(row["method"], ""),
             title=row["method"],
             embedding=row["embedding"],

@@ -135,7 +135,7 @@ def test_an_unreadable_image(ledger, own, tmp_path, capsys, fault):
         out = tmp_path / "out"
         assert own.plan(out) == 2
         one_line(capsys, "bad.png", "prepare")
-        assert not list(out.glob("records/**/*.json")), "nothing started"
+        assert not list(out.rglob("*.json"))
 
 
 ODD = {
@@ -209,9 +209,6 @@ def test_a_manifest_edited_after_preparation(ledger, own, tmp_path, capsys, prep
         if prepared:
             source = source_of(own, out)
             prepare(source, PROTOCOL)
-            from benchmark.training import splits
-
-            splits._dataset.cache_clear()
         path = own.folder / "manifest.csv"
         path.write_text(path.read_text().replace(",2,c02,", ",3,c02,", 1))
         capsys.readouterr()
@@ -252,6 +249,11 @@ def test_one_image_per_class(ledger, tmp_path, capsys):
         assert own.call("prepare") == 0
         assert own.call("check") == 3
         assert "small class: 8" in capsys.readouterr().out
+    with ledger.attempt(SUITE, "no class with two images", "exit 2, says where and what to do"):
+        out = tmp_path / "out"
+        assert own.plan(out) == 2
+        one_line(capsys, "hold 2 images of 2 classes, none with another image")
+        assert not list(out.rglob("*.json"))
 
 
 def test_a_hundred_thousand_classes(ledger, tmp_path):

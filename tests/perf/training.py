@@ -11,9 +11,10 @@ import numpy as np
 import torch
 
 from benchmark.training import evaluate, splits
-from benchmark.training.fit import Probe, Streams, contiguous, draw_batches, fit, train_step
+from benchmark.training.fit import Probe, Streams, contiguous, draw_batches, fit, make_steps
 from benchmark.training.job import Job, build_network
 from benchmark.training.oracle import unwatched
+from benchmark.training.steps import Training
 from protocols.method import Batch
 from protocols.network import Network
 from protocols.optimizer import make_optimizer
@@ -99,8 +100,9 @@ def bare_loop(job: Job, steps: int) -> Callable[[], float]:
     network = network_of(job, train).train()
     optimizer = make_optimizer(job.recipe, network.groups())
     labels, sources = contiguous(train.labels), streams()
+    made = make_steps(Training(network, train, labels, job.protocol, job.recipe, sources.augment))
     draws = draw_batches(Probe(network, train, job.protocol), labels, sources)
-    resident = [_resident(network, train, next(draws), job, labels) for _ in range(min(steps, 8))]
+    resident = [_resident(made, next(draws), network, labels) for _ in range(min(steps, 8))]
 
     def run() -> float:
         started = time.perf_counter()
@@ -118,15 +120,12 @@ def bare_loop(job: Job, steps: int) -> Callable[[], float]:
     return run
 
 
-def _resident(network, train, draw, job, labels) -> tuple[torch.Tensor, Batch]:
+def _resident(steps, draw, network, labels) -> tuple[torch.Tensor, Batch]:
     """Return one batch's images, cropped as ``fit`` crops them, and its labels."""
-    seen = []
-    hook = network.register_forward_pre_hook(lambda _, args: seen.append(args[0].detach()))
-    train_step(network, train, labels, draw, 0, job.protocol, streams())
-    hook.remove()
-    index = torch.from_numpy(np.asarray(draw.index)).to(seen[0].device)
-    own = torch.from_numpy(labels).to(seen[0].device)[index]
-    return seen[0], Batch(own, index, None, 0, 0)
+    images = steps.images(draw)
+    index = torch.from_numpy(np.asarray(draw.index)).to(images.device)
+    own = torch.from_numpy(labels).to(images.device)[index]
+    return images, Batch(own, index, None, 0, 0)
 
 
 def _wait(job: Job) -> None:

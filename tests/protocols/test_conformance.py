@@ -16,7 +16,7 @@ from protocols import conformance, pretend_device, toy_task
 from protocols.conformance import CHECKS, MethodConformance
 from protocols.discovery import Registry
 from protocols.errors import InvalidInputError
-from protocols.method import Draw, Group, Method, Term
+from protocols.method import Draw, Method, ParameterGroup, Term
 from protocols.methods.triplet_hard import TripletHard
 from protocols.space import Choice, Real
 from protocols.toy_task import ROWS, SPEC
@@ -206,14 +206,14 @@ class SharedParameter(Healthy):
     """Lists a parameter in two optimiser groups."""
 
     def groups(self):
-        return [*super().groups(), Group("again", [self.head.bias])]
+        return [*super().groups(), ParameterGroup("again", [self.head.bias])]
 
 
 class UngroupedParameter(Healthy):
     """Its groups leave a parameter out."""
 
     def groups(self):
-        return [Group("head", [self.head.weight])]
+        return [ParameterGroup("head", [self.head.weight])]
 
 
 class FrozenInGroup(Healthy):
@@ -225,7 +225,7 @@ class FrozenInGroup(Healthy):
         return head
 
     def groups(self):
-        return [Group("head", list(self.head.parameters()))]
+        return [ParameterGroup("head", list(self.head.parameters()))]
 
 
 class Overflow(Healthy):

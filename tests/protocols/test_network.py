@@ -10,7 +10,7 @@ from torch.nn.functional import relu
 from protocols.conformance import SPEC
 from protocols.discovery import load
 from protocols.errors import InvalidInputError, PluginError
-from protocols.method import Batch, Features, Group, Method, Term, Wants
+from protocols.method import Batch, Features, Method, ParameterGroup, Term, Wants
 from protocols.network import Network
 from protocols.optimizer import make_optimizer
 from protocols.recipe import BatchNormPolicy, Recipe
@@ -167,10 +167,10 @@ def test_groups_are_named_trunk_first():
 def test_optimizer_gives_each_group_its_rate_and_decay(name, family):
     recipe = Recipe("r", "", optimizer=name, lr=0.01, weight_decay=0.1, momentum=0.8)
     groups = [
-        Group("plain", [nn.Parameter(torch.ones(1))]),
-        Group("slow", [nn.Parameter(torch.ones(1))], lr_factor=0.1),
-        Group("own", [nn.Parameter(torch.ones(1))], lr=0.5, lr_factor=7.0, decay=False),
-        Group("zero", [nn.Parameter(torch.ones(1))], lr=0.0),
+        ParameterGroup("plain", [nn.Parameter(torch.ones(1))]),
+        ParameterGroup("slow", [nn.Parameter(torch.ones(1))], lr_factor=0.1),
+        ParameterGroup("own", [nn.Parameter(torch.ones(1))], lr=0.5, lr_factor=7.0, decay=False),
+        ParameterGroup("zero", [nn.Parameter(torch.ones(1))], lr=0.0),
     ]
     optimizer = make_optimizer(recipe, groups)
     assert type(optimizer) is family
@@ -189,8 +189,8 @@ def test_optimizer_gives_each_group_its_rate_and_decay(name, family):
 
 def test_optimizer_moves_only_what_has_a_rate():
     groups = [
-        Group("still", [nn.Parameter(torch.ones(1))], lr=0.0),
-        Group("moves", [nn.Parameter(torch.ones(1))]),
+        ParameterGroup("still", [nn.Parameter(torch.ones(1))], lr=0.0),
+        ParameterGroup("moves", [nn.Parameter(torch.ones(1))]),
     ]
     optimizer = make_optimizer(Recipe("r", "", optimizer="adam", lr=0.25), groups)
     sum(p.sum() for g in groups for p in g.parameters).backward()

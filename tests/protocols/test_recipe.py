@@ -11,10 +11,11 @@ from torch.optim.swa_utils import SWALR
 from protocols.conformance import SPEC, build
 from protocols.discovery import Registry, load
 from protocols.errors import InvalidInputError, PluginError
-from protocols.method import Group
+from protocols.method import ParameterGroup
 from protocols.optimizer import make_optimizer
+from protocols.phases import Phase
 from protocols.protocol import Pace
-from protocols.recipe import Averaging, Cycle, OptimizerName, Recipe, Schedule
+from protocols.recipe import Averaging, Cycle, Decay, OptimizerName, Recipe, Schedule
 
 PLAIN = Recipe("test", "", "adam", lr=1.0)
 PACE = Pace(max_steps=40, steps_per_epoch=2, validate_every=4, patience=2)
@@ -34,7 +35,10 @@ def torch_trace(scheduler, optimizer, steps):
 
 
 def test_cycles_follow_torch_and_keep_the_ratio_of_groups():
-    groups = [Group("a", [parameter()]), Group("b", [parameter()], lr_factor=100.0)]
+    groups = [
+        ParameterGroup("a", [parameter()]),
+        ParameterGroup("b", [parameter()], lr_factor=100.0),
+    ]
     recipe = replace(PLAIN, cycle=Cycle(half_epochs=1, low=1.0, high=3.0))
     schedule, mine = Schedule(recipe, PACE), make_optimizer(recipe, groups)
     base = [group["lr"] for group in mine.param_groups]
@@ -57,7 +61,10 @@ def test_a_run_under_cycles_ends_on_a_minimum():
 
 
 def test_averaging_anneals_as_torchs_swalr_does():
-    groups = [Group("a", [parameter()], lr=0.01), Group("b", [parameter()], lr=1.0)]
+    groups = [
+        ParameterGroup("a", [parameter()], lr=0.01),
+        ParameterGroup("b", [parameter()], lr=1.0),
+    ]
     recipe = replace(PLAIN, averaging=Averaging(start=0.5, factor=0.1, anneal_epochs=1))
     schedule, optimizer = Schedule(recipe, PACE), make_optimizer(recipe, groups)
     base = [group["lr"] for group in optimizer.param_groups]
@@ -111,6 +118,92 @@ def test_warmup_rises_to_the_full_rate():
     assert [schedule.factor(step) for step in range(6)] == [0.25, 0.5, 0.75, 1.0, 1.0, 1.0]
 
 
+# Phases.
+
+CUB = Pace(max_steps=100_000, steps_per_epoch=100, validate_every=200, patience=4)
+
+
+def ends(schedule, best=0):
+    """Return the step at which a training ends whose best validation was at ``best``."""
+    for step in range(0, schedule.pace.max_steps + 1, schedule.interval):
+        schedule.note_validation(step, min(best, step))
+        if step >= schedule.last:
+            return step
+    raise AssertionError("it never ended")
+
+
+@pytest.mark.parametrize(
+    ("phases", "best", "expected"),
+    [
+        ((), 0, 1000),
+        ((), 5600, 6600),
+        ((Phase("late", 12_500),), 0, 13_400),
+        ((Phase("late", 12_500),), 5600, 13_400),
+        ((Phase("late", 12_500),), 13_200, 14_200),
+        ((Phase("early", 500), Phase("late", 30_000)), 7400, 31_000),
+        ((Phase("slow", 60_000, settled=100_000),), 0, 100_000),
+        ((Phase("at the end", 99_900),), 0, 100_000),
+    ],
+)
+def test_patience_counts_from_the_last_phase_within_the_same_budget(phases, best, expected):
+    schedule = Schedule(PLAIN, CUB, phases)
+    if best == 0:
+        assert schedule.earliest_stop == expected
+    assert ends(schedule, best) == expected
+    assert all(step is not None for step in schedule.begun(expected).values())
+
+
+def test_a_decay_and_a_warm_up_are_phases_of_their_recipe():
+    recipe = replace(PLAIN, decay=Decay(start=0.6, end=1.0, factor=0.001))
+    schedule = Schedule(recipe, CUB)
+    assert schedule.phases == (Phase("decay", 60_000, settled=100_000),)
+    assert ends(schedule) == 100_000, "a rate that falls to the end of the budget takes all of it"
+    drop = Schedule(replace(PLAIN, decay=Decay(start=3 / 7, end=3 / 7, factor=0.1)), CUB)
+    (phase,) = drop.phases
+    assert (drop.factor(phase.begins - 1), drop.factor(phase.begins)) == (1.0, 0.1)
+    assert ends(drop) > phase.begins
+    warm = Schedule(replace(PLAIN, warmup_steps=5000), CUB)
+    assert warm.phases == (Phase("full rate", 5000),)
+    assert (warm.factor(4998), warm.factor(5000)) == (pytest.approx(0.9998), 1.0)
+
+
+@pytest.mark.parametrize("start", [0.0, 0.1, 3 / 7, 0.6, 0.7, 0.999])
+@pytest.mark.parametrize("steps", [7, 10, 48, 500, 100_000])
+def test_a_decay_begins_at_the_first_step_with_another_rate(start, steps):
+    recipe = replace(PLAIN, decay=Decay(start=start, end=start, factor=0.1))
+    pace = Pace(steps, 1, 1, 4)
+    expected = next((step for step in range(steps) if step / steps >= start), None)
+    if expected is None:
+        with pytest.raises(InvalidInputError, match="'decay' begins at step"):
+            Schedule(recipe, pace)
+        return
+    schedule = Schedule(recipe, pace)
+    assert schedule.phases[0].begins == expected
+    assert schedule.factor(expected) == 0.1
+
+
+def test_what_a_budget_cannot_hold_is_refused():
+    with pytest.raises(InvalidInputError, match=r"'late' begins at step 100000, but training ends"):
+        Schedule(PLAIN, CUB, (Phase("late", 100_000),))
+    averaged = replace(PLAIN, averaging=Averaging(start=0.75))
+    with pytest.raises(InvalidInputError, match=r"averages weights at step 75000"):
+        Schedule(averaged, CUB, (Phase("late", 80_000),))
+    with pytest.raises(InvalidInputError, match="distinct names"):
+        Schedule(PLAIN, CUB, (Phase("a", 1), Phase("a", 2)))
+    for begins, settled in ((-1, None), (5, 4)):
+        with pytest.raises(PluginError, match="begins at"):
+            Phase("odd", begins, settled)
+
+
+def test_averaging_waits_for_the_phases_too():
+    schedule = Schedule(replace(PLAIN, averaging=Averaging()), CUB, (Phase("late", 30_000),))
+    assert schedule.earliest_stop == 31_000 + 25_000
+    for step in range(0, 31_001, 200):
+        assert schedule.averaging_from is None
+        schedule.note_validation(step, 0)
+    assert schedule.begun(schedule.last) == {"late": 30_000, "averaging": 31_000}
+
+
 # Published recipes.
 
 
@@ -158,7 +251,7 @@ def test_an_unknown_optimiser_is_refused_when_the_recipe_is_read(tmp_path):
 @pytest.mark.parametrize("name", get_args(OptimizerName))
 def test_every_optimiser_that_a_recipe_may_name_can_be_made(name):
     recipe = replace(PLAIN, optimizer=name, weight_decay=0.1)
-    optimizer = make_optimizer(recipe, [Group("a", [parameter()])])
+    optimizer = make_optimizer(recipe, [ParameterGroup("a", [parameter()])])
     assert type(optimizer).__name__.lower() == name
     assert [g["weight_decay"] for g in optimizer.param_groups] == [0.1]
 
@@ -166,7 +259,7 @@ def test_every_optimiser_that_a_recipe_may_name_can_be_made(name):
 def test_sgd_is_heavy_ball_momentum_with_coupled_decay():
     recipe = replace(load("recipe", "sgd"), lr=0.1, momentum=0.9, weight_decay=0.5)
     weight = torch.nn.Parameter(torch.tensor([2.0], dtype=torch.float64))
-    optimizer = make_optimizer(recipe, [Group("a", [weight])])
+    optimizer = make_optimizer(recipe, [ParameterGroup("a", [weight])])
     value, speed = 2.0, 0.0
     for slope in (1.0, -3.0, 0.5, 0.0):
         weight.grad = torch.tensor([slope], dtype=torch.float64)

@@ -1,6 +1,7 @@
 """Hyperparameters: one line is attribute, default, bounds, scale and search axis."""
 
 import math
+from collections import Counter
 
 import pytest
 from hypothesis import given
@@ -8,7 +9,7 @@ from hypothesis import strategies as st
 
 from protocols.errors import InvalidInputError, UnknownNameError, unknown_name
 from protocols.method import Method
-from protocols.space import Choice, Integer, Real, declared, defaults, resolve
+from protocols.space import Choice, Integer, Real, declared, defaults, place, resolve, size
 
 
 class Loss:
@@ -162,6 +163,48 @@ def test_description_tells_bounds_and_scale():
         "soft": "True | False",
     }
     assert Integer(1, 64, default=8, log=True).describe() == "{1..64} log"
+
+
+EVERY_KIND = [
+    Real(-0.2, 2.0, default=0.1),
+    Real(1e-6, 1.0, default=1e-3, log=True),
+    Integer(2, 40, default=10),
+    Integer(1, 64, default=8, log=True),
+    Choice(("a", 1, 2.5, False), default="a"),
+]
+
+
+@pytest.mark.parametrize("parameter", EVERY_KIND, ids=lambda p: p.describe())
+@given(share=st.floats(0, 1, exclude_max=True))
+def test_a_share_gives_a_value_inside_that_gives_the_share_back(parameter, share):
+    value = parameter.at(share)
+    parameter.name = "it"
+    assert parameter.accept(value) == value
+    back = parameter.share(value)
+    assert 0 <= back <= 1
+    assert parameter.at(min(back, math.nextafter(1, 0))) == pytest.approx(value)
+    if isinstance(parameter, Real):
+        assert back == pytest.approx(share, abs=1e-9)
+
+
+@pytest.mark.parametrize("parameter", EVERY_KIND[2:], ids=lambda p: p.describe())
+def test_equal_steps_of_the_share_reach_every_value(parameter):
+    met = [parameter.at((k + 0.5) / 20_000) for k in range(20_000)]
+    assert len(set(map(repr, met))) == parameter.parts
+    if isinstance(parameter, Choice) or not parameter.log:
+        counts = Counter(map(repr, met))
+        assert max(counts.values()) - min(counts.values()) <= 2
+
+
+def test_settings_are_the_same_where_reals_share_a_thousandth_of_the_range():
+    space = declared(Loss)
+    assert size(space) == 1000 * 1000 * 3 * 2
+    here = {"margin": 0.1, "scale": 1.0, "steps": 2, "soft": True}
+    assert place(space, here) == place(space, {**here, "margin": 0.1001})
+    for other in ({"margin": 0.103}, {"scale": 1.02}, {"steps": 3}, {"soft": False}):
+        assert place(space, here) != place(space, {**here, **other})
+    for name, value in (("margin", 2.0), ("scale", 100.0)):  # the upper bound is in the last part
+        assert space[name].part(value) == 999
 
 
 def test_an_option_that_is_not_searched_stays_in_the_space_with_its_default_alone():

@@ -16,6 +16,7 @@ from benchmark.report import charts, cliques, curves, gallery, queries, searches
 from benchmark.report.page import TEMPLATES, figures, write
 from benchmark.study import records
 from benchmark.study.folder import CellKey, Study
+from benchmark.study.looks import look
 from benchmark.study.records import CellRecord, ChoiceRecord, JobRecord, RunRecord, TrialRecord
 from benchmark.tables.frames import make_tables
 from protocols.metrics import METRICS
@@ -296,13 +297,32 @@ def test_differences_read_method_minus_baseline(tmp_path):
     assert f"▲ {pair.verdict}" in row
     assert 'class="band"' in row
     assert "Against base: 1 better" in html, "the reference is shown, not counted"
-    assert "▼ worse" in row_of(html, "raw", table=1)
+    assert "outside the family" in row_of(html, "raw", table=1)
 
 
-def test_without_a_p_its_note_is_shown(tmp_path):
-    html = html_of(make_study(tmp_path, seeds=3))
-    assert "n = 3: no p below 6 pairs can reach 0.05" in Page(html).text
-    assert "inconclusive" in row_of(html, "better", table=1)
+def test_too_few_seeds_are_not_tested_and_say_how_many_it_takes(tmp_path):
+    html = html_of(make_study(tmp_path, seeds=2))
+    assert "? not tested (needs 3 seeds)" in row_of(html, "better", table=1)
+    assert "No comparison has enough seeds: not tested (needs 3 seeds)." in Page(html).text
+
+
+def test_how_often_verdicts_were_looked_at_is_shown(tmp_path):
+    study = make_study(tmp_path, seeds=3)
+    assert "looked at" not in html_of(study)
+    look(study, 3)
+    look(study, 5)
+    said = "Verdicts looked at 2 times (3, 5 seeds; no number of seeds planned)"
+    assert said in Page(html_of(study)).text
+
+
+def test_failed_runs_stand_apart_with_what_they_would_have_to_score(tmp_path):
+    study = make_study(tmp_path, seeds=4)
+    key = next(key for key in study.cells if key.method == "better")
+    nothing = dict.fromkeys(("concatenated", "separated", "validation"))
+    add_run(study, key, 3, 0.5, status="failed", reason="non_finite", **nothing)
+    html = html_of(study)
+    assert html.index('scope="row">base') < html.index('scope="row">better')
+    assert "better: 1 of 4 runs failed, not ranked" in Page(html).text
 
 
 def test_without_the_baseline_no_comparison_is_claimed(tmp_path):

@@ -72,13 +72,17 @@ def test_the_first_screen_answers_the_question(section, verdicts, reply):
 
 
 def test_the_reference_is_no_answer(section):
-    assert list(answers([replace(section, pairs=[pair("untrained", "worse")])])) == []
-    assert answer_of(section, pair("a", "better"), pair("untrained", "worse")).reply == "Yes."
+    assert list(answers([replace(section, pairs=[pair("untrained", "")])])) == []
+    found = answer_of(section, pair("a", "better"), pair("untrained", ""))
+    assert (found.reply, list(found.groups)) == ("Yes.", ["better"])
 
 
 def test_too_few_seeds_are_named(section):
-    found = answer_of(section, pair("a", "inconclusive", n=3))
-    assert found.why == "With 3 seeds no difference can be significant; it takes 6."
+    few = replace(pair("a", "not tested", n=2), spoken="not tested (needs 3 seeds)")
+    found = answer_of(section, few)
+    assert found.reply == "Not tested."
+    assert found.why == "No comparison has enough seeds: not tested (needs 3 seeds)."
+    assert answer_of(section, few, pair("b", "worse")).why == ""
 
 
 def test_without_a_baseline_the_pairs_are_counted(section):
@@ -100,11 +104,11 @@ def test_seconds_add_up_and_old_trials_have_none():
     trials = [
         TrialRecord("t", "c", k, {}, "done", 0.1, [], measured=m) for k, m in enumerate(spent)
     ]
-    found = searches.search("a", trials, None)
+    found = searches.read_search("a", trials, None)
     assert found.ends == [2.0, 5.5, 6.5]
     (chart,) = searches.by_seconds([found], None)
     assert [x for x, _ in chart.dots] == [2.0, 5.5, 6.5]
-    old = searches.search("b", [*trials[:2], replace(trials[2], measured={})], None)
+    old = searches.read_search("b", [*trials[:2], replace(trials[2], measured={})], None)
     assert old.ends is None
     assert searches.by_seconds([old], None) == ()
 
@@ -115,7 +119,7 @@ def test_a_failed_trial_costs_and_does_not_lead():
         TrialRecord("t", "c", 1, {}, "failed", 0.0, [], "oom", measured={"seconds": 9.0}),
         TrialRecord("t", "c", 2, {}, "done", 0.3, [], measured={"seconds": 1.0}),
     ]
-    (chart,) = searches.by_seconds([searches.search("a", trials, None)], None)
+    (chart,) = searches.by_seconds([searches.read_search("a", trials, None)], None)
     assert chart.thick == ((1.0, 10.0), (11.0, 30.0), (11.0, 30.0))
     assert chart.crosses == (10.0,)
 
@@ -127,7 +131,9 @@ def test_slices_stand_on_the_searched_scale():
         TrialRecord("t", "c", k, {"lr": lr, "kind": kind}, "done", value, [])
         for k, (lr, kind, value) in enumerate(given)
     ]
-    found = replace(searches.search("m", trials, None), space=rebuilt(described(space)), chosen=1)
+    found = replace(
+        searches.read_search("m", trials, None), space=rebuilt(described(space)), chosen=1
+    )
     lr, kind = searches.slices(found)
     assert (lr.panel.x.log, lr.panel.x.at(0.1)) == (True, 50.0)
     assert [lr.panel.x.label(tick) for tick in lr.panel.x.ticks] == ["0.001", "0.1", "10"]

@@ -4,8 +4,8 @@ import pytest
 
 from benchmark.report import settings
 from benchmark.report.charts import Mark
-from benchmark.report.rows import Row
-from benchmark.report.searches import search
+from benchmark.report.rows import MethodRow
+from benchmark.report.searches import read_search
 from benchmark.study.folder import CellKey
 from benchmark.study.records import ChoiceRecord, TrialRecord
 from benchmark.study.scores import NOTHING
@@ -17,7 +17,7 @@ SPACE = described({"Beta": Real(0.0, 1.0, default=0.5), "alpha": Real(0.1, 10, d
 def a_row(choice=None, trains=True, searched=True):
     key = CellKey("c", "shapes", "tiny", "adam", "ms", "ms", trains, searched)
     trials = [TrialRecord("t", "c", 0, {}, "done", 0.25, [0.25])] if searched else []
-    return Row(key, "", [], choice, {}, trials, {}, Mark("ms", None), "", "")
+    return MethodRow(key, "", [], choice, {}, trials, {}, Mark("ms", None), "", "")
 
 
 def choose(chosen, trial=0, value=0.25):
@@ -58,7 +58,7 @@ def test_few_trials_are_told_by_names_and_seconds_alone():
         TrialRecord("t", "c", n, {}, "done", 0.25, [0.25], measured={"seconds": 700.0})
         for n in range(2)
     ]
-    found = search("ms", trials, choose({"alpha": 1.0}))
-    assert settings.what_mattered(found) == "Beta, alpha · 2 trials, 1,400 s"
-    assert settings.sliced([found]) == ("Single hyperparameters in the searches", [found])
-    assert settings.sliced([search("ms", [], None)])[1] == []
+    searched = read_search("ms", trials, choose({"alpha": 1.0}))
+    assert settings.what_mattered(searched) == "Beta, alpha · 2 trials, 1,400 s"
+    assert settings.sliced([searched]) == ("Single hyperparameters in the searches", [searched])
+    assert settings.sliced([read_search("ms", [], None)])[1] == []

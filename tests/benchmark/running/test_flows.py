@@ -9,7 +9,7 @@ import pytest
 
 from benchmark.engines.local import LocalEngine
 from benchmark.running import flows as schedule
-from benchmark.running.flows import Task
+from benchmark.running.flows import Retry, Task
 
 
 def square(number):
@@ -30,6 +30,13 @@ def sleep_for_ever(_):
 
 def pid_of(_):
     return os.getpid()
+
+
+def span(number):
+    """Return the number and when work on it began and ended."""
+    began = time.monotonic()
+    time.sleep(0.05)
+    return number, began, time.monotonic()
 
 
 def loud(_):
@@ -113,3 +120,28 @@ def test_what_workers_print_goes_to_their_log(engine, tmp_path, capfd):
     engine.close()
     assert "xxx" not in capfd.readouterr().out
     assert "xxx" in (tmp_path / "workers.txt").read_text()
+
+
+def test_a_task_that_did_not_fit_runs_last_and_alone(tmp_path):
+    """As after a job that ran out of memory beside its neighbours."""
+    engine, seen = LocalEngine(3, 1, tmp_path / "workers.txt"), []
+
+    def accept(result):
+        seen.append(result)
+        return Retry.ALONE if result[0] == 1 and len(seen) < 7 else result
+
+    def flow(numbers):
+        found = yield [
+            Task(span, number, 60.0, accept=accept, lost=lambda reason: reason)
+            for number in numbers
+        ]
+        assert [number for number, _, _ in found] == numbers
+        return []
+
+    try:
+        schedule.run([flow([1, 2, 3]), flow([4, 5, 6])], engine)
+    finally:
+        engine.close()
+    assert seen[-1][0] == 1
+    last = seen[-1]
+    assert all(end <= last[1] for _, _, end in seen[:-1]), "something ran beside it"

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from statsmodels.regression.mixed_linear_model import MixedLM
 
-from benchmark.statistics.variance import Split, split
+from benchmark.statistics.variance import Sources, split
 from tests import simulate
 
 
@@ -51,7 +51,7 @@ def test_sources_that_cannot_be_told_apart_are_not_given(groups):
 
 def test_equal_runs_have_no_share():
     found = split([[0.5, 0.5], [0.5, 0.5]])
-    assert found == Split(2, 4, found.mean, 0.0, 0.0, None, None, None)
+    assert found == Sources(2, 4, found.mean, 0.0, 0.0, None, None, None)
 
 
 def test_both_parts_are_found_without_bias():

@@ -59,17 +59,19 @@ def test_a_familys_intervals_are_bonferronis():
         assert found.kind == "t 95% together (3 comparisons)"
 
 
-def shifted(*shifts, seeds=10, spread=0.002):
-    base = made(1, seeds, np.random.default_rng(0))[0]
-    rng = np.random.default_rng(2)
-    return [base, *(base + s + rng.normal(0, spread, seeds) for s in shifts)]
+def shifted(*shifts, seeds=10, spread=0.0015):
+    """A baseline and methods that share a seed's part (sd 0.4 points) and spread alike."""
+    shared = made(1, seeds, np.random.default_rng(0))
+    own = np.random.default_rng(2).normal(0, spread, (1 + len(shifts), seeds))
+    return list(shared + own + np.array([[0.0], *([s] for s in shifts)]))
 
 
 def test_every_verdict():
     nothing = np.full(10, np.nan)
     two = np.where(np.arange(10) < 2, 0.5, np.nan)
-    runs = [*shifted(0.02, -0.02, 0.0, 0.004), nothing, two]
-    found = against_first(runs)
+    runs = shifted(0.02, -0.02, 0.0, 0.0, spread=0.001)
+    runs[4] = runs[4] + np.random.default_rng(1).normal(0, 0.01, 10)
+    found = against_first([*runs, nothing, two])
     said = ["better", "worse", "equivalent", "inconclusive", "not tested", "not tested"]
     assert [f.verdict for f in found] == said
     assert [f.needs for f in found] == [None, None, None, None, 3, 3]

@@ -196,7 +196,7 @@ def test_rows_made_alike_say_nothing(tmp_path):
         add_run(study, cell, 0, CPU)
     tables = make_tables(study)
     assert notes(tables.cells) == {}
-    assert "unlike" not in headlines(tables)[0].caption + page.render(tables)
+    assert "unlike machines" not in headlines(tables)[0].caption + page.render(tables)
 
 
 def test_old_rows_beside_new_ones_are_of_unknown_kind(tmp_path):

@@ -1,13 +1,12 @@
 """Decoded pixels come back as they went in, whatever their sizes."""
 
-import mmap
-from dataclasses import replace
+import os
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from benchmark.study.pixels import open_store, resize
+from benchmark.study.pixels import ReadFile, open_store, resize
 from protocols.dataset import ArrayImages
 from protocols.errors import StoreError
 
@@ -45,33 +44,63 @@ def test_mixed_sizes_are_padded_and_measured(tmp_path):
         assert batch[row, h:].sum() == batch[row, :, w:].sum() == 0
 
 
-def test_large_images_are_asked_for_before_they_are_read(tmp_path):
-    class Asked:
-        def __init__(self, real):
-            self.real, self.ranges = real, []
+@pytest.fixture
+def asked(monkeypatch):
+    """Return what is asked for ahead, as it comes: (start, length)."""
+    found, real = [], ReadFile.ask_for
 
-        def madvise(self, option, start, length):
-            assert option == mmap.MADV_WILLNEED
-            self.real.madvise(option, start, length)  # refuses what is no page's begin
-            self.ranges.append((start, start + length))
+    def ask_for(self, start, length):
+        real(self, start, length)
+        found.append((start, length))
 
+    monkeypatch.setattr(ReadFile, "ask_for", ask_for)
+    return found
+
+
+def test_large_images_are_asked_for_before_they_are_read(tmp_path, asked):
     images = Mixed([(200, 230), (200, 250), (20, 20), (250, 200)])
     store = open_store("a", 200, tmp_path, lambda: images)
-    assert store.mapped is not None
-    watched = replace(store, mapped=Asked(store.mapped))
-    batch, sizes = watched.batch(np.array([3, 2, 1]))
+    batch, sizes = store.batch(np.array([3, 2, 1]))
     assert np.array_equal(batch[0, : sizes[0, 0], : sizes[0, 1]], images.read(3))
     lengths = (store.sizes.prod(axis=1) * 3).tolist()
-    wanted = [(store.starts[i], store.starts[i] + lengths[i]) for i in (3, 1)]  # 2 is 120 kB
-    for (start, stop), (first, last) in zip(watched.mapped.ranges, wanted, strict=True):
-        assert first - mmap.PAGESIZE < start <= first
-        assert stop == last
+    assert asked == [(store.starts[i], lengths[i]) for i in (3, 1)]  # 2 is 120 kB
 
 
-def test_small_images_are_not_asked_for(tmp_path):
+def test_small_images_are_not_asked_for(tmp_path, asked):
     store = open_store("a", 8, tmp_path, lambda: Mixed([(8, 8), (8, 9)]))
-    store = replace(store, mapped=None if store.mapped is None else object())
     store.batch(np.array([0, 1]))
+    assert asked == []
+
+
+def test_only_what_is_open_can_be_read(tmp_path):
+    images = Mixed([(8, 12), (8, 8), (10, 8), (8, 9)])
+    store = open_store("a", 8, tmp_path, lambda: images, only=np.array([0, 2]))
+    assert np.array_equal(store.image(2), images.read(2))
+    assert store.batch(np.array([2, 0]))[1].tolist() == [[10, 8], [8, 12]]
+    for sealed in ([1], [0, 3], [-1], [2, -3]):
+        with pytest.raises(StoreError, match="sealed"):
+            store.batch(np.array(sealed))
+    with pytest.raises(StoreError, match="image 3 is sealed"):
+        store.image(3)
+    assert store.sizes[[1, 3]].tolist() == [[0, 0], [0, 0]]
+    assert store.starts[[1, 3]].tolist() == [-1, -1]
+
+
+def test_a_store_that_is_cut_while_it_is_open_is_said(tmp_path):
+    store = open_store("a", 8, tmp_path, lambda: Mixed([(8, 8), (8, 8)]))
+    os.truncate(tmp_path / "a-8px.u8", 200)
+    assert store.image(0).shape == (8, 8, 3)
+    with pytest.raises(StoreError, match="ends too early"):
+        store.image(1)
+
+
+def test_the_file_is_closed_with_its_store(tmp_path):
+    store = open_store("a", 8, tmp_path, lambda: Mixed([(8, 8)]))
+    number = store.file.number
+    os.fstat(number)
+    del store
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(number)
 
 
 def test_images_are_decoded_once(tmp_path):

@@ -239,12 +239,13 @@ def test_a_space_survives_as_data():
 
 def test_a_claim_can_be_rerun_without_its_search(study, toy_study, tmp_path, capsys):
     """CONTRIBUTING's way to verify a row: rerun, run, submit --challenge, verify."""
-    results, again = tmp_path / "results", tmp_path / "again"
+    results, again = tmp_path / "results", tmp_path / "run again"
     results.mkdir()
     assert rows.submit(study, results) == 0
     assert main(["rerun", str(results / "toy" / "toy" / "ms"), "--out", str(again)]) == 0
     printed = capsys.readouterr().out
     assert "--methods ms --datasets toy --trunks tiny --recipes adam --seeds 2" in printed
+    assert printed.count(f"'{again}'") == 2, "both commands can be pasted into a shell"
     rows.run(again, "--methods", "ms", "--seeds", "2", mirror=toy_study / "mlflow.db")
     assert not list(again.glob("records/**/trial-*.json")), "the search is not repeated"
     words = ("submit", str(again), "--results", str(results), "--challenge", "2026-01-31")

@@ -5,6 +5,7 @@ import math
 import shutil
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,10 +14,12 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from benchmark.cli import main
+from benchmark.submissions import check, judging, leaderboard, schema
 from benchmark.submissions import git as history
-from benchmark.submissions import leaderboard, schema
 from benchmark.submissions import read as rowread
 from benchmark.submissions.verify import problems
+from protocols.metrics import METRICS, reported
+from protocols.space import Choice
 from tests.benchmark import rows
 
 ROW = "toy/toy/ms"
@@ -214,6 +217,10 @@ def test_8_one_content_per_dataset(results):
         (lambda b: b["concatenated"].update(map_at_r=1.5), "less than or equal to 1"),
         (lambda b: b["concatenated"].update(map_at_r=-0.1), "greater than or equal to 0"),
         (lambda b: b["concatenated"].update(map_at_r=0.9, r_precision=0.8), "above r_precision"),
+        (lambda b: b["concatenated"].update(recall_at_2=0.0), "recall_at_2 0.0 below recall_at_1"),
+        (lambda b: b["separated"].update(recall_at_1=0.0), "they are one"),
+        (lambda b: b["separated"].update(map_at_10=0.5), "do not report the same metrics"),
+        (lambda b: b["separated"].update(recall_at_0=0.5), "should match pattern"),
         (lambda b: b["separated"].update(map_at_r=0.0), "separated.map_at_r is not the mean"),
         (lambda b: b.update(openings=4), "test data opened 4 times"),
         (lambda b: b["folds"].pop(), "1 folds, the protocol has 2"),
@@ -437,6 +444,7 @@ FREE = {"seconds", "train_s", "peak_memory_mb", "counts", "best_steps", "queries
     "concatenated",
     "validation",
     "excluded",
+    "ties",
 }
 
 
@@ -495,14 +503,14 @@ def test_the_prediction_interval_covers_as_often_as_it_says():
         draws = 0.3 + 0.01 * rng.standard_normal((4000, n + m))
         inside = 0
         for row in draws.tolist():
-            low, high = leaderboard.prediction_interval(row[:n], m)
+            low, high = judging.prediction_interval(row[:n], m)
             inside += all(low <= v <= high for v in row[n:])
         assert 0.94 < inside / 4000 < 0.985
-    low, high = leaderboard.prediction_interval([0.1, 0.2, 0.4, 0.5], 1)
+    low, high = judging.prediction_interval([0.1, 0.2, 0.4, 0.5], 1)
     expected = stats.t.interval(0.95, 3, 0.3, np.std([1, 2, 4, 5], ddof=1) / 10 * math.sqrt(1.25))
     assert (low, high) == pytest.approx(expected, rel=1e-12)
-    assert leaderboard.prediction_interval([0.1, 0.2], 2) is None
-    assert leaderboard.prediction_interval([0.3] * 3, 2) == pytest.approx((0.2995, 0.3005))
+    assert judging.prediction_interval([0.1, 0.2], 2) is None
+    assert judging.prediction_interval([0.3] * 3, 2) == pytest.approx((0.2995, 0.3005))
 
 
 def claimed(results, values, rerun, who="B. Other"):
@@ -535,7 +543,7 @@ def claimed(results, values, rerun, who="B. Other"):
 )
 def test_what_a_rerun_says(values, rerun, who, said, results):
     row = claimed(results, values, rerun, who)
-    assert leaderboard.judge(row, row.reruns[0]) == said
+    assert judging.judge(row, row.reruns[0]) == said
     rows_ = [row, rowread.read_row(results, results / "toy/toy/triplet")]
     files = leaderboard.build(results, rows_)
     text = files[results / "README.md"].decode()
@@ -576,11 +584,26 @@ def test_the_leaderboard_says_what_the_study_said(toy_study, submitted):
     pairs = pd.read_csv(toy_study / "tables" / "pairs.csv")
     keys = ["method", "embedding", "metric"]
     both = board.merge(summary, on=keys, suffixes=("", "_study"))
-    assert len(both) == len(board) == len(summary) == 18
+    compared = summary[summary["metric"].isin(METRICS)]
+    assert len(both) == len(board) == len(compared) == 18
+    assert set(summary["metric"]) == set(reported((1, 2, 4, 8)))
     assert np.allclose(both["mean"], both["mean_study"], atol=1e-6)
     assert (both["trials"] == both["trials_study"]).all()
     ours = board.dropna(subset="difference").rename(columns={"method": "method_a"})
     assert set(ours["method_a"]) == {"ms", "untrained"}
-    both = ours.merge(pairs[pairs["family"] == "baseline"], on=["method_a", *keys[1:]])
+    against = pairs[pairs["method_b"] == "triplet"]
+    both = ours.merge(against, on=["method_a", *keys[1:]], suffixes=("", "_study"))
     assert len(both) == 12
+    assert (both["verdict"].fillna("") == both["verdict_study"].fillna("")).all()
+    assert set(both.loc[both["method_a"] == "ms", "verdict"]) == {"not tested"}  # two seeds
+    assert both.loc[both["method_a"] == "untrained", "verdict"].isna().all()
     assert np.allclose(both["difference"], both["mean_difference"], atol=1e-6)
+
+
+def test_6_a_search_may_end_where_its_space_does():
+    rules = {"search": {"trials": 50, "max_failures_in_a_row": 3}, "params": "search"}
+    space = {"loss": Choice(("a", "b", "c"), default="a")}
+    for count, right in ((2, False), (3, True), (4, False)):
+        row = SimpleNamespace(trials=[SimpleNamespace(status="done")] * count)
+        said = list(check._budget(row, rules, space))
+        assert (said == []) == right, count

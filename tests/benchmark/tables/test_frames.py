@@ -17,9 +17,10 @@ from rich.console import Console
 from benchmark.statistics import paired
 from benchmark.study import records
 from benchmark.study.folder import CellKey, Study, load_study
+from benchmark.study.looks import look
 from benchmark.study.records import ChoiceRecord, RunRecord, TrialRecord
 from benchmark.tables import formats, headlines
-from benchmark.tables.frames import NAMES, make_tables, to_csv, write_tables
+from benchmark.tables.frames import NAMES, looked_at, make_tables, to_csv, write_tables
 from protocols.errors import BenchmarkError, InvalidInputError
 from protocols.protocol import ImagePipeline, Pace, Protocol, SearchRule
 
@@ -37,14 +38,15 @@ SUMMARY = (
 RUNS = (
     "dataset,trunk,recipe,method,seed,status,reason,separated_precision_at_1,"
     "separated_r_precision,separated_map_at_r,concatenated_precision_at_1,"
-    "concatenated_r_precision,concatenated_map_at_r,validation_map_at_r,settings,excluded,"
-    "embeddings_sha256,parameters_trained,parameters_deployed,images_trained,images_embedded"
+    "concatenated_r_precision,concatenated_map_at_r,validation_map_at_r,settings,excluded,ties,"
+    "embeddings_sha256,parameters_trained,parameters_deployed,images_trained,images_embedded,phases"
 )
 TRIALS = "dataset,trunk,recipe,method,number,status,reason,value,fold_0,fold_1,chosen,settings"
 PAIRS = (
     "dataset,trunk,recipe,embedding,metric,method_a,method_b,family,n,mean_difference,"
     "ci_low,ci_high,ci_kind,p_sign_flip,p_holm,p_note,probability_a_better,effect_sd,verdict,"
-    "test_classes,test_ci_low,test_ci_high,test_ci_kind"
+    "test_classes,test_ci_low,test_ci_high,test_ci_kind,p_t,mark,p_equivalent,"
+    "ci_low_family,ci_high_family,ci_kind_family,family_size,needs_seeds"
 )
 
 
@@ -61,7 +63,7 @@ def run(cell, seed, value, measured=0.0):
     return RunRecord(
         **fixed, settings=settings, status="done", folds=[None, None],
         separated=metrics(value - 0.05), concatenated=metrics(value),
-        validation=metrics(value + 0.05), excluded=4, embeddings_sha256="ab" * 32,
+        validation=metrics(value + 0.05), excluded=4, ties=3, embeddings_sha256="ab" * 32,
         counts={"parameters_trained": 70, "images_trained": 640},
     )  # fmt: skip
 
@@ -153,9 +155,9 @@ def test_run_lines_show_what_failed_and_what_is_missing(tmp_path):
     settings = '"{""kind"":""é"",""lr"":1e-05,""margin"":0.2}"'
     assert len(lines) == 1 + 3 * 3
     assert lines[1].startswith("shapes,tiny,adam,contrastive,0,done,,0.55,0.35,0.25,0.6")
-    assert lines[1].endswith(f"{settings},4,{'ab' * 32},70,,640,")
-    assert lines[2] == f"shapes,tiny,adam,contrastive,1,failed,oom,,,,,,,,{settings},,,,,,"
-    assert lines[5] == "shapes,tiny,adam,multi_similarity,1,missing,,,,,,,,,,,,,,,"
+    assert lines[1].endswith(f"{settings},4,3,{'ab' * 32},70,,640,,")
+    assert lines[2] == f"shapes,tiny,adam,contrastive,1,failed,oom,,,,,,,,{settings},,,,,,,,"
+    assert lines[5] == "shapes,tiny,adam,multi_similarity,1,missing,,,,,,,,,,,,,,,,,"
 
 
 def test_trial_lines_show_failed_folds_and_the_choice(tmp_path):
@@ -224,7 +226,8 @@ def test_a_result_may_change_its_own_rows_only(tmp_path):
     whole = make_tables(make(tmp_path / "abc", values, protocol)).pairs
     part = make_tables(make(tmp_path / "ab", {m: values[m] for m in "ab"}, protocol)).pairs
     same = whole[(whole.method_a == "a") & (whole.method_b == "b")].reset_index(drop=True)
-    own = [c for c in same.columns if c not in ("p_holm", "verdict")]  # Holm looks at the family
+    of_family = ("p_holm", "p_equivalent", "verdict", "family_size", "needs_seeds", "mark")
+    own = [c for c in same.columns if c not in of_family and not c.endswith("_family")]
     pd.testing.assert_frame_equal(same[own], part[own])
     assert (whole.p_note == "Monte Carlo (9999 flips)").all()
 
@@ -247,8 +250,8 @@ def test_unequal_runs_are_paired_on_the_seeds_both_have(tmp_path):
     row = pair(study, "margin", "triplet")
     assert (row.n, row.ci_kind) == (2, "none (n < 3)")
     assert row.mean_difference == pytest.approx((0.10 + 0.12) / 2)
-    assert (row.probability_a_better, row.verdict) == (1.0, "inconclusive")
-    assert row.p_note == "n = 2: no p below 6 pairs can reach 0.05"
+    assert (row.probability_a_better, row.verdict, row.needs_seeds) == (1.0, "not tested", 3)
+    assert row.p_note == "n = 2: a sign-flip p needs 6 pairs to reach 0.05"
 
 
 def test_only_comparisons_with_the_baseline_are_adjusted_and_judged(tmp_path):
@@ -264,9 +267,67 @@ def test_only_comparisons_with_the_baseline_are_adjusted_and_judged(tmp_path):
     assert apart.verdict.isna().all()
     assert apart.p_sign_flip.notna().all()
     row = pair(study, "better", "triplet")
-    assert (row.p_sign_flip, row.p_holm) == (2 / 2**8, 3 * 2 / 2**8)  # three comparisons
+    assert row.p_holm == pytest.approx(3 * row.p_t)  # three comparisons
+    assert (row.p_sign_flip, row.family_size) == (2 / 2**8, 3)
+    assert row.ci_low_family < row.ci_low < row.ci_high < row.ci_high_family
     assert row.verdict == "better"
     assert pair(study, "same", "triplet").verdict == "equivalent"
+
+
+def test_the_reference_is_outside_the_family(tmp_path):
+    rng = np.random.default_rng(0)
+    values = {m: (0.4 + rng.normal(0, 0.001, 8)).tolist() for m in ("triplet", "margin")}
+    values["untrained"] = (0.1 + rng.normal(0, 0.001, 8)).tolist()
+    study = make(tmp_path, values, replace(PROTOCOL, seeds=8))
+    row = pair(study, "margin", "triplet")
+    assert (row.family, row.family_size, row.p_holm) == ("baseline", 1, row.p_t)
+    row = pair(study, "untrained", "triplet")
+    assert (row.family, row.verdict) == (None, None)
+    assert row.p_t < 1e-9
+    flat = " ".join(shown(study).split())
+    assert "untrained: reference without training, outside the family, below all others" in flat
+    assert "Holm over 1 comparison ·" in flat
+
+
+def test_pretrained_weights_as_they_come_are_a_reference_too(tmp_path):
+    values = {"triplet": [0.4, 0.41, 0.42], "margin": [0.5] * 3, "pretrained": [0.2] * 3}
+    study = make(tmp_path, values)
+    assert pair(study, "pretrained", "triplet").family is None
+    assert pair(study, "margin", "triplet").family_size == 1
+    assert "pretrained: reference without training" in " ".join(shown(study).split())
+
+
+def test_a_method_below_the_reference_is_named(tmp_path):
+    values = {"triplet": [0.4, 0.41, 0.42], "margin": [0.1, 0.1, 0.1], "untrained": [0.2] * 3}
+    flat = " ".join(shown(make(tmp_path, values)).split())
+    assert "outside the family, not below margin" in flat
+
+
+def test_a_method_without_a_result_stays_in_the_family(tmp_path):
+    rng = np.random.default_rng(0)
+    values = {m: (0.4 + rng.normal(0, 0.001, 8)).tolist() for m in ("triplet", "margin")}
+    values |= {"lost": ["oom"] * 8, "later": [None] * 8}
+    study = make(tmp_path, values, replace(PROTOCOL, seeds=8))
+    row = pair(study, "margin", "triplet")
+    assert (row.family_size, row.p_holm) == (3, pytest.approx(min(1.0, 3 * row.p_t)))
+    assert pair(study, "lost", "triplet").verdict == "not tested"
+
+
+def test_verdicts_say_at_how_many_seeds_they_were_looked_at(tmp_path):
+    rng = np.random.default_rng(0)
+    values = {m: (0.4 + rng.normal(0, 0.001, 8)).tolist() for m in ("triplet", "margin")}
+    study = make(tmp_path, values, replace(PROTOCOL, seeds=8))
+    assert "looked" not in shown(study)  # reading the tables from Python is no look
+    looked_at(make_tables(study))
+    look(study, 9)
+    flat = " ".join(shown(study).split())
+    assert "verdicts looked at 2 times (8, 9 seeds; no number of seeds planned)" in flat
+
+
+def test_too_few_seeds_for_a_verdict_are_no_look(tmp_path):
+    study = make(tmp_path, {"triplet": [0.4, 0.5, None], "margin": [0.4, 0.5, None]})
+    assert looked_at(make_tables(study)).looks.seen == ()
+    assert not (tmp_path / "looks.json").exists()
 
 
 def test_without_the_baseline_all_pairs_are_the_family(tmp_path):
@@ -275,7 +336,11 @@ def test_without_the_baseline_all_pairs_are_the_family(tmp_path):
     frame = make_tables(make(tmp_path, values, replace(PROTOCOL, seeds=6))).pairs
     assert (frame.family == "all pairs").all()
     one = frame[(frame.embedding == "separated") & (frame.metric == "map_at_r")]
-    assert one.p_holm.tolist() == paired.holm(one.p_sign_flip.tolist())
+    unmarked = one[one.mark.isna()]
+    whole = paired.holm(one.p_t.tolist())
+    assert unmarked.p_holm.tolist() == pytest.approx(
+        [whole[i] for i in range(3) if one.mark.isna().iloc[i]]
+    )
     assert frame.verdict.notna().all()
 
 
@@ -300,7 +365,7 @@ def test_people_see_the_best_first_and_what_is_not_there(tmp_path):
     cells = [re.split(r"\s{2,}", row.strip()) for row in rows]
     assert cells[0][0] == "triplet (baseline)"
     assert cells[0][1:6] == ["72.00", "52.00", "42.00 ± 4.97", "37.00 ± 4.97", "–"]
-    assert cells[1] == ["contrastive", "62.00", "42.00", "32.00", "27.00", "-10.00",
+    assert cells[1] == ["contrastive", "62.00", "42.00", "32.00", "27.00", "-10.00 ?",
                         "2/3, 1 failed", "2"]  # fmt: skip
     assert cells[2] == ["multi_similarity", *"–––––", "1/3", "2"]
 
@@ -339,9 +404,26 @@ def test_marks_say_which_differences_count(tmp_path):
     assert "▲" in marks["up"]
     assert "▼" in marks["down"]
     assert "=" in marks["level"]
-    assert not set("▲▼=") & set(marks["noisy"])
+    assert "~" in marks["noisy"]
     flat = " ".join(text.split())
-    assert "▲ better, ▼ worse, = equivalent (margin 0.5 points), no mark inconclusive" in flat
+    assert "▲ better, ▼ worse, = equivalent (margin 0.5 points), ~ inconclusive" in flat
+    assert "verdicts: paired t, Holm over 4 comparisons" in flat
+    assert "in brackets the ± that holds for all of them together" in flat
+
+
+def test_a_near_miss_shows_its_p_and_what_is_untested_its_seeds(tmp_path):
+    base = [0.40, 0.41, 0.42, 0.43, 0.44, 0.45]
+    steps = np.array([-0.002, 0.001, 0.006, 0.012, 0.011, 0.008])
+    values = {"triplet": base, "near": (np.array(base) + steps).tolist()}
+    values["lost"] = [0.4, 0.41, *["oom"] * 4]
+    study = make(tmp_path, values, replace(PROTOCOL, seeds=6))
+    row = pair(study, "near", "triplet")
+    assert 0.05 < row.p_holm <= 0.1
+    text = shown(study, 130)
+    assert f"~ p {row.p_holm:.2f}" in next(line for line in text.splitlines() if "near" in line)
+    flat = " ".join(text.split())
+    assert "~ inconclusive, ? not tested (needs 3 seeds) · p: Holm's, of a near miss" in flat
+    assert "lost: 4 of 6 runs failed, not ranked" in flat
 
 
 def test_markdown_escapes_and_keeps_its_shape(tmp_path):
@@ -361,7 +443,7 @@ def test_latex_escapes_and_keeps_its_shape(tmp_path):
     assert r"50\% \& \#1 \{a\} \textasciitilde{} \$x\textasciicircum{}2\$" in text
     assert r"multi\_similarity & -- & -- & -- & -- & -- & 1/3 & 2 \\" in text
     assert r"42.00 $\pm$ 4.97" in text
-    assert r"& $-$10.00 &" in text
+    assert r"& $-$10.00 ? &" in text
     assert text.isascii()
     body = text[text.index(r"\toprule") : text.index(r"\bottomrule")]
     rows = body.split(r"\\")[:-1]
@@ -420,3 +502,28 @@ def test_tables_need_no_heavy_package():
     root = Path(__file__).parents[3]
     done = subprocess.run([sys.executable, "-c", code], cwd=root, stderr=subprocess.PIPE)
     assert not done.stderr.strip(), done.stderr
+
+
+def test_recalls_stand_in_summary_and_runs_where_a_run_has_them(tmp_path):
+    """Runs older than recalls have empty fields, not zeros, and nothing is compared by them."""
+    folder = make(tmp_path, THREE)
+    key_, *_ = folder.cells
+    first = folder.runs(key_)[0]
+    more = {"recall_at_10": 0.9, "recall_at_2": 0.7, "map_at_10": 0.4}
+    more = replace(
+        first,
+        concatenated={**first.concatenated, **more},
+        separated={**first.separated, **more},
+    )
+    records.write(folder.record_path(key_, more), more)
+    frames = make_tables(folder)
+    added = [c for c in frames.runs.columns if "recall" in c or c.endswith("map_at_10")]
+    assert added == [
+        f"{e}_{m}" for e in ("separated", "concatenated")
+        for m in ("recall_at_2", "recall_at_10", "map_at_10")
+    ]  # fmt: skip
+    assert frames.runs["concatenated_recall_at_10"].count() == 1
+    rows = frames.summary[frames.summary.metric == "recall_at_10"]
+    assert rows[["n", "mean"]].to_numpy().tolist() == [[1, 0.9]] * 2
+    assert set(rows.test_ci_kind) == {"none (reported alone)"}
+    assert not frames.pairs.metric.isin(["recall_at_2", "recall_at_10", "map_at_10"]).any()

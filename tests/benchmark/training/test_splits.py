@@ -12,7 +12,6 @@ from protocols.specs.toy import PROTOCOL
 def source(tmp_path):
     found = splits.DataSource("toy", load("dataset", "toy").digest(), None, tmp_path)
     splits.prepare(found, PROTOCOL)
-    splits._labels.cache_clear()
     return found
 
 
@@ -23,7 +22,6 @@ def test_prepared_files_are_enough(source, monkeypatch):
         raise AssertionError("the dataset was opened")
 
     monkeypatch.setattr(splits, "_dataset", gone)
-    splits._store.cache_clear()
     assert all(path.is_file() for path in source.files(PROTOCOL))
     assert {path.parent for path in source.files(PROTOCOL)} == {source.cache}
     train, validation = splits.open_fold(source, PROTOCOL, 0)

@@ -9,7 +9,8 @@ import torch
 from pytorch_metric_learning import losses as library
 
 from protocols.conformance import SPEC
-from protocols.methods.arcface import ArcFace, with_margin
+from protocols.methods._angles import with_margin
+from protocols.methods.arcface import ArcFace
 from tests.protocols.methods.loops import (
     FIXTURE,
     FIXTURE_LABELS,

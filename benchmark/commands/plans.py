@@ -1,0 +1,87 @@
+"""A plan as it is printed: the cells, their phases, and how long what is left takes."""
+
+from __future__ import annotations
+
+from rich.console import Console
+from rich.table import Table
+
+from benchmark.running.progress import duration
+from benchmark.running.setup import Asked, unmoved_by_bounds
+from benchmark.study import grid
+from benchmark.study.folder import Study
+from benchmark.study.grid import CellPlan
+from benchmark.study.scores import NOTHING
+from protocols.protocol import protocol_line
+
+NAMED = 3  # cells in a note; the rest are counted
+
+
+def show_cells(console: Console, study: Study, plans: list[CellPlan]) -> None:
+    """Print the protocol, the cells and what of them is there."""
+    table = Table(title=protocol_line(study.protocol), title_justify="left", title_style="bold")
+    for column in ("Method", "Dataset", "Trunk", "Recipe", "State"):
+        table.add_column(column, overflow="fold")  # a name cut short could be another's
+    for column in ("Trials", "Runs", "Jobs left"):
+        table.add_column(column, justify="right")
+    for item in plans:
+        cell = item.cell
+        trials = f"{item.trials_done}/{item.trials}" if item.trials else NOTHING
+        runs = f"{item.runs_done}/{item.runs}"
+        names = (cell.row, cell.dataset, cell.trunk, cell.recipe)
+        table.add_row(*names, item.state, trials, runs, str(item.jobs_left))
+    console.print(table)
+    for name, value in study.protocol.overrides.items():
+        console.print(f"changed from protocol {study.protocol.name}: {name} = {value}")
+    narrow = study.protocol.search.bounds == "narrow"
+    if same := unmoved_by_bounds(item.cell for item in plans) if narrow else []:
+        more = f" and {len(same) - NAMED} more" if len(same) > NAMED else ""
+        console.print(
+            f"--bounds narrow changes nothing for {', '.join(same[:NAMED])}{more}: no narrower "
+            "start of the paper's search is known there",
+            highlight=False,
+        )
+    stale = grid.stale_records(study)
+    if stale:
+        console.print(f"{stale} folder(s) hold records of earlier code; they are left aside")
+
+
+def show_expected(
+    console: Console, plans: list[CellPlan], seconds: dict[str, float], workers: int, device: str
+) -> None:
+    """Print how many jobs are left and how long they take at most."""
+    jobs = sum(item.jobs_left for item in plans)
+    if not jobs:  # only joins, choices and tests of what is trained
+        console.print("nothing left to train")
+        return
+    unknown = [i.cell.row for i in plans if i.jobs_left and i.cell.id not in seconds]
+    wall = total_seconds(plans, seconds) / workers
+    expected = f"time of {unknown[0]} unknown" if unknown else f"at most {duration(wall)}"
+    how = f"{workers} at once on {device}"
+    console.print(f"{jobs} jobs left, {how}: {expected}", highlight=False)
+
+
+def show_phases(console: Console, asked: Asked, plans: list[CellPlan]) -> None:
+    """Print when phases begin and how early a training can end, of cells that have phases."""
+    from benchmark.running.phases import timetables
+
+    table = Table(title="Phases: patience counts from the last one on", title_justify="left")
+    for column in ("Method", "Dataset", "Recipe", "Phase"):
+        table.add_column(column, overflow="fold")
+    for column in ("Begins at step", "Earliest stop", "Budget"):
+        table.add_column(column, justify="right")
+    for cell, times in timetables(asked, plans):
+        ends = (_span(times.earliest_stop), f"{times.steps:,}")
+        for name, steps in times.begins.items() if not cell.repeat else ():
+            table.add_row(cell.row, cell.dataset, cell.recipe, name, _span(steps), *ends)
+    if table.rows:
+        console.print(table)
+
+
+def _span(steps: tuple[int, int]) -> str:
+    """Return a step, or the lowest and highest where settings decide."""
+    return " to ".join(f"{step:,}" for step in dict.fromkeys(steps))
+
+
+def total_seconds(plans: list[CellPlan], seconds: dict[str, float]) -> float:
+    """Return the seconds of all jobs left, one after the other."""
+    return sum(item.jobs_left * seconds.get(item.cell.id, 0.0) for item in plans)

@@ -1,0 +1,53 @@
+"""How many jobs share a GPU: measured with the study's own steps, before it starts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+from benchmark.engines.local import LocalEngine
+from benchmark.training.job import Job
+from benchmark.training.timing import Load, load_of
+
+WITHIN = 0.95  # of the best joint rate: fewer jobs that reach this much are enough
+ROOM = 0.85  # of the card's memory that jobs may take together
+
+
+def share(engine: LocalEngine, job: Job, cards: int) -> int:
+    """Limit the engine's jobs a card to what pays; return that number.
+
+    Args:
+        engine: with as many workers on each card as the cores allow.
+        job: what is measured: one that trains.
+        cards: how many there are.
+    """
+
+    def measure(count: int) -> list[Load]:
+        """Run ``count`` jobs on each card: a free worker is found on every card in turn."""
+        folds = [k % job.protocol.folds for k in range(count * cards)]
+        futures = [engine.submit(load_of, replace(job, fold=fold)) for fold in folds]
+        failed = any(future.exception() for future in futures)
+        return [] if failed else [future.result() for future in futures]
+
+    chosen = choose(measure, engine.capacity // cards)
+    engine.limit(chosen)
+    return chosen
+
+
+def choose(measure: Callable[[int], Sequence[Load]], most: int) -> int:
+    """Return the smallest number of jobs whose joint rate is near the best.
+
+    ``measure(n)`` runs n jobs at once and returns what each did, nothing where so many fail.
+    """
+    alone = measure(1)
+    if not alone:
+        return 1  # the jobs themselves will say why
+    fit = int(ROOM * alone[0].card / alone[0].memory) if alone[0].memory else most
+    rates, count = {1: sum(load.steps_s for load in alone)}, max(1, min(most, fit))
+    while count > 1:
+        rates[count] = sum(load.steps_s for load in measure(count))
+        if rates[count] < WITHIN * max(rate for n, rate in rates.items() if n >= count):
+            break  # fewer do no better
+        count //= 2
+    best = max(rates.values())
+    return min(count for count, rate in rates.items() if rate >= WITHIN * best)

@@ -1,0 +1,68 @@
+"""What a rerun by somebody else says of a claim.
+
+Source of the prediction interval: Hahn, "Factors for calculating two-sided prediction intervals
+for samples from a normal distribution", JASA 64, 1969.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Literal
+
+from scipy.special import stdtrit
+
+from benchmark.statistics import paired
+from benchmark.study.scores import HEADLINE
+from benchmark.submissions.read import Rerun, SubmittedRow
+from benchmark.submissions.schema import Run
+
+Outcome = Literal["confirms", "refutes", "undecided"]
+
+MIN_RERUN = 2  # seeds that somebody else must have run before a row counts as verified
+ROUNDING = 5e-4  # what another machine's rounding may move a run, where seeds do not spread
+
+
+def prediction_interval(values: Sequence[float], count: int) -> tuple[float, float] | None:
+    """Return where all of ``count`` further runs lie with a probability of 95 % or more.
+
+    Student's t with Bonferroni's correction over the ``count`` runs. None below three values;
+    never narrower than 0.05 points to either side.
+    """
+    interval = paired.t_interval(values)
+    if interval.low is None or interval.mean is None or interval.sd is None:
+        return None
+    n, tail = interval.n, (1 - paired.LEVEL) / (2 * count)
+    half = float(stdtrit(n - 1, 1 - tail)) * interval.sd * math.sqrt(1 + 1 / n)
+    half = max(half, ROUNDING)
+    return interval.mean - half, interval.mean + half
+
+
+def judge(row: SubmittedRow, rerun: Rerun) -> Outcome:
+    """Return what a rerun says of the claim, by the headline metric.
+
+    It confirms with at least two runs, by somebody else, that all came through and lie inside
+    the prediction interval of the claim's runs; it refutes with one run outside.
+    """
+    claimed = [v for run in row.runs.values() if not math.isnan(v := score_of(run, *HEADLINE))]
+    found = [score_of(run, *HEADLINE) for run in rerun.runs.values()]
+    interval = prediction_interval(claimed, max(len(found), 1))
+    if interval is None or same_person(row, rerun):
+        return "undecided"
+    low, high = interval
+    if any(not low <= v <= high for v in found if not math.isnan(v)):
+        return "refutes"
+    through = [v for v in found if not math.isnan(v)]
+    return "confirms" if len(through) == len(found) >= MIN_RERUN else "undecided"
+
+
+def same_person(row: SubmittedRow, rerun: Rerun) -> bool:
+    """Return whether claim and rerun are by the same, or one of them does not say by whom."""
+    names = [x.who.strip().casefold() if x else "" for x in (row.claim, rerun.challenge)]
+    return names[0] == names[1] or "" in names
+
+
+def score_of(run: Run | None, embedding: str, metric: str) -> float:
+    """Return one of a run's metrics, NaN where it diverged or is not there."""
+    scores = getattr(run, embedding) if run else None
+    return getattr(scores, metric) if scores else math.nan

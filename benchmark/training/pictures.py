@@ -1,0 +1,140 @@
+"""Where a training's images come from: one gather and crop at a time, on the host or a device."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from benchmark.training.splits import Split
+from protocols.images import Boxes, crop, eval_boxes, largest_box, training_boxes
+from protocols.protocol import ImagePipeline, Protocol
+from protocols.resident import Resident, resized, upload
+
+JOBS_A_CARD = "DML_JOBS_A_CARD"  # how many workers share this one's device, told by the engine
+SHARE = 4  # resident images take at most one part in so many of a device's memory
+
+
+def jobs_a_card() -> int:
+    """Return how many workers share this process's device."""
+    return int(os.environ.get(JOBS_A_CARD, "1"))
+
+
+@dataclass(frozen=True)
+class DeviceImages:
+    """A split's images as a device sees them, for training crops without a wait.
+
+    ``resident`` is None where the images do not fit; the boxes of a batch then travel.
+
+    Attributes:
+        split: the images.
+        pipeline: how they are cropped.
+        height: of a block that holds any training box.
+        width: likewise.
+        resident: all pixels of the split on the device.
+    """
+
+    split: Split
+    pipeline: ImagePipeline
+    height: int
+    width: int
+    resident: Resident | None
+
+    def draw(
+        self, index: NDArray[np.int64], rng: np.random.Generator
+    ) -> tuple[Boxes, NDArray[np.bool_]]:
+        """Return random boxes (B, 4) and flips (B,) for images ``index`` (B,) of the split."""
+        return training_boxes(self.pipeline, self._sizes(index), rng)
+
+    def blocks(self, index: NDArray[np.int64], boxes: Boxes) -> Tensor | None:
+        """Return the boxes' pixels (B, H, W, 3) on the host, None where all are resident."""
+        if self.resident is not None:
+            return None
+        found = np.zeros((len(index), self.height, self.width, 3), np.uint8)
+        for row, image, box in zip(found, self.split.index[index], boxes.tolist(), strict=True):
+            top, left, height, width = box
+            pixels = self.split.store.image(int(image))
+            row[:height, :width] = pixels[top : top + height, left : left + width]
+        return torch.from_numpy(found)
+
+    def crops(self, index: Tensor, boxes: Tensor, flips: Tensor, blocks: Tensor | None) -> Tensor:
+        """Return (B, 3, S, S) float32, all arguments and the result on the device."""
+        if self.resident is not None:
+            blocks = self.resident.boxes(index, boxes, self.height, self.width)
+        assert blocks is not None
+        found = resized(blocks, boxes[:, 2:], flips, self.pipeline.crop_px)
+        return found.contiguous(memory_format=torch.channels_last)
+
+    def _sizes(self, index: NDArray[np.int64]) -> NDArray[np.int64]:
+        return self.split.store.sizes[self.split.index[index]]
+
+
+def on_device(split: Split, pipeline: ImagePipeline, device: torch.device) -> DeviceImages:
+    """Return the images of ``split`` for training on ``device``, resident if they fit."""
+    height, width = largest_box(pipeline, split.store.sizes[split.index])
+    return DeviceImages(split, pipeline, height, width, resident(split, device))
+
+
+def resident(split: Split, device: torch.device) -> Resident | None:
+    """Return the split's pixels on ``device``, uploaded once; None where they are too many."""
+    key = str(device)
+    if key not in split.made:
+        size = int(split.store.sizes[split.index].prod(axis=1).sum()) * 3
+        fits = size * jobs_a_card() * SHARE <= _memory(device)
+        split.made[key] = _upload(split, device) if fits else None
+    found: Resident | None = split.made[key]
+    return found
+
+
+def _upload(split: Split, device: torch.device) -> Resident:
+    sizes = split.store.sizes[split.index]
+    # Training uses these tensors too, so they are no inference tensors even if evaluation
+    # asks for them first.
+    with torch.inference_mode(mode=False):
+        return upload(lambda number: split.store.image(int(split.index[number])), sizes, device)
+
+
+def _memory(device: torch.device) -> int:
+    """Return the bytes of a device."""
+    if device.type == "cuda":
+        return int(torch.cuda.get_device_properties(device).total_memory)
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def training_images(
+    split: Split, index: NDArray[np.int64], protocol: Protocol, rng: np.random.Generator
+) -> Tensor:
+    """Return augmented images (B, 3, S, S) of a split on the CPU."""
+    pixels, sizes = split.store.batch(split.index[index])
+    boxes, flips = training_boxes(protocol.image, sizes, rng)
+    images = crop(torch.from_numpy(pixels), boxes, protocol.image.crop_px, flips)
+    return images.contiguous(memory_format=torch.channels_last)
+
+
+def eval_images(split: Split, protocol: Protocol, device: torch.device) -> Iterator[Tensor]:
+    """Yield the split's centre crops (B, 3, S, S) in order, on ``device``."""
+    store = resident(split, device) if device.type != "cpu" else None
+    side = protocol.image.crop_px
+    boxes = eval_boxes(protocol.image, split.store.sizes[split.index])
+    whole = bool((boxes[:, 2:] == side).all())  # nothing to resize: a crop is a copy
+    if store is not None and whole:
+        yield from _copied(store, boxes, side, protocol.eval_batch)
+        return
+    for start in range(0, len(split), protocol.eval_batch):
+        pixels, _ = split.store.batch(split.index[start : start + protocol.eval_batch])
+        some = boxes[start : start + protocol.eval_batch]
+        yield crop(torch.from_numpy(pixels).to(device), some, side)
+
+
+def _copied(store: Resident, boxes: Boxes, side: int, at_once: int) -> Iterator[Tensor]:
+    """Yield crops of ``side`` as they stand in a device's memory, without a wait between."""
+    places = torch.from_numpy(boxes).to(store.pixels.device)
+    numbers = torch.arange(len(boxes), device=store.pixels.device)
+    for start in range(0, len(boxes), at_once):
+        index, some = numbers[start : start + at_once], places[start : start + at_once]
+        yield store.boxes(index, some, side, side).permute(0, 3, 1, 2).float()

@@ -1,0 +1,56 @@
+"""A command that is printed can be pasted into a shell, whatever its folders are called."""
+
+import shlex
+
+import pytest
+
+from benchmark.cli import main
+from benchmark.mirror.tracking import Mirror
+from benchmark.study.folder import Study
+from protocols.manifest import read_header
+from protocols.specs.toy import PROTOCOL
+
+ODD = "it's a folder"
+
+
+def typed(text):
+    """Return the words of each command in ``text`` as a shell splits them, up to its line's end."""
+    return [shlex.split(part.split("\n")[0]) for part in text.split("python -m benchmark ")[1:]]
+
+
+def test_commands_for_a_new_method(tmp_path, capsys):
+    folder = tmp_path / ODD
+    assert main(["new-method", "fresh_idea", "--folder", str(folder)]) == 0
+    check, compare = typed(capsys.readouterr().out)
+    assert check == ["check", str(folder / "fresh_idea.py")]
+    assert compare[:3] == ["run", "--plugin", str(folder / "fresh_idea.py")]
+
+
+def test_a_command_for_a_pilot(tmp_path, capsys):
+    out = tmp_path / ODD
+    assert main(["plan", "--detect", "0.5", "--out", str(out)]) == 2
+    (command,) = typed(capsys.readouterr().err)
+    assert command[-2:] == ["--out", str(out)]
+
+
+def test_a_command_that_rebuilds_the_leaderboard(tmp_path, capsys):
+    results = tmp_path / ODD
+    results.mkdir()
+    assert main(["verify", str(results)]) == 2
+    found = [line.rpartition(" @ ")[0] for line in capsys.readouterr().out.splitlines()]
+    (command, *_) = typed("\n".join(line for line in found if "python" in line))
+    assert command == ["verify", str(results), "--rebuild"]
+
+
+def test_a_command_that_mirrors_later(tmp_path):
+    said = []
+    study = Study(out=tmp_path / ODD, protocol=PROTOCOL, cells=())
+    Mirror(study, said.append, "sqlite:///nowhere.db")._complain("a reason")
+    assert typed(said[0]) == [["sync", "--out", str(study.out)]]
+
+
+def test_a_command_that_prepares_own_images(tmp_path):
+    with pytest.raises(Exception, match="is not in") as raised:
+        read_header(tmp_path / "manifest.csv", f"folder:{ODD}")
+    (command,) = typed(str(raised.value).replace(" DIR.", " DIR\n"))  # a sentence follows
+    assert command[:3] == ["data", "prepare", f"folder:{ODD}"]

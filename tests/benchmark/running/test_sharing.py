@@ -1,0 +1,48 @@
+"""As many jobs a card as pay: the smallest number near the best joint rate."""
+
+import pytest
+
+from benchmark.running.sharing import choose
+from benchmark.training.timing import Load
+
+CARD = 80 << 30
+
+
+def card(rates, memory=1 << 30, fits=64):
+    """Return a card on which n jobs together take ``rates[n]`` steps a second."""
+    asked = []
+
+    def measure(count):
+        asked.append(count)
+        return [Load(rates[count] / count, memory, CARD)] * count if count <= fits else []
+
+    return measure, asked
+
+
+@pytest.mark.parametrize(
+    ("rates", "wanted", "asked"),
+    [
+        ({1: 100, 2: 190, 4: 350, 8: 600}, 8, [1, 8, 4]),
+        ({1: 100, 2: 190, 4: 300, 8: 305}, 4, [1, 8, 4, 2]),
+        ({1: 100, 2: 101, 4: 102, 8: 102}, 1, [1, 8, 4, 2]),
+        ({1: 100, 2: 160, 4: 140, 8: 90}, 2, [1, 8, 4, 2]),
+    ],
+)
+def test_the_smallest_number_near_the_best_is_chosen(rates, wanted, asked):
+    measure, seen = card(rates)
+    assert (choose(measure, 8), seen) == (wanted, asked)
+
+
+def test_no_more_than_fit_into_memory_are_tried():
+    measure, seen = card({1: 100, 2: 190, 3: 280}, memory=20 << 30)
+    assert choose(measure, 8) == 3
+    assert max(seen) == 3
+
+
+def test_where_some_fail_fewer_are_taken():
+    measure, _ = card({1: 100, 2: 190, 4: 300, 8: 500}, fits=4)
+    assert choose(measure, 8) == 4
+
+
+def test_a_job_that_cannot_be_measured_runs_alone():
+    assert choose(lambda count: [], 8) == 1

@@ -1,0 +1,296 @@
+"""How fast a GPU is used, as ratios to what the same card can do, and as plain times."""
+
+from __future__ import annotations
+
+import importlib.util
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from statistics import median
+
+import numpy as np
+import torch
+
+from benchmark.engines.local import LocalEngine
+from benchmark.engines.machine import cuda_devices, default_workers
+from benchmark.running import flows
+from benchmark.running.flows import Task
+from benchmark.training import evaluate
+from benchmark.training.device_steps import PROOFS, WARM, DeviceSteps
+from benchmark.training.graphs import CudaRecorder
+from benchmark.training.splits import Split
+from benchmark.training.steps import Training, descend
+from protocols.discovery import load
+from protocols.method import Batch, Draw
+from protocols.optimizer import make_optimizer
+from protocols.protocol import ImagePipeline
+from tests import made
+from tests.gpu import metrics_check as agreement
+from tests.gpu.checks import Result
+from tests.gpu.correct import DEVICE, PHOTOS, stream
+from tests.gpu.failures import job
+
+ROUNDS = 5
+PRECISIONS = {"tiny": "fp32", "bn_inception": "bf16", "resnet50": "bf16"}
+SIDES = {"tiny": 64, "bn_inception": 227, "resnet50": 224}
+
+
+def _photos(side: int, images: int = 160) -> Split:
+    """Return ``images`` images, of which 160 are different."""
+    if side == 64:
+        some = made.square(64)
+    else:
+        rng = np.random.default_rng(0)
+        some = made.split(np.stack([np.full(160, 256), rng.integers(256, 340, 160)], axis=1))
+    index = np.arange(images) % len(some)
+    return Split(some.store, index, np.arange(images) // 8)
+
+
+def _training(trunk: str) -> Training:
+    small = ImagePipeline(64, 64, area=(0.5, 1.0), flip=0.0)
+    image = small if trunk == "tiny" else replace(PHOTOS, crop_px=SIDES[trunk])
+    protocol = replace(made.TOY.derive(precision=PRECISIONS[trunk]), image=image, eval_batch=256)
+    return made.training(
+        _photos(SIDES[trunk]),
+        "contrastive" if trunk == "tiny" else "ms",
+        protocol=protocol,
+        trunk=trunk,
+        batch=32,
+        embedding=128,
+        device=DEVICE,
+    )
+
+
+def fit() -> Result:
+    """Hold whole steps, host work included, against a bare recorded step on still images."""
+    found, good = {}, True
+    for trunk in SIDES:
+        with stream():
+            ours, bare = _ours(_training(trunk)), _bare(_training(trunk))
+            steps = 200 if trunk == "tiny" else 20
+            times: dict[str, list[float]] = {"ours": [], "bare": []}
+            for _ in range(ROUNDS):
+                times["ours"].append(_seconds(ours, steps))
+                times["bare"].append(_seconds(bare, steps))
+        ratio = median(times["bare"]) / median(times["ours"])
+        good = good and ratio >= (0.5 if trunk == "tiny" else 0.85)
+        found[trunk] = {name: 1e3 * median(values) for name, values in times.items()}
+        found[trunk]["ratio"] = ratio
+        torch.cuda.empty_cache()
+    text = "; ".join(
+        f"{trunk} {v['ratio']:.2f} ({v['ours']:.2f} ms, graph {v['bare']:.2f} ms)"
+        for trunk, v in found.items()
+    )
+    return Result(good, text, found)
+
+
+def _seconds(step: Callable[[], None], count: int) -> float:
+    torch.cuda.synchronize()
+    started = time.perf_counter()
+    for _ in range(count):
+        step()
+    torch.cuda.synchronize()
+    return (time.perf_counter() - started) / count
+
+
+def _ours(training: Training) -> Callable[[], None]:
+    """Return what takes one step as a job takes it, once steps are settled."""
+    steps, batches = DeviceSteps(training, CudaRecorder()), made.draws(training)
+
+    def step() -> None:
+        steps.take(Draw(next(batches)), 0, 1.0)
+
+    for _ in range(WARM + PROOFS + 2):
+        step()
+    if steps.how != "graph":
+        raise AssertionError(f"steps are {steps.how}")
+    return step
+
+
+def _bare(training: Training) -> Callable[[], None]:
+    """Return a recorded step on still images: forward, loss, backward, optimiser."""
+    network, device = training.network, torch.device(DEVICE)
+    side = training.protocol.image.crop_px
+    images = (torch.rand(32, 3, side, side, device=device) * 255).to(
+        memory_format=torch.channels_last
+    )
+    labels = torch.arange(32, device=device) // 4
+    optimizer = make_optimizer(training.recipe, network.groups(), device)
+
+    def step() -> None:
+        with evaluate.autocast(training.protocol, device, cached=False):
+            views = network(images)
+        losses = network.method.losses(views, Batch(labels, labels, None, 0, 0))
+        descend(training, optimizer, losses)
+
+    for _ in range(WARM):
+        step()
+    optimizer.zero_grad(set_to_none=True)
+    replay = CudaRecorder().record(step)
+    return _Kept(replay, (images, labels, optimizer, network))
+
+
+class _Kept:
+    """A replay that holds the tensors it reads: freed, it would read other memory."""
+
+    def __init__(self, replay: Callable[[], None], held: object) -> None:
+        self._replay, self._held = replay, held
+
+    def __call__(self) -> None:
+        self._replay()
+
+
+def validation() -> Result:
+    """Embed and score a validation fold of CUB's size."""
+    found, good = {}, True
+    for trunk, limit in (("tiny", 0.02), ("bn_inception", 0.15)):
+        with stream():
+            training = _training(trunk)
+            fold = _photos(SIDES[trunk], 1466)
+            times = []
+            for _ in range(4):
+                torch.cuda.synchronize()
+                started = time.perf_counter()
+                evaluate.score(training.network, fold, training.protocol)
+                times.append((time.perf_counter() - started) / len(fold) * 1e3)
+        found[trunk] = median(times[1:])
+        good = good and found[trunk] <= limit
+    return Result(good, "; ".join(f"{k} {v:.3f} ms" for k, v in found.items()), found)
+
+
+def metrics_check() -> Result:
+    """Hold the metrics against the CPU's, and time those of SOP's test set."""
+    lines = agreement.check("cuda")
+    wrong = [f"{line.check}: {line.result}" for line in lines if not line.held]
+    timed = [f"{line.check}: {line.result}" for line in lines if line.result.endswith(" s")]
+    values = {line.check: line.result for line in lines}
+    return Result(not wrong, f"unequal or slow: {wrong or 'none'}; {'; '.join(timed)}", values)
+
+
+def rate_of(trunk: str, seconds: float) -> tuple[float, float]:
+    """Return steps a second over ``seconds``, and of one validation image its seconds.
+
+    Runs on a worker, beside others.
+    """
+    with stream():
+        training = _training(trunk)
+        step = _ours(training)
+        torch.cuda.synchronize()
+        started, count = time.perf_counter(), 0
+        while time.perf_counter() - started < seconds:
+            step()
+            count += 1
+        torch.cuda.synchronize()
+        rate = count / (time.perf_counter() - started)
+        fold = _photos(SIDES[trunk], 480)
+        evaluate.embed(training.network, fold, training.protocol)
+        started = time.perf_counter()
+        evaluate.embed(training.network, fold, training.protocol)
+        return rate, (time.perf_counter() - started) / len(fold)
+
+
+def column() -> Result:
+    """Project the hours of the paper's searches on CUB from one, two and four jobs at once."""
+    from tests.perf.gpu import SHORTEST, column_hours
+    from tests.perf.training import Rate
+
+    hours: dict[int, float] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        engine = LocalEngine(4, 1, Path(folder) / "workers.txt", devices=cuda_devices("cuda:0"))
+        try:
+            engine.start()
+            for count in (4, 1, 2, 4):  # the first round only starts the processes
+                wait = 3.0 if hours else 0.2
+                futures = [engine.submit(rate_of, "bn_inception", wait) for _ in range(count)]
+                done = [future.result() for future in futures]
+                step_s = count / sum(rate for rate, _ in done)
+                rate = Rate(step_s, sum(image_s for _, image_s in done) / count)
+                hours[count] = column_hours(rate, count, SHORTEST)
+        finally:
+            engine.close()
+    best = min(hours.values())
+    text = ", ".join(f"{n} jobs {value:.1f} h" for n, value in sorted(hours.items()))
+    return Result(best <= 10, text, {"hours": hours})
+
+
+def jobs() -> Result:
+    """Train side by side on one card."""
+    rates: dict[int, float] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        engine = LocalEngine(8, 1, Path(folder) / "workers.txt", devices=cuda_devices("cuda:0"))
+        try:
+            engine.start()
+            for count in (8, 1, 2, 4, 8):  # the first 8 only start the processes
+                wait = 0.2 if not rates and count == 8 else 3.0
+                futures = [engine.submit(rate_of, "tiny", wait) for _ in range(count)]
+                done = [future.result() for future in futures]
+                rates[count] = sum(rate for rate, _ in done)
+        finally:
+            engine.close()
+    best = max(rates.values())
+    chosen = min(count for count, rate in rates.items() if rate >= 0.95 * best)
+    text = ", ".join(f"{count}: {rate:.0f}" for count, rate in sorted(rates.items()))
+    values = {"rates": rates, "chosen": chosen}
+    return Result(best >= 2000, f"steps a second by jobs: {text}; {chosen} within 5 %", values)
+
+
+def quick() -> Result:
+    """Run the ``quick`` study of three methods: the command, or its jobs where it cannot run."""
+    whole = all(importlib.util.find_spec(name) for name in ("optuna", "mlflow", "pandas", "rich"))
+    with tempfile.TemporaryDirectory() as folder:
+        started = time.perf_counter()
+        if whole:
+            words = ["run", "--methods", "triplet,ms,group", "--out", folder]
+            command = [sys.executable, "-m", "benchmark", *words]
+            done = subprocess.run(command, capture_output=True, text=True, check=False)
+            if done.returncode:
+                raise AssertionError(done.stdout[-500:] + done.stderr[-500:])
+        else:
+            _jobs_of_quick(Path(folder))
+        took = time.perf_counter() - started
+    what = "the command" if whole else "its 42 jobs (packages for the command are missing)"
+    return Result(took <= 30, f"{what}: {took:.1f} s", {"seconds": took, "command": whole})
+
+
+def _jobs_of_quick(folder: Path) -> None:
+    """Run the trainings of the study in the study's order."""
+    from benchmark.training import splits
+    from benchmark.training.job import execute
+
+    protocol, devices = load("protocol", "quick"), cuda_devices("cuda")
+    failed: list[str] = []
+
+    def task(method: str, stage: str, number: int, fold: int) -> Task:
+        def accept(outcome):
+            if outcome.record.status != "done":
+                failed.append(f"{method}: {outcome.record.detail}")
+            return outcome
+
+        made_of = job(folder, method, protocol, stage=stage, number=number, fold=fold)
+        return Task(execute, made_of, 120.0, accept, lambda reason: failed.append(reason))
+
+    def final(method: str, seed: int):
+        yield [task(method, "final", seed, fold) for fold in range(protocol.folds)]
+        return []
+
+    def cell(method: str):
+        for trial in range(protocol.search.trials if method != "untrained" else 0):
+            yield [task(method, "search", trial, fold) for fold in range(protocol.folds)]
+        return [final(method, seed) for seed in range(protocol.seeds)]
+
+    engine = LocalEngine(
+        default_workers(devices, protocol), 1, folder / "workers.txt", devices=devices
+    )
+    try:
+        engine.start()
+        splits.prepare(job(folder, "triplet", protocol).source, protocol)
+        names = ("triplet", "ms", "group", "untrained")
+        flows.run([cell(name) for name in names], engine)
+    finally:
+        engine.close()
+    if failed:
+        raise AssertionError("; ".join(failed)[:300])

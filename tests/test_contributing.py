@@ -1,0 +1,104 @@
+"""The methods that CONTRIBUTING shows are complete: they keep the contract and train."""
+
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from benchmark.running.phases import timetable
+from benchmark.study.folder import CellKey
+from benchmark.training import splits
+from benchmark.training.job import Job, execute
+from protocols.conformance import CHECKS, SPEC
+from protocols.discovery import Registry, load
+from protocols.errors import InvalidInputError
+from protocols.method import Batch
+from protocols.protocol import Pace
+from protocols.recipe import Averaging
+
+ROOT = Path(__file__).parent.parent
+TEXT = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+FILES = {
+    code[3:].split(":")[0]: code
+    for code in re.findall(r"```python\n(.*?)```", TEXT, flags=re.DOTALL)
+}
+HALVES = '''\
+"""halves: contrastive pairs, weighed at random in the second half."""
+
+import torch
+from torch.nn.functional import normalize
+
+from protocols.method import Method, Term
+from protocols.phases import Phase
+from protocols.space import Real
+
+
+class Halves(Method):
+    """Pull positives together; every pair counts equally in the first half."""
+
+    scale = Real(0.1, 2.0, default=1.0)
+
+    def make_terms(self, spec):
+        return [Term(self.pairs)]
+
+    def losses(self, views, batch):
+        self.late = self.graph_key(batch)
+        return super().losses(views, batch)
+
+    def pairs(self, z, labels):
+        (weights,) = self.drawn or self.noise(len(labels))
+        z, same = normalize(z), labels[:, None] == labels
+        apart = (z @ z.T) * (1 - 2 * same.float())
+        return self.scale * (apart * (weights.to(z.device) if self.late else 1)).mean()
+
+'''
+
+
+def test_it_shows_the_four_that_people_ask_for():
+    assert set(FILES) == {"two_crops", "memory", "distil", "near_classes"}
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_shown_method_keeps_the_contract_and_trains(tmp_path, name):
+    path = tmp_path / f"{name}.py"
+    path.write_text(FILES[name], encoding="utf-8")
+    method = Registry((path,)).load("method", name)
+    for check in CHECKS:
+        check(method)
+    protocol, digest = load("protocol", "toy"), load("dataset", "toy").digest()
+    cell = CellKey("id", "toy", "tiny", "adam", name, name)
+    source = splits.DataSource("toy", digest, None, tmp_path)
+    recipe = load("recipe", "adam")
+    job = Job(cell, protocol, recipe, "search", 0, 0, {}, source, "cpu", (path,))
+    record = execute(job).record
+    assert record.status == "done", record.detail
+    assert record.steps > 0
+    assert record.counts["images_trained"] <= record.steps * protocol.batch_size
+
+
+def snippet(first):
+    """Return the lines of the indented example that begins with ``first``."""
+    return re.search(rf"^    {re.escape(first)}\n(?:(?:    .*)?\n)+", TEXT, flags=re.MULTILINE)[0]
+
+
+def test_the_shown_hooks_do_what_the_text_says(tmp_path):
+    hooks = snippet("@classmethod") + snippet("def graph_key(self, batch):")
+    path = tmp_path / "halves.py"
+    path.write_text(HALVES + hooks, encoding="utf-8")
+    method = Registry((path,)).load("method", "halves")
+    for check in CHECKS:
+        check(method)
+    recipe, pace = load("recipe", "adam"), Pace(100, 10, 10, 2)
+    times = timetable(method, method.space("toy"), recipe, pace)
+    assert times.begins == {"second half": (50, 50)}
+    assert times.earliest_stop == (80, 80), "two validations of patience after step 50, and one"
+    built = method(SPEC)
+    batch = Batch(torch.zeros(4), torch.zeros(4), None, step=SPEC.steps // 2 - 1, epoch=0)
+    assert not built.graph_key(batch)
+    assert built.graph_key(replace(batch, step=SPEC.steps // 2))
+    assert [part.shape for part in built.noise(4)] == [(4, 4)]
+    averaging = replace(load("recipe", "swa"), averaging=Averaging(start=0.4))
+    with pytest.raises(InvalidInputError, match="'second half' begins at step 50, but"):
+        timetable(method, method.space("toy"), averaging, pace)
