@@ -28,9 +28,20 @@ class InputScale:
         """Return the trunk's input for (B, 3, H, W) float RGB pixels in 0..255."""
         if self.bgr:
             pixels = pixels.flip(1)
-        mean = torch.tensor(self.mean, device=pixels.device).view(1, 3, 1, 1)
-        std = torch.tensor(self.std, device=pixels.device).view(1, 3, 1, 1)
+        mean, std = (_channels(values, pixels.device) for values in (self.mean, self.std))
         return (pixels * self.factor - mean) / std
+
+
+def _channels(values: tuple[float, ...], device: torch.device) -> Tensor:
+    """Return one value a channel, (1, C, 1, 1) float32, on ``device``.
+
+    They are filled in there one by one: a copy from the host would make every step wait for the
+    device.
+    """
+    found = torch.empty(1, len(values), 1, 1, device=device)
+    for channel, value in enumerate(values):
+        found[0, channel].fill_(value)
+    return found
 
 
 class Trunk(nn.Module):

@@ -171,11 +171,13 @@ def metrics_check() -> Result:
     return Result(not wrong, f"unequal or slow: {wrong or 'none'}; {'; '.join(timed)}", values)
 
 
-def rate_of(trunk: str, seconds: float) -> tuple[float, float]:
-    """Return steps a second over ``seconds``, and of one validation image its seconds.
+def rate_of(asked: tuple[str, float]) -> tuple[float, float]:
+    """Return steps a second and the seconds of one validation image, beside other workers.
 
-    Runs on a worker, beside others.
+    Args:
+        asked: the trunk's name, and over how many seconds steps are counted.
     """
+    trunk, seconds = asked
     with stream():
         training = _training(trunk)
         step = _ours(training)
@@ -205,7 +207,7 @@ def column() -> Result:
             engine.start()
             for count in (4, 1, 2, 4):  # the first round only starts the processes
                 wait = 3.0 if hours else 0.2
-                futures = [engine.submit(rate_of, "bn_inception", wait) for _ in range(count)]
+                futures = [engine.submit(rate_of, ("bn_inception", wait)) for _ in range(count)]
                 done = [future.result() for future in futures]
                 step_s = count / sum(rate for rate, _ in done)
                 rate = Rate(step_s, sum(image_s for _, image_s in done) / count)
@@ -226,7 +228,7 @@ def jobs() -> Result:
             engine.start()
             for count in (8, 1, 2, 4, 8):  # the first 8 only start the processes
                 wait = 0.2 if not rates and count == 8 else 3.0
-                futures = [engine.submit(rate_of, "tiny", wait) for _ in range(count)]
+                futures = [engine.submit(rate_of, ("tiny", wait)) for _ in range(count)]
                 done = [future.result() for future in futures]
                 rates[count] = sum(rate for rate, _ in done)
         finally:
