@@ -22,7 +22,7 @@ from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
-from protocols.errors import InvalidInputError, PluginError, unknown_name
+from protocols.errors import InvalidInputError, PluginError, in_words, unknown_name
 from protocols.source_code import digest
 
 KINDS = {
@@ -114,12 +114,18 @@ class Registry:
             if name in self._shipped(kind):
                 return importlib.import_module(_module_name(kind, name))
             return importlib.import_module(self._installed(kind)[name].module)
-        except Exception as error:
-            if self._is_shipped_fault(kind, name):
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # sys.exit too: a file must not end the program
+            if self.ships(kind, name):
                 raise
-            where = self.source(kind, name)
-            reason = f"{type(error).__name__}: {error}"
+            where, reason = self.source(kind, name), in_words(error)
             raise PluginError(f"{kind} {name!r} ({where}) does not import: {reason}") from error
+
+    def ships(self, kind: str, name: str) -> bool:
+        """Return whether ``name``, with or without an argument, is a file of this package."""
+        stem = split_name(name)[0] if kind in WITH_ARGUMENT else name
+        return stem in self._shipped(kind)
 
     def source(self, kind: str, name: str) -> Path:
         """Return the file that holds ``name``, found without running it."""
@@ -210,9 +216,6 @@ class Registry:
     def _points(self) -> tuple[EntryPoint, ...]:
         """Return other packages' entry points that are ours; looking them up takes a while."""
         return tuple(p for group in _GROUP.values() for p in entry_points(group=group))
-
-    def _is_shipped_fault(self, kind: str, name: str) -> bool:
-        return name in self._shipped(kind) and (kind, name) not in self._files
 
 
 def _module_name(kind: str, name: str) -> str:

@@ -30,6 +30,14 @@ class StoreError(BenchmarkError):
     """An output folder that cannot be used as asked."""
 
 
+def in_words(error: BaseException) -> str:
+    """Return an exception's type and message, also of one whose message cannot be made."""
+    try:
+        return f"{type(error).__name__}: {error}"
+    except BaseException:  # its __str__ is a plugin's code and may raise anything
+        return f"{type(error).__name__} (its message cannot be shown)"
+
+
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> UnknownNameError:
     """Return an error that names the nearest known names first, then all of them."""
     names = sorted(known)

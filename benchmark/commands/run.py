@@ -166,7 +166,7 @@ def engine_for(console: Console, asked: Asked, ready: Ready) -> Iterator[Engine]
         engine.start()
         for source in asked.sources.values():
             for path in splits.prepare(source, asked.study.protocol):
-                words = f"{path.name} is not what was written: made anew"
+                words = f"{path.name} is damaged or has no checksum: made anew"
                 console.print(words, soft_wrap=True, highlight=False, markup=False)
         yield engine
     finally:
@@ -185,7 +185,14 @@ def make_engine(asked: Asked, ready: Ready) -> Engine:
     from benchmark.engines.local import LocalEngine
 
     workers = ready.workers or 1  # make_ready counts those of this machine
-    return LocalEngine(workers, threads, log, deterministic=strict, devices=ready.devices)
+    return LocalEngine(
+        workers,
+        threads,
+        log,
+        deterministic=strict,
+        devices=ready.devices,
+        environment=asked.environment,
+    )
 
 
 def job_maker(asked: Asked, ready: Ready) -> JobMaker:

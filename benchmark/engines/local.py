@@ -3,6 +3,10 @@
 The surface is that of :mod:`concurrent.futures`: ``submit`` gives a future. A process that dies
 takes one job with it, and the next job gets a fresh one. Each worker leads a process group, so
 that what a method starts dies with it, and a worker dies with its coordinator.
+
+A process runs one method's code only. Jobs of methods that ship share processes; code that does
+not ship, which an argument names as ``foreign``, gets a process that has run nothing else. After
+every job a guard compares the process with what it was before; where they differ it is replaced.
 """
 
 from __future__ import annotations
@@ -18,8 +22,11 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
+
+from benchmark.engines.isolation import Answer, Code, foreign, run_alone
 
 T = TypeVar("T")
 
@@ -28,7 +35,8 @@ class Engine(Protocol):
     """What the scheduler needs of what runs jobs.
 
     Attributes:
-        lost: what a future raises when its worker died or was killed.
+        lost: what a future raises when its worker died or was killed. What the function itself
+            raises is a BenchmarkError, or a RuntimeError that says in text what it was.
     """
 
     lost: type[Exception]
@@ -55,6 +63,14 @@ class Engine(Protocol):
         ...
 
 
+@dataclass
+class _Slot:
+    """A place for one process; ``code`` is what it has run, None if nothing yet."""
+
+    pool: ProcessPoolExecutor | None = None
+    code: Code | None = None
+
+
 class LocalEngine:
     """Processes on this machine.
 
@@ -64,6 +80,8 @@ class LocalEngine:
         log: file that takes what workers print.
         deterministic: whether an operation that may differ between two runs is an error.
         devices: the CUDA devices that workers share out, one each; empty on the CPU.
+        environment: the workers' environment variables; None for those of this process, which a
+            plugin that was imported here may have changed.
     """
 
     lost: type[Exception] = BrokenProcessPool
@@ -76,13 +94,13 @@ class LocalEngine:
         *,
         deterministic: bool = False,
         devices: Sequence[str] = (),
+        environment: dict[str, str] | None = None,
     ) -> None:
         self._devices = devices
-        self._start = (os.getpid(), threads, str(log), deterministic)
-        self._slots: list[ProcessPoolExecutor | None] = [None] * capacity
+        self._start = (environment, os.getpid(), threads, str(log), deterministic)
+        self._slots = [_Slot() for _ in range(capacity)]
         self._closed: set[int] = set()  # slots of a device that proved too small for all its jobs
         self._running: dict[Future[Any], int] = {}
-        self._lock = threading.RLock()
 
     @property
     def capacity(self) -> int:
@@ -96,78 +114,82 @@ class LocalEngine:
         """
         for number in range(len(self._slots)):
             if self._devices and number // len(self._devices) >= a_card:
-                pool, self._slots[number] = self._slots[number], None
+                self._retire(number)
                 self._closed.add(number)
-                if pool is not None:
-                    _kill(pool)
 
     def start(self) -> None:
         """Start all processes now, so that they load torch while other things are prepared."""
         for number in range(len(self._slots)):
-            self._fresh(number).submit(os.getpid)
+            self._fresh(number, None).submit(os.getpid)
 
     def submit(self, function: Callable[[Any], T], argument: Any) -> Future[T]:
-        """Start ``function(argument)`` in a free process."""
-        with self._lock:
-            # A future wakes who waits for it before it calls back: settle it first.
-            for done in [future for future in self._running if future.done()]:
-                self._finished(done)
-        taken = {*self._running.values(), *self._closed}
-        number = next(n for n in range(len(self._slots)) if n not in taken)
-        pool = self._slots[number] or self._fresh(number)
-        try:
-            future = pool.submit(function, argument)
-        except BrokenProcessPool:  # died while idle
-            future = self._fresh(number).submit(function, argument)
+        """Start ``function(argument)`` in a free process that has run no other code."""
+        code, future = foreign(argument), Future[T]()
+        number = self._choose(code)
+        slot = self._slots[number]
+        pool = slot.pool if slot.code in (None, code) else None
+        slot.code = code
         self._running[future] = number
-        future.add_done_callback(self._finished)
+        try:
+            answer = (pool or self._fresh(number, code)).submit(run_alone, function, argument)
+        except BrokenProcessPool:  # died while idle
+            answer = self._fresh(number, code).submit(run_alone, function, argument)
+        answer.add_done_callback(lambda done: self._finished(future, done))
         return future
 
     def cancel(self, future: Future[Any]) -> None:
         """Kill the process of ``future``, which then fails with BrokenProcessPool."""
         number = self._running.get(future)
-        pool = None if number is None else self._slots[number]
+        pool = None if number is None else self._slots[number].pool
         if pool is not None:
             _kill(pool)
 
     def close(self) -> None:
         """Kill all processes and wait until they are gone."""
-        for pool in self._slots:
-            if pool is not None:
-                _kill(pool)
-                pool.shutdown(wait=True, cancel_futures=True)
-        self._slots = [None] * len(self._slots)
+        for slot in self._slots:
+            if slot.pool is not None:
+                _kill(slot.pool)
+                slot.pool.shutdown(wait=True, cancel_futures=True)
+        self._slots = [_Slot() for _ in self._slots]
 
-    def _fresh(self, number: int) -> ProcessPoolExecutor:
+    def _choose(self, code: Code) -> int:
+        """Return the free slot that costs least: the same code, nothing run yet, any other."""
+        taken = {*self._running.values(), *self._closed}
+        free = [n for n in range(len(self._slots)) if n not in taken]
+        same = [n for n in free if self._slots[n].pool and self._slots[n].code == code]
+        new = [n for n in free if self._slots[n].code is None]
+        return (same or new or free)[0]
+
+    def _fresh(self, number: int, code: Code | None) -> ProcessPoolExecutor:
         # spawn: a fork is unsafe once CUDA has started. One executor a process, so that a
         # process that dies breaks no other's work.
+        self._retire(number)
         context = multiprocessing.get_context("spawn")
         device = self._devices[number % len(self._devices)] if self._devices else None
         jobs = -(-len(self._slots) // len(self._devices)) if self._devices else 1
         start = (*self._start, device, jobs)
         pool = ProcessPoolExecutor(1, context, initializer=_start_worker, initargs=start)
-        self._slots[number] = pool
+        self._slots[number] = _Slot(pool, code)
         return pool
 
-    def _finished(self, future: Future[Any]) -> None:
-        """Free a future's slot, once its process is known to be of use; called twice at times."""
-        with self._lock:
-            number = self._running.get(future)
-            if number is None:
-                return
-            error = None if future.cancelled() else future.exception()
-            if isinstance(error, BrokenProcessPool):
-                self._slots[number] = None
-            done = error is None and not future.cancelled()
-            if spent := getattr(future.result(), "spent", "") if done else "":
-                self._retire(number, crowded=spent == "crowded")
-            del self._running[future]
+    def _finished(self, future: Future[Any], done: Future[Answer[Any]]) -> None:
+        """Pass on what came back; nobody sees it before its slot is free and in order."""
+        number = self._running.pop(future)
+        if done.cancelled():
+            return  # by close, after which nobody waits
+        error = done.exception()
+        if error is not None or done.result().spent:
+            self._retire(number, crowded=error is None and done.result().spent == "crowded")
+        if error is None:
+            future.set_result(done.result().result)
+        else:
+            future.set_exception(error)
 
-    def _retire(self, number: int, *, crowded: bool) -> None:
+    def _retire(self, number: int, *, crowded: bool = False) -> None:
         """End a process that must not be used again; its device may have one job fewer now."""
-        pool, self._slots[number] = self._slots[number], None
-        if pool is not None:
-            _kill(pool)
+        slot, self._slots[number] = self._slots[number], _Slot()
+        if slot.pool is not None:
+            _kill(slot.pool)
         count = len(self._devices)
         beside = {n for n in range(len(self._slots)) if count and n % count == number % count}
         if crowded and len(beside - self._closed) > 1:
@@ -186,12 +208,21 @@ def _kill(pool: ProcessPoolExecutor) -> None:
 
 
 def _start_worker(
-    parent: int, threads: int, log: str, deterministic: bool, device: str | None, jobs: int
+    environment: dict[str, str] | None,
+    parent: int,
+    threads: int,
+    log: str,
+    deterministic: bool,
+    device: str | None,
+    jobs: int,
 ) -> None:
     """Set up a worker: its threads, where its output goes, and that it dies with its parent."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the coordinator, which decides
     os.setpgid(0, 0)
     threading.Thread(target=_die_with, args=(parent,), daemon=True).start()
+    if environment is not None:
+        os.environ.clear()
+        os.environ.update(environment)
     os.environ["OMP_NUM_THREADS"] = str(threads)
     if device is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = device
@@ -200,6 +231,7 @@ def _start_worker(
     os.dup2(output, 1)
     os.dup2(output, 2)
     set_up_torch(threads, deterministic=deterministic)
+    import benchmark.engines.guard  # noqa: F401  (now, and not while the first job is timed)
 
 
 def set_up_torch(threads: int, *, deterministic: bool) -> None:

@@ -5,6 +5,9 @@ environment; the files a job reads (decoded images, plugins, weights) go into Ra
 once, in pieces, and each machine writes its own copy when its first job asks for it. Results
 come back by value. A machine that is lost fails its jobs with :class:`WorkerLostError`, and the
 scheduler tries them again as the protocol says.
+
+As on one machine, a process runs one method's code only: Ray's workers are shared by jobs of what
+ships, and one that a job has changed, or that has run anything else, runs nothing more.
 """
 
 from __future__ import annotations
@@ -28,6 +31,7 @@ from ray.exceptions import RayError, RayTaskError
 
 import benchmark
 import protocols
+from benchmark.engines.isolation import Answer, foreign, run_alone
 from benchmark.engines.local import set_up_torch
 from protocols.errors import InvalidInputError, StoreError
 from protocols.protocol import digest
@@ -154,14 +158,10 @@ class RayEngine:
         """Start ``function(argument)`` somewhere in the cluster."""
         files = cast(Movable, argument).files() if hasattr(argument, "files") else ()
         groups = [tuple(map(self._parcel, group)) for group in files]
-        work = _work_once if self._gpus else _work
-        task = work.options(num_cpus=self._threads, num_gpus=self._gpus, max_retries=0)
         share = max(1, int(1 / self._gpus + 1e-9)) if self._gpus else 1
-        how = (self._threads, self._deterministic, share)
-        ref = task.remote(function, argument, groups, *how)
+        call = (function, argument, groups, self._threads, self._deterministic, share)
         future: Future[T] = Future()
-        self._running[future] = ref
-        ref.future().add_done_callback(lambda done: self._settle(future, done))
+        self._send(future, call, once=bool(self._gpus or foreign(argument)))
         return future
 
     def cancel(self, future: Future[Any]) -> None:
@@ -175,12 +175,24 @@ class RayEngine:
             self.cancel(future)
         ray.shutdown()
 
-    def _settle(self, future: Future[Any], done: Future[Any]) -> None:
+    def _send(self, future: Future[Any], call: tuple[Any, ...], *, once: bool) -> None:
+        """Give a call to a worker of Ray's, which ends after it if it is one for ``once``."""
+        work = _work_once if once else _work
+        task = work.options(num_cpus=self._threads, num_gpus=self._gpus, max_retries=0)
+        self._running[future] = ref = task.remote(*call)
+        ref.future().add_done_callback(lambda done: self._settle(future, call, done))
+
+    def _settle(self, future: Future[Any], call: tuple[Any, ...], done: Future[Any]) -> None:
         """Pass on what Ray says about a job, from a thread of Ray's."""
-        self._running.pop(future, None)
         error = done.exception()
+        if error is None and done.result() is None:
+            # Refused by a worker that is spent. Sent to one that ends after its call, the call
+            # ends that worker, or finds another.
+            self._send(future, call, once=True)
+            return
+        self._running.pop(future, None)
         if error is None:
-            future.set_result(done.result())
+            future.set_result(done.result().result)
         elif isinstance(error, RayTaskError) or not isinstance(error, RayError):
             future.set_exception(getattr(error, "cause", None) or error)
         else:
@@ -225,13 +237,27 @@ def _here(
     threads: int,
     deterministic: bool,
     jobs_a_card: int,
-) -> Any:
-    """Run ``function(argument)`` on this machine, with the files it reads beside it."""
+) -> Answer[Any] | None:
+    """Run ``function(argument)`` on this machine, with the files it reads beside it.
+
+    None if this process must not run anything more: an earlier job has changed it.
+    """
+    if _Process.spent:
+        return None
     _set_up(threads, deterministic, jobs_a_card)
-    if not groups:
-        return function(argument)
-    places = {p.path: folder / p.path.name for group in groups for folder, p in _unpack(group)}
-    return function(argument.moved(places.__getitem__))
+    if groups:
+        places = {p.path: folder / p.path.name for group in groups for folder, p in _unpack(group)}
+        argument = argument.moved(places.__getitem__)
+    _Process.spent = True  # also if the next line raises
+    answer = run_alone(function, argument)
+    _Process.spent = bool(answer.spent)
+    return answer
+
+
+class _Process:
+    """What is known about this worker's process."""
+
+    spent = False
 
 
 _work = ray.remote(_here)
@@ -243,6 +269,7 @@ _work_once = ray.remote(max_calls=1)(_here)
 def _set_up(threads: int, deterministic: bool, jobs_a_card: int) -> None:
     os.environ["DML_JOBS_A_CARD"] = str(jobs_a_card)
     set_up_torch(threads, deterministic=deterministic)
+    import benchmark.engines.guard  # noqa: F401  (now, and not while the first job is timed)
 
 
 def _unpack(group: tuple[Parcel, ...]) -> Iterator[tuple[Path, Parcel]]:

@@ -16,6 +16,7 @@ from typing import Any, TypeAlias
 
 from benchmark.engines.local import Engine
 from benchmark.study.records import Reason
+from protocols.errors import BenchmarkError
 
 POLL_S = 1.0
 
@@ -38,9 +39,10 @@ class Task:
         function, argument: what runs; both must be picklable.
         timeout_s: seconds after which its worker is killed.
         accept: called with the result as soon as there is one; what it returns goes to the
-            flow, unless it is a ``Retry``: then the task runs once more, now or after all
+                flow, unless it is a ``Retry``: then the task runs once more, now or after all
             others and alone.
-        lost: called with a reason when a worker died or was killed; like ``accept``.
+        lost: called with a reason when a worker died, was killed, or could not do the call;
+            like ``accept``.
     """
 
     function: Callable[[Any], Any]
@@ -125,10 +127,13 @@ def _startable(
 def _settle(owner: _Waiting, started: _Started, future: Future[Any], engine: Engine) -> None:
     """Take a finished task's result, or put the task back for another attempt."""
     task, number = owner.tasks[started.number], started.number
-    try:
+    error = future.exception()
+    if error is None:
         result = task.accept(future.result())
-    except engine.lost:
-        late = time.monotonic() > started.deadline
+    elif isinstance(error, BenchmarkError):  # for the user: what is wrong is not the job's
+        raise error
+    else:
+        late = isinstance(error, engine.lost) and time.monotonic() > started.deadline
         result = task.lost("timeout" if late else "crash")
     if result is Retry.AGAIN:
         owner.unstarted.insert(0, number)

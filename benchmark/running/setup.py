@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -35,6 +36,7 @@ class Asked:
         recipes: by name.
         sources: datasets, by name.
         weights: of the trunks.
+        environment: variables as they were before any plugin was imported.
     """
 
     options: argparse.Namespace
@@ -44,6 +46,7 @@ class Asked:
     recipes: dict[str, Recipe]
     sources: dict[str, DataSource]
     weights: Weights
+    environment: dict[str, str]
 
     @property
     def keys(self) -> list[CellKey]:
@@ -69,7 +72,7 @@ class Ready:
 def set_up(args: argparse.Namespace) -> Asked:
     """Turn names into objects; raise on the first that is wrong, before anything is written."""
     check_places(args.out)
-    registry = Registry(tuple(args.plugin))
+    environment, registry = dict(os.environ), Registry(tuple(args.plugin))
     protocol = read_protocol(args, registry)
     known = load_study(args.out)
     if known is not None:
@@ -111,6 +114,7 @@ def set_up(args: argparse.Namespace) -> Asked:
             for each in data
         },
         weights=weights,
+        environment=environment,
     )
 
 

@@ -13,6 +13,8 @@ from typing import Any, Literal
 
 import torch
 
+from protocols.errors import in_words
+
 UNKNOWN = "unknown"
 _NO_MEMORY = re.compile(r"out of memory|_STATUS_ALLOC_FAILED", re.IGNORECASE)
 _BROKEN = re.compile(r"CUDA error|cuDNN error|(CUDNN|CUBLAS|CUSOLVER)_STATUS")
@@ -81,7 +83,7 @@ def out_of_memory(error: BaseException) -> bool:
     """Return whether a device had too little memory, as torch or a library of it says so."""
     if isinstance(error, torch.OutOfMemoryError):
         return True
-    return isinstance(error, RuntimeError) and bool(_NO_MEMORY.search(str(error)))
+    return isinstance(error, RuntimeError) and bool(_NO_MEMORY.search(in_words(error)))
 
 
 def spent(error: BaseException) -> Literal["", "broken", "crowded"]:
@@ -92,7 +94,7 @@ def spent(error: BaseException) -> Literal["", "broken", "crowded"]:
     """
     if out_of_memory(error):
         return "crowded"
-    broken = isinstance(error, RuntimeError) and _BROKEN.search(str(error))
+    broken = isinstance(error, RuntimeError) and _BROKEN.search(in_words(error))
     return "broken" if broken else ""
 
 

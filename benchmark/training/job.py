@@ -29,7 +29,7 @@ from benchmark.training.join import pack, stored
 from benchmark.training.oracle import Watch, unwatched
 from protocols import metrics
 from protocols.discovery import Registry
-from protocols.errors import DataError, InvalidInputError
+from protocols.errors import DataError, InvalidInputError, in_words
 from protocols.method import Method, TrainSpec
 from protocols.network import Network
 from protocols.protocol import Protocol
@@ -68,6 +68,17 @@ class Job:
         return replace(self, source=source, plugins=plugins, weights=weights)
 
     @property
+    def foreign(self) -> tuple[str, ...]:
+        """Return which of the code that the job runs does not ship, as kinds with names."""
+        shipped, cell = Registry(), self.cell
+        used = (
+            ("method", cell.method),
+            ("trunk", cell.trunk.partition("+")[0]),  # what follows says which weights
+            ("recipe", cell.recipe),
+        )
+        return tuple(f"{kind} {name}" for kind, name in used if not shipped.ships(kind, name))
+
+    @property
     def id(self) -> str:
         """Return the job's content address."""
         return job_id(self.cell.id, self.stage, self.number, self.fold, self.settings)
@@ -94,7 +105,9 @@ def execute(job: Job) -> JobOutcome:
     try:
         outcome = _train(job)
     # The one clause that catches all: a method that fails is a row of the table, the study goes on.
-    except Exception as error:
+    # That it asks for the end (sys.exit, KeyboardInterrupt) is a failure too: Ctrl-C reaches no
+    # worker.
+    except BaseException as error:
         cause = device.first_error(error)
         if spent := device.spent(cause):
             traceback.print_exc()
@@ -327,4 +340,4 @@ def _seed(job: Job, purpose: str) -> int:
 def _explain(error: BaseException) -> str:
     last = traceback.extract_tb(error.__traceback__)[-1]
     where = f"{Path(last.filename).name}:{last.lineno}"
-    return f"{type(error).__name__}: {error} ({where})"[:2000]
+    return f"{in_words(error)} ({where})"[:2000]

@@ -203,7 +203,7 @@ from tests.gpu import failures
 engine = LocalEngine(2, 1, Path(sys.argv[1]), devices=cuda_devices("cuda:0") * 2)
 futures = [engine.submit(failures.hold, 1 << 30) for _ in range(2)]
 time.sleep(2)
-processes = [p for pool in engine._slots for p in pool._processes]
+processes = [p for slot in engine._slots for p in slot.pool._processes]
 while not all(Path(f"{sys.argv[1]}.{p}").exists() for p in processes):
     time.sleep(0.1)
 print(*processes, flush=True)

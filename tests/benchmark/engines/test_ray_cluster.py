@@ -105,7 +105,7 @@ def test_jobs_fail_hang_and_die_as_they_do_here(tmp_path, cluster):
     try:
         assert engine.capacity == 2
         assert engine.submit(abs, -3).result(timeout=60) == 3
-        with pytest.raises(TypeError, match="bad operand"):
+        with pytest.raises(RuntimeError, match="TypeError: bad operand"):
             engine.submit(abs, "text").result(timeout=60)
         with pytest.raises(ray_cluster.WorkerLostError):
             engine.submit(os._exit, 7).result(timeout=60)
@@ -121,6 +121,48 @@ def test_jobs_fail_hang_and_die_as_they_do_here(tmp_path, cluster):
         assert engine.capacity == 1
     finally:
         engine.close()
+
+
+class Foreign(str):
+    """An argument that brings code of its own."""
+
+    @property
+    def foreign(self):
+        return (str(self),)
+
+
+def process(what):
+    """Return this process, changed or not, and torch's default type as it was met."""
+    import torch
+
+    met = str(torch.get_default_dtype())
+    if what == "meddle":
+        torch.set_default_dtype(torch.float64)
+    return os.getpid(), met
+
+
+@pytest.mark.faults
+@pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::FutureWarning")
+def test_no_job_sees_what_another_changed(tmp_path, cluster):
+    cluster.remove_node(cluster.second, allow_graceful=False)
+    cluster.wait_for_nodes()
+    ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
+    ray_cluster.connect(cluster.address, threads=1)
+    engine = ray_cluster.RayEngine(None, 1, 0.0, tmp_path / "workers.txt", deterministic=False)
+    try:
+        found = [
+            engine.submit(process, what).result(timeout=100)
+            for what in ("", "", "meddle", "", Foreign("meddle"), Foreign("meddle"), "", "")
+        ]
+        assert [kind for _, kind in found] == ["torch.float32"] * len(found)
+        pids = [number for number, _ in found]
+        assert pids[0] == pids[1] == pids[2], "what ships shares a process"
+        assert len({pids[2], pids[3]}) == 2, "one that was changed is not used again"
+        assert pids[4] != pids[5], "what does not ship has a process a job"
+        assert not {pids[4], pids[5]} & {pids[6], pids[7]}
+    finally:
+        engine.close()
+        ray.cloudpickle.unregister_pickle_by_value(sys.modules[__name__])
 
 
 @pytest.mark.parametrize(
