@@ -228,7 +228,10 @@ PLANTED = {
     "record in another record's place": (moved, "not believed"),
     "trial or fold record gone under a finished choice or run": (lost, "(gone)"),
     "per-query file cut, flipped, another seed's, gone": (unlike, "per-query results are not"),
-    "prepared pixels or labels not those written": (undone, "is damaged or has no checksum: made anew"),
+    "prepared pixels or labels not those written": (
+        undone,
+        "is damaged or has no checksum: made anew",
+    ),
 }
 
 
