@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import time
 from contextlib import nullcontext
 
 import pytest
@@ -10,6 +11,7 @@ import torch
 
 from protocols import dense
 from tests.emulator import Emulator, as_on_a_device
+from tests.gpu import __main__ as supervisor
 from tests.gpu import checks, correct, plugins
 from tests.gpu.__main__ import main
 
@@ -79,6 +81,28 @@ def test_without_a_gpu_every_check_says_so_and_the_next_one_runs(tmp_path):
     rows = json.loads(path.read_text())
     assert [(row["check"], row["passed"]) for row in rows] == [("card", False), ("memory", False)]
     assert len(done.stdout.splitlines()) == 2
+
+
+CHILD = """
+import json, sys
+for name in sys.argv[1:]:
+    row = {"check": name, "passed": True, "text": "", "seconds": 0.0}
+    print("@check " + json.dumps(row), flush=True)
+"""
+
+
+def test_one_child_is_enough_where_no_check_breaks_it(tmp_path, monkeypatch):
+    started, real = [], subprocess.Popen
+
+    def child(command, **how):
+        started.append(command)
+        return real([sys.executable, "-c", CHILD, *command[command.index("--child") + 1 :]], **how)
+
+    monkeypatch.setattr(subprocess, "Popen", child)
+    names = ["card", "crop", "waits", "recipes", "validation"]
+    rows = supervisor._supervise(names, tmp_path / "gpu.json", time.monotonic() + 60)
+    assert [row["check"] for row in rows] == names
+    assert len(started) == 1
 
 
 BARE = """

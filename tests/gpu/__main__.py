@@ -47,7 +47,7 @@ def _supervise(names: list[str], path: Path, deadline: float) -> list[dict[str, 
     rows: list[dict[str, Any]] = []
     waiting = list(names)
     while waiting and time.monotonic() < deadline:
-        for row in _rows_of_child(waiting, deadline):
+        for row in _rows_of_child(tuple(waiting), deadline):
             waiting.remove(row["check"])
             rows.append(row)
             limit = f"limit: {CHECKS[row['check']][1]}"
@@ -59,7 +59,7 @@ def _supervise(names: list[str], path: Path, deadline: float) -> list[dict[str, 
     return rows
 
 
-def _rows_of_child(names: list[str], deadline: float):
+def _rows_of_child(names: tuple[str, ...], deadline: float):
     """Yield the rows that one child gives; where it ends early, one for the check it was at."""
     command = [sys.executable, "-m", "tests.gpu", "--child", *names]
     child = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True)
