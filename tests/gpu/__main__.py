@@ -64,7 +64,8 @@ def _rows_of_child(names: tuple[str, ...], deadline: float):
     command = [sys.executable, "-m", "tests.gpu", "--child", *names]
     child = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True)
     lines: queue.Queue[str | None] = queue.Queue()
-    threading.Thread(target=_read, args=(child, lines), daemon=True).start()
+    reader = threading.Thread(target=_read, args=(child, lines), daemon=True)
+    reader.start()
     at = 0
     began = time.monotonic()
     try:
@@ -81,15 +82,17 @@ def _rows_of_child(names: tuple[str, ...], deadline: float):
         if child.poll() is None:
             os.killpg(child.pid, 9)
         child.wait()
+        reader.join()
 
 
 def _read(child: subprocess.Popen[str], lines: queue.Queue[str | None]) -> None:
     assert child.stdout is not None
-    for line in child.stdout:
-        if line.startswith(MARK):
-            lines.put(line.removeprefix(MARK))
-        else:
-            sys.stderr.write(line)
+    with child.stdout:
+        for line in child.stdout:
+            if line.startswith(MARK):
+                lines.put(line.removeprefix(MARK))
+            else:
+                sys.stderr.write(line)
     lines.put(None)
 
 
