@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import shutil
 import signal
 import socket
@@ -481,7 +482,7 @@ def test_an_unreachable_server_costs_one_warning(study: Study) -> None:
     assert len(said) == 1
     assert "\n" not in said[0]
     assert "secret" not in said[0]
-    assert f"python -m benchmark sync --out {study.out}" in said[0]
+    assert f"python -m benchmark sync --out {shlex.quote(str(study.out))}" in said[0]
     assert tracking.needs_sync(study, uri)
     with pytest.raises(StoreError, match=r"MLflow at http://…@127\.0\.0\.1") as raised:
         tracking.sync(study, [], uri)
