@@ -67,9 +67,11 @@ def tests(session: nox.Session) -> None:
 @nox.session(default=False)
 def faults(session: nox.Session) -> None:
     """Break what can break for at most a quarter of an hour; writes tests/FAULTS.md."""
-    python, suite = (
-        environment(session),
-        ("tests/faults", "tests/benchmark/engines/test_ray_cluster.py"),
+    python = environment(session)
+    suite = (
+        "tests/faults",
+        "tests/benchmark/engines/test_ray_cluster.py",
+        "tests/benchmark/commands/test_proposal.py",
     )
     words = ("--faults", "--session-timeout=900", *(session.posargs or suite))
     session.run(python, "-m", "pytest", *words, external=True)

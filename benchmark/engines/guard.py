@@ -120,6 +120,7 @@ def _read(look: Callable[[], Any]) -> Any:
     """Return what ``look`` finds, or the kind of error where a job broke even that."""
     try:
         return look()
+    # Broad: a job may have replaced what is looked at; that it fails now is a change to report.
     except Exception as error:
         return type(error)
 

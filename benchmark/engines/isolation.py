@@ -46,6 +46,7 @@ def run_alone(function: Callable[[Any], T], argument: Any) -> Answer[T]:
         result = function(argument)
     except BenchmarkError:
         raise
+    # Broad: whatever a method raises, sys.exit included, goes back in words, not as its object.
     except BaseException as error:
         traceback.print_exc()
         raise RuntimeError(in_words(error)) from None
