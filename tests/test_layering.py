@@ -13,7 +13,7 @@ from tests.drawing import ROOT, arrows, between_rooms, circle, imported, longest
 ROOMS = {
     "study": set(),
     "intake": set(),
-    "engines": {"benchmark"},  # the folder of the code, which travels to other machines
+    "engines": {"benchmark", "streams"},  # the folder of the code travels to other machines
     "training": {"study"},
     "mirror": {"study"},
     "statistics": {"study"},
@@ -35,8 +35,9 @@ ROOMS = {
         "exit_codes",
     },
     "cli": {"exit_codes"},
-    "__main__": {"cli"},
+    "__main__": {"cli", "streams"},
     "exit_codes": set(),
+    "streams": set(),
     "benchmark": set(),
 }
 # Inside protocols/ each row may import the rows below it, never its own or one above.

@@ -57,7 +57,7 @@ class Progress:
         self._live: Live | None = None
 
     def __enter__(self) -> Self:
-        if self._console.is_terminal:
+        if self._console.is_terminal and not self._console.is_dumb_terminal:
             self._live = Live(console=self._console, refresh_per_second=4, transient=True)
             self._live.start()
             self._show()
@@ -123,7 +123,7 @@ class Progress:
 
     def _line(self, text: str, *, quiet: bool = False) -> None:
         """Log a line; print it unless it is quiet and the live table shows it anyway."""
-        with self._log.open("a", encoding="utf-8") as file:
+        with self._log.open("a", encoding="utf-8", errors="backslashreplace") as file:
             file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')}  {text}\n")
         if not (quiet and self._live):
             self._console.print(text, highlight=False, markup=False, soft_wrap=True)
