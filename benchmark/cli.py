@@ -53,6 +53,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BenchmarkError as error:
         print(f"benchmark: {error}", file=sys.stderr)
         return BAD_INPUT
+    except MemoryError:
+        print(
+            "benchmark: this process gets no more memory. What is recorded is safe: free some, or "
+            "lift a limit (ulimit -v), and run the same command again",
+            file=sys.stderr,
+        )
+        return BAD_INPUT
     except KeyboardInterrupt:
         print("benchmark: interrupted; run the same command again to go on", file=sys.stderr)
         return INTERRUPTED

@@ -6,6 +6,7 @@ import argparse
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from itertools import cycle, islice
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,7 +14,8 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from benchmark.commands.doubts import say_doubts
-from benchmark.commands.plans import show_cells, show_expected, show_phases
+from benchmark.commands.lines import say
+from benchmark.commands.plans import show_cells, show_expected, show_phases, show_uncommitted
 from benchmark.commands.proposal import next_command
 from benchmark.engines.machine import check_disk, interruptible, lock
 from benchmark.exit_codes import DONE, FAILED_JOBS
@@ -48,7 +50,7 @@ def run(args: argparse.Namespace) -> int:
         for cell in asked.keys:
             if lost := set_aside(study, cell):
                 words = f"{cell.row}: {in_words(lost)}; kept aside and redone"
-                console.print(words, soft_wrap=True, highlight=False, markup=False)
+                say(console, words)
         clean(study)
         plans = grid.progress_of(study, asked.keys)
         tracker = open_tracker(console, study, plans)
@@ -57,7 +59,7 @@ def run(args: argparse.Namespace) -> int:
             check_jobs(asked, ready, plans)
             work(console, asked, ready, plans, tracker)
         else:
-            console.print(f"nothing left to do in {study.out}", highlight=False)
+            say(console, f"nothing left to do in {study.out}")
             study.save()
             grid.save_cells(study, asked.cells)
         artifacts = write_outputs(study)
@@ -108,6 +110,7 @@ def work(
         show_cells(console, study, plans)
         show_phases(console, asked, plans)
         show_expected(console, plans, seconds, engine.capacity, ready.device)
+        show_uncommitted(console)
         study.save()
         plan_seeds(study)
         grid.save_cells(study, asked.cells)
@@ -152,7 +155,7 @@ def open_tracker(console: Console, study: Study, plans: list[CellPlan]) -> Track
 
     if all(item.state == "done" for item in plans) and not needs_sync(study):
         return NoTracker()
-    return Mirror(study, lambda text: console.print(text, highlight=False, markup=False))
+    return Mirror(study, partial(say, console))
 
 
 @contextmanager
@@ -167,7 +170,7 @@ def engine_for(console: Console, asked: Asked, ready: Ready) -> Iterator[Engine]
         for source in asked.sources.values():
             for path in splits.prepare(source, asked.study.protocol):
                 words = f"{path.name} is damaged or has no checksum: made anew"
-                console.print(words, soft_wrap=True, highlight=False, markup=False)
+                say(console, words)
         yield engine
     finally:
         engine.close()
@@ -298,8 +301,8 @@ def show_results(console: Console, asked: Asked) -> int:
         console.print(part)
     failed = [run for cell in asked.keys for run in study.runs(cell) if run.status == "failed"]
     for run in failed:
-        console.print(f"seed {run.seed} failed: {run.reason}: {run.detail}", markup=False)
-    console.print(f"tables   {study.out / 'tables'}", highlight=False)
-    console.print(f"report   {study.out / 'report' / 'index.html'}", highlight=False)
-    console.print(f"next     {next_command(asked)}", highlight=False, markup=False)
+        say(console, f"seed {run.seed} failed: {run.reason}: {run.detail}")
+    say(console, f"tables   {study.out / 'tables'}")
+    say(console, f"report   {study.out / 'report' / 'index.html'}")
+    say(console, f"next     {next_command(asked)}")
     return FAILED_JOBS if failed else DONE

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 
 from benchmark.engines.machine import check_places, cuda_devices, default_workers, pick_device
+from benchmark.engines.starting import check_address_space, check_processes
 from benchmark.study import datasets, grid, machines
 from benchmark.study.folder import CellKey, Study, load_study
 from benchmark.study.grid import Axes
@@ -71,6 +72,7 @@ class Ready:
 
 def set_up(args: argparse.Namespace) -> Asked:
     """Turn names into objects; raise on the first that is wrong, before anything is written."""
+    check_address_space()
     check_places(args.out)
     environment, registry = dict(os.environ), Registry(tuple(args.plugin))
     protocol = read_protocol(args, registry)
@@ -124,7 +126,7 @@ def make_ready(asked: Asked) -> Ready:
     Only for a study with work left: looking for devices imports torch, or joins a cluster.
 
     Raises:
-        InvalidInputError: a device that is not there.
+        InvalidInputError: a device that is not there, or no worker can be started.
         StoreError: the study's jobs ran on another kind of device.
     """
     options, protocol = asked.options, asked.study.protocol
@@ -139,6 +141,7 @@ def make_ready(asked: Asked) -> Ready:
     check_same_kind(asked.study, device.partition(":")[0])
     devices = cuda_devices(device)
     workers = options.jobs or default_workers(devices, protocol)
+    check_processes(workers)
     # A worker sees its own device alone, so all jobs call it by the same name.
     return Ready(device.partition(":")[0], workers, devices)
 
