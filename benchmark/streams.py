@@ -32,12 +32,15 @@ PLAIN = {
     "▼": "v",
     "†": "#",
     "–": "-",
+    "−": "-",
     "·": "*",
     "…": "...",
     "√": "sqrt",
     "²": "^2",
     "ρ": "rho",
 }
+# Characters that steer a terminal; a file or a program at the other end has no use for them.
+_STEERING = {n: repr(chr(n))[1:-1] for n in (*range(32), *range(127, 160)) if chr(n) not in "\t\n"}
 _HALF_WIDTH = re.compile(r"± (?=\d)")
 _ERRORS = "benchmark.plain"
 
@@ -47,7 +50,7 @@ def open_streams(encoding: str | None = None) -> None:
 
     Standard input, output and error that are closed become the null device: the next file to be
     opened would take their place, and what is printed would land in it. Output that is no terminal
-    gets no colours, whatever the environment's variables ask for: it is one line an event.
+    gets no colours and no carriage returns, whatever the environment's variables ask for.
 
     Args:
         encoding: of output and error; None for what Python chose, from ``PYTHONIOENCODING`` or
@@ -56,8 +59,13 @@ def open_streams(encoding: str | None = None) -> None:
     _fill_closed()
     for name in (*FORCING, *(name for name in FORCING_BY_1 if os.environ.get(name) == "1")):
         os.environ.pop(name, None)
-    sys.stdout = _in_place_of(sys.stdout, 1, encoding)
-    sys.stderr = _in_place_of(sys.stderr, 2, encoding)
+    kept = _encoding_of(sys.stdout), _encoding_of(sys.stderr)
+    sys.stdout, sys.stderr = (stream_to(n, encoding or own) for n, own in enumerate(kept, 1))
+
+
+def one_line(text: str) -> str:
+    """Return ``text`` as one line of signs that can be seen: all others stand as their escapes."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
 class _Outlet(io.FileIO):
@@ -74,14 +82,29 @@ class _Outlet(io.FileIO):
         return written
 
 
-def _in_place_of(stream: TextIO | None, number: int, encoding: str | None) -> io.TextIOWrapper:
+class _Plain(io.TextIOWrapper):
+    """Text for what is no terminal: in lines, and nothing in it steers one."""
+
+    def write(self, text: str, /) -> int:
+        """Write ``text`` and return its length."""
+        super().write(text.translate(_STEERING))
+        return len(text)
+
+
+def stream_to(number: int, encoding: str) -> io.TextIOWrapper:
     """Return a text stream to a file descriptor; a line is written as soon as it is whole."""
-    if stream is not None:
-        with suppress(OSError, ValueError):
-            stream.flush()
-    encoding = encoding or getattr(stream, "encoding", None) or "utf-8"
     raw = io.BufferedWriter(_Outlet(number, "w", closefd=False))
-    return io.TextIOWrapper(raw, encoding, _ERRORS, line_buffering=True)
+    kind = io.TextIOWrapper if raw.isatty() else _Plain
+    return kind(raw, encoding, _ERRORS, line_buffering=True)
+
+
+def _encoding_of(stream: TextIO | None) -> str:
+    """Return the encoding of a stream that is given up; what it holds is written."""
+    if stream is None:  # closed when Python started
+        return "utf-8"
+    with suppress(OSError, ValueError):
+        stream.flush()
+    return stream.encoding or "utf-8"
 
 
 def _fill_closed() -> None:

@@ -19,6 +19,7 @@ from rich.progress import Progress as Bar
 from rich.table import Table
 from rich.text import Text
 
+from benchmark.streams import one_line
 from benchmark.study.folder import CellKey
 from benchmark.study.grid import CellPlan
 from benchmark.study.records import ChoiceRecord, JobRecord, RunRecord, TrialRecord
@@ -123,7 +124,8 @@ class Progress:
 
     def _line(self, text: str, *, quiet: bool = False) -> None:
         """Log a line; print it unless it is quiet and the live table shows it anyway."""
-        with self._log.open("a", encoding="utf-8", errors="backslashreplace") as file:
+        text = one_line(text)  # what a method raised is in it
+        with self._log.open("a", encoding="utf-8") as file:
             file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')}  {text}\n")
         if not (quiet and self._live):
             self._console.print(text, highlight=False, markup=False, soft_wrap=True)
