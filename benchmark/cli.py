@@ -13,9 +13,9 @@ from importlib import import_module
 from pathlib import Path
 from typing import NoReturn
 
-from benchmark.commands.study_file import read_study_file, typed_value
 from benchmark.exit_codes import BAD_INPUT, DONE, INTERRUPTED
 from protocols.errors import BenchmarkError, InvalidInputError
+from protocols.study_file import read_study_file, typed_value
 
 KINDS = ("methods", "datasets", "trunks", "recipes", "protocols")
 
@@ -47,7 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser = make_parser()
         args = parser.parse_args(argv)  # type: ignore[no-untyped-call]
         if getattr(args, "file", None) is not None:  # its values count where nothing is typed
-            args.parser.set_defaults(**read_study_file(args.file, args.parser))
+            args.parser.set_defaults(**read_study_file(args.file))
             args = parser.parse_args(argv)  # type: ignore[no-untyped-call]
         if not hasattr(args, "command"):
             parser.print_help()

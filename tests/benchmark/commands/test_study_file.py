@@ -6,11 +6,12 @@ import pytest
 
 from benchmark.cli import main, make_parser
 from benchmark.commands.proposal import continuing_command, run_command
-from benchmark.commands.study_file import line_of, read_study_file, written
+from benchmark.commands.study_file import written
 from benchmark.exit_codes import BAD_INPUT, DONE
 from benchmark.running.setup import read_protocol, set_up
 from benchmark.study.folder import load_study
 from protocols.discovery import Registry, load
+from protocols.study_file import line_of, read_study_file
 
 PROTOCOLS = ("emoji", "finetune", "photos", "quick", "reality-check", "standard", "toy")
 
@@ -20,7 +21,7 @@ def parsed(*words):
     parser = make_parser()
     args = parser.parse_args(words)
     if args.file:
-        args.parser.set_defaults(**read_study_file(args.file, args.parser))
+        args.parser.set_defaults(**read_study_file(args.file))
         args = parser.parse_args(words)
     return args
 
