@@ -49,6 +49,7 @@ PROTOCOL_ROWS = [
     {"space", "metrics", "splits", "batches", "dataset", "decoding", "protocol"},
     {"recipe"},
     {"images", "manifest", "paper", "dense", "resident"},
+    {"searched"},
     {"method"},
     {"trunk", "discovery", "optimizer", "pretend_device"},
     {"toy_task", "weights"},

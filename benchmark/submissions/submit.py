@@ -6,13 +6,15 @@ import hashlib
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 from benchmark.study import records
 from benchmark.study.environment import PACKAGES
 from benchmark.study.folder import CellKey, Study
 from benchmark.study.machines import mixed
+from benchmark.study.queries import fault, read_queries
 from benchmark.study.records import CellRecord, ChoiceRecord, Metrics, RunRecord, TrialRecord
-from benchmark.submissions import schema
+from benchmark.submissions import schema, values
 from benchmark.submissions.leaderboard import shipped_protocols
 from benchmark.submissions.schema import Cell
 from protocols.discovery import Registry
@@ -27,6 +29,7 @@ _ENVIRONMENT = (
     "device_kind",
     "threads",
     "cpu_capability",
+    "mkl_cbwr",
     "matmul_precision",
     "conv_precision",
     "cuda",
@@ -50,7 +53,7 @@ note = ""
 
 @dataclass(frozen=True)
 class Finished:
-    """All records of one finished cell."""
+    """All records of one finished cell, and by seed what its runs found for every query."""
 
     key: CellKey
     record: CellRecord
@@ -58,6 +61,15 @@ class Finished:
     trials: list[TrialRecord]
     trial_seconds: list[float]
     runs: list[RunRecord]
+    values: dict[int, bytes]
+
+    def run_files(self, folder: Path) -> dict[Path, bytes]:
+        """Return the content of the runs' files, to lie in ``folder``."""
+        found = {folder / f"values-{seed}.npz": packed for seed, packed in self.values.items()}
+        for run in self.runs:
+            body = run_fields(run, self.values.get(run.seed))
+            found[folder / f"seed-{run.seed}.json"] = schema.pack(body)
+        return found
 
 
 def submit_rows(study: Study, results: Path, registry: Registry, claim: Path | None) -> list[Path]:
@@ -171,7 +183,25 @@ def finished_cell(study: Study, key: CellKey, seeds: int) -> Finished:
     trials = study.trials(key)
     jobs = [[j for j in study.jobs(key, "search", t.number) if j] for t in trials]
     seconds = [round(sum(j.measured.get("seconds", 0.0) for j in found), 3) for found in jobs]
-    return Finished(key, record, choice, trials, seconds, runs)
+    found = {run.seed: _values(study, run, where) for run in runs if run.status == "done"}
+    return Finished(key, record, choice, trials, seconds, runs, found)
+
+
+def _values(study: Study, run: RunRecord, where: str) -> bytes:
+    """Return what a run found for every query; raise StoreError if its file is gone or another."""
+    try:
+        if why := fault(study.out, run):
+            raise StoreError(
+                f"{where}: the per-query results of seed {run.seed} are {why}, and a row holds "
+                "them. Remove that seed's records and run it again"
+            )
+        reported = len(run.concatenated or {}) > len(METRICS)
+        found = read_queries(study.out, run, values.names(reported=reported))
+    except (OSError, ValueError, BadZipFile) as error:
+        raise StoreError(f"{where}: the per-query results of seed {run.seed}: {error}") from error
+    if isinstance(found, str):
+        raise StoreError(f"{where}: {found}")
+    return values.pack(found)
 
 
 def _space(record: CellRecord, protocol: Protocol, registry: Registry) -> Space:
@@ -208,9 +238,7 @@ def _row_files(
         "trials_sha256": hashlib.sha256(trials).hexdigest(),
     }
     found = {folder / Cell.file: schema.pack(cell), folder / "trials.jsonl": trials}
-    return found | {
-        folder / f"seed-{r.seed}.json": schema.pack(run_fields(r)) for r in finished.runs
-    }
+    return found | finished.run_files(folder)
 
 
 def _trial(trial: TrialRecord, seconds: float) -> dict[str, Any]:
@@ -218,8 +246,13 @@ def _trial(trial: TrialRecord, seconds: float) -> dict[str, Any]:
     return {**{name: getattr(trial, name) for name in names}, "seconds": seconds}
 
 
-def run_fields(run: RunRecord) -> dict[str, Any]:
-    """Return a run's fields; words for people and where files lay stay behind."""
+def run_fields(run: RunRecord, packed: bytes | None) -> dict[str, Any]:
+    """Return a run's fields; words for people and where files lay stay behind.
+
+    Args:
+        run: the record.
+        packed: what it found for every query; None for a run that diverged.
+    """
     names = (
         "cell",
         "id",
@@ -246,6 +279,7 @@ def run_fields(run: RunRecord) -> dict[str, Any]:
         "folds": [_selecting(scores) for scores in run.folds],
         "separated": _selecting(run.separated),
         "queries_sha256": run.queries["sha256"] if run.queries else None,
+        "values_sha256": hashlib.sha256(packed).hexdigest() if packed else None,
         "openings": len(run.openings),
         **{name: measured.get(name, 0.0) for name in ("seconds", "train_s")},
         "peak_memory_mb": measured.get("peak_memory_mb", 0),
