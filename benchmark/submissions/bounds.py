@@ -23,8 +23,10 @@ MAX_DIGITS = 18  # of a whole number, of which float and int64 hold every one
 MAX_DOTS = 8  # in one TOML key: ours have none
 
 _BRACKETS = re.compile(rb'"(?:[^"\\]|\\.)*+"|[\[\]{}]')
-_PART = r"""(?:(?<![\w-])[\w-]++|"[^"\n]*+"|'[^'\n]*+')[ \t]*+\.[ \t]*+"""
-_DOTTED = re.compile(rf"(?:{_PART}){{{MAX_DOTS}}}")
+_STRINGS = re.compile(
+    r'''"""[\s\S]*?"""|\'\'\'[\s\S]*?\'\'\'|"(?:[^"\\\n]|\\.)*+"|'[^'\n]*+'|\#[^\n]*+'''
+)
+_DOTTED = re.compile(rf"(?<![\w-])(?:[\w-]++[ \t]*+\.[ \t]*+){{{MAX_DOTS}}}")
 
 
 def content(path: Path, limit: int | None = None) -> bytes:
@@ -81,7 +83,7 @@ def parse_toml(text: bytes) -> dict[str, Any]:
         ValueError: it is no TOML, or a key has too many parts.
     """
     decoded = text.decode("utf-8")
-    if _DOTTED.search(decoded):
+    if _DOTTED.search(_STRINGS.sub("s", decoded)):
         raise ValueError(f"a name of more than {MAX_DOTS} parts; expected one")
     return tomllib.loads(decoded)
 

@@ -45,8 +45,9 @@ def faults(run: Run, cell: Cell, queries: int | None) -> Iterator[str]:
         yield f"embeddings_shape {shape}: expected images, width"
     elif excluded >= shape[0]:
         yield f"{excluded} of {shape[0]} queries excluded"
-    elif queries:
-        yield from _counted(run, queries - excluded)
+    elif queries and (wrong := list(_counted(run, queries - excluded))):
+        more = f" (and {len(wrong) - 1} more)" if len(wrong) > 1 else ""
+        yield f"{wrong[0]} is no multiple of 1/{queries - excluded}{more}"
 
 
 def _scores(run: Run) -> Iterator[str]:
@@ -88,13 +89,13 @@ def _recalls(scores: Scores) -> Iterator[str]:
 
 
 def _counted(run: Run, queries: int) -> Iterator[str]:
-    """Yield metrics that count queries and are no multiple of 1 / queries."""
+    """Yield metrics that count queries and are no multiple of 1 / ``queries``."""
     for what, scores in (("concatenated", run.concatenated), *_numbered(run)):
         counts = {"precision_at_1": scores.precision_at_1} if scores else {}
         counts |= {f"recall_at_{k}": v for k, v in (scores.recalls if scores else {}).items()}
         for name, value in counts.items():
             if abs(value * queries - round(value * queries)) > _WHOLE:
-                yield f"{what}.{name} {value} is no multiple of 1/{queries}"
+                yield f"{what}.{name} {value}"
 
 
 def _numbered(run: Run) -> Iterator[tuple[str, Scores | None]]:

@@ -61,7 +61,9 @@ def faults(run: Run, values: Values) -> Iterator[str]:
     if impossible:
         yield impossible
         return
-    yield from _means(run, values, found, counted)
+    wrong = list(_means(run, values, found, counted))
+    if wrong:
+        yield f"{wrong[0]}{f' (and {len(wrong) - 1} more)' if len(wrong) > 1 else ''}"
 
 
 def _layout(run: Run, values: Values) -> str:
