@@ -99,7 +99,7 @@ def _impossible(
     }
     if "first_hit" in number:
         first, ten = number["first_hit"][:, counted], number["map_at_10"][:, counted]
-        broken |= _first_hits(first, ten, p1, k, ap, n, depth)
+        broken |= _first_hits(first, ten, p1[:1], k[:1], ap[:1], n, depth)
     for rule, where in broken.items():
         if where.any():
             model, at = np.argwhere(where)[0]
@@ -116,7 +116,7 @@ def _near(a: Floats, b: Floats) -> NDArray[np.bool_]:
 def _first_hits(
     first: Floats, ten: Floats, p1: Floats, k: Floats, ap: Floats, n: Array, depth: int
 ) -> dict[str, NDArray[np.bool_]]:
-    """Return where the rank of the first hit and MAP@10 break a rule; (F + 1, q) each.
+    """Return where the rank of the first hit and MAP@10 break a rule; (1, q) each.
 
     A first hit of 0 lies deeper than ``depth``.
     """
@@ -191,7 +191,8 @@ def _means(
     stated += [(f"folds.{number}", scores) for number, scores in enumerate(run.folds)]
     for model, (name, scores) in enumerate(stated):
         assert scores is not None
-        rows = {m: v[model, counted].astype(np.float64) for m, v in values.found.items()}
+        kept = {m: v for m, v in values.found.items() if model < len(v)}
+        rows = {m: v[model, counted].astype(np.float64) for m, v in kept.items()}
         rows["r_precision"] = np.rint(rows["r_precision"] * n) / n  # what float32 has rounded
         for metric in (*METRICS, *scores.reported):
             mean = _mean(metric, rows)

@@ -23,7 +23,9 @@ from protocols.errors import InvalidInputError
 from protocols.metrics import METRICS
 
 MAX_UNPACKED = 64 << 20  # bytes; Stanford Online Products under four folds takes 6 MB
-ALONE = ("map_at_10", "first_hit")  # of tests that report recall; both or none
+# Of the joined embedding, where the test reports recall; both or none. A row reports no recall of
+# the fold models, and theirs would be a third of the file.
+ALONE = ("map_at_10", "first_hit")
 _HEADER = 128  # bytes before the numbers, as numpy writes them for shapes like these
 
 FLOAT, INT = np.dtype("<f4"), np.dtype("<i4")
@@ -33,8 +35,8 @@ Array = NDArray[Any]
 
 def names(*, reported: bool) -> tuple[str, ...]:
     """Return the names of a file's arrays; ``reported`` where the test reports recall."""
-    kept = (*METRICS, *(ALONE if reported else ()))
-    return ("labels", "query", *(f"{e}_{n}" for e in EMBEDDINGS for n in kept))
+    alone = [f"concatenated_{name}" for name in (ALONE if reported else ())]
+    return ("labels", "query", *(f"{e}_{n}" for e in EMBEDDINGS for n in METRICS), *alone)
 
 
 _NAMES = names(reported=True)
@@ -48,9 +50,9 @@ class Values:
         sha256: of the file.
         labels: (N,) int32 class ids.
         query: (Q,) int32 positions of the queries in ``labels``, ascending.
-        found: by metric, and ``first_hit`` and ``map_at_10`` where recall is reported:
-            (F + 1, Q), the joined embedding first, then the fold models. Float32, NaN where a
-            query is excluded; first hits are int32.
+        found: by metric (F + 1, Q), the joined embedding first, then the fold models; where
+            recall is reported also ``first_hit`` and ``map_at_10`` of the joined one, (1, Q).
+            Float32, NaN where a query is excluded; first hits are int32.
     """
 
     sha256: str
@@ -120,21 +122,20 @@ def _values(arrays: dict[str, Array], content: bytes) -> Values:
     reported = "concatenated_first_hit" in arrays
     if odd := set(arrays) ^ set(names(reported=reported)):
         raise InvalidInputError(f"too few or too many arrays: {', '.join(sorted(odd))[:80]}")
-    kept = (*METRICS, *(ALONE if reported else ()))
     labels, query = arrays["labels"], arrays["query"]
     if not len(query) or labels.min(initial=0) < 0:
         raise InvalidInputError("no queries, or a class below 0")
     if query[0] < 0 or query[-1] >= len(labels) or (np.diff(query) <= 0).any():
         raise InvalidInputError(f"query: expected ascending positions in 0..{len(labels) - 1}")
-    folds = arrays[f"separated_{kept[0]}"].shape[0]
-    for name in kept:
+    folds = arrays[f"separated_{METRICS[0]}"].shape[0]
+    for name, array in arrays.items():
+        shape = (folds, len(query)) if name.startswith("separated_") else query.shape
+        if name != "labels" and array.shape != shape:
+            raise InvalidInputError(f"{name}: {array.shape}; expected {shape}")
+    found = {name: arrays[f"concatenated_{name}"][None] for name in (ALONE if reported else ())}
+    for name in METRICS:
         joined, apart = arrays[f"concatenated_{name}"], arrays[f"separated_{name}"]
-        if joined.shape != query.shape or apart.shape != (folds, len(query)):
-            raise InvalidInputError(f"{name}: expected {len(query)} queries and {folds} folds")
-    found = {
-        n: np.concatenate([arrays[f"concatenated_{n}"][None], arrays[f"separated_{n}"]])
-        for n in kept
-    }
+        found[name] = np.concatenate([joined[None], apart])
     for name, rows in found.items():
         if name != "first_hit" and (np.isinf(rows).any() or (rows < 0).any() or (rows > 1).any()):
             raise InvalidInputError(f"{name}: expected fractions, or NaN for a query left out")
