@@ -79,9 +79,9 @@ def unpack(content: bytes) -> Values:
         with zipfile.ZipFile(io.BytesIO(content)) as file:
             arrays = _arrays(file)
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
-        raise InvalidInputError(f"does not read as arrays: {error!s:.80}") from error
+        raise InvalidInputError(f"does not read as arrays: {error!s:.160}") from error
     except ValueError as error:
-        raise InvalidInputError(f"does not read as arrays: {error!s:.80}") from error
+        raise InvalidInputError(f"does not read as arrays: {error!s:.160}") from error
     return _values(arrays, content)
 
 
