@@ -33,7 +33,11 @@ def submit(args: argparse.Namespace) -> int:
     if args.challenge:
         written = submit_challenge(study, args.challenge, args.results)
     else:
-        written = submit_rows(study, args.results, Registry(tuple(args.plugin)), args.claim)
+        registry = Registry(tuple(args.plugin))
+        done = submit_rows(study, args.results, registry, args.claim, args.methods or ())
+        written = done.written
+        for folder in done.there:
+            print(f"{folder} is there already and stays (rerun by others: submit --challenge DATE)")
     written += leaderboard.write(args.results)
     for path in written:
         print(path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -16,9 +17,10 @@ from benchmark.study.queries import fault, read_queries
 from benchmark.study.records import CellRecord, ChoiceRecord, Metrics, RunRecord, TrialRecord
 from benchmark.submissions import schema, values
 from benchmark.submissions.leaderboard import shipped_protocols
+from benchmark.submissions.read import read_row
 from benchmark.submissions.schema import Cell
 from protocols.discovery import Registry
-from protocols.errors import InvalidInputError, StoreError
+from protocols.errors import InvalidInputError, StoreError, unknown_name
 from protocols.metrics import METRICS
 from protocols.protocol import Protocol
 from protocols.space import Space, described
@@ -72,30 +74,69 @@ class Finished:
         return found
 
 
-def submit_rows(study: Study, results: Path, registry: Registry, claim: Path | None) -> list[Path]:
-    """Copy the study's finished cells below ``results``; return the files written.
+@dataclass(frozen=True)
+class Submission:
+    """The files that a submission wrote, and the folders of rows that were there already."""
+
+    written: list[Path]
+    there: list[Path]
+
+
+def submit_rows(
+    study: Study,
+    results: Path,
+    registry: Registry,
+    claim: Path | None,
+    methods: Sequence[str] = (),
+) -> Submission:
+    """Copy the study's finished cells below ``results``; rows of the same cells stay as they are.
+
+    A cell's id is all that makes two rows the same: whoever ran it again measured other seconds,
+    and another processor may have given other last bits.
 
     Args:
-        study: every cell of it must be finished.
+        study: every cell of it that is to be copied must be finished.
         results: the folder.
         registry: knows the methods' code, which must still be the study's.
         claim: a filled-in claim.toml for every new row; None writes the empty form.
+        methods: whose rows to copy; none for all of the study.
 
     Raises:
+        UnknownNameError: a method that the study does not have.
         StoreError: a cell is unfinished, the rules are not a shipped protocol's, or a file
             exists with another content; nothing is written then.
     """
     files: dict[Path, bytes] = {}
-    form = _claim(claim)
+    form, there = _claim(claim), []
     shipped = check_protocol(study)
-    for key in study.cells:
+    for key in _wanted(study, methods):
         folder = results / folder_of(shipped, key)
+        if _is_there(results, folder, key):
+            there.append(folder)
+            continue
         finished = finished_cell(study, key, study.protocol.seeds)
         space = _space(finished.record, shipped, registry)
         files |= _row_files(folder, finished, shipped, space)
         if not (folder / "claim.toml").exists():
             files[folder / "claim.toml"] = form
-    return write_once(files)
+    return Submission(write_once(files), there)
+
+
+def _wanted(study: Study, methods: Sequence[str]) -> list[CellKey]:
+    """Return the cells of ``methods``, all for none."""
+    known = sorted({key.method for key in study.cells})
+    for name in sorted(set(methods) - set(known)):
+        raise unknown_name("method of this study", name, known)
+    return [key for key in study.cells if not methods or key.method in methods]
+
+
+def _is_there(results: Path, folder: Path, key: CellKey) -> bool:
+    """Return whether the whole row of a cell lies in its folder, whoever ran it."""
+    if not (folder / Cell.file).is_file():
+        return False
+    row = read_row(results, folder)
+    whole = row.cell is not None and set(row.runs) == set(range(row.cell.seeds))
+    return whole and not row.problems and row.cell is not None and row.cell.id == key.id
 
 
 def check_protocol(study: Study, *, any_seeds: bool = False) -> Protocol:
@@ -135,9 +176,9 @@ def write_once(files: dict[Path, bytes]) -> list[Path]:
     for path, content in files.items():
         if path.is_symlink() or (path.exists() and path.read_bytes() != content):
             raise StoreError(
-                f"{path} exists and differs: what is submitted is never edited. To replace the "
-                "row, remove its folder and name the commit that holds it as the claim's "
-                "predecessor"
+                f"{path} exists and differs: what is submitted is never edited. Leave the row "
+                "out with --methods; or, to replace it, remove its folder and name the commit that "
+                "holds it as the claim's predecessor"
             )
     fresh = [path for path in files if not path.exists()]
     for path in fresh:

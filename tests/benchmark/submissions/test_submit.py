@@ -115,6 +115,27 @@ def test_a_second_time_it_changes_nothing(study, tmp_path, capsys):
     assert {p: p.read_bytes() for p in results.rglob("*") if p.is_file()} == before
 
 
+def test_a_row_that_is_there_stays_whatever_the_clock_said(study, tmp_path, capsys):
+    """Somebody else ran the same cell: other seconds, perhaps other last bits."""
+    results = tmp_path / "results"
+    results.mkdir()
+    assert rows.submit(study, results, "--methods", "triplet") == 0
+    assert {p.name for p in (results / "toy" / "toy").iterdir()} == {"triplet"}
+    for path in (results / "toy" / "toy" / "triplet").glob("seed-*.json"):
+        rows.edit(path, lambda body: body.update(seconds=9.0, peak_memory_mb=1))
+    before = {p: p.read_bytes() for p in (results / "toy" / "toy" / "triplet").iterdir()}
+    capsys.readouterr()
+    assert rows.submit(study, results) == 0
+    assert "triplet is there already and stays" in capsys.readouterr().out
+    assert {p.name for p in (results / "toy" / "toy").iterdir()} == {"ms", "triplet", "untrained"}
+    assert {p: p.read_bytes() for p in before} == before
+
+
+def test_a_method_that_the_study_has_not_is_named(study, tmp_path, capsys):
+    line = refused(study, tmp_path, capsys, "--methods", "mss")
+    assert "no method of this study 'mss'. Did you mean 'ms'?" in line
+
+
 def test_what_is_there_is_never_overwritten(study, tmp_path, capsys):
     results = tmp_path / "results"
     results.mkdir()
