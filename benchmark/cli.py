@@ -149,7 +149,9 @@ def _add_grid(parser: Parser) -> None:
         help="a file that holds a method, a protocol or a recipe",
     )
     grid.add_argument(
-        "--weights", default="none", metavar="FILE|NAME|none", help="of the trunk; default: none"
+        "--weights",
+        metavar="FILE|NAME|none",
+        help="of the trunk; none where the protocol is not for pretrained trunks",
     )
     grid.add_argument("--root", type=Path, metavar="DIR", help="where prepared datasets lie")
 

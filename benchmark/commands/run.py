@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from benchmark.engines.local import Engine
     from benchmark.mirror.tracking import Tracker
     from benchmark.running.coordinator import JobMaker
+    from benchmark.training.job import Job
 
 MIRROR_TIMEOUT_S = 60.0
 # Dataset, trunk, recipe, trains, and on a GPU the method: their jobs take as long.
@@ -54,7 +55,7 @@ def run(args: argparse.Namespace) -> int:
         tracker = open_tracker(console, study, plans)
         if any(item.state != "done" for item in plans):
             ready = make_ready(asked)
-            check_jobs(asked, ready, plans)
+            check_phases(asked, plans)
             work(console, asked, ready, plans, tracker)
         else:
             console.print(f"nothing left to do in {study.out}", highlight=False)
@@ -78,11 +79,12 @@ def plan(args: argparse.Namespace) -> int:
         console.print("nothing left to do")
         return DONE
     ready = make_ready(asked)
-    check_jobs(asked, ready, plans)
+    check_phases(asked, plans)
     # On a GPU jobs slow each other down, so all are measured at once; on a CPU two are enough.
     several = ready.workers is None or ready.device != "cpu"
     few = ready.workers if several else min(2, ready.workers or 1)
     with engine_for(console, asked, replace(ready, workers=few)) as engine:
+        look_before(console, asked, ready, plans, engine)
         share_cards(asked, ready, plans, engine)
         seconds = expected_seconds(asked, ready, plans, engine)
         show_cells(console, asked.study, plans)
@@ -103,6 +105,7 @@ def work(
         from benchmark.running import flows
         from benchmark.running.coordinator import Coordinator
 
+        look_before(console, asked, ready, plans, engine)
         share_cards(asked, ready, plans, engine)
         seconds = expected_seconds(asked, ready, plans, engine)
         show_cells(console, study, plans)
@@ -118,32 +121,31 @@ def work(
             flows.run(coordinator.flows(asked.keys), engine)
 
 
-def check_jobs(asked: Asked, ready: Ready, plans: list[CellPlan]) -> None:
-    """Raise InvalidInputError before anything starts where jobs could only fail or say nothing."""
-    from benchmark.running.phases import timetables
+def check_phases(asked: Asked, plans: list[CellPlan]) -> None:
+    """Raise InvalidInputError where a budget ends before a phase of its method begins."""
+    from benchmark.running.phases import timetables  # here: it imports torch
 
     timetables(asked, plans)
-    check_trunks(asked, ready, plans)
 
 
-def check_trunks(asked: Asked, ready: Ready, plans: list[CellPlan]) -> None:
-    """Raise InvalidInputError before anything starts where jobs could only fail.
+def look_before(
+    console: Console, asked: Asked, ready: Ready, plans: list[CellPlan], engine: Engine
+) -> None:
+    """Raise InvalidInputError before anything starts where jobs could only fail."""
+    from benchmark.running.preflight import check_memory, look_first
+    from protocols.space import defaults
 
-    That is a trunk that cannot give what a method wants, or weights that do not fit it.
-    """
-    from benchmark.training.job import serving_trunk
-    from protocols.method import Wants
+    make, space = job_maker(asked, ready), space_of(asked)
 
-    make, loaded = job_maker(asked, ready), set()
-    for item in plans:
-        if not item.jobs_left:
-            continue
-        job = make(item.cell, "search", 0, 0, {})
-        if job.weights is not None and item.cell.trunk not in loaded:
-            loaded.add(item.cell.trunk)
-            serving_trunk(job)
-        elif asked.registry.load("method", item.cell.method).wants != Wants():
-            serving_trunk(replace(job, weights=None))
+    def first(cell: CellKey) -> Job:
+        return make(cell, "search", 0, 0, defaults(space(cell)) if cell.searched else {})
+
+    def say(words: str) -> None:
+        console.print(words, soft_wrap=True, highlight=False, markup=False)
+
+    found = look_first(plans, first, engine, say)
+    if ready.device == "cpu" and asked.options.engine == "local":
+        check_memory(found, ready.workers or 1)
 
 
 def open_tracker(console: Console, study: Study, plans: list[CellPlan]) -> Tracker:

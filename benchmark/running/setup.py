@@ -86,7 +86,7 @@ def set_up(args: argparse.Namespace) -> Asked:
         trunks=args.trunks or (protocol.trunk,),
         recipes=args.recipes or (protocol.recipe,),
     )
-    weights = parse_weights(args.weights)
+    weights = parse_weights(weights_asked(args, protocol))
     found = grid.make_cells(axes, protocol, registry, weights)
     cells = [(grid.key_of(record, protocol, registry, known), record) for record in found]
     cells += further_searches(cells, protocol, args.search_repeats)
@@ -168,6 +168,17 @@ def read_protocol(args: argparse.Namespace, registry: Registry) -> Protocol:
     changes |= {long.get(word, word): value for word, value in typed.items() if value is not None}
     derived = changed(named, changes).derive(oracle_gap=args.oracle_gap or None, **single)
     return derived.matching_cost() if args.match_cost else derived
+
+
+def weights_asked(args: argparse.Namespace, protocol: Protocol) -> str:
+    """Return which weights are asked for; raise InvalidInputError where that must be said."""
+    if args.weights is None and protocol.wants_weights:
+        raise InvalidInputError(
+            f"protocol {protocol.name!r} is for trunks that start from weights: say which with "
+            f"--weights FILE, or a name that {protocol.trunk} knows. --weights none starts from "
+            "random ones on purpose"
+        )
+    return "none" if args.weights is None else str(args.weights)
 
 
 def _dataset_names(args: argparse.Namespace, protocol: Protocol) -> tuple[str, ...]:
