@@ -27,7 +27,8 @@ def known(root: Path | None) -> dict[str, str]:
         if not isinstance(found, dict) or not all(isinstance(v, str) for v in found.values()):
             raise ValueError("expected names with datasets")
     except (OSError, ValueError) as error:
-        raise StoreError(f"{path} is damaged ({error}). Remove it and prepare again with --name")
+        words = f"{path} is damaged ({error}). Remove it and prepare again with --name"
+        raise StoreError(words) from error
     return found
 
 

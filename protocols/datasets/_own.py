@@ -1,4 +1,4 @@
-"""What folders and lists of own images share: words for parts, the order of labels, what was met."""
+"""What folders and lists of own images share: words for parts, the order of labels, notes."""
 
 from __future__ import annotations
 
