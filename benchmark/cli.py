@@ -13,8 +13,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import NoReturn
 
-from benchmark.exit_codes import BAD_INPUT, DONE, INTERRUPTED
-from protocols.errors import BenchmarkError, InvalidInputError
+from benchmark.exit_codes import BAD_INPUT, DONE, INTERRUPTED, MACHINE
+from protocols.errors import BenchmarkError, InvalidInputError, MachineError
 
 KINDS = ("methods", "datasets", "trunks", "recipes", "protocols")
 
@@ -52,7 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return command(args)
     except BenchmarkError as error:
         print(f"benchmark: {error}", file=sys.stderr)
-        return BAD_INPUT
+        return MACHINE if isinstance(error, MachineError) else BAD_INPUT
     except KeyboardInterrupt:
         print("benchmark: interrupted; run the same command again to go on", file=sys.stderr)
         return INTERRUPTED

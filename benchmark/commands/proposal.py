@@ -90,7 +90,7 @@ def _unfinished(asked: Asked) -> list[CellKey]:
     return [
         plan.cell
         for plan in plans
-        if plan.state != "done"
+        if not plan.ended
         and plan.cell.trunk.partition("+")[2] in suffixes
         and (plan.cell.dataset in asked.sources or not is_own(plan.cell.dataset))
         and all(_is_known(asked.registry, axis, _name(plan.cell, axis, asked)) for axis in AXES)

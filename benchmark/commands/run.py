@@ -52,7 +52,7 @@ def run(args: argparse.Namespace) -> int:
         clean(study)
         plans = grid.progress_of(study, asked.keys)
         tracker = open_tracker(console, study, plans)
-        if any(item.state != "done" for item in plans):
+        if not all(item.ended for item in plans):
             ready = make_ready(asked)
             check_jobs(asked, ready, plans)
             work(console, asked, ready, plans, tracker)
@@ -150,7 +150,7 @@ def open_tracker(console: Console, study: Study, plans: list[CellPlan]) -> Track
     """Return the MLflow mirror, or nothing where all is done and mirrored."""
     from benchmark.mirror.tracking import Mirror, NoTracker, needs_sync
 
-    if all(item.state == "done" for item in plans) and not needs_sync(study):
+    if all(item.ended for item in plans) and not needs_sync(study):
         return NoTracker()
     return Mirror(study, lambda text: console.print(text, highlight=False, markup=False))
 
