@@ -113,6 +113,12 @@ def _add_run(commands: argparse._SubParsersAction[Parser], name: str, summary: s
     _add_machines(parser)
     _add_out(parser)
     parser.add_argument("--dry-run", action="store_true", help="print the plan and stop")
+    if name == "run":
+        parser.add_argument(
+            "--retry-failed",
+            action="store_true",
+            help="redo what the machine lost (oom, crash, timeout) and all that was made from it",
+        )
     if name == "plan":
         parser.add_argument(
             "--detect", type=_points, metavar="POINTS", help="seeds and hours to find a difference"

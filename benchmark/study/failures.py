@@ -41,6 +41,13 @@ def decisive(jobs: Sequence[JobRecord]) -> JobRecord | None:
     return min(failed, key=lost, default=None)
 
 
+def split(records: Sequence[Failing]) -> tuple[list[Failing], list[Failing]]:
+    """Return the failed records that are the method's, and those that the machine lost."""
+    failed = [record for record in records if record.status == "failed"]
+    own = [record for record in failed if not lost(record)]
+    return own, [record for record in failed if lost(record)]
+
+
 def in_words(records: Sequence[Failing]) -> str:
     """Return how many records there are for each reason, for example ``2 oom, 1 crash``."""
     reasons = [record.reason or "unknown" for record in records]

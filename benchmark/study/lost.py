@@ -30,6 +30,14 @@ class Lost:
     def __bool__(self) -> bool:
         return bool(self.trials or self.runs)
 
+    def most_jobs(self, study: Study) -> int:
+        """Return how many trainings are done again if no setting comes up twice."""
+        first = min((trial.number for trial in self.trials), default=None)
+        if first is None:
+            return len(self.runs) * study.protocol.folds
+        again = study.trials_asked(self.cell) - first + study.protocol.seeds
+        return again * study.protocol.folds
+
     @property
     def words(self) -> str:
         """Return for example ``trials 3, 7 (2 oom), seed 1 (1 crash)``."""

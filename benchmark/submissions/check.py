@@ -9,6 +9,7 @@ from statistics import fmean
 from typing import Any
 
 from benchmark.study import selection
+from benchmark.study.failures import MACHINES
 from benchmark.study.records import TrialRecord
 from benchmark.submissions import judging, schema
 from benchmark.submissions.git import History
@@ -165,6 +166,8 @@ def _search(row: SubmittedRow, cell: Cell, space: Space) -> Iterator[Problem]:
             yield f"trial {trial.number}: done, but with a reason or without a value", path
         elif trial.status == "failed" and trial.reason is None:
             yield f"trial {trial.number}: failed without a reason", path
+        elif trial.reason in MACHINES:
+            yield f"trial {trial.number}: lost to the machine ({trial.reason}), not redone", path
         else:
             score = _get(rules, "search", "failed_score")
             expected = fmean(done) if trial.status == "done" else score

@@ -10,6 +10,7 @@ from typing import Any
 from benchmark.study import records
 from benchmark.study.environment import PACKAGES
 from benchmark.study.folder import CellKey, Study
+from benchmark.study.lost import lost_in
 from benchmark.study.machines import mixed
 from benchmark.study.records import CellRecord, ChoiceRecord, Metrics, RunRecord, TrialRecord
 from benchmark.submissions import schema
@@ -154,15 +155,20 @@ def finished_cell(study: Study, key: CellKey, seeds: int) -> Finished:
     where = f"{study.out}: {key.row} on {key.dataset}"
     record = study.cell_record(key)
     choice, runs = study.choice(key), study.runs(key)
+    if lost := lost_in(study, key):
+        raise StoreError(
+            f"{where}: {lost.words} lost to the machine, which says nothing of the method. Run "
+            "the same command with --retry-failed"
+        )
     if record is None or choice is None or len(runs) != seeds:
         raise StoreError(
             f"{where} has {len(runs)} of {seeds} runs: not finished. Run the same command again"
         )
-    lost = next((r for r in runs if r.status == "failed" and r.reason != "non_finite"), None)
-    if lost:
+    failed = next((r for r in runs if r.status == "failed" and r.reason != "non_finite"), None)
+    if failed:
         raise StoreError(
-            f"{where}: seed {lost.seed} failed ({lost.reason}), which says nothing of the "
-            "method. Remove its record and run it again"
+            f"{where}: seed {failed.seed} failed ({failed.reason}), which is no result. Mend the "
+            "method and run it again"
         )
     for run in runs:
         _check_one_environment(run, where)

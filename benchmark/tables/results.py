@@ -103,7 +103,8 @@ class CellResults:
 def read(study: Study, key: CellKey) -> CellResults:
     """Return a cell with its records, read now."""
     runs, trials, choice = study.runs(key), study.trials(key), study.choice(key)
-    if choice is None:  # taken back; what was made with it waits for the next one
+    if choice is None and any(study.folder(key).glob("choice.json.*")):
+        # Taken back, and not made again yet: what was made with it waits for the next one.
         runs = [run for run in runs if untried(run)]
     if choice and key.searched:
         if name := missing_trial(study, key, trials):

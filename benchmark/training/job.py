@@ -6,7 +6,6 @@ no store of results: the coordinator alone writes.
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import time
 import traceback
@@ -25,24 +24,19 @@ from benchmark.study.places import job_id
 from benchmark.study.records import JobRecord, Metrics, Reason
 from benchmark.study.seeds import seed
 from benchmark.training import device, evaluate, splits
-from benchmark.training.fit import Fitted, NonFiniteError, Probe, Streams, contiguous, fit
+from benchmark.training.fit import Fitted, Probe, Streams, contiguous, fit
 from benchmark.training.join import pack, stored
 from benchmark.training.oracle import Watch, unwatched
+from benchmark.training.reasons import reason_of
 from protocols import metrics
 from protocols.discovery import Registry
-from protocols.errors import DataError, InvalidInputError, StoreError, in_words
+from protocols.errors import InvalidInputError, in_words
 from protocols.method import Method, TrainSpec
 from protocols.network import Network
 from protocols.protocol import Protocol
 from protocols.recipe import Recipe
 from protocols.space import Settings
 from protocols.trunk import Trunk
-
-# What the system refuses to whoever asks: room on a disk, files, memory, a device that is gone.
-_REFUSALS = frozenset(
-    {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.ESTALE, errno.ENODEV, errno.ENXIO}
-    | {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN}
-)
 
 
 @dataclass(frozen=True)
@@ -118,9 +112,7 @@ def execute(job: Job) -> JobOutcome:
         cause = device.first_error(error)
         if spent := device.spent(cause):
             traceback.print_exc()
-        reason, detail = reason_of(cause), _explain(cause)
-        if reason == "error" and (gone := _gone(job)):
-            reason, detail = "bad_data", f"{gone} is gone; {detail}"
+        reason, detail = reason_of(cause, job.files()), _explain(cause)
         outcome = JobOutcome(failure(job, reason, detail), spent=spent)
     finally:
         device.tidy(job.device)
@@ -139,23 +131,6 @@ def execute(job: Job) -> JobOutcome:
 def failure(job: Job, reason: Reason, detail: str) -> JobRecord:
     """Return the record of a job that failed."""
     return _record(job, status="failed", reason=reason, detail=detail)
-
-
-def reason_of(error: BaseException) -> Reason:
-    """Return the typed reason for an exception."""
-    if isinstance(error, NonFiniteError):
-        return "non_finite"
-    if isinstance(error, MemoryError) or device.out_of_memory(error):
-        return "oom"
-    if isinstance(error, (DataError, StoreError)):
-        return "bad_data"
-    refused = isinstance(error, OSError) and error.errno in _REFUSALS
-    return "crash" if refused or device.spent(error) == "broken" else "error"
-
-
-def _gone(job: Job) -> Path | None:
-    """Return a file that the job reads and that is not there any more, None if all are."""
-    return next((file for group in job.files() for file in group if not file.exists()), None)
 
 
 def _train(job: Job) -> JobOutcome:
