@@ -247,11 +247,26 @@ def _start_worker(
     if device is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = device
         os.environ["DML_JOBS_A_CARD"] = str(jobs)  # read where images are put on a device
-    output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-    os.dup2(output, 1)
-    os.dup2(output, 2)
+    _write_to(log)
     set_up_torch(threads, deterministic=deterministic)
     import benchmark.engines.guard  # noqa: F401  (now, and not while the first job is timed)
+
+
+def _write_to(log: str) -> None:
+    """Send this process' output to ``log``.
+
+    Raises:
+        OSError: it cannot be opened; the output goes nowhere then, least of all to a terminal.
+    """
+    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NONBLOCK  # a pipe would be waited for
+    try:
+        output = os.open(log, flags, 0o644)
+    except OSError:
+        output = os.open(os.devnull, os.O_WRONLY)
+        raise
+    finally:
+        os.dup2(output, 1)
+        os.dup2(output, 2)
 
 
 def set_up_torch(threads: int, *, deterministic: bool) -> None:

@@ -116,10 +116,10 @@ def test_what_the_machine_lost_is_redone(ledger, place, mark, tmp_path, fault):
 
 @pytest.mark.faults
 def test_no_worker_starts(ledger, place, mark, tmp_path):
-    outcome = "exit 4, one line, nothing recorded; run again, it goes on"
+    outcome = "exit 5, one line, nothing recorded; run again, it goes on"
     with ledger.attempt(OUTSIDE, "workers die as they start", outcome):
         (place / "poison").touch()
-        out, printed = studied(place, tmp_path, code=4)
+        out, printed = studied(place, tmp_path, code=5)
         one_line(printed, "no job can run here")
         assert not list(out.rglob("*.json"))
         (place / "poison").unlink()
@@ -129,7 +129,7 @@ def test_no_worker_starts(ledger, place, mark, tmp_path):
 
 @pytest.mark.faults
 def test_workers_that_die_from_some_moment_on(ledger, place, mark, tmp_path):
-    outcome = "a known-good job dies too: exit 4, one line, nothing recorded; run again, it goes on"
+    outcome = "a known-good job dies too: exit 5, one line, nothing recorded; run again, it goes on"
     with ledger.attempt(OUTSIDE, "workers die from the middle of a study on", outcome):
         out = tmp_path / "study" / "out"
         out.parent.mkdir()
@@ -141,7 +141,7 @@ def test_workers_that_die_from_some_moment_on(ledger, place, mark, tmp_path):
         (place / "poison").touch()
         mark.write_text("die")
         printed, _ = process.communicate(timeout=240)
-        assert process.returncode == 4, printed
+        assert process.returncode == 5, printed
         one_line(printed, "a known-good job after it failed too")
         assert gone(process.pid)
         jobs = [json.loads(path.read_text()) for path in out.rglob("*.fold-*.json")]
@@ -154,7 +154,7 @@ def test_workers_that_die_from_some_moment_on(ledger, place, mark, tmp_path):
 
 @pytest.mark.faults
 def test_a_file_in_which_workers_write_becomes_a_folder(ledger, place, mark, tmp_path):
-    outcome = "no worker can open it: exit 4, one line, nothing recorded; put right, it goes on"
+    outcome = "no worker can open it: exit 5, one line, nothing recorded; put right, it goes on"
     with ledger.attempt(OUTSIDE, "workers.txt becomes a folder in the middle", outcome):
         out = tmp_path / "study" / "out"
         out.parent.mkdir()
@@ -167,7 +167,7 @@ def test_a_file_in_which_workers_write_becomes_a_folder(ledger, place, mark, tmp
         (out / "workers.txt").mkdir()
         mark.write_text("die")
         printed, _ = process.communicate(timeout=240)
-        assert process.returncode == 4, printed
+        assert process.returncode == 5, printed
         one_line(printed, "a known-good job after it failed too")
         mark.unlink()
         one_line(studied(place, tmp_path, code=2)[1], "workers.txt is a folder")
@@ -200,7 +200,7 @@ def busy(path):
 
 @pytest.mark.faults
 def test_a_study_from_standard_input(ledger, place, tmp_path):
-    outcome = "no worker can import it: exit 4, one line, nothing recorded"
+    outcome = "no worker can import it: exit 5, one line, nothing recorded"
     with ledger.attempt(OUTSIDE, "a study started from standard input", outcome):
         out = tmp_path / "out"
         arguments = command("run", "--protocol", "toy", *words(place), out=out)[3:]
@@ -216,7 +216,7 @@ def test_a_study_from_standard_input(ledger, place, tmp_path):
             text=True,
             timeout=240,
         )
-        assert done.returncode == 4, done.stdout + done.stderr
+        assert done.returncode == 5, done.stdout + done.stderr
         one_line(done.stdout + done.stderr, "no job can run here")
         assert not list(out.rglob("*.json"))
 
