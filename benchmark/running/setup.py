@@ -8,7 +8,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib.util import find_spec
 
-from benchmark.engines.machine import check_places, cuda_devices, default_workers, pick_device
+from benchmark.engines.machine import (
+    check_main,
+    check_places,
+    cuda_devices,
+    default_workers,
+    pick_device,
+)
 from benchmark.study import datasets, grid, machines
 from benchmark.study.folder import CellKey, Study, load_study
 from benchmark.study.grid import Axes
@@ -135,6 +141,7 @@ def make_ready(asked: Asked) -> Ready:
         device = ray_cluster.pick_device(options.device)
         check_same_kind(asked.study, device)
         return Ready(device, options.jobs)
+    check_main()
     device = pick_device(options.device)
     check_same_kind(asked.study, device.partition(":")[0])
     devices = cuda_devices(device)

@@ -200,7 +200,7 @@ def busy(path):
 
 @pytest.mark.faults
 def test_a_study_from_standard_input(ledger, place, tmp_path):
-    outcome = "no worker can import it: exit 5, one line, nothing recorded"
+    outcome = "no worker could read it: exit 2, one line, nothing started"
     with ledger.attempt(OUTSIDE, "a study started from standard input", outcome):
         out = tmp_path / "out"
         arguments = command("run", "--protocol", "toy", *words(place), out=out)[3:]
@@ -216,8 +216,8 @@ def test_a_study_from_standard_input(ledger, place, tmp_path):
             text=True,
             timeout=240,
         )
-        assert done.returncode == 5, done.stdout + done.stderr
-        one_line(done.stdout + done.stderr, "no job can run here")
+        assert done.returncode == 2, done.stdout + done.stderr
+        one_line(done.stdout + done.stderr, "a study cannot be started from <stdin>")
         assert not list(out.rglob("*.json"))
 
 
