@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from rich.console import Console
 
+from benchmark.commands.lines import say
 from benchmark.running.setup import Asked
 from benchmark.study.lost import Lost, lost_in, put_aside
 
@@ -19,10 +20,10 @@ def show_retries(console: Console, asked: Asked) -> list[Lost]:
     """Print what ``--retry-failed`` does again and how much that is at most; return it."""
     found = lost_cells(asked)
     for lost in found:
-        _say(console, f"{lost.cell.row} on {lost.cell.dataset}: {lost.words} lost to the machine")
+        say(console, f"{lost.cell.row} on {lost.cell.dataset}: {lost.words} lost to the machine")
     jobs = sum(lost.most_jobs(asked.study) for lost in found)
     again = f"at most {jobs} jobs are run again" if found else "nothing was lost to the machine"
-    _say(console, f"--retry-failed: {again}")
+    say(console, f"--retry-failed: {again}")
     return found
 
 
@@ -35,12 +36,8 @@ def take_back(console: Console, asked: Asked) -> None:
 def show_lost(console: Console, found: Sequence[Lost]) -> None:
     """Print what was lost and how it is done again."""
     for lost in found:
-        _say(
+        say(
             console,
             f"{lost.cell.row} on {lost.cell.dataset}: {lost.words} lost to the machine, which says "
             "nothing of the method: add --retry-failed",
         )
-
-
-def _say(console: Console, text: str) -> None:
-    console.print(text, soft_wrap=True, highlight=False, markup=False)

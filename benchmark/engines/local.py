@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from benchmark.engines.isolation import Answer, Code, foreign, run_alone
+from benchmark.streams import open_streams
 
 T = TypeVar("T")
 
@@ -248,6 +249,7 @@ def _start_worker(
         os.environ["CUDA_VISIBLE_DEVICES"] = device
         os.environ["DML_JOBS_A_CARD"] = str(jobs)  # read where images are put on a device
     _write_to(log)
+    open_streams("utf-8")  # what a method prints must not fail its job
     set_up_torch(threads, deterministic=deterministic)
     import benchmark.engines.guard  # noqa: F401  (now, and not while the first job is timed)
 

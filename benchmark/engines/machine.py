@@ -6,7 +6,6 @@ import fcntl
 import os
 import shutil
 import signal
-import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -69,21 +68,6 @@ def default_workers(devices: tuple[str, ...], protocol: Protocol) -> int:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     jobs = max(1, (cores or 1) // protocol.threads_per_job)
     return len(devices) * min(MOST_A_CARD, max(1, jobs // len(devices))) if devices else jobs
-
-
-def check_main() -> None:
-    """Raise InvalidInputError where a worker could not import the program that started this one.
-
-    A worker is a new process, which first reads the main program's file.
-    """
-    main = sys.modules["__main__"]
-    file = getattr(main, "__file__", None)
-    if getattr(main, "__spec__", None) is None and file and not os.path.exists(file):
-        raise InvalidInputError(
-            f"a study cannot be started from {file}: its workers must read the program that "
-            "started it, and that is no file. Save it as one, with what it does under "
-            "if __name__ == '__main__', or use python -m benchmark run"
-        )
 
 
 def check_disk(out: Path) -> None:

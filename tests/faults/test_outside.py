@@ -1,16 +1,14 @@
 """States of the machine that must not become records: what is lost to them is done again."""
 
 import json
-import os
 import shutil
 import stat
 import subprocess
-import sys
 
 import pandas as pd
 import pytest
 
-from tests.running import ROOT, command, gone, queries, run, start, tables, truth
+from tests.running import ROOT, gone, queries, run, start, tables, truth
 
 OUTSIDE = "States of the machine"
 PLUGIN = '''"""frail: a method that the machine takes away while a file says so."""
@@ -196,29 +194,6 @@ def busy(path):
     """Put a program in a file's place: while it runs nobody may write to it, not even root."""
     shutil.copy(shutil.which("sleep"), path)
     path.chmod(path.stat().st_mode | stat.S_IXUSR)
-
-
-@pytest.mark.faults
-def test_a_study_from_standard_input(ledger, place, tmp_path):
-    outcome = "no worker could read it: exit 2, one line, nothing started"
-    with ledger.attempt(OUTSIDE, "a study started from standard input", outcome):
-        out = tmp_path / "out"
-        arguments = command("run", "--protocol", "toy", *words(place), out=out)[3:]
-        script = f"from benchmark.cli import main\nraise SystemExit(main({arguments!r}))\n"
-        environment = {**os.environ, **around(place)}
-        environment["MLFLOW_TRACKING_URI"] = f"sqlite:///{tmp_path / 'mlflow.db'}"
-        done = subprocess.run(
-            [sys.executable, "-"],
-            input=script,
-            env=environment,
-            cwd=tmp_path,
-            capture_output=True,
-            text=True,
-            timeout=240,
-        )
-        assert done.returncode == 2, done.stdout + done.stderr
-        one_line(done.stdout + done.stderr, "a study cannot be started from <stdin>")
-        assert not list(out.rglob("*.json"))
 
 
 def one_line(printed, says):

@@ -11,7 +11,6 @@ from benchmark.engines.machine import (
     APPENDED,
     FILES,
     FOLDERS,
-    check_main,
     check_places,
     check_writable,
 )
@@ -19,7 +18,7 @@ from benchmark.study.folder import CellKey, Study
 from benchmark.study.leftovers import clean
 from benchmark.study.places import cell_id
 from benchmark.study.records import RunRecord
-from protocols.errors import InvalidInputError, StoreError
+from protocols.errors import StoreError
 from protocols.specs.toy import PROTOCOL
 from tests.proven import put
 
@@ -87,17 +86,6 @@ def test_a_file_that_cannot_be_added_to_is_one_line_before_anything_starts(tmp_p
         finally:
             running.kill()
     check_writable(tmp_path)
-
-
-def test_a_program_that_workers_cannot_read_is_refused(monkeypatch, tmp_path):
-    main = sys.modules["__main__"]
-    check_main()
-    monkeypatch.setattr(main, "__spec__", None)
-    monkeypatch.setattr(main, "__file__", "<stdin>", raising=False)
-    with pytest.raises(InvalidInputError, match="cannot be started from <stdin>"):
-        check_main()
-    monkeypatch.setattr(main, "__file__", str(tmp_path))
-    check_main()
 
 
 @pytest.mark.parametrize("name", FOLDERS)
