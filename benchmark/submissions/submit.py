@@ -209,20 +209,14 @@ def finished_cell(study: Study, key: CellKey, seeds: int) -> Finished:
     record = study.cell_record(key)
     choice, runs = study.choice(key), study.runs(key)
     if lost := lost_in(study, key):
-        raise StoreError(
-            f"{where}: {lost.words} lost to the machine, which says nothing of the method. Run "
-            "the same command with --retry-failed"
-        )
+        raise StoreError(f"{where}: {lost.words} lost to the machine. Run with --retry-failed")
     if record is None or choice is None or len(runs) != seeds:
         raise StoreError(
             f"{where} has {len(runs)} of {seeds} runs: not finished. Run the same command again"
         )
-    failed = next((r for r in runs if r.status == "failed" and r.reason != "non_finite"), None)
-    if failed:
-        raise StoreError(
-            f"{where}: seed {failed.seed} failed ({failed.reason}), which is no result. Mend the "
-            "method and run it again"
-        )
+    if failed := [r for r in runs if r.status == "failed" and r.reason != "non_finite"]:
+        said = f"seed {failed[0].seed} failed ({failed[0].reason})"
+        raise StoreError(f"{where}: {said}. Mend the method and run it again")
     for run in runs:
         _check_one_environment(run, where)
     if all(run.status == "failed" for run in runs):
