@@ -33,7 +33,7 @@ def lines(rows: Sequence[Row], folder: Path, known: Labels) -> Iterator[str]:
     yield _folds(known)
     images = np.bincount(known.labels, minlength=known.classes)
     if alone := int((images == 1).sum()):
-        yield f"{alone:,} classes have one image: nothing to find for it"
+        yield f"{alone:,} of {known.classes:,} classes have one image: nothing to find for it"
     yield from _extremes(rows, folder)
 
 
@@ -101,9 +101,10 @@ def _extremes(rows: Sequence[Row], folder: Path) -> Iterator[str]:
     longest = max(long, key=lambda path: (long[path], path))
     if long[longest] >= LONG:
         count = sum(ratio >= LONG for ratio in long.values())
+        which = "1 image is" if count == 1 else f"{count:,} images are"
         yield (
-            f"{count:,} images are at least {LONG} times as long as wide, most of all "
-            f"{shown(Path(longest))} ({_px(sizes[longest])}): crops see a small part of them"
+            f"{which} at least {LONG} times as long as wide, most of all {shown(Path(longest))} "
+            f"({_px(sizes[longest])}): crops see a small part of it"
         )
 
 

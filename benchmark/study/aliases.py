@@ -41,16 +41,22 @@ def check(word: str, name: str, root: Path, registry: Registry) -> None:
     if word in registry.names("dataset"):
         raise InvalidInputError(f"--name {word!r}: a dataset of that name ships; choose another")
     held = known(root).get(word)
-    if held not in (None, name):
+    if held not in (None, absolute(name)):
         raise InvalidInputError(f"--name {word!r} stands for {held} already; choose another")
 
 
 def keep(word: str, name: str, root: Path) -> None:
     """Write down that ``word`` stands for dataset ``name``."""
-    text = json.dumps({**known(root), word: name}, indent=1, sort_keys=True) + "\n"
+    text = json.dumps({**known(root), word: absolute(name)}, indent=1, sort_keys=True) + "\n"
     part = (root / FILE).with_suffix(".part")
     part.write_text(text, encoding="utf-8")
     part.replace(root / FILE)
+
+
+def absolute(name: str) -> str:
+    """Return a dataset's name with the whole path, the same wherever a command is run from."""
+    stem, colon, argument = name.partition(":")
+    return f"{stem}:{Path(argument).expanduser().resolve()}" if colon else name
 
 
 def opened(name: str, root: Path | None) -> str:
@@ -60,4 +66,4 @@ def opened(name: str, root: Path | None) -> str:
 
 def word_of(name: str, root: Path | None) -> str | None:
     """Return the word that stands for a dataset, None if there is none."""
-    return next((word for word, held in known(root).items() if held == name), None)
+    return next((word for word, held in known(root).items() if held == absolute(name)), None)
