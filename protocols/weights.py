@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import warnings
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,20 @@ Weights = Path | str | None
 """None starts at random, a name is a weight set of the trunk's library, a path is a file."""
 
 COUNTER = "num_batches_tracked"
+# Names under which training programs keep the state dict in a checkpoint.
+WRAPPERS = (
+    "state_dict",
+    "state_dict_ema",
+    "model",
+    "model_ema",
+    "model_state_dict",
+    "teacher",
+    "student",
+    "net",
+    "network",
+)
+# What DataParallel, torch.compile and training programs put before every key.
+PREFIXES = ("module.", "_orig_mod.", "model.", "encoder.", "backbone.", "net.", "trunk.")
 _SHOWN = 3  # keys named in a message; the rest are counted
 
 
@@ -89,17 +104,44 @@ class Layout:
 def read(path: Path) -> State:
     """Return the tensors of a state dict file, on the CPU, running none of its code.
 
-    A dict that holds the state dict under ``state_dict`` is opened, and the ``module.`` that
-    DataParallel puts before every key is removed.
+    A checkpoint that holds the state dict under a name of :data:`WRAPPERS` is opened, and what
+    stands before every key, of :data:`PREFIXES`, is removed.
 
     Raises:
-        InvalidInputError: no such file, damaged, pickled objects, or no state dict.
+        InvalidInputError: no such file, damaged, pickled objects, no state dict, or several.
     """
+    return _unwrapped(path)[0]
+
+
+def unwrapping(path: Path) -> str:
+    """Return in words what :func:`read` opened and removed of a file, empty if nothing.
+
+    Raises:
+        InvalidInputError: as :func:`read` does.
+    """
+    opened, removed = _unwrapped(path)[1:]
+    parts = [f"the state dict under {'.'.join(opened)!r} is taken"] if opened else []
+    parts += [f"{''.join(removed)!r} before every key is removed"] if removed else []
+    return f"weights {path}: {' and '.join(parts)}" if parts else ""
+
+
+def _unwrapped(path: Path) -> tuple[State, list[str], list[str]]:
+    """Return the state dict of a file, the names it stood under, the prefixes taken off."""
     if not path.is_file():
         raise InvalidInputError(f"weights {path}: no such file")
     content = _safetensors(path) if path.suffix == ".safetensors" else _plain(path)
-    if isinstance(content, Mapping) and isinstance(content.get("state_dict"), Mapping):
-        content = content["state_dict"]
+    opened: list[str] = []
+    while isinstance(content, Mapping):
+        inner = [name for name in WRAPPERS if isinstance(content.get(name), Mapping)]
+        if len(inner) > 1:
+            raise InvalidInputError(
+                f"weights {path}: holds {' and '.join(inner)}, and which is meant nobody says. "
+                "Save one of them to a file of its own: torch.save(checkpoint[name], file)"
+            )
+        if not inner:
+            break
+        opened += inner
+        content = content[inner[0]]
     if not isinstance(content, Mapping):
         raise InvalidInputError(f"weights {path}: holds a {type(content).__name__}; {_EXPECTED}")
     others = [
@@ -110,8 +152,11 @@ def read(path: Path) -> State:
     if others or not content:
         met = f"entries that are no tensors ({_few(others)})" if others else "nothing"
         raise InvalidInputError(f"weights {path}: holds {met}; {_EXPECTED}")
-    wrapped = all(key.startswith("module.") for key in content)
-    return {key.removeprefix("module.") if wrapped else key: v for key, v in content.items()}
+    state, removed = dict(content), []
+    while common := next((p for p in PREFIXES if all(k.startswith(p) for k in state)), ""):
+        state = {key.removeprefix(common): value for key, value in state.items()}
+        removed.append(common)
+    return state, opened, removed
 
 
 def fit(module: nn.Module, state: State, layout: Layout, where: str) -> None:
@@ -141,7 +186,39 @@ def fit(module: nn.Module, state: State, layout: Layout, where: str) -> None:
             f"{layout.source}{without if layout.drop else ''}. Give a file of this very network, "
             "or none for a random start"
         )
+    if fault := _unusable(met, wanted):
+        raise InvalidInputError(
+            f"weights {where}: {fault}. Give a file of plain numbers that are all finite, or none "
+            "for a random start"
+        )
     module.load_state_dict(met)
+
+
+def _unusable(met: State, wanted: State) -> str:
+    """Return in words what tensors of a fitting state dict are no plain numbers, "" if all are."""
+    kinds: dict[str, list[str]] = {}
+    for key, tensor in met.items():
+        if fault := _fault(tensor, wanted[key]):
+            kinds.setdefault(fault, []).append(key)
+    return "; ".join(f"{len(keys)} {fault} ({_few(keys)})" for fault, keys in kinds.items())
+
+
+def _fault(tensor: Tensor, wanted: Tensor) -> str:
+    """Return why a tensor cannot stand for one of the network, "" if it can."""
+    import torch
+
+    if tensor.is_quantized:
+        return "quantised"
+    if tensor.is_meta:
+        return "without values (meta)"
+    if tensor.layout != torch.strided:
+        return f"not dense ({str(tensor.layout).removeprefix('torch.')})"
+    if tensor.is_floating_point() != wanted.is_floating_point() or tensor.is_complex():
+        kinds = (str(t.dtype).removeprefix("torch.") for t in (tensor, wanted))
+        return f"{' where the network has '.join(kinds)}"
+    if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+        return "with NaN or infinite numbers"
+    return ""
 
 
 def _difference(met: State, wanted: State) -> str:
@@ -170,14 +247,16 @@ def _plain(path: Path) -> object:
     import torch
 
     try:
-        content: object = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():  # of sparse and quantised tensors: they are refused later
+            warnings.simplefilter("ignore")
+            content: object = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # damaged bytes fail in a dozen ways, all of them the file's fault
         culprit = re.search(r"GLOBAL ([\w.]+)", str(error))
-        reason = f"{type(error).__name__}: {error}".split("\n")[0]
+        # torch's own text advises to read the file with its code.
         met = (
             f"holds a pickled {culprit[1]}, and reading that would run its code"
             if culprit
-            else f"damaged, or not a torch file ({reason})"
+            else f"damaged, or not a torch file ({type(error).__name__})"
         )
         raise InvalidInputError(f"weights {path}: {met}; {_EXPECTED}") from error
     return content

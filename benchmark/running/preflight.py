@@ -46,6 +46,8 @@ def look_first(
             look = FirstLook(failed=str(error)) if error else future.result()
             found.append((cell, look))
     check(found)
+    for note in dict.fromkeys(look.note for _, look in found if look.note):
+        say(note)
     for cell, look in found:
         if look.failed:
             say(f"{cell.row} on {cell.dataset} fails in its first step: {look.failed}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -12,6 +13,7 @@ from benchmark.training.job import Job, serving_trunk
 from benchmark.training.timing import made_network, stepper
 from protocols.discovery import Registry
 from protocols.errors import BenchmarkError, InvalidInputError, in_words
+from protocols.weights import unwrapping
 
 _IMAGES = 2  # that the trunk is shown: BatchNorm needs more than one where a map is one pixel
 
@@ -23,11 +25,13 @@ class FirstLook:
     Attributes:
         problem: why no job of the cell can succeed and what to do; empty if nothing is seen.
         failed: what the method itself raised; its row of the table will say so.
+        note: what was opened and removed in a file of weights; empty if nothing.
         memory_mb: the most memory that the worker's process, or its card, has taken so far.
     """
 
     problem: str = ""
     failed: str = ""
+    note: str = ""
     memory_mb: int = 0
 
 
@@ -45,7 +49,8 @@ def first_look(job: Job) -> FirstLook:
             torch.random.fork_rng([place] if place.type == "cuda" else []),
         ):
             _look(job)
-        return FirstLook(memory_mb=device.peak_memory_mb(job.device))
+        note = unwrapping(job.weights) if isinstance(job.weights, Path) else ""
+        return FirstLook(note=note, memory_mb=device.peak_memory_mb(job.device))
     except BenchmarkError as error:
         return FirstLook(problem=str(error))
     # Broad, as in execute: whatever a method raises is its own failure.

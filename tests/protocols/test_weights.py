@@ -3,6 +3,7 @@
 import re
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import pytest
@@ -111,7 +112,8 @@ def test_truncated_files_are_refused(tmp_path, kept):
         ([torch.ones(1)], "holds a list"),
         ({}, "holds nothing"),
         ({"epoch": 3, "w": torch.ones(1)}, r"no tensors \(epoch: int\)"),
-        ({"model": {"w": torch.ones(1)}}, r"no tensors \(model: dict\)"),
+        ({"weights": {"w": torch.ones(1)}}, r"no tensors \(weights: dict\)"),
+        ({"model": {}}, "holds nothing"),
     ],
 )
 def test_files_without_a_state_dict_are_refused(tmp_path, content, met):
@@ -165,3 +167,70 @@ def test_naming_and_digesting_weights_needs_no_torch():
     )
     root = Path(__file__).parents[2]
     assert subprocess.run([sys.executable, "-c", code], cwd=root).returncode == 0
+
+
+@pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "encoder.", "module.backbone."])
+@pytest.mark.parametrize("name", [None, "model", "state_dict_ema", "teacher"])
+def test_wrappers_and_prefixes_of_training_programs_are_taken_and_said(tmp_path, prefix, name):
+    state = {prefix + key: value for key, value in mobilenet_state().items()}
+    path = saved(tmp_path, {name: state, "epoch": 3} if name else state)
+    found = weights.read(path)
+    assert found.keys() == mobilenet_state().keys()
+    assert all(torch.equal(found[key], value) for key, value in mobilenet_state().items())
+    said = weights.unwrapping(path)
+    assert f"'{prefix}' before every key is removed" in said
+    assert (f"under '{name}'" in said) == bool(name)
+    assert "\n" not in said
+
+
+def test_a_plain_file_needs_no_word(tmp_path):
+    assert weights.unwrapping(saved(tmp_path, mobilenet_state())) == ""
+
+
+def test_a_prefix_of_some_keys_is_not_removed(tmp_path):
+    state = {f"encoder.{key}": value for key, value in mobilenet_state().items()}
+    text = refusal(saved(tmp_path, {**state, "head.weight": torch.ones(1)}))
+    assert "314 of 314" in text or "keys missing" in text
+
+
+def test_two_state_dicts_in_one_file_are_not_chosen_between(tmp_path):
+    both = {"state_dict": mobilenet_state(), "state_dict_ema": mobilenet_state()}
+    text = refusal(saved(tmp_path, both))
+    assert "holds state_dict and state_dict_ema, and which is meant nobody says" in text
+
+
+def damaged(change):
+    key = "features.0.0.weight"
+    return {**mobilenet_state(), key: change(mobilenet_state()[key])}
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda w: w.to(torch.int8), "1 int8 where the network has float32"),
+        (lambda w: w > 0, "1 bool where the network has float32"),
+        (lambda w: w.to(torch.complex64), "complex64 where the network has float32"),
+        (lambda w: w * float("nan"), "1 with NaN or infinite numbers"),
+        (lambda w: w.index_fill(0, torch.tensor([3]), float("inf")), "with NaN or infinite"),
+        (lambda w: w.to_sparse(), "1 not dense (sparse_coo)"),
+        (lambda w: torch.quantize_per_tensor(w, 0.1, 0, torch.qint8), "1 quantised"),
+        (lambda w: w.to("meta"), "1 without values (meta)"),
+    ],
+)
+def test_tensors_that_are_no_plain_numbers_are_refused(tmp_path, change, words):
+    with warnings.catch_warnings(action="ignore"):  # torch's, of sparse and quantised tensors
+        path = saved(tmp_path, damaged(change))
+    assert words in refusal(path)
+    assert "features.0.0.weight" in refusal(path)
+
+
+@pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16, torch.float64])
+def test_other_floats_are_taken(tmp_path, kind):
+    path = saved(tmp_path, damaged(lambda w: w.to(kind)))
+    assert load("trunk", "mobilenet_v2").build(path).pretrained
+
+
+def test_torchs_advice_to_run_a_files_code_is_not_passed_on(tmp_path):
+    path = tmp_path / "weights.pth"
+    path.write_bytes(b"\x80\x02garbage that is no pickle")
+    assert "weights_only" not in refusal(path)
