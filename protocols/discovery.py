@@ -69,10 +69,13 @@ class Registry:
         """Return the plugin files, absolute."""
         return tuple(self._files.values())
 
+    def own(self, kind: str) -> list[str]:
+        """Return the names of ``kind`` that plugin files hold, in the order of the files."""
+        return [name for held, name in self._files if held == kind]
+
     def names(self, kind: str) -> list[str]:
         """Return the known names of ``kind``, sorted, without arguments; see :meth:`usage`."""
-        own = {name for held, name in self._files if held == kind}
-        return sorted({*self._shipped(kind), *self._installed(kind), *own})
+        return sorted({*self._shipped(kind), *self._installed(kind), *self.own(kind)})
 
     def usage(self, kind: str, name: str) -> str:
         """Return how ``name`` is asked for: ``timm:NAME`` where a file takes an argument."""
@@ -164,6 +167,14 @@ class Registry:
         A name's argument is already in the functions that take it.
         """
         found = _PICK[kind](self.module(kind, name), name)
+        said = getattr(found, "name", name) if kind in ("protocol", "recipe") else name
+        if said.replace("-", "_") != name.replace("-", "_"):
+            "-", "_"
+        ):
+            raise PluginError(
+                f"{kind} {name!r} ({self.source(kind, name)}) calls itself {said!r}: tables "
+                "would show a name that nobody can ask for. Give file and name the same word"
+            )
         argument = split_name(name)[1]
         return found if argument is None else _bind(found, argument)
 

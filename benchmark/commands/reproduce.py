@@ -39,19 +39,23 @@ def reproduce(args: argparse.Namespace) -> int:
     if args.table == "published":
         show_published(console, args.methods or (), args.dataset)
     elif args.table == "best-hyperparameters":
-        show_settings(console, need_dataset(args), args.out)
+        for dataset in asked_datasets(args):
+            show_settings(console, dataset, args.out)
     else:
-        show_results(console, need_dataset(args), args.out)
+        for dataset in asked_datasets(args):
+            show_results(console, dataset, args.out)
     return DONE
 
 
-def need_dataset(args: argparse.Namespace) -> str:
-    """Return the dataset, which the paper must have used."""
+def asked_datasets(args: argparse.Namespace) -> tuple[str, ...]:
+    """Return the dataset that is asked for, which the paper must have used; all without one."""
+    if args.dataset is None:
+        return paper.DATASETS
     if args.dataset not in paper.DATASETS:
         raise InvalidInputError(
             f"--dataset {args.dataset!r}: expected one of {', '.join(paper.DATASETS)}"
         )
-    return str(args.dataset)
+    return (str(args.dataset),)
 
 
 def show_results(console: Console, dataset: str, out: Path) -> None:

@@ -84,7 +84,7 @@ def set_up(args: argparse.Namespace) -> Asked:
     data = datasets.find(_dataset_names(args, protocol), registry, args.root, titles)
     protocol = with_folds(protocol, data, registry, args.root)
     axes = Axes(
-        methods=args.methods or (protocol.baseline,),
+        methods=args.methods or (*registry.own("method"), protocol.baseline),
         datasets=tuple(data),
         trunks=args.trunks or (protocol.trunk,),
         recipes=args.recipes or (protocol.recipe,),

@@ -409,3 +409,19 @@ def test_digests_of_what_ships_are_what_they_were(kind):
     for name in registry.names(kind):
         expected = rule_before(KINDS[kind], registry.source(kind, name))
         assert registry.code_digest(kind, name) == expected, name
+
+
+@pytest.mark.parametrize("kind", ["protocol", "recipe"])
+def test_a_plugin_that_calls_itself_otherwise_than_its_file_is_noticed(tmp_path, kind):
+    body = {
+        "protocol": "from protocols.specs.toy import PROTOCOL as TOY\n"
+        "from dataclasses import replace\nPROTOCOL = replace(TOY, name='other')\n",
+        "recipe": "from protocols.recipe import Recipe\n"
+        "RECIPE = Recipe(name='other', summary='', optimizer='adam', lr=1.0)\n",
+    }
+    path = tmp_path / "mine.py"
+    path.write_text(body[kind])
+    with pytest.raises(PluginError, match=r"mine\.py\) calls itself 'other'.*the same word"):
+        Registry((path,)).load(kind, "mine")
+    path.write_text(body[kind].replace("other", "mine"))
+    assert Registry((path,)).load(kind, "mine").name == "mine"

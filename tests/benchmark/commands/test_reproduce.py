@@ -275,3 +275,12 @@ def test_narrow_bounds_say_where_they_change_nothing(tmp_path, capsys):
     moved = ["cosface", "arcface"]  # their searches were widened on CUB
     cells = [key(n, method=name) for n, name in enumerate([*moved, "triplet", "group"])]
     assert setup.unmoved_by_bounds(cells) == ["triplet on cub200", "group on cub200"]
+
+
+def test_without_a_dataset_all_of_the_papers_are_shown(tmp_path, capsys):
+    assert main(["reproduce", "--out", str(tmp_path / "none")]) == 0
+    said = capsys.readouterr().out
+    for dataset in ("cub200", "cars196", "sop"):
+        assert f"A Metric Learning Reality Check · {dataset}" in said
+    assert main(["reproduce", "--dataset", "cub"]) == 2
+    assert "expected one of cub200, cars196, sop" in capsys.readouterr().err

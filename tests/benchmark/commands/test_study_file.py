@@ -231,3 +231,10 @@ def test_a_changed_study_runs_keeps_its_rules_and_is_not_submitted(tmp_path, cap
     assert "under other rules" in capsys.readouterr().err
     assert main(["submit", str(out), "--results", str(tmp_path / "results")]) == BAD_INPUT
     assert "ran a changed 'toy'" in capsys.readouterr().err
+
+
+def test_a_plugin_without_methods_runs_what_it_holds_beside_the_baseline(tmp_path):
+    path = tmp_path / "mine.py"
+    path.write_text("from protocols.methods.triplet import Triplet\n\nclass Mine(Triplet): ...\n")
+    words = ["run", "--protocol", "toy", "--plugin", str(path), "--out", str(tmp_path / "out")]
+    assert {key.method for key in set_up(parsed(*words)).keys} == {"mine", "triplet", "untrained"}
