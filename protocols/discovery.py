@@ -169,8 +169,6 @@ class Registry:
         found = _PICK[kind](self.module(kind, name), name)
         said = getattr(found, "name", name) if kind in ("protocol", "recipe") else name
         if said.replace("-", "_") != name.replace("-", "_"):
-            "-", "_"
-        ):
             raise PluginError(
                 f"{kind} {name!r} ({self.source(kind, name)}) calls itself {said!r}: tables "
                 "would show a name that nobody can ask for. Give file and name the same word"
