@@ -122,6 +122,10 @@ class Integer(Hyperparameter[int]):
 
     def __init__(self, low: int, high: int, *, default: int, log: bool = False) -> None:
         self.low, self.high, self.default, self.log = low, high, default, log
+        if odd := [n for n in (low, high, default) if type(n) is not int]:
+            raise InvalidInputError(
+                f"{odd[0]!r} is a {type(odd[0]).__name__}: expected whole numbers (int)"
+            )
         _check_range(low, high, default, log)
 
     def accept(self, value: object) -> int:
@@ -166,7 +170,7 @@ class Choice(Hyperparameter[T]):
     """One of a few named options.
 
     Args:
-        options: distinct.
+        options: distinct; texts, finite numbers or truth values, which JSON gives back.
         default: one of them.
         searched: False for a form that only a published setting or a user asks for; a search
             keeps the default.
@@ -174,7 +178,14 @@ class Choice(Hyperparameter[T]):
 
     def __init__(self, options: Sequence[T], *, default: T, searched: bool = True) -> None:
         self.options, self.default, self.searched = tuple(options), default, searched
-        if default not in self.options or len(set(self.options)) != len(self.options):
+        odd = [option for option in (*self.options, default) if not _comes_back(option)]
+        if odd:
+            raise InvalidInputError(
+                f"options {self.options}: {odd[0]!r} is a {type(odd[0]).__name__}, expected texts, "
+                "finite numbers or True and False, which a record gives back as they were"
+            )
+        alike = [o for o in self.options if o == default and type(o) is type(default)]
+        if not alike or len(set(self.options)) != len(self.options):
             raise InvalidInputError(f"options {self.options}: expected distinct, with {default!r}")
 
     def accept(self, value: object) -> T:
@@ -280,6 +291,13 @@ def rebuilt(description: Mapping[str, Mapping[str, Any]]) -> Space:
             )
         space[name].name = name
     return space
+
+
+def _comes_back(value: object) -> bool:
+    """Return whether JSON gives ``value`` back, equal and of its type."""
+    if type(value) is float:
+        return math.isfinite(value)
+    return type(value) in (int, str, bool)
 
 
 def _between(low: float, high: float, share: float) -> float:

@@ -1,8 +1,10 @@
 """Hyperparameters: one line is attribute, default, bounds, scale and search axis."""
 
+import json
 import math
 from collections import Counter
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -221,3 +223,44 @@ def test_an_option_that_is_not_searched_stays_in_the_space_with_its_default_alon
     assert space["old"].name == "old"
     assert declared(Two)["old"].options == (False, True), "the declaration is left as it is"
     assert resolve(declared(Two), {"old": True}) == {"margin": 0.1, "old": True}
+
+
+@pytest.mark.parametrize(
+    ("options", "default"),
+    [
+        (((1, 2), (3, 4)), (1, 2)),
+        (([1], [2]), [1]),
+        ((None, 1), 1),
+        ((float("nan"), 1.0), 1.0),
+        ((float("inf"), 1.0), 1.0),
+        ((np.float32(0.5), np.float32(1)), np.float32(1)),
+        ((np.int64(1), np.int64(2)), np.int64(1)),
+        ((b"a", b"b"), b"a"),
+        ((1, True), 1),
+        ((1, 1.0), 1),
+        ((0, 1), True),
+        ((), 1),
+        (("a", "a"), "a"),
+    ],
+)
+def test_options_that_a_record_does_not_give_back_are_refused_when_declared(options, default):
+    with pytest.raises(InvalidInputError, match="options"):
+        Choice(options, default=default)
+
+
+@pytest.mark.parametrize("odd", [np.int64(2), 2.0, True])
+def test_whole_numbers_are_ints(odd):
+    for numbers in ((odd, 9, 5), (1, odd, 1), (1, 9, odd)):
+        low, high, default = numbers
+        with pytest.raises(InvalidInputError):
+            Integer(low, high, default=default)
+
+
+@given(st.lists(st.one_of(st.text(), st.integers(), st.booleans(), st.floats()), max_size=4))
+def test_whatever_may_be_declared_comes_back_from_json(options):
+    try:
+        choice = Choice(options, default=options[0] if options else 0)
+    except InvalidInputError:
+        return
+    again = json.loads(json.dumps(list(choice.options)))
+    assert [(type(v), v) for v in again] == [(type(v), v) for v in choice.options]
