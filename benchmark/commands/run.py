@@ -131,7 +131,7 @@ def check_trunks(asked: Asked, ready: Ready, plans: list[CellPlan]) -> None:
 
     That is a trunk that cannot give what a method wants, or weights that do not fit it.
     """
-    from benchmark.training.job import serving_trunk
+    from benchmark.training.serving import serving_trunk
     from protocols.method import Wants
 
     make, loaded = job_maker(asked, ready), set()

@@ -1,0 +1,38 @@
+"""Whether a trunk can serve a method: with the edits that the method wants, or not at all."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+
+from protocols.discovery import Registry
+from protocols.errors import InvalidInputError
+from protocols.trunk import Trunk
+
+if TYPE_CHECKING:
+    from benchmark.training.job import Job
+
+
+def serving_trunk(job: Job) -> Trunk:
+    """Return the job's trunk with the edits its method wants, from torch's current generator.
+
+    Raises:
+        InvalidInputError: the trunk cannot serve the method; the message names both.
+    """
+    registry = Registry(job.plugins)
+    name = job.cell.trunk.partition("+")[0]  # without the weights, which stand behind a plus
+    trunk: Trunk = registry.load("trunk", name).build(job.weights)
+    wants = registry.load("method", job.cell.method).wants
+    trunk.honour(wants, job.cell.method)
+    if wants.map:
+        side = job.protocol.image.crop_px
+        with torch.no_grad():
+            height, width = trunk.eval()(torch.zeros(1, 3, side, side)).map.shape[2:]
+        trunk.train()
+        if height * width <= 1:
+            raise InvalidInputError(
+                f"method {job.cell.method!r} needs a feature map; trunk {name!r} leaves "
+                f"{height} x {width} of {side} px. Choose a protocol with larger images"
+            )
+    return trunk
