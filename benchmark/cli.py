@@ -6,6 +6,7 @@ Nothing heavy is imported here, so that ``--help`` answers at once.
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 from collections.abc import Callable, Sequence
 from difflib import get_close_matches
@@ -113,6 +114,10 @@ def _add_run(commands: argparse._SubParsersAction[Parser], name: str, summary: s
     _add_machines(parser)
     _add_out(parser)
     parser.add_argument("--dry-run", action="store_true", help="print the plan and stop")
+    if name == "run":
+        parser.add_argument(
+            "--max-hours", type=_hours, metavar="H", help="stop before H hours, to go on later"
+        )
     if name == "plan":
         parser.add_argument(
             "--detect", type=_points, metavar="POINTS", help="seeds and hours to find a difference"
@@ -266,6 +271,16 @@ def _points(text: str) -> float:
     if not 0 < points <= 100:
         raise argparse.ArgumentTypeError(f"{text!r}: expected points above 0, like 0.5")
     return points
+
+
+def _hours(text: str) -> float:
+    try:
+        hours = float(text)
+    except ValueError:
+        hours = 0.0
+    if not 0 < hours < math.inf:
+        raise argparse.ArgumentTypeError(f"{text!r}: expected hours above 0, like 3.9")
+    return hours
 
 
 def _positive(text: str) -> int:

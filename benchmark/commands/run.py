@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -15,11 +17,12 @@ from rich.console import Console
 from benchmark.commands.doubts import say_doubts
 from benchmark.commands.plans import show_cells, show_expected, show_phases
 from benchmark.commands.proposal import next_command
-from benchmark.engines.machine import check_disk, interruptible, lock
-from benchmark.exit_codes import DONE, FAILED_JOBS
+from benchmark.engines.machine import check_disk, lock
+from benchmark.exit_codes import DONE, FAILED_JOBS, INTERRUPTED, TIME_UP
+from benchmark.running.limits import Stopped, left, stoppable
 from benchmark.running.progress import Progress
 from benchmark.running.setup import Asked, Ready, make_ready, set_up
-from benchmark.study import grid
+from benchmark.study import grid, partials
 from benchmark.study.aside import in_words, set_aside
 from benchmark.study.folder import CellKey, Study
 from benchmark.study.grid import CellPlan
@@ -41,28 +44,40 @@ def run(args: argparse.Namespace) -> int:
     """Plan, do what is missing, tabulate; return the exit code."""
     if args.dry_run:
         return plan(args)
-    console, asked = Console(), set_up(args)
-    study = asked.study
-    check_disk(study.out)
-    with lock(study.out), interruptible():
-        for cell in asked.keys:
-            if lost := set_aside(study, cell):
-                words = f"{cell.row}: {in_words(lost)}; kept aside and redone"
-                console.print(words, soft_wrap=True, highlight=False, markup=False)
-        clean(study)
-        plans = grid.progress_of(study, asked.keys)
-        tracker = open_tracker(console, study, plans)
-        if any(item.state != "done" for item in plans):
-            ready = make_ready(asked)
-            check_jobs(asked, ready, plans)
-            work(console, asked, ready, plans, tracker)
-        else:
-            console.print(f"nothing left to do in {study.out}", highlight=False)
-            study.save()
-            grid.save_cells(study, asked.cells)
-        artifacts = write_outputs(study)
-        tracker.finish(artifacts, MIRROR_TIMEOUT_S)
+    started, console, asked = time.monotonic(), Console(), set_up(args)
+    check_disk(asked.study.out)
+    with lock(asked.study.out):
+        try:
+            with stoppable(args.max_hours, started):
+                do_all(console, asked)
+        except Stopped as stop:
+            print(f"benchmark: {left(asked, stop)}", file=sys.stderr)
+            return TIME_UP if stop.time_up else INTERRUPTED
     return show_results(console, asked)
+
+
+def do_all(console: Console, asked: Asked) -> None:
+    """Do what is missing, then write tables, report and mirror; the folder is locked."""
+    study = asked.study
+    for cell in asked.keys:
+        if lost := set_aside(study, cell):
+            words = f"{cell.row}: {in_words(lost)}; kept aside and redone"
+            console.print(words, soft_wrap=True, highlight=False, markup=False)
+    clean(study)
+    if begun := partials.tidy(study):
+        console.print(f"{begun} training(s) were begun and go on", highlight=False)
+    plans = grid.progress_of(study, asked.keys)
+    tracker = open_tracker(console, study, plans)
+    if any(item.state != "done" for item in plans):
+        ready = make_ready(asked)
+        check_jobs(asked, ready, plans)
+        work(console, asked, ready, plans, tracker)
+    else:
+        console.print(f"nothing left to do in {study.out}", highlight=False)
+        study.save()
+        grid.save_cells(study, asked.cells)
+    artifacts = write_outputs(study)
+    tracker.finish(artifacts, MIRROR_TIMEOUT_S)
 
 
 def plan(args: argparse.Namespace) -> int:
@@ -212,6 +227,7 @@ def job_maker(asked: Asked, ready: Ready) -> JobMaker:
             device=ready.device,
             weights=asked.weights,
             plugins=asked.registry.plugins,
+            partial=partials.path_of(asked.study, cell, stage, number, fold),
         )
 
     return make

@@ -13,7 +13,7 @@ from typing import Any
 from benchmark.mirror.tracking import Tracker
 from benchmark.running.flows import Flow, Retry, Task
 from benchmark.running.progress import Progress
-from benchmark.study import environment, machines, places, records, selection
+from benchmark.study import environment, machines, partials, places, records, selection
 from benchmark.study.folder import CellKey, Study
 from benchmark.study.records import ChoiceRecord, JobRecord, Metrics, Record, RunRecord, TrialRecord
 from benchmark.study.suggestions import export, storage_of, suggest
@@ -162,6 +162,8 @@ class Coordinator:
         return [records_of[k] for k in range(len(found))]
 
     def _task(self, cell: CellKey, job: Job) -> Task:
+        if job.partial is not None:
+            partials.make_room(job.partial)
         return Task(
             function=execute,
             argument=job,
@@ -190,7 +192,11 @@ class Coordinator:
                 self.study.vectors_path(cell, job.number, job.fold), outcome.vectors
             )
         self._record(cell, record)
+        if job.partial is not None:
+            job.partial.unlink(missing_ok=True)
         self.progress.trained(cell, record)
+        if words := record.measured.get("checkpoint"):
+            self.progress.note(f"{cell.row}: {_where(job)}: {words}")
         return record
 
     def _retry(self, job: str, reason: str) -> bool:

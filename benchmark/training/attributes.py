@@ -67,8 +67,12 @@ def changed(network: Network, before: Digests) -> tuple[dict[str, Plain], Digest
             holders.update(dict.fromkeys(walk.places, place))
     if gone := before.keys() - now.keys():
         raise NotPlainError(f"{min(gone)} was removed")
-    kept: dict[str, Plain] = {}
+    kept, owners = dict[str, Plain](), dict[int, str]()
     for place, (value, places) in moved.items():
+        if places and id(value) in owners:  # one object in two attributes
+            kept[place] = "same", owners[id(value)]
+            continue
+        owners[id(value)] = place
         if shared := places & holders.keys():
             other = holders[min(shared)]
             raise NotPlainError(f"{place} was changed, and {other} holds part of it too")
@@ -83,19 +87,16 @@ def changed(network: Network, before: Digests) -> tuple[dict[str, Plain], Digest
 def restore(network: Network, kept: Mapping[str, Plain]) -> None:
     """Give back what :func:`changed` has written down."""
     modules, device = dict(network.named_modules()), next(network.parameters()).device
+    made: dict[str, Any] = {}
     for place, value in kept.items():
+        made[place] = new = made[value[1]] if value[0] == "same" else unplain(value)
         if place == NUMPY:
-            np.random.set_state(unplain(value))
+            np.random.set_state(new)
         elif place == PYTHON:
-            random.setstate(unplain(value))
+            random.setstate(new)
         else:
             module, _, name = place.rpartition(".")
-            owner, new = modules[module], unplain(value)
-            old = owner._buffers.get(name) if name in owner._buffers else vars(owner).get(name)
-            if isinstance(new, Tensor):
-                # A tensor that was kept on the CPU belongs where it was.
-                new = new.to(old.device if isinstance(old, Tensor) else device)
-            setattr(owner, name, new)
+            setattr(modules[module], name, new.to(device) if isinstance(new, Tensor) else new)
 
 
 def other(network: Network, kept: Mapping[str, Plain], digests_then: Digests) -> str:

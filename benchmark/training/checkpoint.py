@@ -19,10 +19,9 @@ from typing import Any
 import torch
 
 import protocols
-from benchmark.study import environment
-from benchmark.study.records import write_bytes
+from benchmark.study import environment, records
 from benchmark.training import device
-from protocols.errors import BenchmarkError
+from protocols.errors import BenchmarkError, StoreError
 
 FORMAT = "1"
 ASIDE = ".aside"
@@ -59,7 +58,7 @@ def write(path: Path, made_by: Identity, state: Mapping[str, Any]) -> None:
     torch.save({"identity": made_by, "state": dict(state)}, buffer)
     content = buffer.getbuffer()
     content[: _HEADER - 1] = hashlib.sha256(content[_HEADER:]).hexdigest().encode()
-    write_bytes(path, content)
+    records.write_bytes(path, content)
 
 
 def read(path: Path, expected: Identity) -> dict[str, Any]:
@@ -70,11 +69,9 @@ def read(path: Path, expected: Identity) -> dict[str, Any]:
         UnusableError: it is damaged, or was made by something else.
     """
     try:
-        content = memoryview(path.read_bytes())
-    except FileNotFoundError:
-        raise
-    except OSError as error:
-        raise UnusableError(f"it cannot be read: {error.strerror}") from error
+        content = memoryview(records.content(path))
+    except StoreError as error:
+        raise UnusableError(str(error)) from error
     checksum = hashlib.sha256(content[_HEADER:]).hexdigest().encode() + b"\n"
     if content[:_HEADER] != checksum:
         raise UnusableError("it is damaged")
