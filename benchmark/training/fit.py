@@ -80,7 +80,6 @@ def fit(
         recipe: optimiser and schedule.
         streams: random sources.
         watch: told the step after every validation, when the network has that step's weights.
-            It returns nothing, so nothing here can depend on what it sees.
         keeper: keeps checkpoints, and goes on from one if there is one.
 
     Raises:

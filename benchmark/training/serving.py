@@ -2,19 +2,43 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import Protocol as Interface
 
 import torch
 
+from benchmark.study.folder import CellKey
 from protocols.discovery import Registry
 from protocols.errors import InvalidInputError
+from protocols.protocol import Protocol
 from protocols.trunk import Trunk
 
-if TYPE_CHECKING:
-    from benchmark.training.job import Job
+
+class Asking(Interface):
+    """What of a job says which trunk it trains."""
+
+    @property
+    def cell(self) -> CellKey:
+        """Return the job's cell."""
+        ...
+
+    @property
+    def protocol(self) -> Protocol:
+        """Return its protocol."""
+        ...
+
+    @property
+    def plugins(self) -> tuple[Path, ...]:
+        """Return the files that its names may come from."""
+        ...
+
+    @property
+    def weights(self) -> Path | str | None:
+        """Return the trunk's weights."""
+        ...
 
 
-def serving_trunk(job: Job) -> Trunk:
+def serving_trunk(job: Asking) -> Trunk:
     """Return the job's trunk with the edits its method wants, from torch's current generator.
 
     Raises:
