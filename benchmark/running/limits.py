@@ -18,8 +18,8 @@ from benchmark.study import grid, partials
 from protocols.errors import InvalidInputError
 
 HOUR_S = 3600.0
-# Before the limit, at most: workers end, and what is left is counted and said.
-RESERVE_S, RESERVE_SHARE = 30.0, 0.1
+# Before the limit: workers end, and what is left is counted and said. Of a short limit it is half.
+RESERVE_S, RESERVE_SHARE = 30.0, 0.5
 SOON_S = 1e-3  # a timer of 0 would never ring
 
 
