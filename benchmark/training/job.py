@@ -1,7 +1,7 @@
 """One training of one fold, on a worker; :mod:`benchmark.training.join` joins a run's folds.
 
 Jobs and outcomes are plain data, so they travel to another process or machine. A worker opens
-no store of results: the coordinator alone writes.
+no store of results: the coordinator alone writes. What a worker may leave is a checkpoint.
 """
 
 from __future__ import annotations

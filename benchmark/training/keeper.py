@@ -152,8 +152,11 @@ class Keeper:
         self._say(f"its checkpoint is set aside, trained anew: {why}")
 
     def failed(self, reason: str | None) -> None:
-        """Drop the checkpoint of a training that went wrong by itself: it would do so again."""
-        if self._path is not None and reason == "crash":
+        """Drop the checkpoint of a training that failed, but not for want of memory.
+
+        Gone on from there, it would fail again.
+        """
+        if self._path is not None and reason != "oom":
             self._path.unlink(missing_ok=True)
 
     def said(self) -> dict[str, Any]:
