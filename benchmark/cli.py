@@ -59,6 +59,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BenchmarkError as error:
         print(f"benchmark: {error}", file=sys.stderr)
         return BAD_INPUT
+    except MemoryError:
+        print(
+            "benchmark: this process gets no more memory. What is recorded is safe: free some, or "
+            "lift a limit (ulimit -v), and run the same command again",
+            file=sys.stderr,
+        )
+        return BAD_INPUT
     except KeyboardInterrupt:
         print("benchmark: interrupted; run the same command again to go on", file=sys.stderr)
         return INTERRUPTED
@@ -154,7 +161,9 @@ def _add_grid(parser: Parser) -> None:
         help="a file that holds a method, a protocol or a recipe",
     )
     grid.add_argument(
-        "--weights", default="none", metavar="FILE|NAME|none", help="of the trunk; default: none"
+        "--weights",
+        metavar="FILE|NAME|none",
+        help="of the trunk; none where the protocol is not for pretrained trunks",
     )
     grid.add_argument("--root", type=Path, metavar="DIR", help="where prepared datasets lie")
 

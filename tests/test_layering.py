@@ -13,11 +13,11 @@ from tests.drawing import ROOT, arrows, between_rooms, circle, imported, longest
 ROOMS = {
     "study": set(),
     "intake": set(),
-    "engines": {"benchmark"},  # the folder of the code, which travels to other machines
+    "engines": {"benchmark", "streams"},  # the folder of the code travels to other machines
     "training": {"study"},
     "mirror": {"study"},
     "statistics": {"study"},
-    "running": {"study", "engines", "training", "mirror"},
+    "running": {"study", "engines", "training", "mirror", "streams"},
     "tables": {"study", "statistics"},
     "report": {"tables", "study", "statistics"},
     "submissions": {"study", "statistics"},
@@ -33,10 +33,12 @@ ROOMS = {
         "report",
         "submissions",
         "exit_codes",
+        "streams",
     },
     "cli": {"exit_codes"},
-    "__main__": {"cli"},
+    "__main__": {"cli", "streams"},
     "exit_codes": set(),
+    "streams": set(),
     "benchmark": set(),
 }
 # Inside protocols/ each row may import the rows below it, never its own or one above.

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from itertools import cycle, islice
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,7 +16,8 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from benchmark.commands.doubts import say_doubts
-from benchmark.commands.plans import show_cells, show_expected, show_phases
+from benchmark.commands.lines import say
+from benchmark.commands.plans import show_cells, show_expected, show_phases, show_uncommitted
 from benchmark.commands.proposal import next_command
 from benchmark.engines.machine import check_disk, lock
 from benchmark.exit_codes import DONE, FAILED_JOBS, INTERRUPTED, TIME_UP
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
     from benchmark.engines.local import Engine
     from benchmark.mirror.tracking import Tracker
     from benchmark.running.coordinator import JobMaker
+    from benchmark.training.job import Job
 
 MIRROR_TIMEOUT_S = 60.0
 # Dataset, trunk, recipe, trains, and on a GPU the method: their jobs take as long.
@@ -61,19 +64,18 @@ def do_all(console: Console, asked: Asked) -> None:
     study = asked.study
     for cell in asked.keys:
         if lost := set_aside(study, cell):
-            words = f"{cell.row}: {in_words(lost)}; kept aside and redone"
-            console.print(words, soft_wrap=True, highlight=False, markup=False)
+            say(console, f"{cell.row}: {in_words(lost)}; kept aside and redone")
     clean(study)
     if begun := partials.tidy(study):
-        console.print(f"{begun} training(s) were begun and go on", highlight=False)
+        say(console, f"{begun} training(s) were begun and go on")
     plans = grid.progress_of(study, asked.keys)
     tracker = open_tracker(console, study, plans)
     if any(item.state != "done" for item in plans):
         ready = make_ready(asked)
-        check_jobs(asked, ready, plans)
+        check_phases(asked, plans)
         work(console, asked, ready, plans, tracker)
     else:
-        console.print(f"nothing left to do in {study.out}", highlight=False)
+        say(console, f"nothing left to do in {study.out}")
         study.save()
         grid.save_cells(study, asked.cells)
     artifacts = write_outputs(study)
@@ -93,11 +95,12 @@ def plan(args: argparse.Namespace) -> int:
         console.print("nothing left to do")
         return DONE
     ready = make_ready(asked)
-    check_jobs(asked, ready, plans)
+    check_phases(asked, plans)
     # On a GPU jobs slow each other down, so all are measured at once; on a CPU two are enough.
     several = ready.workers is None or ready.device != "cpu"
     few = ready.workers if several else min(2, ready.workers or 1)
     with engine_for(console, asked, replace(ready, workers=few)) as engine:
+        look_before(console, asked, ready, plans, engine)
         share_cards(asked, ready, plans, engine)
         seconds = expected_seconds(asked, ready, plans, engine)
         show_cells(console, asked.study, plans)
@@ -118,11 +121,13 @@ def work(
         from benchmark.running import flows
         from benchmark.running.coordinator import Coordinator
 
+        look_before(console, asked, ready, plans, engine)
         share_cards(asked, ready, plans, engine)
         seconds = expected_seconds(asked, ready, plans, engine)
         show_cells(console, study, plans)
         show_phases(console, asked, plans)
         show_expected(console, plans, seconds, engine.capacity, ready.device)
+        show_uncommitted(console)
         study.save()
         plan_seeds(study)
         grid.save_cells(study, asked.cells)
@@ -133,32 +138,31 @@ def work(
             flows.run(coordinator.flows(asked.keys), engine)
 
 
-def check_jobs(asked: Asked, ready: Ready, plans: list[CellPlan]) -> None:
-    """Raise InvalidInputError before anything starts where jobs could only fail or say nothing."""
-    from benchmark.running.phases import timetables
+def check_phases(asked: Asked, plans: list[CellPlan]) -> None:
+    """Raise InvalidInputError where a budget ends before a phase of its method begins."""
+    from benchmark.running.phases import timetables  # here: it imports torch
 
     timetables(asked, plans)
-    check_trunks(asked, ready, plans)
 
 
-def check_trunks(asked: Asked, ready: Ready, plans: list[CellPlan]) -> None:
-    """Raise InvalidInputError before anything starts where jobs could only fail.
+def look_before(
+    console: Console, asked: Asked, ready: Ready, plans: list[CellPlan], engine: Engine
+) -> None:
+    """Raise InvalidInputError before anything starts where jobs could only fail."""
+    from benchmark.running.preflight import check_memory, look_first
+    from protocols.space import defaults
 
-    That is a trunk that cannot give what a method wants, or weights that do not fit it.
-    """
-    from benchmark.training.serving import serving_trunk
-    from protocols.method import Wants
+    make, space = job_maker(asked, ready), space_of(asked)
 
-    make, loaded = job_maker(asked, ready), set()
-    for item in plans:
-        if not item.jobs_left:
-            continue
-        job = make(item.cell, "search", 0, 0, {})
-        if job.weights is not None and item.cell.trunk not in loaded:
-            loaded.add(item.cell.trunk)
-            serving_trunk(job)
-        elif asked.registry.load("method", item.cell.method).wants != Wants():
-            serving_trunk(replace(job, weights=None))
+    def first(cell: CellKey) -> Job:
+        return make(cell, "search", 0, 0, defaults(space(cell)) if cell.searched else {})
+
+    def say(words: str) -> None:
+        console.print(words, soft_wrap=True, highlight=False, markup=False)
+
+    found = look_first(plans, first, engine, say)
+    if ready.device == "cpu" and asked.options.engine == "local":
+        check_memory(found, ready.workers or 1)
 
 
 def open_tracker(console: Console, study: Study, plans: list[CellPlan]) -> Tracker:
@@ -167,7 +171,7 @@ def open_tracker(console: Console, study: Study, plans: list[CellPlan]) -> Track
 
     if all(item.state == "done" for item in plans) and not needs_sync(study):
         return NoTracker()
-    return Mirror(study, lambda text: console.print(text, highlight=False, markup=False))
+    return Mirror(study, partial(say, console))
 
 
 @contextmanager
@@ -182,7 +186,7 @@ def engine_for(console: Console, asked: Asked, ready: Ready) -> Iterator[Engine]
         for source in asked.sources.values():
             for path in splits.prepare(source, asked.study.protocol):
                 words = f"{path.name} is damaged or has no checksum: made anew"
-                console.print(words, soft_wrap=True, highlight=False, markup=False)
+                say(console, words)
         yield engine
     finally:
         engine.close()
@@ -315,8 +319,8 @@ def show_results(console: Console, asked: Asked) -> int:
         console.print(part)
     failed = [run for cell in asked.keys for run in study.runs(cell) if run.status == "failed"]
     for run in failed:
-        console.print(f"seed {run.seed} failed: {run.reason}: {run.detail}", markup=False)
-    console.print(f"tables   {study.out / 'tables'}", highlight=False)
-    console.print(f"report   {study.out / 'report' / 'index.html'}", highlight=False)
-    console.print(f"next     {next_command(asked)}", highlight=False, markup=False)
+        say(console, f"seed {run.seed} failed: {run.reason}: {run.detail}")
+    say(console, f"tables   {study.out / 'tables'}")
+    say(console, f"report   {study.out / 'report' / 'index.html'}")
+    say(console, f"next     {next_command(asked)}")
     return FAILED_JOBS if failed else DONE
