@@ -21,7 +21,7 @@ from benchmark.commands.plans import show_cells, show_expected, show_phases, sho
 from benchmark.commands.proposal import next_command
 from benchmark.engines.machine import check_disk, lock
 from benchmark.exit_codes import DONE, FAILED_JOBS, INTERRUPTED, TIME_UP
-from benchmark.running.limits import Stopped, left, stoppable
+from benchmark.running.limits import Stopped, left, start_counting, stoppable
 from benchmark.running.progress import Progress
 from benchmark.running.setup import Asked, Ready, make_ready, set_up
 from benchmark.study import grid, partials
@@ -47,6 +47,7 @@ def run(args: argparse.Namespace) -> int:
     """Plan, do what is missing, tabulate; return the exit code."""
     if args.dry_run:
         return plan(args)
+    start_counting()
     started, console, asked = time.monotonic(), Console(), set_up(args)
     check_disk(asked.study.out)
     with lock(asked.study.out):

@@ -23,7 +23,6 @@ from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
 from dataclasses import dataclass
-from multiprocessing import resource_tracker
 from pathlib import Path
 from types import FrameType
 from typing import Any, Protocol, TypeVar
@@ -122,7 +121,6 @@ class LocalEngine:
 
     def start(self) -> None:
         """Start all processes now, so that they load torch while other things are prepared."""
-        _start_tracker()
         for number in range(len(self._slots)):
             self._fresh(number, None).submit(os.getpid)
 
@@ -198,18 +196,6 @@ class LocalEngine:
         beside = {n for n in range(len(self._slots)) if count and n % count == number % count}
         if crowded and len(beside - self._closed) > 1:
             self._closed.add(number)
-
-
-def _start_tracker() -> None:
-    """Start the process in which multiprocessing counts, deaf to what a cluster sends to all.
-
-    Killed, it would be started again, and report what it does not know.
-    """
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1, signal.SIGHUP})
-    try:
-        resource_tracker.ensure_running()
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _kill(pool: ProcessPoolExecutor) -> None:

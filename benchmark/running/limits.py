@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from multiprocessing import resource_tracker
 from types import FrameType
 
 from benchmark.running.setup import Asked
@@ -29,6 +30,19 @@ class Stopped(KeyboardInterrupt):
     def __init__(self, why: str, *, time_up: bool = False) -> None:
         super().__init__(why)
         self.why, self.time_up = why, time_up
+
+
+def start_counting() -> None:
+    """Start the process in which multiprocessing counts, deaf to what a cluster sends to all.
+
+    Killed, it would be started again, and complain of what it does not know. Called before
+    anything else can have started it.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1, signal.SIGHUP})
+    try:
+        resource_tracker.ensure_running()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 @contextmanager

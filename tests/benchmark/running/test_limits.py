@@ -4,6 +4,7 @@ import os
 import re
 import signal
 import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -89,6 +90,26 @@ def test_what_a_cluster_sends_again_does_not_disturb_the_ending():
     stop = stopped_by(lambda: os.kill(os.getpid(), signal.SIGUSR1), ending=ending)
     assert stop.why == "stopped by SIGUSR1"
     assert ended
+
+
+COUNTING = """
+import os, signal, time
+from multiprocessing import resource_tracker
+from benchmark.running.limits import start_counting
+start_counting()
+pid = resource_tracker._resource_tracker._pid
+for number in (signal.SIGUSR1, signal.SIGHUP):
+    os.kill(pid, number)
+    time.sleep(0.2)
+    print(os.waitpid(pid, os.WNOHANG), signal.pthread_sigmask(signal.SIG_BLOCK, ()))
+"""
+
+
+def test_multiprocessings_own_process_is_deaf_to_a_cluster():
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    words = [sys.executable, "-c", COUNTING]
+    done = subprocess.run(words, env=environment, capture_output=True, text=True, timeout=60)
+    assert done.stdout.splitlines() == ["(0, 0) set()"] * 2, done
 
 
 def test_nohup_is_respected():
