@@ -253,6 +253,7 @@ def _add_results(commands: argparse._SubParsersAction[Parser]) -> None:
     )
     submit.add_argument("--claim", type=Path, metavar="FILE", help="a filled-in claim.toml")
     submit.add_argument("--plugin", type=Path, action="append", default=[], metavar="FILE")
+    submit.add_argument("--methods", type=_names, metavar="A,B", help="whose rows (default: all)")
     submit.add_argument("--challenge", metavar="DATE", help="a rerun of rows that are there")
     again = _add(commands, "rerun", "prepare a rerun of a row, to verify it", "results", "rerun")
     again.add_argument("row", type=Path, metavar="ROW", help="like results/quick/emoji/ms")

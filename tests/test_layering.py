@@ -51,6 +51,7 @@ PROTOCOL_ROWS = [
     {"space", "metrics", "splits", "batches", "dataset", "decoding", "protocol"},
     {"recipe"},
     {"images", "manifest", "paper", "dense", "resident", "knobs"},
+    {"searched"},
     {"method"},
     {"trunk", "discovery", "optimizer", "pretend_device", "study_file"},
     {"toy_task", "weights", "narrowing"},
