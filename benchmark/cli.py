@@ -14,8 +14,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import NoReturn
 
-from benchmark.exit_codes import BAD_INPUT, DONE, INTERRUPTED
-from protocols.errors import BenchmarkError, InvalidInputError
+from benchmark.exit_codes import BAD_INPUT, DONE, INTERRUPTED, MACHINE
+from protocols.errors import BenchmarkError, InvalidInputError, MachineError
 from protocols.study_file import read_study_file, typed_value
 
 KINDS = ("methods", "datasets", "trunks", "recipes", "protocols")
@@ -58,7 +58,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return command(args)
     except BenchmarkError as error:
         print(f"benchmark: {error}", file=sys.stderr)
-        return BAD_INPUT
+        return MACHINE if isinstance(error, MachineError) else BAD_INPUT
     except MemoryError:
         print(
             "benchmark: this process gets no more memory. What is recorded is safe: free some, or "
@@ -137,6 +137,11 @@ def _add_run(commands: argparse._SubParsersAction[Parser], name: str, summary: s
     if name == "run":
         parser.add_argument(
             "--max-hours", type=_hours, metavar="H", help="stop before H hours, to go on later"
+        )
+        parser.add_argument(
+            "--retry-failed",
+            action="store_true",
+            help="redo what the machine lost (oom, crash, timeout) and all that was made from it",
         )
     if name == "plan":
         parser.add_argument(

@@ -19,7 +19,8 @@ from benchmark.commands.doubts import say_doubts
 from benchmark.commands.lines import say
 from benchmark.commands.plans import show_cells, show_expected, show_phases, show_uncommitted
 from benchmark.commands.proposal import next_command
-from benchmark.engines.machine import check_disk, lock
+from benchmark.commands.retries import lost_cells, show_lost, show_retries, take_back
+from benchmark.engines.machine import check_disk, check_writable, lock
 from benchmark.exit_codes import DONE, FAILED_JOBS, INTERRUPTED, TIME_UP
 from benchmark.running.limits import Stopped, left, start_counting, stoppable
 from benchmark.running.progress import Progress
@@ -50,6 +51,7 @@ def run(args: argparse.Namespace) -> int:
     start_counting()
     started, console, asked = time.monotonic(), Console(), set_up(args)
     check_disk(asked.study.out)
+    check_writable(asked.study.out)
     with lock(asked.study.out):
         try:
             with stoppable(args.max_hours, started):
@@ -66,12 +68,14 @@ def do_all(console: Console, asked: Asked) -> None:
     for cell in asked.keys:
         if lost := set_aside(study, cell):
             say(console, f"{cell.row}: {in_words(lost)}; kept aside and redone")
+    if asked.options.retry_failed:
+        take_back(console, asked)
     clean(study)
     if begun := partials.tidy(study):
         say(console, f"{begun} training(s) were begun and go on")
     plans = grid.progress_of(study, asked.keys)
     tracker = open_tracker(console, study, plans)
-    if any(item.state != "done" for item in plans):
+    if not all(item.ended for item in plans):
         ready = make_ready(asked)
         check_phases(asked, plans)
         work(console, asked, ready, plans, tracker)
@@ -90,6 +94,8 @@ def plan(args: argparse.Namespace) -> int:
 
         return detect(args)
     console, asked = Console(), set_up(args)
+    if getattr(args, "retry_failed", False):
+        show_retries(console, asked)
     plans = grid.progress_of(asked.study, asked.keys)
     if not any(item.jobs_left for item in plans):
         show_cells(console, asked.study, plans)
@@ -170,7 +176,7 @@ def open_tracker(console: Console, study: Study, plans: list[CellPlan]) -> Track
     """Return the MLflow mirror, or nothing where all is done and mirrored."""
     from benchmark.mirror.tracking import Mirror, NoTracker, needs_sync
 
-    if all(item.state == "done" for item in plans) and not needs_sync(study):
+    if all(item.ended for item in plans) and not needs_sync(study):
         return NoTracker()
     return Mirror(study, partial(say, console))
 
@@ -178,9 +184,11 @@ def open_tracker(console: Console, study: Study, plans: list[CellPlan]) -> Track
 @contextmanager
 def engine_for(console: Console, asked: Asked, ready: Ready) -> Iterator[Engine]:
     """Yield workers, with the datasets decoded for them; kill them at the end."""
+    from benchmark.running.canary import check_workers
     from benchmark.training import splits
 
     asked.study.out.mkdir(parents=True, exist_ok=True)
+    check_writable(asked.study.out)
     engine = make_engine(asked, ready)
     try:
         engine.start()
@@ -188,6 +196,8 @@ def engine_for(console: Console, asked: Asked, ready: Ready) -> Iterator[Engine]
             for path in splits.prepare(source, asked.study.protocol):
                 words = f"{path.name} is damaged or has no checksum: made anew"
                 say(console, words)
+        if asked.options.engine == "local":  # elsewhere there may be no free worker for long
+            check_workers(engine, ready.device)
         yield engine
     finally:
         engine.close()
@@ -321,7 +331,9 @@ def show_results(console: Console, asked: Asked) -> int:
     failed = [run for cell in asked.keys for run in study.runs(cell) if run.status == "failed"]
     for run in failed:
         say(console, f"seed {run.seed} failed: {run.reason}: {run.detail}")
+    lost = lost_cells(asked)
+    show_lost(console, lost)
     say(console, f"tables   {study.out / 'tables'}")
     say(console, f"report   {study.out / 'report' / 'index.html'}")
     say(console, f"next     {next_command(asked)}")
-    return FAILED_JOBS if failed else DONE
+    return FAILED_JOBS if failed or lost else DONE

@@ -9,8 +9,9 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
-from benchmark.study import places
+from benchmark.study import failures, places
 from benchmark.study.folder import CellKey, Study
+from benchmark.study.records import JobRecord
 from protocols.errors import StoreError
 
 FOLDER = "partial"
@@ -39,21 +40,26 @@ def make_room(path: Path) -> None:
 
 
 def tidy(study: Study) -> int:
-    """Remove what no unfinished training goes on from; return how many of them can.
+    """Remove what no training goes on from; return how many unfinished ones can.
 
     That is a checkpoint of a job that has a record, of a cell that is no longer in the study, or
-    one that was set aside. Only whoever holds the folder's lock may call this.
+    one that was set aside. One of a job that the machine lost stays: it may be asked for again.
+    Only whoever holds the folder's lock may call this.
     """
     root, waiting = study.out / FOLDER, 0
-    places_of = {Path(cell.path): study.folder(cell) for cell in study.all_cells}
+    cells = {Path(cell.path): cell for cell in study.all_cells}
     for path in sorted(root.rglob("*")):
         if path.is_dir() or path.name.startswith("."):  # parts of files are cleaned with others
             continue
-        records = places_of.get(path.parent.relative_to(root))
-        begun = path.suffix == SUFFIX and records is not None
-        if begun and records and not (records / path.with_suffix(".json").name).exists():
-            waiting += 1
-        else:
+        cell = cells.get(path.parent.relative_to(root))
+        if cell is None or path.suffix != SUFFIX:
+            path.unlink()
+            continue
+        place = study.folder(cell) / path.with_suffix(".json").name
+        record, why = places.examine(place, cell.id)
+        if record is None:
+            waiting += not why
+        elif not (isinstance(record, JobRecord) and failures.lost(record)):
             path.unlink()
     for folder, _, _ in os.walk(root, topdown=False):
         with suppress(OSError):  # one that is not empty

@@ -11,6 +11,8 @@ import time
 from pathlib import Path
 from typing import Any, Protocol
 
+from benchmark.study.failures import METHODS
+from benchmark.study.records import Reason
 from benchmark.training import checkpoint
 from benchmark.training.attributes import NotPlainError
 from benchmark.training.oracle import Watch
@@ -151,12 +153,9 @@ class Keeper:
         checkpoint.set_aside(self._path)
         self._say(f"its checkpoint is set aside, trained anew: {why}")
 
-    def failed(self, reason: str | None) -> None:
-        """Drop the checkpoint of a training that failed, but not for want of memory.
-
-        Gone on from there, it would fail again.
-        """
-        if self._path is not None and reason != "oom":
+    def failed(self, reason: Reason) -> None:
+        """Drop the checkpoint of a training that failed by itself: it would do so again."""
+        if self._path is not None and reason in METHODS:
             self._path.unlink(missing_ok=True)
 
     def said(self) -> dict[str, Any]:

@@ -49,6 +49,15 @@ def test_what_is_of_no_use_goes_and_its_folders_too(study):
     assert not (study.out / "partial").exists()
 
 
+def test_what_the_machine_lost_may_be_asked_for_again(study):
+    lost, failed = begun(study), begun(study, fold=1)
+    put(study, CELL, JobRecord("id", CELL.id, "search", 0, 0, {}, "failed", "timeout"))
+    put(study, CELL, JobRecord("id", CELL.id, "search", 0, 1, {}, "failed", "non_finite"))
+    assert partials.tidy(study) == 0
+    assert lost.exists()
+    assert not failed.exists()
+
+
 def test_a_part_of_a_dead_process_is_cleaned(study):
     path = begun(study)
     part = path.with_name(f".{path.name}.{2**22 + 1}.part")
