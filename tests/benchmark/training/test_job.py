@@ -183,7 +183,7 @@ def test_seconds_and_averaging_do_not_go_together(source):
 @pytest.mark.parametrize(
     ("method", "trunk", "words"),
     [
-        ("horde", "tiny", "'horde' needs a feature map; trunk 'tiny' leaves 1 x 1 of 16 px"),
+        ("horde", "tiny", "'horde' needs a feature map; trunk 'tiny' leaves 1 x 1 of 16 x 16 px"),
         ("bfe", "densenet121", "method 'bfe'.*DenseNet.*last stride"),
     ],
 )
