@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import NoReturn
 
 from benchmark.exit_codes import BAD_INPUT, DONE, INTERRUPTED, MACHINE
+from benchmark.values import change, hours, names, points, positive, share
 from protocols.errors import BenchmarkError, InvalidInputError, MachineError
-from protocols.study_file import read_study_file, typed_value
+from protocols.study_file import read_study_file
 
 KINDS = ("methods", "datasets", "trunks", "recipes", "protocols")
 
@@ -102,7 +103,7 @@ def make_parser() -> Parser:
         help="default: reality-check",
     )
     beside.add_argument("--dataset", metavar="NAME", help="cub200, cars196 or sop")
-    beside.add_argument("--methods", type=_names, metavar="A,B", help="for --table published")
+    beside.add_argument("--methods", type=names, metavar="A,B", help="for --table published")
     _add_results(commands)
     sync = _add(commands, "sync", "rebuild the MLflow mirror from the records", "outputs", "sync")
     _add_out(sync)
@@ -135,13 +136,22 @@ def _add_run(commands: argparse._SubParsersAction[Parser], name: str, summary: s
     parser.add_argument("--dry-run", action="store_true", help="print the plan and stop")
     if name == "run":
         parser.add_argument(
+            "--max-hours",
+            type=hours,
+            metavar="H",
+            help="stop before H hours, to go on later",
+        )
+        parser.add_argument(
             "--retry-failed",
             action="store_true",
             help="redo what the machine lost (oom, crash, timeout) and all that was made from it",
         )
     if name == "plan":
         parser.add_argument(
-            "--detect", type=_points, metavar="POINTS", help="seeds and hours to find a difference"
+            "--detect",
+            type=points,
+            metavar="POINTS",
+            help="seeds and hours to find a difference",
         )
 
 
@@ -151,7 +161,10 @@ def _add_grid(parser: Parser) -> None:
     for axis in ("methods", "datasets", "trunks", "recipes"):
         default = "the protocol's" if axis != "methods" else "the protocol's baseline"
         grid.add_argument(
-            f"--{axis}", type=_names, metavar="A,B", help=f"comma-separated; default: {default}"
+            f"--{axis}",
+            type=names,
+            metavar="A,B",
+            help=f"comma-separated; default: {default}",
         )
     grid.add_argument(
         "--plugin",
@@ -171,8 +184,8 @@ def _add_grid(parser: Parser) -> None:
 
 def _add_rules(parser: Parser) -> None:
     rules = parser.add_argument_group("how much, by which rules (others make a derived protocol)")
-    rules.add_argument("--seeds", type=_positive, metavar="N", help="final runs of each cell")
-    rules.add_argument("--trials", type=_positive, metavar="N", help="trials of each search")
+    rules.add_argument("--seeds", type=positive, metavar="N", help="final runs of each cell")
+    rules.add_argument("--trials", type=positive, metavar="N", help="trials of each search")
     rules.add_argument(
         "--params", choices=("search", "published"), help="published: the paper's settings"
     )
@@ -184,7 +197,7 @@ def _add_rules(parser: Parser) -> None:
     )
     rules.add_argument(
         "--set",
-        type=_change,
+        type=change,
         action="append",
         default=[],
         metavar="KEY=VALUE",
@@ -201,7 +214,7 @@ def _add_rules(parser: Parser) -> None:
     )
     rules.add_argument(
         "--search-repeats",
-        type=_positive,
+        type=positive,
         default=1,
         metavar="N",
         help="searches of each cell, each with seeds, a choice and runs of its own (default: 1)",
@@ -211,7 +224,10 @@ def _add_rules(parser: Parser) -> None:
 def _add_machines(parser: Parser) -> None:
     machines = parser.add_argument_group("where it runs")
     machines.add_argument(
-        "--jobs", type=_positive, metavar="N", help="jobs at once (default: one a core or device)"
+        "--jobs",
+        type=positive,
+        metavar="N",
+        help="jobs at once (default: one a core or device)",
     )
     machines.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
     machines.add_argument(
@@ -226,7 +242,7 @@ def _add_machines(parser: Parser) -> None:
         "--address", metavar="HOST:PORT", help="of the Ray cluster (default: here)"
     )
     machines.add_argument(
-        "--gpus-per-job", type=_share, default=1.0, metavar="F", help="under Ray; default: 1"
+        "--gpus-per-job", type=share, default=1.0, metavar="F", help="under Ray; default: 1"
     )
 
 
@@ -248,7 +264,7 @@ def _add_data(commands: argparse._SubParsersAction[Parser]) -> None:
     )
     bring.add_argument(
         "--class-level",
-        type=_positive,
+        type=positive,
         metavar="N",
         help="which folder on the way to an image is its class, from 1",
     )
@@ -266,7 +282,7 @@ def _add_results(commands: argparse._SubParsersAction[Parser]) -> None:
     )
     submit.add_argument("--claim", type=Path, metavar="FILE", help="a filled-in claim.toml")
     submit.add_argument("--plugin", type=Path, action="append", default=[], metavar="FILE")
-    submit.add_argument("--methods", type=_names, metavar="A,B", help="whose rows (default: all)")
+    submit.add_argument("--methods", type=names, metavar="A,B", help="whose rows (default: all)")
     submit.add_argument("--challenge", metavar="DATE", help="a rerun of rows that are there")
     again = _add(commands, "rerun", "prepare a rerun of a row, to verify it", "results", "rerun")
     again.add_argument("row", type=Path, metavar="ROW", help="like results/quick/emoji/ms")
@@ -299,43 +315,3 @@ def _add_out(parser: Parser) -> None:
     parser.add_argument(
         "--out", type=Path, default=Path("runs"), metavar="DIR", help="output folder (runs/)"
     )
-
-
-def _names(text: str) -> tuple[str, ...]:
-    names = tuple(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
-    if not names:
-        raise argparse.ArgumentTypeError(f"{text!r}: expected names with commas between")
-    return names
-
-
-def _points(text: str) -> float:
-    try:
-        points = float(text)
-    except ValueError:
-        points = 0.0
-    if not 0 < points <= 100:
-        raise argparse.ArgumentTypeError(f"{text!r}: expected points above 0, like 0.5")
-    return points
-
-
-def _positive(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r}: expected a whole number of at least 1")
-    return int(text)
-
-
-def _change(text: str) -> tuple[str, object]:
-    key, equals, value = text.partition("=")
-    if not equals or not key.strip():
-        raise argparse.ArgumentTypeError(f"{text!r}: expected KEY=VALUE, like image.crop_px=96")
-    return key.strip(), typed_value(value.strip())
-
-
-def _share(text: str) -> float:
-    try:
-        share = float(text)
-    except ValueError:
-        share = 0.0
-    if not (0 < share <= 1 or (share > 1 and share.is_integer())):
-        raise argparse.ArgumentTypeError(f"{text!r}: expected a share of a GPU, or a whole number")
-    return share

@@ -35,9 +35,10 @@ ROOMS = {
         "exit_codes",
         "streams",
     },
-    "cli": {"exit_codes"},
+    "cli": {"exit_codes", "values"},
     "__main__": {"cli", "streams"},
     "exit_codes": set(),
+    "values": set(),
     "streams": set(),
     "benchmark": set(),
 }

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -18,11 +20,12 @@ from benchmark.commands.lines import say
 from benchmark.commands.plans import show_cells, show_expected, show_phases, show_uncommitted
 from benchmark.commands.proposal import next_command
 from benchmark.commands.retries import lost_cells, show_lost, show_retries, take_back
-from benchmark.engines.machine import check_disk, check_writable, interruptible, lock
-from benchmark.exit_codes import DONE, FAILED_JOBS
+from benchmark.engines.machine import check_disk, check_writable, lock
+from benchmark.exit_codes import DONE, FAILED_JOBS, INTERRUPTED, TIME_UP
+from benchmark.running.limits import Stopped, left, start_counting, stoppable
 from benchmark.running.progress import Progress
 from benchmark.running.setup import Asked, Ready, make_ready, set_up
-from benchmark.study import grid
+from benchmark.study import grid, partials
 from benchmark.study.aside import in_words, set_aside
 from benchmark.study.folder import CellKey, Study
 from benchmark.study.grid import CellPlan
@@ -45,31 +48,43 @@ def run(args: argparse.Namespace) -> int:
     """Plan, do what is missing, tabulate; return the exit code."""
     if args.dry_run:
         return plan(args)
-    console, asked = Console(), set_up(args)
-    study = asked.study
-    check_disk(study.out)
-    check_writable(study.out)
-    with lock(study.out), interruptible():
-        for cell in asked.keys:
-            if lost := set_aside(study, cell):
-                words = f"{cell.row}: {in_words(lost)}; kept aside and redone"
-                say(console, words)
-        if args.retry_failed:
-            take_back(console, asked)
-        clean(study)
-        plans = grid.progress_of(study, asked.keys)
-        tracker = open_tracker(console, study, plans)
-        if not all(item.ended for item in plans):
-            ready = make_ready(asked)
-            check_phases(asked, plans)
-            work(console, asked, ready, plans, tracker)
-        else:
-            say(console, f"nothing left to do in {study.out}")
-            study.save()
-            grid.save_cells(study, asked.cells)
-        artifacts = write_outputs(study)
-        tracker.finish(artifacts, MIRROR_TIMEOUT_S)
+    start_counting()
+    started, console, asked = time.monotonic(), Console(), set_up(args)
+    check_disk(asked.study.out)
+    check_writable(asked.study.out)
+    with lock(asked.study.out):
+        try:
+            with stoppable(args.max_hours, started):
+                do_all(console, asked)
+        except Stopped as stop:
+            print(f"benchmark: {left(asked, stop)}", file=sys.stderr)
+            return TIME_UP if stop.time_up else INTERRUPTED
     return show_results(console, asked)
+
+
+def do_all(console: Console, asked: Asked) -> None:
+    """Do what is missing, then write tables, report and mirror; the folder is locked."""
+    study = asked.study
+    for cell in asked.keys:
+        if lost := set_aside(study, cell):
+            say(console, f"{cell.row}: {in_words(lost)}; kept aside and redone")
+    if asked.options.retry_failed:
+        take_back(console, asked)
+    clean(study)
+    if begun := partials.tidy(study):
+        say(console, f"{begun} training(s) were begun and go on")
+    plans = grid.progress_of(study, asked.keys)
+    tracker = open_tracker(console, study, plans)
+    if not all(item.ended for item in plans):
+        ready = make_ready(asked)
+        check_phases(asked, plans)
+        work(console, asked, ready, plans, tracker)
+    else:
+        say(console, f"nothing left to do in {study.out}")
+        study.save()
+        grid.save_cells(study, asked.cells)
+    artifacts = write_outputs(study)
+    tracker.finish(artifacts, MIRROR_TIMEOUT_S)
 
 
 def plan(args: argparse.Namespace) -> int:
@@ -227,6 +242,7 @@ def job_maker(asked: Asked, ready: Ready) -> JobMaker:
             device=ready.device,
             weights=asked.weights,
             plugins=asked.registry.plugins,
+            partial=partials.path_of(asked.study, cell, stage, number, fold),
         )
 
     return make

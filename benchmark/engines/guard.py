@@ -46,9 +46,10 @@ SINGLE = frozenset(
     | {"functools", "itertools", "collections", "copy", "json", "pickle", "hashlib"}
 )
 # Names that any use changes, and that change no number: ``sys`` has the last error there, a
-# handle of torch counts itself.
+# handle of torch counts itself, a class whose object is copied or looked into notes its slots.
 PASSED_OVER = frozenset(
     {"next_id", "__warningregistry__", "__doc__", "__annotations__", "__annotate_func__"}
+    | {"__slotnames__"}
     | {"last_exc", "last_type", "last_value", "last_traceback"}
 )
 _UNSEEN = object()

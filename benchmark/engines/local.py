@@ -24,6 +24,7 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from types import FrameType
 from typing import Any, Protocol, TypeVar
 
 from benchmark.engines.isolation import Answer, Code, foreign, run_alone
@@ -239,6 +240,10 @@ def _start_worker(
 ) -> None:
     """Set up a worker: its threads, where its output goes, and that it dies with its parent."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the coordinator, which decides
+    # So does what a cluster sends to all processes of a job. Not ignored, as SIGINT is: what a
+    # method starts would inherit that, and could not be ended by it.
+    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1):
+        signal.signal(number, _leave_to_the_coordinator)
     os.setpgid(0, 0)
     threading.Thread(target=_die_with, args=(parent,), daemon=True).start()
     if environment is not None:
@@ -252,6 +257,10 @@ def _start_worker(
     open_streams("utf-8")  # what a method prints must not fail its job
     set_up_torch(threads, deterministic=deterministic)
     import benchmark.engines.guard  # noqa: F401  (now, and not while the first job is timed)
+
+
+def _leave_to_the_coordinator(number: int, frame: FrameType | None) -> None:
+    """Do nothing on a signal: the coordinator got it too, and ends this process."""
 
 
 def _write_to(log: str) -> None:

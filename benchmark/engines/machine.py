@@ -5,8 +5,6 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
-import signal
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,7 +15,7 @@ from protocols.protocol import Protocol
 MIN_FREE_BYTES = 256 << 20
 APPENDED = (".lock", "log.txt", "workers.txt")
 FILES = (*APPENDED, "study.json", "looks.json", "mirrored.json", "report/index.html")
-FOLDERS = ("records", "queries", "vectors", "cache", "tables", "report")
+FOLDERS = ("records", "queries", "vectors", "partial", "cache", "tables", "report")
 MOST_A_CARD = 8
 
 
@@ -138,25 +136,3 @@ def lock(out: Path) -> Iterator[None]:
                 f"another run is at work in {out}. Wait for it, stop it, or choose another --out"
             ) from None
         yield
-
-
-@contextmanager
-def interruptible() -> Iterator[None]:
-    """Treat SIGTERM like Ctrl-C while work is under way.
-
-    SIGINT is set too: a script that starts this in the background has it ignored, and would
-    then have no gentle way to stop it.
-    """
-
-    def interrupt(number: int, frame: object) -> None:
-        raise KeyboardInterrupt
-
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = {which: signal.signal(which, interrupt) for which in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for which, handler in before.items():
-            signal.signal(which, handler)

@@ -12,7 +12,7 @@ from benchmark.mirror.tracking import Tracker
 from benchmark.running import canary, outcomes
 from benchmark.running.flows import Flow, Retry, Task
 from benchmark.running.progress import Progress
-from benchmark.study import environment, failures, places, records, selection
+from benchmark.study import environment, failures, partials, places, records, selection
 from benchmark.study.folder import CellKey, Study
 from benchmark.study.records import ChoiceRecord, JobRecord, Record, RunRecord, TrialRecord
 from benchmark.study.suggestions import export, storage_of, suggest
@@ -196,6 +196,8 @@ class Coordinator:
             raise canary.stop(what, fault)
 
     def _task(self, cell: CellKey, job: Job) -> Task:
+        if job.partial is not None:
+            partials.make_room(job.partial)
         return Task(
             function=execute,
             argument=job,
@@ -230,7 +232,11 @@ class Coordinator:
                 self.study.vectors_path(cell, job.number, job.fold), outcome.vectors
             )
         self._record(cell, record)
+        if job.partial is not None and not failures.lost(record):
+            job.partial.unlink(missing_ok=True)
         self.progress.trained(cell, record)
+        if words := record.measured.get("checkpoint"):
+            self.progress.note(f"{cell.row}: {_where(job)}: {words}")
         return record
 
     def _retry(self, job: str, reason: str) -> bool:

@@ -85,6 +85,8 @@ class Progress:
             best = f"val {self._metric} {record.validation[self._metric]:.4f}"
             kept = f"{best} @ step {record.best_step}"
             text = f"{where}  {record.steps} steps  {kept}  {took:.1f} s"
+            if resumed := record.measured.get("resumed"):
+                text += f" in {len(resumed) + 1} parts"
         else:
             text = f"{where}  failed: {record.reason}  {record.detail}"
         done = self._total - self._left

@@ -197,7 +197,7 @@ def write(path: Path, record: Record) -> None:
     write_bytes(path, (text + "\n").encode())
 
 
-def write_bytes(path: Path, content: bytes) -> None:
+def write_bytes(path: Path, content: bytes | memoryview) -> None:
     """Write a file so that a crash leaves the old one, the new one or none, never a part.
 
     Raises:

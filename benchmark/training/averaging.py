@@ -10,11 +10,16 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 
 class Average:
-    """The running mean of a network's parameters; buffers are those of the last one added."""
+    """The running mean of a network's parameters; buffers are those of the last one added.
+
+    Attributes:
+        count: how many were added.
+        mean: their mean, by name.
+    """
 
     def __init__(self, network: nn.Module) -> None:
         self.count = 0
-        self._mean = {k: v.detach().clone() for k, v in network.state_dict().items()}
+        self.mean = {k: v.detach().clone() for k, v in network.state_dict().items()}
         self._parameters = {name for name, _ in network.named_parameters()}
 
     def add(self, network: nn.Module) -> None:
@@ -22,13 +27,13 @@ class Average:
         self.count += 1
         for name, value in network.state_dict().items():
             if name in self._parameters:
-                self._mean[name] += (value.detach() - self._mean[name]) / self.count
+                self.mean[name] += (value.detach() - self.mean[name]) / self.count
             else:  # counters, cluster ids and statistics have no mean that makes sense
-                self._mean[name] = value.detach().clone()
+                self.mean[name] = value.detach().clone()
 
     def load_into(self, network: nn.Module) -> None:
         """Give ``network`` the averaged weights."""
-        network.load_state_dict(self._mean)
+        network.load_state_dict(self.mean)
 
 
 @torch.no_grad()

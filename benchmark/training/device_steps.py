@@ -11,6 +11,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,7 +20,7 @@ from torch import Tensor
 from benchmark.training import pictures
 from benchmark.training.evaluate import autocast
 from benchmark.training.graphs import Compute, CudaRecorder, Recorder, State, obstacle
-from benchmark.training.steps import Training, descend
+from benchmark.training.steps import Training, descend, give_moments, moments
 from protocols.method import Batch, Draw
 from protocols.network import Network
 from protocols.optimizer import make_optimizer, rate_of
@@ -133,6 +134,15 @@ class DeviceSteps:
         feed = self._feed_of(host := self._host_inputs(draw, 1.0))
         feed.fill(host)
         return self._crops(feed)
+
+    def state(self) -> dict[str, Any]:
+        """Return moments and sums; waits for them."""
+        return {"moments": moments(self._optimizer), "sums": self._sums}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from them; recordings are made and proven anew."""
+        give_moments(self._optimizer, state["moments"])
+        self._sums = {k: v.to(self._device) for k, v in state["sums"].items()}
 
     # Inputs: one tensor of whole numbers, the boxes' pixels where they travel, then the noise.
 

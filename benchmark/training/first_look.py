@@ -9,7 +9,8 @@ import numpy as np
 import torch
 
 from benchmark.training import device, evaluate, splits
-from benchmark.training.job import Job, serving_trunk
+from benchmark.training.job import Job
+from benchmark.training.serving import serving_trunk
 from benchmark.training.timing import made_network, stepper
 from protocols.discovery import Registry
 from protocols.errors import BenchmarkError, InvalidInputError, in_words

@@ -5,24 +5,24 @@ from __future__ import annotations
 import itertools
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
 
-import numpy as np
-from numpy.typing import NDArray
+import torch
 from torch import Tensor
 
 from benchmark.study.records import Metrics
 from benchmark.study.selection import improves
+from benchmark.training import attributes
 from benchmark.training.averaging import Average, renew_batch_norm
 from benchmark.training.device_steps import steps_on
-from benchmark.training.evaluate import autocast, extract
+from benchmark.training.draws import Draws, Probe, Streams, contiguous
+from benchmark.training.evaluate import autocast
+from benchmark.training.keeper import Keeper, NotAsKeptError, State
 from benchmark.training.oracle import unwatched
 from benchmark.training.splits import Split
 from benchmark.training.steps import HostSteps, Steps, Training
-from protocols import batches
 from protocols.errors import BenchmarkError, InvalidInputError
-from protocols.method import Draw
 from protocols.network import Network
 from protocols.phases import Phase
 from protocols.protocol import Protocol
@@ -31,41 +31,6 @@ from protocols.recipe import Recipe, Schedule
 
 class NonFiniteError(BenchmarkError):
     """A loss term became NaN or infinite."""
-
-
-@dataclass(frozen=True)
-class Streams:
-    """Random sources of one training; the same for every method, so runs pair up."""
-
-    batches: np.random.Generator
-    augment: np.random.Generator
-    plan: np.random.Generator
-
-
-@dataclass
-class Probe:
-    """Answers what a method asks about the training images; counts the images that this takes.
-
-    A method gets :meth:`function`, not this: it is to see views, not the network or the images.
-    """
-
-    network: Network
-    train: Split
-    protocol: Protocol
-    images: int = 0
-
-    def __call__(self, view: str) -> NDArray[np.float32]:
-        """Return (N, d) rows of a view in index order, in eval mode."""
-        self.images += len(self.train)
-        return extract(self.network, self.train, self.protocol, view)
-
-    def function(self) -> Callable[[str], NDArray[np.float32]]:
-        """Return what a method gets: a plain function of a view's name."""
-
-        def probe(view: str) -> NDArray[np.float32]:
-            return self(view)
-
-        return probe
 
 
 @dataclass
@@ -97,6 +62,7 @@ def fit(
     recipe: Recipe,
     streams: Streams,
     watch: Callable[[int], None] = unwatched,
+    keeper: Keeper | None = None,
 ) -> Fitted:
     """Train ``network`` and leave it with the weights that validated best.
 
@@ -114,40 +80,45 @@ def fit(
         recipe: optimiser and schedule.
         streams: random sources.
         watch: told the step after every validation, when the network has that step's weights.
-            It returns nothing, so nothing here can depend on what it sees.
+        keeper: keeps checkpoints, and goes on from one if there is one.
 
     Raises:
         NonFiniteError: a term became NaN or infinite; the message names it.
         InvalidInputError: a recipe with averaging under a budget in seconds, or a phase that
             the budget of steps ends before.
+        NotAsKeptError: a checkpoint did not restore this network.
     """
     schedule = Schedule(recipe, protocol.pace, _phases(network, protocol))
     fitted, labels = Fitted(), contiguous(train.labels)
     best = _Best(network, validate, schedule, protocol, _seconds(protocol, recipe), watch, fitted)
     steps = make_steps(Training(network, train, labels, protocol, recipe, streams.augment))
     average = Average(network) if recipe.averaging else None
-    probe = Probe(network, train, protocol)
-    draws = draw_batches(probe, labels, streams)
+    draws = Draws(Probe(network, train, protocol), labels, streams)
+    course = _Course(best, steps, average, draws, streams)
+    resumed = keeper.resume(course) if keeper else None
 
-    for step in itertools.count():
-        if average and schedule.collects(step):
-            average.add(network)
-        if schedule.validates(step) and best.ends_at(step, steps):
-            break
+    for step in itertools.count(resumed or 0):
+        if step != resumed:  # else all of this came before the checkpoint
+            if average and schedule.collects(step):
+                average.add(network)
+            if schedule.validates(step) and best.ends_at(step, steps):
+                break
+            if keeper:
+                keeper.before(step, course)
         draw = next(draws)
         steps.take(draw, step, schedule.factor(step))
         fitted.images_trained += len(draw.index)
-        fitted.images_forward = probe.images
+        fitted.images_forward = draws.probe.images
 
     fitted.phases, fitted.how = schedule.begun(fitted.steps), steps.how
-    if not (average and _averaged_is_best(average, best, probe, draws, steps)):
+    if not (average and _averaged_is_best(average, best, draws, steps)):
         network.load_state_dict(best.weights)
     return fitted
 
 
 def make_steps(training: Training) -> Steps:
     """Return what takes the steps of a training, on the device of its network."""
-    device = next(training.network.parameters()).device
+    device = _device(training.network)
     return HostSteps(training) if device.type == "cpu" else steps_on(training, device)
 
 
@@ -187,6 +158,92 @@ class _Best:
                 self.weights[name] = value.detach().clone()
 
 
+@dataclass
+class _Course:
+    """All that a training depends on between two steps."""
+
+    best: _Best
+    steps: Steps
+    average: Average | None
+    draws: Draws
+    streams: Streams
+    before: attributes.Digests = field(default_factory=dict)
+
+    def begin(self) -> None:
+        """Note what the network keeps beside its state dict, to see later what changed."""
+        self.before = attributes.digests(self.best.network)
+
+    def may_stop(self, step: int) -> bool:
+        """Return whether no plan of the method is under way before ``step``."""
+        return self.draws.between_plans(step)
+
+    def state(self) -> State:
+        """Return everything as tensors and plain data.
+
+        Raises:
+            NotPlainError: the network keeps something else.
+        """
+        best, average, network = self.best, self.average, self.best.network
+        kept, now = attributes.changed(network, self.before)
+        return {
+            "weights": network.state_dict(),
+            "attributes": kept,
+            "digests": now,
+            "best": best.weights,
+            "fitted": asdict(best.fitted),
+            "elapsed": time.perf_counter() - best.started,
+            "schedule": (best.schedule.last, best.schedule.averaging_from),
+            "steps": self.steps.state(),
+            "average": (average.count, average.mean) if average else None,
+            "streams": self.streams.states(),
+            "drawn": (self.draws.sampled, self.draws.probe.images),
+            "torch": _generators(network),
+        }
+
+    def restore(self, step: int, state: State) -> None:
+        """Give everything the state it had before ``step``.
+
+        Raises:
+            NotAsKeptError: something is not what it was.
+        """
+        best, network, sampled = self.best, self.best.network, state["drawn"][0]
+        network.load_state_dict(state["weights"])
+        attributes.restore(network, state["attributes"])
+        self.steps.restore(state["steps"])
+        best.weights = {k: v.to(_device(network)) for k, v in state["best"].items()}
+        vars(best.fitted).update(state["fitted"])
+        best.started = time.perf_counter() - state["elapsed"]
+        best.schedule.last, best.schedule.averaging_from = state["schedule"]
+        if self.average:
+            self.average.count, mean = state["average"]
+            self.average.mean = {k: v.to(_device(network)) for k, v in mean.items()}
+        self.draws.go_on(step, sampled)
+        self.draws.probe.images = state["drawn"][1]
+        if self.streams.states()[0] != state["streams"][0]:
+            raise NotAsKeptError("the sampler does not draw the batches that it drew")
+        self.streams.restore(state["streams"])
+        if other := attributes.other(network, state["attributes"], state["digests"]):
+            raise NotAsKeptError(f"{other} is not what it was")
+        _set_generators(network, state["torch"])
+
+
+def _device(network: Network) -> torch.device:
+    return next(network.parameters()).device
+
+
+def _generators(network: Network) -> list[Tensor]:
+    """Return the states of torch's generators that a training draws from."""
+    device = _device(network)
+    cuda = [torch.cuda.get_rng_state(device)] if device.type == "cuda" else []
+    return [torch.get_rng_state(), *cuda]
+
+
+def _set_generators(network: Network, states: list[Tensor]) -> None:
+    torch.set_rng_state(states[0])
+    if len(states) > 1:
+        torch.cuda.set_rng_state(states[1], _device(network))
+
+
 def _phases(network: Network, protocol: Protocol) -> Sequence[Phase]:
     method, pace = network.method, protocol.pace
     return method.phases(method.settings, pace.max_steps, pace.steps_per_epoch)
@@ -199,15 +256,13 @@ def _took(watch: Callable[[int], None], step: int) -> float:
     return time.perf_counter() - started
 
 
-def _averaged_is_best(
-    average: Average, best: _Best, probe: Probe, draws: Iterator[Draw], steps: Steps
-) -> bool:
+def _averaged_is_best(average: Average, best: _Best, draws: Draws, steps: Steps) -> bool:
     """Load and validate the averaged weights, note the result, return whether they won."""
     network, protocol, fitted = best.network, best.protocol, best.fitted
     passes = list(itertools.islice(draws, protocol.pace.steps_per_epoch))
-    fitted.images_forward = probe.images + sum(len(draw.index) for draw in passes)
+    fitted.images_forward = draws.probe.images + sum(len(draw.index) for draw in passes)
     average.load_into(network)
-    with autocast(protocol, next(network.parameters()).device):
+    with autocast(protocol, _device(network)):
         renew_batch_norm(network, map(steps.images, passes))
     averaged = {"step": fitted.steps, "averaged": average.count, **best.validate()}
     fitted.history.append(averaged)
@@ -229,52 +284,6 @@ def _seconds(protocol: Protocol, recipe: Recipe) -> float:
             "does not know them. Leave out --match-cost"
         )
     return protocol.budget_s
-
-
-def draw_batches(
-    probe: Probe, labels: np.ndarray[tuple[int], np.dtype[np.int64]], streams: Streams
-) -> Iterator[Draw]:
-    """Yield batches without end: the method's plan, epoch by epoch, or the protocol's sampler."""
-    method, protocol = probe.network.method, probe.protocol
-    per_class = protocol.images_per_class(method.draws)
-    draw = batches.SAMPLERS[protocol.sampler]
-    sampler = draw(labels, protocol.batch_size, per_class, streams.batches)
-    for epoch in itertools.count():
-        plan = method.plan(epoch, probe.function(), streams.plan)
-        steps = protocol.pace.steps_per_epoch
-        if plan is None:
-            yield from (Draw(index) for index in itertools.islice(sampler, steps))
-        else:
-            yield from _planned(plan, epoch, labels, steps)
-
-
-def contiguous(
-    labels: np.ndarray[tuple[int], np.dtype[np.int64]],
-) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
-    """Return labels renumbered 0..C-1 in the order of the class ids (proxy losses need it)."""
-    return np.unique(labels, return_inverse=True)[1].astype(np.int64)
-
-
-def _planned(
-    plan: object, epoch: int, labels: np.ndarray[tuple[int], np.dtype[np.int64]], steps: int
-) -> Iterator[Draw]:
-    """Yield ``steps`` checked draws of one epoch's plan."""
-    given, images = 0, len(labels)
-    for draw in itertools.islice(plan, steps):  # type: ignore[call-overload]
-        index = np.asarray(draw.index)
-        if not index.size or index.min() < 0 or index.max() >= images:
-            raise InvalidInputError(
-                f"plan of epoch {epoch}: a batch of {index.size} positions, expected some in "
-                f"0..{images - 1}"
-            )
-        if len(np.unique(labels[index])) < 2:
-            raise InvalidInputError(
-                f"plan of epoch {epoch}: a batch of one class only, expected two or more"
-            )
-        given += 1
-        yield draw
-    if given < steps:
-        raise InvalidInputError(f"plan of epoch {epoch}: {given} batches, expected {steps}")
 
 
 def _validated(step: int, steps: Steps, since: int, validate: Callable[[], Metrics]) -> Metrics:

@@ -1,13 +1,12 @@
 """One training of one fold, on a worker; :mod:`benchmark.training.join` joins a run's folds.
 
 Jobs and outcomes are plain data, so they travel to another process or machine. A worker opens
-no store of results: the coordinator alone writes.
+no store of results: the coordinator alone writes. What a worker may leave is a checkpoint.
 """
 
 from __future__ import annotations
 
 import hashlib
-import time
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -24,24 +23,29 @@ from benchmark.study.places import job_id
 from benchmark.study.records import JobRecord, Metrics, Reason
 from benchmark.study.seeds import seed
 from benchmark.training import device, evaluate, splits
-from benchmark.training.fit import Fitted, Probe, Streams, contiguous, fit
+from benchmark.training.draws import Probe, Streams, contiguous
+from benchmark.training.fit import Fitted, fit
 from benchmark.training.join import pack, stored
+from benchmark.training.keeper import Clock, Keeper, NotAsKeptError
 from benchmark.training.oracle import Watch, unwatched
 from benchmark.training.reasons import reason_of
+from benchmark.training.serving import serving_trunk
 from protocols import metrics
 from protocols.discovery import Registry
-from protocols.errors import InvalidInputError, in_words
+from protocols.errors import in_words
 from protocols.method import Method, TrainSpec
 from protocols.network import Network
 from protocols.protocol import Protocol
 from protocols.recipe import Recipe
 from protocols.space import Settings
-from protocols.trunk import Trunk
 
 
 @dataclass(frozen=True)
 class Job:
-    """One training of one fold of one trial (stage ``search``) or run (stage ``final``)."""
+    """One training of one fold of one trial (stage ``search``) or run (stage ``final``).
+
+    ``partial`` is where it leaves a checkpoint, if the file's folder is there; None for nowhere.
+    """
 
     cell: CellKey
     protocol: Protocol
@@ -54,6 +58,7 @@ class Job:
     device: str
     plugins: tuple[Path, ...] = ()
     weights: Path | str | None = None
+    partial: Path | None = None
 
     def files(self) -> tuple[tuple[Path, ...], ...]:
         """Return the files that the job reads; those of one group must lie in one folder."""
@@ -100,11 +105,12 @@ class JobOutcome:
 
 def execute(job: Job) -> JobOutcome:
     """Run ``job`` and return its outcome; a failure is an outcome with a typed reason."""
-    started, cpu = time.perf_counter(), time.process_time()
+    clock = Clock()
+    keeper = Keeper(job.partial, job.id, job.device, clock)
     # an earlier job's method may have changed it
     torch.set_num_threads(job.protocol.threads_per_job)
     try:
-        outcome = _train(job)
+        outcome = _go_on(job, keeper, clock)
     # The one clause that catches all: a method that fails is a row of the table, the study goes on.
     # That it asks for the end (sys.exit, KeyboardInterrupt) is a failure too: Ctrl-C reaches no
     # worker.
@@ -114,12 +120,13 @@ def execute(job: Job) -> JobOutcome:
             traceback.print_exc()
         reason, detail = reason_of(cause, job.files()), _explain(cause)
         outcome = JobOutcome(failure(job, reason, detail), spent=spent)
+        keeper.failed(reason)
     finally:
         device.tidy(job.device)
     measured = {
         **outcome.record.measured,
-        "seconds": round(time.perf_counter() - started, 3),
-        "cpu_s": round(time.process_time() - cpu, 3),
+        **{name: round(clock.spent()[name], 3) for name in ("seconds", "cpu_s")},
+        **keeper.said(),
         "environment": environment.versions(),
     }
     if outcome.spent != "broken":  # a broken device is asked nothing more
@@ -133,7 +140,16 @@ def failure(job: Job, reason: Reason, detail: str) -> JobRecord:
     return _record(job, status="failed", reason=reason, detail=detail)
 
 
-def _train(job: Job) -> JobOutcome:
+def _go_on(job: Job, keeper: Keeper, clock: Clock) -> JobOutcome:
+    """Go on from the job's checkpoint, or start where there is none that can be used."""
+    try:
+        return _train(job, keeper, clock)
+    except NotAsKeptError as error:
+        keeper.set_aside(str(error))
+        return _train(job, keeper, clock)
+
+
+def _train(job: Job, keeper: Keeper, clock: Clock) -> JobOutcome:
     """Train on the fold, keep the best weights; final jobs also test them, once."""
     torch_device = torch.device(job.device)
     cuda = [torch_device] if torch_device.type == "cuda" else []
@@ -146,8 +162,12 @@ def _train(job: Job) -> JobOutcome:
         network = build_network(job, train).to(memory_format=torch.channels_last)
         network = network.to(torch_device)
         torch.manual_seed(_seed(job, "steps"))
-        watch = _watch(job, network)
-        fitted, train_s = _fit(job, network, train, validation, watch)
+        watch = keeper.watch = _watch(job, network)
+        clock.start_training()
+        fitted = _fit(job, network, train, validation, keeper)
+        train_s = (
+            clock.spent()["train_s"] - (watch.seconds if watch else 0.0) if fitted.steps else 0.0
+        )
         record = _record(
             job,
             status="done",
@@ -158,7 +178,7 @@ def _train(job: Job) -> JobOutcome:
             history=fitted.history,
             validation=fitted.validation,
             counts=_counts(job, network, fitted, len(validation)),
-            measured={"train_s": round(train_s, 3), "step": fitted.how},
+            measured={"train_s": round(train_s * job.cell.trains, 3), "step": fitted.how},
         )
         return _test(job, network, record, watch) if job.stage == "final" else JobOutcome(record)
 
@@ -185,63 +205,28 @@ def build_network(job: Job, train: splits.Split) -> Network:
     return Network(trunk, method(spec, **job.settings), job.recipe.batch_norm)
 
 
-def serving_trunk(job: Job) -> Trunk:
-    """Return the job's trunk with the edits its method wants, from torch's current generator.
-
-    Raises:
-        InvalidInputError: the trunk cannot serve the method; the message names both.
-    """
-    registry = Registry(job.plugins)
-    name = job.cell.trunk.partition("+")[0]  # without the weights, which stand behind a plus
-    trunk: Trunk = registry.load("trunk", name).build(job.weights)
-    wants = registry.load("method", job.cell.method).wants
-    trunk.honour(wants, job.cell.method)
-    if wants.map:
-        extent = job.protocol.image.crop_hw
-        with torch.no_grad():
-            height, width = trunk.eval()(torch.zeros(1, 3, *extent)).map.shape[2:]
-        trunk.train()
-        if height * width <= 1:
-            raise InvalidInputError(
-                f"method {job.cell.method!r} needs a feature map; trunk {name!r} leaves "
-                f"{height} x {width} of {extent[0]} x {extent[1]} px. Choose a protocol with "
-                "larger images"
-            )
-    return trunk
-
-
 def _fit(
-    job: Job,
-    network: Network,
-    train: splits.Split,
-    validation: splits.Split,
-    watch: Watch | None,
-) -> tuple[Fitted, float]:
-    """Return what training left behind and its seconds; a reference row is only validated.
-
-    The seconds are without those of ``watch``.
-    """
-    started = time.perf_counter()
-
+    job: Job, network: Network, train: splits.Split, validation: splits.Split, keeper: Keeper
+) -> Fitted:
+    """Return what training left behind; a reference row is only validated."""
     probe = Probe(network, train, job.protocol)
     network.method.prepare(probe.function())
 
     def validate() -> Metrics:
         return evaluate.score(network, validation, job.protocol)[0].means()
 
+    told = keeper.watch or unwatched
     if not job.cell.trains:
         found = validate()
-        if watch:
-            watch(0)
+        told(0)
         row = {"step": 0, **found}
-        return Fitted(validation=found, history=[row], images_forward=probe.images), 0.0
+        return Fitted(validation=found, history=[row], images_forward=probe.images)
     streams = Streams(
         *(np.random.default_rng(_seed(job, name)) for name in ("batches", "augment", "plan"))
     )
-    told = watch or unwatched
-    fitted = fit(network, train, validate, job.protocol, job.recipe, streams, told)
+    fitted = fit(network, train, validate, job.protocol, job.recipe, streams, told, keeper)
     fitted.images_forward += probe.images
-    return fitted, time.perf_counter() - started - (watch.seconds if watch else 0.0)
+    return fitted
 
 
 def _watch(job: Job, network: Network) -> Watch | None:

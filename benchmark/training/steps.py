@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 from typing import Protocol as Interface
 
 import numpy as np
@@ -41,6 +42,14 @@ class Steps(Interface):
 
     def images(self, draw: Draw) -> Tensor:
         """Return augmented images (B, 3, S, S) of a draw, on the network's device."""
+        ...
+
+    def state(self) -> dict[str, Any]:
+        """Return what later steps depend on beside the network: moments, sums of losses."""
+        ...
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from a state; only before any step was taken."""
         ...
 
 
@@ -95,6 +104,26 @@ class HostSteps:
         """Return augmented images (B, 3, S, S) of a draw."""
         made, index = self._training, np.asarray(draw.index)
         return training_images(made.train, index, made.protocol, made.augment)
+
+    def state(self) -> dict[str, Any]:
+        """Return moments and sums."""
+        return {"moments": moments(self._optimizer), "sums": self._sums}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from them."""
+        give_moments(self._optimizer, state["moments"])
+        self._sums = dict(state["sums"])
+
+
+def moments(optimizer: Optimizer) -> dict[int, dict[str, Any]]:
+    """Return what an optimiser remembers of each parameter, by the parameter's number."""
+    found: dict[int, dict[str, Any]] = optimizer.state_dict()["state"]
+    return found
+
+
+def give_moments(optimizer: Optimizer, found: dict[int, dict[str, Any]]) -> None:
+    """Give an optimiser what :func:`moments` returned; rates and settings stay its own."""
+    optimizer.load_state_dict({**optimizer.state_dict(), "state": found})
 
 
 def train_step(training: Training, draw: Draw, step: int) -> dict[str, Tensor]:

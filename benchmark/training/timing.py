@@ -12,7 +12,8 @@ import torch
 
 from benchmark.training import device, evaluate, splits
 from benchmark.training.device_steps import PROOFS, WARM
-from benchmark.training.fit import Probe, Streams, contiguous, draw_batches, make_steps
+from benchmark.training.draws import Draws, Probe, Streams, contiguous
+from benchmark.training.fit import make_steps
 from benchmark.training.job import Job, build_network
 from benchmark.training.steps import Training
 from protocols.network import Network
@@ -93,7 +94,7 @@ def stepper(job: Job, network: Network, train: splits.Split) -> Callable[[int], 
     """Return what takes step n of a training; on a GPU steps have settled."""
     labels = contiguous(train.labels)
     streams = Streams(*(np.random.default_rng(n) for n in range(3)))
-    draws = draw_batches(Probe(network, train, job.protocol), labels, streams)
+    draws = Draws(Probe(network, train, job.protocol), labels, streams)
     made = Training(network, train, labels, job.protocol, job.recipe, streams.augment)
     steps = make_steps(made)
 

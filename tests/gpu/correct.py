@@ -13,7 +13,8 @@ from benchmark.training import fit as fitting
 from benchmark.training import pictures
 from benchmark.training.device import described
 from benchmark.training.device_steps import PROOFS, WARM, DeviceSteps
-from benchmark.training.fit import Streams, fit
+from benchmark.training.draws import Streams
+from benchmark.training.fit import fit
 from benchmark.training.graphs import CudaRecorder
 from benchmark.training.steps import HostSteps
 from protocols.discovery import Registry, load

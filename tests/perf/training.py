@@ -11,7 +11,8 @@ import numpy as np
 import torch
 
 from benchmark.training import evaluate, splits
-from benchmark.training.fit import Probe, Streams, contiguous, draw_batches, fit, make_steps
+from benchmark.training.draws import Draws, Probe, Streams, contiguous
+from benchmark.training.fit import fit, make_steps
 from benchmark.training.job import Job, build_network
 from benchmark.training.oracle import unwatched
 from benchmark.training.steps import Training
@@ -101,7 +102,7 @@ def bare_loop(job: Job, steps: int) -> Callable[[], float]:
     optimizer = make_optimizer(job.recipe, network.groups())
     labels, sources = contiguous(train.labels), streams()
     made = make_steps(Training(network, train, labels, job.protocol, job.recipe, sources.augment))
-    draws = draw_batches(Probe(network, train, job.protocol), labels, sources)
+    draws = Draws(Probe(network, train, job.protocol), labels, sources)
     resident = [_resident(made, next(draws), network, labels) for _ in range(min(steps, 8))]
 
     def run() -> float:

@@ -10,8 +10,9 @@ import torch
 from benchmark.study.folder import CellKey
 from benchmark.study.seeds import seed
 from benchmark.training import job, splits
+from benchmark.training.draws import Draws, Probe, Streams, contiguous
 from benchmark.training.evaluate import embed
-from benchmark.training.fit import Probe, Streams, contiguous, draw_batches, fit
+from benchmark.training.fit import fit
 from benchmark.training.job import Job, execute
 from protocols.discovery import load
 from protocols.errors import InvalidInputError
@@ -146,7 +147,7 @@ def test_methods_of_one_seed_see_the_same_images_from_the_same_start(source):
             network = job.build_network(made, train)
         rng = np.random.default_rng(job._seed(made, "batches"))
         streams = Streams(rng, np.random.default_rng(0), np.random.default_rng(0))
-        draws = draw_batches(Probe(network, train, PROTOCOL), contiguous(train.labels), streams)
+        draws = Draws(Probe(network, train, PROTOCOL), contiguous(train.labels), streams)
         orders.append([next(draws).index.tolist() for _ in range(5)])
         starts.append(network.state_dict())
     assert orders[0] == orders[1]
@@ -181,7 +182,7 @@ def test_a_plan_outside_the_training_images_is_refused(source, draws, message):
         network = job.build_network(made, train)
     network.method.plan = lambda epoch, probe, rng: iter(draws)
     streams = Streams(*(np.random.default_rng(n) for n in range(3)))
-    planned = draw_batches(Probe(network, train, PROTOCOL), contiguous(train.labels), streams)
+    planned = Draws(Probe(network, train, PROTOCOL), contiguous(train.labels), streams)
     with pytest.raises(InvalidInputError, match=message):
         list(itertools.islice(planned, 5))
 

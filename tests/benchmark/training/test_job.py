@@ -15,11 +15,13 @@ from benchmark.study.records import RunRecord
 from benchmark.tables import costs, results
 from benchmark.training import evaluate, splits
 from benchmark.training import job as jobs
+from benchmark.training.draws import Streams
 from benchmark.training.evaluate import embed
-from benchmark.training.fit import Streams, fit
-from benchmark.training.job import Job, build_network, execute, serving_trunk
+from benchmark.training.fit import fit
+from benchmark.training.job import Job, build_network, execute
 from benchmark.training.join import unpack
 from benchmark.training.oracle import unwatched
+from benchmark.training.serving import serving_trunk
 from protocols.discovery import load
 from protocols.errors import InvalidInputError
 from protocols.method import Method, Term
@@ -181,7 +183,7 @@ def test_seconds_and_averaging_do_not_go_together(source):
 @pytest.mark.parametrize(
     ("method", "trunk", "words"),
     [
-        ("horde", "tiny", "'horde' needs a feature map; trunk 'tiny' leaves 1 x 1 of 16 px"),
+        ("horde", "tiny", "'horde' needs a feature map; trunk 'tiny' leaves 1 x 1 of 16 x 16 px"),
         ("bfe", "densenet121", "method 'bfe'.*DenseNet.*last stride"),
     ],
 )

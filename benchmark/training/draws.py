@@ -1,0 +1,153 @@
+"""Which training images come into which batch: the method's plan, or the protocol's sampler."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmark.training.evaluate import extract
+from benchmark.training.splits import Split
+from protocols import batches
+from protocols.errors import InvalidInputError
+from protocols.method import Draw
+from protocols.network import Network
+from protocols.protocol import Protocol
+
+Labels = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Streams:
+    """Random sources of one training; the same for every method, so runs pair up."""
+
+    batches: np.random.Generator
+    augment: np.random.Generator
+    plan: np.random.Generator
+
+    def states(self) -> list[dict[str, Any]]:
+        """Return where each of them stands, as plain data."""
+        return [dict(one.bit_generator.state) for one in (self.batches, self.augment, self.plan)]
+
+    def restore(self, states: list[dict[str, Any]]) -> None:
+        """Put each of them where it stood when :meth:`states` was asked."""
+        for one, state in zip((self.batches, self.augment, self.plan), states, strict=True):
+            one.bit_generator.state = state
+
+
+@dataclass
+class Probe:
+    """Answers what a method asks about the training images; counts the images that this takes.
+
+    A method gets :meth:`function`, not this: it is to see views, not the network or the images.
+    """
+
+    network: Network
+    train: Split
+    protocol: Protocol
+    images: int = 0
+
+    def __call__(self, view: str) -> NDArray[np.float32]:
+        """Return (N, d) rows of a view in index order, in eval mode."""
+        self.images += len(self.train)
+        return extract(self.network, self.train, self.protocol, view)
+
+    def function(self) -> Callable[[str], NDArray[np.float32]]:
+        """Return what a method gets: a plain function of a view's name."""
+
+        def probe(view: str) -> NDArray[np.float32]:
+            return self(view)
+
+        return probe
+
+
+class Draws(Iterator[Draw]):
+    """Batches without end: the method's plan, epoch by epoch, or the protocol's sampler.
+
+    Args:
+        probe: what a plan may ask of the training images.
+        labels: (n,) their classes.
+        streams: random sources.
+
+    Attributes:
+        probe: see above.
+        sampled: batches that the sampler has given.
+        planned: whether those of the epoch at hand come from the method's plan.
+    """
+
+    def __init__(self, probe: Probe, labels: Labels, streams: Streams) -> None:
+        protocol, method = probe.protocol, probe.network.method
+        per_class = protocol.images_per_class(method.draws)
+        draw = batches.SAMPLERS[protocol.sampler]
+        self.sampled, self.planned = 0, False
+        self.probe, self._labels, self._streams = probe, labels, streams
+        self._sampler = draw(labels, protocol.batch_size, per_class, streams.batches)
+        self._epoch_steps = protocol.pace.steps_per_epoch
+        self._batches = self._epochs(0)
+
+    def __next__(self) -> Draw:
+        """Return the next batch."""
+        return next(self._batches)
+
+    def between_plans(self, step: int) -> bool:
+        """Return whether the batch of ``step`` and all later ones do not need a plan begun before.
+
+        A plan under way is code of the method that cannot be written down.
+        """
+        return not self.planned or step % self._epoch_steps == 0
+
+    def go_on(self, step: int, sampled: int) -> None:
+        """Go on at ``step`` as after ``sampled`` batches of the sampler; only at the start.
+
+        The sampler draws its earlier batches again, so that it stands where it stood.
+        """
+        for _ in range(sampled):
+            next(self._sampler)
+        self.sampled = sampled
+        epoch, within = divmod(step, self._epoch_steps)
+        rest = self._sampled(self._epoch_steps - within) if within else iter(())
+        self._batches = itertools.chain(rest, self._epochs(epoch + (within > 0)))
+
+    def _epochs(self, first: int) -> Iterator[Draw]:
+        method, steps = self.probe.network.method, self._epoch_steps
+        for epoch in itertools.count(first):
+            plan = method.plan(epoch, self.probe.function(), self._streams.plan)
+            self.planned = plan is not None
+            if plan is None:
+                yield from self._sampled(steps)
+            else:
+                yield from _planned(plan, epoch, self._labels, steps)
+
+    def _sampled(self, count: int) -> Iterator[Draw]:
+        for index in itertools.islice(self._sampler, count):
+            self.sampled += 1
+            yield Draw(index)
+
+
+def contiguous(labels: Labels) -> Labels:
+    """Return labels renumbered 0..C-1 in the order of the class ids (proxy losses need it)."""
+    return np.unique(labels, return_inverse=True)[1].astype(np.int64)
+
+
+def _planned(plan: object, epoch: int, labels: Labels, steps: int) -> Iterator[Draw]:
+    """Yield ``steps`` checked draws of one epoch's plan."""
+    given, images = 0, len(labels)
+    for draw in itertools.islice(plan, steps):  # type: ignore[call-overload]
+        index = np.asarray(draw.index)
+        if not index.size or index.min() < 0 or index.max() >= images:
+            raise InvalidInputError(
+                f"plan of epoch {epoch}: a batch of {index.size} positions, expected some in "
+                f"0..{images - 1}"
+            )
+        if len(np.unique(labels[index])) < 2:
+            raise InvalidInputError(
+                f"plan of epoch {epoch}: a batch of one class only, expected two or more"
+            )
+        given += 1
+        yield draw
+    if given < steps:
+        raise InvalidInputError(f"plan of epoch {epoch}: {given} batches, expected {steps}")

@@ -1,0 +1,64 @@
+"""What is written behind an option, as a value; what it cannot be is refused with an example."""
+
+from __future__ import annotations
+
+import argparse
+import math
+
+from protocols.study_file import typed_value
+
+
+def names(text: str) -> tuple[str, ...]:
+    """Return the names in ``a,b``, each once."""
+    names = tuple(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
+    if not names:
+        raise argparse.ArgumentTypeError(f"{text!r}: expected names with commas between")
+    return names
+
+
+def points(text: str) -> float:
+    """Return points of a percentage, above 0."""
+    try:
+        points = float(text)
+    except ValueError:
+        points = 0.0
+    if not 0 < points <= 100:
+        raise argparse.ArgumentTypeError(f"{text!r}: expected points above 0, like 0.5")
+    return points
+
+
+def hours(text: str) -> float:
+    """Return hours above 0."""
+    try:
+        hours = float(text)
+    except ValueError:
+        hours = 0.0
+    if not 0 < hours < math.inf:
+        raise argparse.ArgumentTypeError(f"{text!r}: expected hours above 0, like 3.9")
+    return hours
+
+
+def positive(text: str) -> int:
+    """Return a whole number of at least 1."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r}: expected a whole number of at least 1")
+    return int(text)
+
+
+def change(text: str) -> tuple[str, object]:
+    """Return key and value of ``KEY=VALUE``."""
+    key, equals, value = text.partition("=")
+    if not equals or not key.strip():
+        raise argparse.ArgumentTypeError(f"{text!r}: expected KEY=VALUE, like image.crop_px=96")
+    return key.strip(), typed_value(value.strip())
+
+
+def share(text: str) -> float:
+    """Return a share of a GPU, or a number of them."""
+    try:
+        share = float(text)
+    except ValueError:
+        share = 0.0
+    if not (0 < share <= 1 or (share > 1 and share.is_integer())):
+        raise argparse.ArgumentTypeError(f"{text!r}: expected a share of a GPU, or a whole number")
+    return share
