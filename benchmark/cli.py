@@ -174,6 +174,12 @@ def _add_rules(parser: Parser) -> None:
 def _add_machines(parser: Parser) -> None:
     machines = parser.add_argument_group("where it runs")
     machines.add_argument(
+        "--keep",
+        choices=("none", "best", "all"),
+        help="weights of final runs that stay: of no seed, the best by validation, or all "
+        "(default: as before in this folder, else best)",
+    )
+    machines.add_argument(
         "--jobs", type=_positive, metavar="N", help="jobs at once (default: one a core or device)"
     )
     machines.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")

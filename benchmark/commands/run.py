@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from benchmark.commands.doubts import say_doubts
-from benchmark.commands.plans import show_cells, show_expected, show_phases
+from benchmark.commands.plans import show_cells, show_expected, show_phases, show_weights
 from benchmark.commands.proposal import next_command
 from benchmark.engines.machine import check_disk, interruptible, lock
 from benchmark.exit_codes import DONE, FAILED_JOBS
 from benchmark.running.progress import Progress
 from benchmark.running.setup import Asked, Ready, make_ready, set_up
-from benchmark.study import grid
+from benchmark.study import grid, weights
 from benchmark.study.aside import in_words, set_aside
 from benchmark.study.folder import CellKey, Study
 from benchmark.study.grid import CellPlan
@@ -50,9 +50,10 @@ def run(args: argparse.Namespace) -> int:
                 words = f"{cell.row}: {in_words(lost)}; kept aside and redone"
                 console.print(words, soft_wrap=True, highlight=False, markup=False)
         clean(study)
+        lacking = tidy_weights(console, asked)
         plans = grid.progress_of(study, asked.keys)
         tracker = open_tracker(console, study, plans)
-        if any(item.state != "done" for item in plans):
+        if lacking or any(item.state != "done" for item in plans):
             ready = make_ready(asked)
             check_jobs(asked, ready, plans)
             work(console, asked, ready, plans, tracker)
@@ -87,9 +88,32 @@ def plan(args: argparse.Namespace) -> int:
         seconds = expected_seconds(asked, ready, plans, engine)
         show_cells(console, asked.study, plans)
         show_phases(console, asked, plans)
+        show_weights(console, asked, plans, keep_of(asked))
         workers = engine.capacity if several else ready.workers or 1
         show_expected(console, plans, seconds, workers, ready.device)
     return DONE
+
+
+def tidy_weights(console: Console, asked: Asked) -> bool:
+    """Leave the weights that are to be kept; return whether some shall be made again.
+
+    That is asked for by saying ``--keep``: what it was before trains nothing twice.
+    """
+    study, keep = asked.study, keep_of(asked)
+    if asked.options.keep:
+        weights.remember(study.out, keep)
+    for cell in asked.keys:
+        for name in weights.set_aside(study, cell):
+            words = f"{cell.row}: weights {name} are not those of their record; kept aside"
+            console.print(words, soft_wrap=True, highlight=False, markup=False)
+        weights.prune(study, cell, keep)
+    return bool(asked.options.keep and weights.lacking(study, asked.keys, keep))
+
+
+def keep_of(asked: Asked) -> weights.Keep:
+    """Return whose weights are kept: what the command says, or what was said before."""
+    said: weights.Keep | None = asked.options.keep
+    return said or weights.kept_in(asked.study.out)
 
 
 def work(
@@ -102,11 +126,13 @@ def work(
         # with nothing left to do needs neither.
         from benchmark.running import flows
         from benchmark.running.coordinator import Coordinator
+        from benchmark.running.keeping import remake
 
         share_cards(asked, ready, plans, engine)
         seconds = expected_seconds(asked, ready, plans, engine)
         show_cells(console, study, plans)
         show_phases(console, asked, plans)
+        show_weights(console, asked, plans, keep_of(asked))
         show_expected(console, plans, seconds, engine.capacity, ready.device)
         study.save()
         plan_seeds(study)
@@ -114,8 +140,11 @@ def work(
         log, make_job = study.out / "log.txt", job_maker(asked, ready)
         metric = study.protocol.selection_metric
         with Progress(console, plans, log, engine.capacity, seconds, metric) as progress:
-            coordinator = Coordinator(study, make_job, space_of(asked), tracker, progress)
+            keep = keep_of(asked)
+            coordinator = Coordinator(study, make_job, space_of(asked), tracker, progress, keep)
             flows.run(coordinator.flows(asked.keys), engine)
+            if asked.options.keep:
+                flows.run([remake(study, asked.keys, keep, make_job, progress)], engine)
 
 
 def check_jobs(asked: Asked, ready: Ready, plans: list[CellPlan]) -> None:
@@ -199,6 +228,8 @@ def job_maker(asked: Asked, ready: Ready) -> JobMaker:
     """Return what builds this study's jobs."""
     from benchmark.training.job import Job
 
+    keep = keep_of(asked) != "none"
+
     def make(cell: CellKey, stage: str, number: int, fold: int, settings: Settings) -> Job:
         return Job(
             cell=cell,
@@ -212,6 +243,7 @@ def job_maker(asked: Asked, ready: Ready) -> JobMaker:
             device=ready.device,
             weights=asked.weights,
             plugins=asked.registry.plugins,
+            keep=keep and stage == "final",
         )
 
     return make

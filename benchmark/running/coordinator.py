@@ -13,7 +13,7 @@ from typing import Any
 from benchmark.mirror.tracking import Tracker
 from benchmark.running.flows import Flow, Retry, Task
 from benchmark.running.progress import Progress
-from benchmark.study import environment, machines, places, records, selection
+from benchmark.study import environment, machines, places, records, selection, weights
 from benchmark.study.folder import CellKey, Study
 from benchmark.study.records import ChoiceRecord, JobRecord, Metrics, Record, RunRecord, TrialRecord
 from benchmark.study.suggestions import export, storage_of, suggest
@@ -40,6 +40,7 @@ class Coordinator:
         space_of: a cell's search space.
         tracker: the mirror.
         progress: what a person sees.
+        keep: which runs' weights stay.
         attempts: failed attempts so far, by job id.
         copy_again: when Optuna's database is tried next, on the monotonic clock.
     """
@@ -49,6 +50,7 @@ class Coordinator:
     space_of: Callable[[CellKey], Space]
     tracker: Tracker
     progress: Progress
+    keep: weights.Keep = weights.DEFAULT
     attempts: dict[str, list[str]] = field(default_factory=dict)
     copy_again: float = 0.0
 
@@ -85,6 +87,7 @@ class Coordinator:
             self.progress.ran(cell, record)
         for fold in range(self.study.protocol.folds):
             self.study.vectors_path(cell, seed, fold).unlink(missing_ok=True)
+        weights.prune(self.study, cell, self.keep)
         return []
 
     def _search(self, cell: CellKey) -> Generator[list[Task], list[Any], list[TrialRecord]]:
@@ -189,6 +192,9 @@ class Coordinator:
             records.write_bytes(
                 self.study.vectors_path(cell, job.number, job.fold), outcome.vectors
             )
+        if outcome.weights is not None:
+            path = weights.path_of(self.study, cell, job.number, job.fold)
+            records.write_bytes(path, outcome.weights)
         self._record(cell, record)
         self.progress.trained(cell, record)
         return record
