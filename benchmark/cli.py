@@ -13,6 +13,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import NoReturn
 
+from benchmark import model_options
 from benchmark.exit_codes import BAD_INPUT, DONE, INTERRUPTED
 from protocols.errors import BenchmarkError, InvalidInputError
 
@@ -98,6 +99,7 @@ def make_parser() -> Parser:
     _add_out(ui)
     ui.add_argument("--host", default="127.0.0.1", help="address to listen on (default: loopback)")
     ui.add_argument("--port", type=int, default=5000, help="default: 5000")
+    model_options.add(commands, _add, _positive)
     check = _add(commands, "check", "does a method keep the contract?", "methods", "check")
     check.add_argument("method", metavar="NAME_OR_FILE", help="a method's name, or its file")
     new = _add(commands, "new-method", "a working plugin and its test", "methods", "new_method")

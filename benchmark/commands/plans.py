@@ -104,8 +104,8 @@ def _trunk_bytes(asked: Asked, trunk: str) -> int:
     with torch.random.fork_rng(devices=[]):
         network = asked.registry.load("trunk", trunk).build(None)
     head = network.channels * asked.study.protocol.embedding_size
-    state = [value.numel() * value.element_size() for value in network.state_dict().values()]
-    return sum(state) + 4 * head
+    state = sum(value.numel() * value.element_size() for value in network.state_dict().values())
+    return int(state + 4 * head)
 
 
 def _span(steps: tuple[int, int]) -> str:

@@ -54,10 +54,17 @@ class Description:
     @property
     def scaling(self) -> InputScale | None:
         """Return what scales pixels before the model, None where it does so itself."""
-        if self.scale is None:
-            return None
-        given = {k: tuple(v) if isinstance(v, list) else v for k, v in self.scale.items()}
-        return InputScale(**given)
+        return None if self.scale is None else scaling_of(self.scale)
+
+
+def scaling_of(words: dict[str, Any]) -> InputScale:
+    """Return the scaling that ``mean``, ``std``, ``factor`` and ``bgr`` say, as JSON holds them.
+
+    Raises:
+        TypeError: other words.
+    """
+    given: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in words.items()}
+    return InputScale(**given)
 
 
 def beside(path: Path) -> Path:
@@ -113,5 +120,3 @@ def _wrong(found: Description, scaling: InputScale | None) -> str:
     if scaling and not all(len(values) == 3 for values in (scaling.mean, scaling.std)):
         return "scale: expected three numbers as mean and as std"
     return ""
-
-

@@ -98,9 +98,7 @@ def embed_split(model: Model, test: Split) -> NDArray[np.float32]:
     return embed_all(model, (cropped(store.image(int(n)), told) for n in test.index))
 
 
-def score_split(
-    rows: NDArray[np.float32], test: Split, dataset: str, *, by_angle: bool
-) -> Scored:
+def score_split(rows: NDArray[np.float32], test: Split, dataset: str, *, by_angle: bool) -> Scored:
     """Return what embeddings (N, D) of a study's test images score, as its runs do."""
     found = evaluate.rank(rows, test, normalize=by_angle)
     asked = test.labels if test.query is None else test.labels[test.query]

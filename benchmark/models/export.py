@@ -175,9 +175,7 @@ def _difference_from_proof(
     return max(_apart(rows, fold.proof) for rows, fold in pairs)
 
 
-def _difference_once_read(
-    model: FoldModel, content: bytes, name: str, registry: Registry
-) -> float:
+def _difference_once_read(model: FoldModel, content: bytes, name: str, registry: Registry) -> float:
     """Return how far the model in a file's bytes embeds from the one that was exported."""
     with TemporaryDirectory() as folder:
         path = Path(folder, name)

@@ -119,7 +119,8 @@ def read(folder: Path) -> Gallery:
     """
     if not (folder / ABOUT).is_file():
         raise InvalidInputError(
-            f"no gallery in {folder}. Make one: python -m benchmark index MODEL IMAGES --to {folder}"
+            f"no gallery in {folder}. Make one: python -m benchmark index MODEL IMAGES --to "
+            f"{folder}"
         )
     again = "Make the gallery again with index"
     try:

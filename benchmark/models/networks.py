@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.linalg import vector_norm
 
+from benchmark.models.description import scaling_of
 from benchmark.study import tensors
 from benchmark.training.kept import LABELS, PROVEN, SCHEMA, STATE, embedding_state
 from protocols import metrics
@@ -19,7 +20,7 @@ from protocols.discovery import Registry
 from protocols.errors import StoreError
 from protocols.method import Method, TrainSpec
 from protocols.network import Network
-from protocols.trunk import InputScale, Trunk
+from protocols.trunk import Trunk
 
 SMALLEST = 1e-12  # length that a row is divided by at least, as where embeddings are joined
 
@@ -89,11 +90,11 @@ def rebuild(fold: FoldWeights, registry: Registry) -> Network:
         trunk: Trunk = registry.load("trunk", facts["trunk"].partition("+")[0]).build(None)
         trunk.honour(method.wants, facts["method"])
         network = Network(trunk, method(spec, **facts["settings"]), facts["batch_norm"])
-    scale = {k: tuple(v) if isinstance(v, list) else v for k, v in facts["scale"].items()}
-    vars(trunk)["scale"] = InputScale(**scale)  # of the weights it had, not of random ones
+    vars(trunk)["scale"] = scaling_of(facts["scale"])  # of its own weights, not of random ones
     own = network.state_dict()
     odd = [
-        name for name, value in fold.state.items()
+        name
+        for name, value in fold.state.items()
         if name not in own or tuple(own[name].shape) != value.shape
     ]
     if not odd:
@@ -106,7 +107,7 @@ def rebuild(fold: FoldWeights, registry: Registry) -> Network:
             f"the code of method {facts['method']!r} or trunk {facts['trunk']!r} is not that of "
             f"these weights any more: {odd[0]} differs. Use the version that trained them"
         )
-    return network.to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload, no-any-return]
+    return network.to(memory_format=torch.channels_last).eval()
 
 
 class Joined(nn.Module):
@@ -161,9 +162,7 @@ def _prefix(number: int) -> str:
     return f"fold-{number}."
 
 
-def _weights(
-    arrays: tensors.Arrays, facts: dict[str, Any], prefix: str, name: str
-) -> FoldWeights:
+def _weights(arrays: tensors.Arrays, facts: dict[str, Any], prefix: str, name: str) -> FoldWeights:
     own = {k.removeprefix(prefix): v for k, v in arrays.items() if k.startswith(prefix)}
     version = facts.get("schema") if isinstance(facts, dict) else None
     if version != SCHEMA or not {LABELS, PROVEN} <= own.keys():

@@ -14,7 +14,7 @@ from benchmark.running.flows import Flow, Task
 from benchmark.running.progress import Progress
 from benchmark.study import weights
 from benchmark.study.folder import CellKey, Study
-from benchmark.study.records import JobRecord, write_bytes
+from benchmark.study.records import JobRecord, Reason, write_bytes
 from benchmark.training.job import JobOutcome, execute
 
 
@@ -40,13 +40,9 @@ def _tasks(
             progress.note(f"{what} cannot be made again: its record has no checksum of them")
             continue
         job = make_job(item.cell, "final", item.run.seed, item.fold, item.run.settings)
-        yield Task(
-            function=execute,
-            argument=replace(job, keep=True),
-            timeout_s=study.protocol.timeout_s,
-            accept=_Judge(study, item, record, what, progress).accept,
-            lost=lambda reason, what=what: progress.note(f"{what} were not made again: {reason}"),
-        )
+        judge = _Judge(study, item, record, what, progress)
+        timeout_s = study.protocol.timeout_s
+        yield Task(execute, replace(job, keep=True), timeout_s, judge.accept, judge.lost)
 
 
 @dataclass(frozen=True)
@@ -58,6 +54,10 @@ class _Judge:
     record: JobRecord
     what: str
     progress: Progress
+
+    def lost(self, reason: Reason) -> None:
+        """Say that the training did not come through."""
+        self.progress.note(f"{self.what} were not made again: {reason}")
 
     def accept(self, outcome: JobOutcome) -> None:
         """Write the weights if they are the recorded ones, else say why not."""

@@ -65,7 +65,9 @@ def check_name(study: Study, name: str) -> None:
     if not _NAME.fullmatch(name) or name.startswith("."):
         raise InvalidInputError(f"--name {name!r}: expected letters, digits, dots and dashes")
     if name in rows:
-        raise InvalidInputError(f"--name {name!r}: a row of the study has this name; choose another")
+        raise InvalidInputError(
+            f"--name {name!r}: a row of the study has this name; choose another"
+        )
 
 
 def write(study: Study, reference: Reference) -> Path:

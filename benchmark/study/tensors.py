@@ -21,7 +21,7 @@ from protocols.errors import StoreError
 Arrays = dict[str, NDArray[Any]]
 
 NOTE = "benchmark"  # the one word under which a file carries words of its own
-_CODES = {
+_CODES: dict[str, np.dtype[Any]] = {
     "F64": np.dtype("<f8"),
     "F32": np.dtype("<f4"),
     "F16": np.dtype("<f2"),
@@ -79,5 +79,5 @@ def unpack(content: bytes, name: str) -> tuple[Arrays, Any]:
 
 def _array(body: memoryview, entry: dict[str, Any]) -> NDArray[Any]:
     begin, end = entry["data_offsets"]
-    values = np.frombuffer(body[begin:end], _CODES[entry["dtype"]])
+    values: NDArray[Any] = np.frombuffer(body[begin:end], _CODES[entry["dtype"]])
     return values.reshape(entry["shape"])

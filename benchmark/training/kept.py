@@ -29,11 +29,11 @@ PROOF = 16  # first test images whose embeddings travel with the weights
 STATE, LABELS, PROVEN = "state.", "labels", "proof"
 
 
-class _Reads(TorchDispatchMode):
+class _Reads(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Notes where in memory every tensor lies that an operation reads."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.places: set[int] = set()
 
     def __torch_dispatch__(
