@@ -16,7 +16,7 @@ from protocols.protocol import Protocol
 
 MIN_FREE_BYTES = 256 << 20
 FILES = (".lock", "log.txt", "workers.txt", "study.json", "looks.json", "mirrored.json")
-FOLDERS = ("records", "queries", "vectors", "weights", "cache", "tables", "report")
+FOLDERS = ("records", "queries", "vectors", "weights", "references", "cache", "tables", "report")
 MOST_A_CARD = 8
 
 

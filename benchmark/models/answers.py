@@ -63,10 +63,13 @@ class Picture:
 def search(
     gallery: Gallery, queries: Sequence[Item], rows: NDArray[np.float32], top: int
 ) -> list[Asked]:
-    """Return the ``top`` nearest gallery images of each query with embeddings (Q, D)."""
-    found, near = gallery.nearest(rows, top)
+    """Return the ``top`` nearest gallery images of each query with embeddings (Q, D).
+
+    A query that is in the gallery is left out of its own answers, by its path.
+    """
+    found, near = gallery.nearest(rows, top + 1)
     return [
-        Asked(query, tuple(_answers(gallery, query, found[at], near[at])))
+        Asked(query, tuple(_answers(gallery, query, found[at], near[at])[:top]))
         for at, query in enumerate(queries)
     ]
 
@@ -74,11 +77,14 @@ def search(
 def _answers(
     gallery: Gallery, query: Item, found: NDArray[np.int64], near: NDArray[np.float32]
 ) -> list[Answer]:
-    answers = []
-    for rank, (position, value) in enumerate(zip(found.tolist(), near.tolist(), strict=True), 1):
+    answers: list[Answer] = []
+    own = query.path.resolve()
+    for position, value in zip(found.tolist(), near.tolist(), strict=True):
         item = gallery.items[position]
-        known = bool(query.label and item.label)
-        answers.append(Answer(rank, item, value, query.label == item.label if known else None))
+        if item.path != own:
+            known = bool(query.label and item.label)
+            right = query.label == item.label if known else None
+            answers.append(Answer(len(answers) + 1, item, value, right))
     return answers
 
 

@@ -17,7 +17,7 @@ from benchmark.statistics import bootstrap
 from benchmark.study import checksums
 from benchmark.study.datasets import identity
 from benchmark.study.folder import CellKey, Study
-from benchmark.study.references import Reference
+from benchmark.study.references import Reference, digest_of
 from benchmark.tables.class_sums import sum_by_class
 from benchmark.training import evaluate
 from benchmark.training.splits import Split
@@ -115,7 +115,8 @@ def check_same_images(items: Sequence[Item], test: Split, names: Sequence[str]) 
         DataError: it has not.
     """
     number = {str(name): label for label, name in enumerate(names)}
-    number |= {str(label): label for label in np.unique(test.labels).tolist()}
+    if any(item.label not in number for item in items):
+        number = {str(label): label for label in np.unique(test.labels).tolist()}
     odd = [item.label for item in items if item.label not in number]
     if odd:
         raise DataError(f"label {odd[0]!r} is no class of the dataset, by name or by number")
@@ -135,11 +136,10 @@ def reference(
     study: Study, cell: CellKey, name: str, file: Path, by_angle: bool, size: int, scored: Scored
 ) -> Reference:
     """Return the reference row of what was measured on a study's test images."""
-    record = study.cell_record(cell)
     return Reference(
         name=name,
         dataset=identity(cell.dataset),
-        dataset_digest=str(record.identity["dataset_digest"]) if record else "",
+        dataset_digest=digest_of(study, cell),
         file=file.name,
         file_sha256=checksums.of_file(file),
         compare="angle" if by_angle else "distance",

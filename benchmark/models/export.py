@@ -70,10 +70,8 @@ def export(study: Study, address: Address, to: Path, registry: Registry, remake:
         InvalidInputError: an unknown ending, or a package that is missing.
     """
     check_target(to)
-    folds = [networks.unpacked(*part) for part in _contents(study, address, remake)]
-    told = _description(study, address, folds)
-    check_code(told.origin, registry)
-    model = from_weights(folds, address.joined, told, registry)
+    folds, model = kept_model(study, address, registry, remake)
+    told = model.description
     try:
         first = _first(test_images(study, address.cell, registry), folds)
     except StoreError:
@@ -95,6 +93,20 @@ def export(study: Study, address: Address, to: Path, registry: Registry, remake:
     write_bytes(to, content)
     descriptions.write(to, told)
     return Exported(to, told, recorded, difference)
+
+
+def kept_model(
+    study: Study, address: Address, registry: Registry, remake: str
+) -> tuple[list[FoldWeights], FoldModel]:
+    """Return the weights of the fold models at ``address``, and the model that they make.
+
+    Raises:
+        StoreError: weights are missing, damaged, or not those of their record or of this code.
+    """
+    folds = [networks.unpacked(*part) for part in _contents(study, address, remake)]
+    told = _description(study, address, folds)
+    check_code(told.origin, registry)
+    return folds, from_weights(folds, address.joined, told, registry)
 
 
 def _contents(study: Study, address: Address, remake: str) -> list[tuple[bytes, str]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from benchmark.study.folder import CellKey, Study
+from benchmark.study.references import digest_of
 from benchmark.training import splits
 from benchmark.training.splits import DataSource, Split
 from protocols.dataset import recall_at
@@ -16,8 +17,7 @@ def source_of(study: Study, cell: CellKey, registry: Registry) -> DataSource:
     Raises:
         StoreError: they are not in the output folder any more.
     """
-    record = study.cell_record(cell)
-    digest = str(record.identity["dataset_digest"]) if record else ""
+    digest = digest_of(study, cell)
     stem = cell.dataset.partition(":")[0]
     ks = recall_at(registry.module("dataset", cell.dataset), stem)
     cache = study.out / "cache"

@@ -15,7 +15,7 @@ from typing import Any
 
 from benchmark.study import records
 from benchmark.study.datasets import identity
-from benchmark.study.folder import Study
+from benchmark.study.folder import CellKey, Study
 from protocols.errors import InvalidInputError, StoreError
 from protocols.protocol import digest
 
@@ -86,14 +86,23 @@ def write(study: Study, reference: Reference) -> Path:
 def read(study: Study) -> Iterator[Reference]:
     """Yield the reference rows of a study's datasets, by name.
 
+    One that was measured on other images than the study's by now is passed over.
+
     Raises:
         StoreError: one is damaged.
     """
-    datasets = {identity(cell.dataset) for cell in study.cells}
-    for path in sorted(_folder(study).glob("*.json")):
+    paths = sorted(_folder(study).glob("*.json"))
+    digests = {identity(cell.dataset): digest_of(study, cell) for cell in study.cells if paths}
+    for path in paths:
         found = _read(path)
-        if found.dataset in datasets:
+        if digests.get(found.dataset) == found.dataset_digest:
             yield found
+
+
+def digest_of(study: Study, cell: CellKey) -> str:
+    """Return the digest of a cell's dataset, empty before its record is written."""
+    record = study.cell_record(cell)
+    return str(record.identity["dataset_digest"]) if record else ""
 
 
 def _read(path: Path) -> Reference:
