@@ -140,7 +140,7 @@ def _cell(study: Study, dataset: str | None) -> CellKey:
 
 
 def _show(console: Console, scored: Scored) -> None:
-    table = Table("metric", "per cent", "over test classes (95 %)")
+    table = Table("metric", "per cent", "over classes (95 %)")
     for name, value in scored.metrics.items():
         ends = NOTHING
         if name in scored.low:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import io
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
-from rich.table import Table
 
 from benchmark.commands.outputs import open_study
 from benchmark.commands.proposal import continuing_command
@@ -21,11 +21,12 @@ from benchmark.models.images import Item, gather
 from benchmark.study.folder import Study
 from benchmark.study.records import write_bytes
 from benchmark.study.weights import best_run
+from protocols.decoding import shown
 from protocols.discovery import Registry
 from protocols.errors import InvalidInputError
 
 SHOWN = 10  # queries that are printed; the table has all
-COLUMNS = 3  # answers of each of them that are printed
+ANSWERS = 5  # of each of them that are printed
 
 
 def export(args: argparse.Namespace) -> int:
@@ -98,21 +99,17 @@ def search(args: argparse.Namespace) -> int:
             f"{path} is not the model that embedded {args.gallery}: make the gallery again with it"
         )
     asked = answers.search(gallery, queries, embed_items(model, queries), args.top)
-    word = answers.near_word(about)
-    table = Table("query", *(f"{n}. ({word})" for n in range(1, min(COLUMNS, args.top) + 1)))
+    write_bytes(args.to / "answers.csv", answers.to_csv(about, asked))
+    write_bytes(args.to / "answers.html", answers.to_html(about, asked))
+    print(f"rank, {answers.near_word(about)}, image")
     for one in asked[:SHOWN]:
-        found = [f"{_named(a.item)} {a.near:.3f}" for a in one.answers[:COLUMNS]]
-        table.add_row(_named(one.query), *found)
-    console = Console()
-    console.print(table, highlight=False, markup=False)
+        print(_named(one.query))
+        for answer in one.answers[:ANSWERS]:
+            print(f"{answer.rank:>4} {answer.near:8.3f}  {_named(answer.item)}")
     if len(asked) > SHOWN:
-        console.print(f"the first {SHOWN} of {len(asked)} queries", highlight=False)
-    for name, content in (
-        ("answers.csv", answers.to_csv(about, asked)),
-        ("answers.html", answers.to_html(about, asked)),
-    ):
-        write_bytes(args.to / name, content)
-        print(args.to / name)
+        print(f"the first {SHOWN} of {len(asked)} queries; all are in answers.csv")
+    print(f"table    {args.to / 'answers.csv'}")
+    print(f"pictures {args.to / 'answers.html'}")
     return DONE
 
 
@@ -166,5 +163,7 @@ def _difference(share: float) -> str:
 
 
 def _named(item: Item) -> str:
-    name = item.path.name.encode("utf-8", "backslashreplace").decode()
+    """Return an image's path from here, and its class where one is known."""
+    path = Path(os.path.relpath(item.path))
+    name = shown(item.path if path.parts[:1] == ("..",) else path)
     return f"{name} ({item.label})" if item.label else name
