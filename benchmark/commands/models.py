@@ -47,6 +47,7 @@ def export(args: argparse.Namespace) -> int:
         if done.recorded is not None
         else "not compared with what was recorded: the decoded test images are not in the folder",
         f"{args.to.name} against the model it was made from: {_difference(done.exported)}",
+        *(["it takes one image at a time: its network fixes the number"] * (told.batch == 1)),
         f"model    {args.to}",
         f"about it {args.to}.json",
     ]

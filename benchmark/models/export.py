@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -12,12 +12,21 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch._dynamo.exc import UserError
 
 from benchmark.models import description as descriptions
 from benchmark.models import networks, onnx_files
 from benchmark.models.address import Address, jobs_of
 from benchmark.models.description import Description
-from benchmark.models.model import FORMATS, FoldModel, check_code, from_weights, load
+from benchmark.models.model import (
+    FORMATS,
+    FoldModel,
+    Model,
+    check_code,
+    embed_all,
+    from_weights,
+    load,
+)
 from benchmark.models.networks import FoldWeights
 from benchmark.models.tested import test_images
 from benchmark.study import checksums, weights
@@ -82,8 +91,9 @@ def export(study: Study, address: Address, to: Path, registry: Registry, remake:
             f"{address.text}: test images embed otherwise than recorded (by {recorded:.1g} of the "
             f"largest number, at most {SAME:g} is expected). Nothing was written"
         )
-    content = _content(model, folds, address.joined, to.suffix)
-    difference = _difference_once_read(model, content, to.name, registry)
+    content, batch = _content(model, folds, address.joined, to.suffix)
+    told = replace(told, batch=batch)
+    difference = _difference_once_read(model, content, to.name, told, registry)
     if difference > LIKE[to.suffix]:
         raise StoreError(
             f"{to} would embed otherwise than the model (by {difference:.1g} of the largest "
@@ -187,25 +197,26 @@ def _difference_from_proof(
     return max(_apart(rows, fold.proof) for rows, fold in pairs)
 
 
-def _difference_once_read(model: FoldModel, content: bytes, name: str, registry: Registry) -> float:
+def _difference_once_read(
+    model: FoldModel, content: bytes, name: str, told: Description, registry: Registry
+) -> float:
     """Return how far the model in a file's bytes embeds from the one that was exported."""
     with TemporaryDirectory() as folder:
         path = Path(folder, name)
         path.write_bytes(content)
-        descriptions.write(path, model.description)
-        return _difference_from(model, load(path, registry), model.description)
+        descriptions.write(path, told)
+        return _difference_from(model, load(path, registry))
 
 
-def _difference_from(model: FoldModel, other: Any, told: Description) -> float:
-    """Return how far two models embed one batch of made images apart, in full precision."""
-    rng = np.random.default_rng(0)
-    pixels = rng.integers(0, 256, (3, 3, told.crop_px, told.crop_px)).astype(np.float32)
+def _difference_from(model: FoldModel, other: Model) -> float:
+    """Return how far two models embed a few made images apart, in full precision."""
+    side, rng = model.description.crop_px, np.random.default_rng(0)
+    pixels = torch.from_numpy(rng.integers(0, 256, (3, 3, side, side)).astype(np.float32))
     with torch.inference_mode():
-        expected = model.module(torch.from_numpy(pixels)).numpy()
-    if isinstance(other, FoldModel):
-        with torch.inference_mode():
-            return _apart(other.module(torch.from_numpy(pixels)).numpy(), expected)
-    return _apart(other.embed(torch.from_numpy(pixels)), expected)
+        expected = model.module(pixels).numpy()
+        if isinstance(other, FoldModel):
+            return _apart(other.module(pixels).numpy(), expected)
+    return _apart(embed_all(other, torch.split(pixels, 1)), expected)
 
 
 def _apart(met: NDArray[np.float32], expected: NDArray[np.float32]) -> float:
@@ -214,20 +225,37 @@ def _apart(met: NDArray[np.float32], expected: NDArray[np.float32]) -> float:
     return float(share) if np.isfinite(share) else float("inf")
 
 
-def _content(model: FoldModel, folds: list[FoldWeights], joined: bool, form: str) -> bytes:
+def _content(
+    model: FoldModel, folds: list[FoldWeights], joined: bool, form: str
+) -> tuple[bytes, int]:
+    """Return the file's bytes, and how many images it embeds at once."""
+    at_once = model.description.batch
     if form == ".safetensors":
-        return networks.pack(folds, joined)
-    side = folds[0].facts["image"]["crop_px"]
-    example = torch.zeros(2, 3, side, side)
-    batch = torch.export.Dim("batch")
-    with warnings.catch_warnings():  # torch's own deprecations, which no user can settle
-        warnings.simplefilter("ignore")
-        with torch.inference_mode(mode=False), torch.no_grad():
-            program = torch.export.export(
-                model.module, (example,), dynamic_shapes={"pixels": {0: batch}}
-            )
+        return networks.pack(folds, joined), at_once
+    with warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter("ignore")  # torch's own deprecations, which no user can settle
+        try:
+            program = _program(model, {0: torch.export.Dim("batch")})
+        except UserError:  # a network whose code asks for the number of images as a plain number
+            program, at_once = _program(model, None), 1
         if form == ".onnx":
-            return onnx_files.from_program(program)
+            return onnx_files.from_program(program), at_once
         buffer = io.BytesIO()
         torch.export.save(program, buffer)
-    return buffer.getvalue()
+    return buffer.getvalue(), at_once
+
+
+def _program(model: FoldModel, dynamic: dict[int, Any] | None) -> torch.export.ExportedProgram:
+    """Return the model as a program of any number of images, or of one where none is dynamic."""
+    side = model.description.crop_px
+    example = torch.zeros(2 if dynamic else 1, 3, side, side)
+    try:
+        return torch.export.export(model.module, (example,), dynamic_shapes={"pixels": dynamic})
+    except Exception as error:  # whatever a network's code does that cannot be followed
+        if dynamic and isinstance(error, UserError):
+            raise
+        reason = str(error).strip().split("\n")[0]
+        raise StoreError(
+            f"{model.description.name} cannot become a program of torch.export ({reason}). Export "
+            "it as .safetensors"
+        ) from error

@@ -19,6 +19,7 @@ from benchmark.study import weights
 from benchmark.study.folder import load_study
 from protocols.discovery import Registry
 from protocols.errors import BenchmarkError, InvalidInputError, StoreError, UnknownNameError
+from protocols.metrics import retrieval
 
 
 @pytest.fixture
@@ -202,3 +203,50 @@ def test_an_unknown_ending_is_refused_before_anything(tmp_path):
 def test_no_weights_are_submitted(submitted):
     assert not [p for p in submitted.rglob("*") if "safetensors" in p.name]
     assert "weights" not in "".join(p.read_text() for p in submitted.rglob("seed-*.json"))
+
+
+@pytest.mark.parametrize("form", [".pt2", ".onnx"])
+def test_a_network_that_counts_its_images_takes_one_at_a_time(form, study, tmp_path, monkeypatch):
+    if form == ".onnx":
+        pytest.importorskip("onnxruntime")
+        pytest.importorskip("onnxscript")
+    real, to = exporting.networks.rebuild, tmp_path / f"x{form}"
+
+    def counting(fold, registry):
+        network = real(fold, registry)
+        head = network.method.head
+        network.method.forward = lambda features: {
+            "embedding": head(features.vector).reshape(len(features.vector), -1)
+        }
+        return network
+
+    monkeypatch.setattr(exporting.networks, "rebuild", counting)
+    done = exporting.export(study, find(study, "ms"), to, Registry(), "a command")
+    assert done.description.batch == 1
+    rows = embedded(study, to)
+    run = find(study, "ms").run
+    assert list(rows.shape) == run.embeddings_shape
+    scored = embedded_score(rows, study)
+    assert scored == pytest.approx(run.concatenated["map_at_r"], abs=1e-4)
+
+
+def embedded_score(rows, study):
+    labels = images_of(study, study.cells[0], Registry()).labels
+    return retrieval(rows, labels)["map_at_r"]
+
+
+def test_what_cannot_be_followed_is_one_line(study, tmp_path, monkeypatch):
+    real = exporting.networks.rebuild
+
+    def looking(fold, registry):
+        network = real(fold, registry)
+        head = network.method.head
+        network.method.forward = lambda features: {
+            "embedding": head(features.vector) * float(features.vector.sum() > -1)
+        }
+        return network
+
+    monkeypatch.setattr(exporting.networks, "rebuild", looking)
+    with pytest.raises(StoreError, match=r"cannot become a program .* Export it as \.safetensors"):
+        exporting.export(study, find(study, "ms"), tmp_path / "x.pt2", Registry(), "a command")
+    assert not (tmp_path / "x.pt2").exists()
