@@ -95,6 +95,10 @@ def show_weights(console: Console, asked: Asked, plans: list[CellPlan], keep: we
         highlight=False,
         soft_wrap=True,
     )
+    cells = [item.cell for item in plans]
+    if again := weights.lacking(study, cells, keep) if asked.options.keep else []:
+        trainings = f"{len(again)} training{'s' if len(again) > 1 else ''}"
+        console.print(f"{trainings} again for weights that were not kept", highlight=False)
 
 
 def _trunk_bytes(asked: Asked, trunk: str) -> int:
