@@ -16,6 +16,7 @@ from typing import NoReturn
 from benchmark import model_options
 from benchmark.exit_codes import BAD_INPUT, DONE, INTERRUPTED
 from protocols.errors import BenchmarkError, InvalidInputError
+from protocols.study_file import read_study_file, typed_value
 
 KINDS = ("methods", "datasets", "trunks", "recipes", "protocols")
 
@@ -44,9 +45,13 @@ class Parser(argparse.ArgumentParser):
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
     try:
-        args = make_parser().parse_args(argv)  # type: ignore[no-untyped-call]
+        parser = make_parser()
+        args = parser.parse_args(argv)  # type: ignore[no-untyped-call]
+        if getattr(args, "file", None) is not None:  # its values count where nothing is typed
+            args.parser.set_defaults(**read_study_file(args.file))
+            args = parser.parse_args(argv)  # type: ignore[no-untyped-call]
         if not hasattr(args, "command"):
-            make_parser().print_help()
+            parser.print_help()
             return DONE
         module, function = args.command
         command: Callable[[argparse.Namespace], int] = getattr(import_module(module), function)
@@ -102,6 +107,10 @@ def make_parser() -> Parser:
     model_options.add(commands, _add, _positive)
     check = _add(commands, "check", "does a method keep the contract?", "methods", "check")
     check.add_argument("method", metavar="NAME_OR_FILE", help="a method's name, or its file")
+    fresh = _add(commands, "new-study", "a study file with every key", "study_file", "new_study")
+    fresh.add_argument("path", type=Path, metavar="FILE.toml", help="the file to write")
+    fresh.add_argument("--protocol", default="quick", metavar="NAME", help="default: quick")
+    fresh.add_argument("--plugin", type=Path, action="append", default=[], metavar="FILE")
     new = _add(commands, "new-method", "a working plugin and its test", "methods", "new_method")
     new.add_argument("name", help="short, lower case: becomes the file's and the row's name")
     new.add_argument("--folder", type=Path, default=Path(), help="where (default: here)")
@@ -110,6 +119,10 @@ def make_parser() -> Parser:
 
 def _add_run(commands: argparse._SubParsersAction[Parser], name: str, summary: str) -> None:
     parser = _add(commands, name, summary, "run", name)
+    parser.add_argument(
+        "file", nargs="?", type=Path, metavar="STUDY.toml", help="a study file, see new-study"
+    )
+    parser.set_defaults(file_changes=())
     _add_grid(parser)
     _add_rules(parser)
     _add_machines(parser)
@@ -155,6 +168,15 @@ def _add_rules(parser: Parser) -> None:
     )
     rules.add_argument(
         "--precision", choices=("fp32", "bf16"), help="bf16: networks in bfloat16, losses in fp32"
+    )
+    rules.add_argument(
+        "--set",
+        type=_change,
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="any other value of the protocol, recipe or a method, like image.crop_px=96, "
+        "recipe.lr=1e-4 or method.ms.beta=40; new-study writes all keys",
     )
     rules.add_argument(
         "--match-cost", action="store_true", help="same seconds, not steps: if the protocol says so"
@@ -280,6 +302,13 @@ def _positive(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r}: expected a whole number of at least 1")
     return int(text)
+
+
+def _change(text: str) -> tuple[str, object]:
+    key, equals, value = text.partition("=")
+    if not equals or not key.strip():
+        raise argparse.ArgumentTypeError(f"{text!r}: expected KEY=VALUE, like image.crop_px=96")
+    return key.strip(), typed_value(value.strip())
 
 
 def _share(text: str) -> float:

@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from protocols.dataset import Sizes
-from protocols.protocol import ImagePipeline
+from protocols.protocol import Extent, ImagePipeline, hw
 
 Boxes = NDArray[np.int64]  # (B, 4): top, left, height, width in stored pixels
 
@@ -64,21 +64,23 @@ def largest_box(pipeline: ImagePipeline, sizes: Sizes) -> tuple[int, int]:
 
 
 def eval_boxes(pipeline: ImagePipeline, sizes: Sizes) -> Boxes:
-    """Return centre crops (B, 4) of side crop_px, no larger than the images allow."""
-    side = np.minimum(pipeline.crop_px, sizes.min(axis=1, keepdims=True))
-    corner = np.rint((sizes - side) / 2).astype(np.int64)
-    return np.concatenate([corner, side, side], axis=1)
+    """Return centre crops (B, 4) of the shape of crop_px, no larger than the images allow."""
+    wanted = np.array(pipeline.crop_hw)
+    fit = np.minimum(1.0, (sizes / wanted).min(axis=1, keepdims=True))
+    lengths = np.maximum(1, np.rint(wanted * fit)).astype(np.int64)
+    corner = np.rint((sizes - lengths) / 2).astype(np.int64)
+    return np.concatenate([corner, lengths], axis=1)
 
 
 def crop(
-    pixels: Tensor, boxes: Boxes, out_px: int, flips: NDArray[np.bool_] | None = None
+    pixels: Tensor, boxes: Boxes, out_px: Extent, flips: NDArray[np.bool_] | None = None
 ) -> Tensor:
-    """Return crops resized to (B, 3, out_px, out_px), float32 of whole numbers in 0..255.
+    """Return crops resized to (B, 3, h, w), float32 of whole numbers in 0..255.
 
     Args:
         pixels: (B, H, W, 3) uint8, smaller images at the top left.
         boxes: (B, 4) inside each image.
-        out_px: side of the result.
+        out_px: side of the result, or its height and width.
         flips: (B,) mirror left and right.
     """
     resized = one_by_one if pixels.device.type == "cpu" else by_products
@@ -89,9 +91,9 @@ def crop(
     return found
 
 
-def one_by_one(pixels: Tensor, boxes: Boxes, out_px: int) -> Tensor:
+def one_by_one(pixels: Tensor, boxes: Boxes, out_px: Extent) -> Tensor:
     """Return the resized crops, each by torch's kernel for bytes, which only the CPU has."""
-    planes, size = pixels.permute(0, 3, 1, 2), (out_px, out_px)
+    planes, size = pixels.permute(0, 3, 1, 2), hw(out_px)
     parts = [
         interpolate(
             planes[row : row + 1, :, top : top + height, left : left + width],
@@ -104,18 +106,19 @@ def one_by_one(pixels: Tensor, boxes: Boxes, out_px: int) -> Tensor:
     return torch.cat(parts).float()
 
 
-def by_products(pixels: Tensor, boxes: Boxes, out_px: int) -> Tensor:
+def by_products(pixels: Tensor, boxes: Boxes, out_px: Extent) -> Tensor:
     """Return the resized crops: one linear map per image and axis, each to whole grey levels.
 
     Like the kernel for bytes it goes across first, and rounds in between, halves up.
     """
     count, height, width, _ = pixels.shape
-    across = resize_weights(boxes[:, 1], boxes[:, 3], width, out_px)  # (B, S, W)
-    down = resize_weights(boxes[:, 0], boxes[:, 2], height, out_px)  # (B, S, H)
+    out_h, out_w = hw(out_px)
+    across = resize_weights(boxes[:, 1], boxes[:, 3], width, out_w)  # (B, w, W)
+    down = resize_weights(boxes[:, 0], boxes[:, 2], height, out_h)  # (B, h, H)
     columns, rows = (torch.from_numpy(w).to(pixels.device) for w in (across, down))
     planes = pixels.permute(0, 3, 1, 2).reshape(count, 3 * height, width).float()
-    lines = (planes @ columns.transpose(1, 2)).add_(0.5).floor_()  # (B, 3 * H, S)
-    found = rows[:, None] @ lines.view(count, 3, height, out_px)
+    lines = (planes @ columns.transpose(1, 2)).add_(0.5).floor_()  # (B, 3 * H, w)
+    found = rows[:, None] @ lines.view(count, 3, height, out_w)
     return found.add_(0.5).floor_()
 
 

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from protocols.method import Method, ParameterGroup, reached
+from protocols.protocol import Extent, hw
 from protocols.recipe import BatchNormPolicy
 from protocols.trunk import Trunk
 
@@ -46,11 +47,11 @@ class Network(nn.Module):
         trunk = [p for p in self.trunk.parameters() if p.requires_grad]
         return [ParameterGroup("trunk", trunk), *self.method.groups()]
 
-    def deployed(self, side: int) -> list[nn.Parameter]:
-        """Return the parameters that an embedding of square images of ``side`` px needs."""
+    def deployed(self, extent: Extent) -> list[nn.Parameter]:
+        """Return the parameters that an embedding of images of ``extent`` px needs."""
         mode, device = self.training, next(self.parameters()).device
         self.eval()
-        pixels = torch.zeros(2, 3, side, side, device=device)
+        pixels = torch.zeros(2, 3, *hw(extent), device=device)
         found = reached(self, lambda: self(pixels)["embedding"])
         self.train(mode)
         return found

@@ -10,6 +10,10 @@ from typing import Any, Literal
 
 from protocols.errors import InvalidInputError
 
+Plain = int | float | str | bool
+Override = Plain | tuple[Plain, ...]
+Extent = int | tuple[int, int]  # the side of a square, or height and width
+
 
 @dataclass(frozen=True)
 class ImagePipeline:
@@ -17,17 +21,22 @@ class ImagePipeline:
 
     Attributes:
         resize_px: shorter side of the stored image.
-        crop_px: side of the square a trunk sees.
+        crop_px: side of the square a trunk sees, or its height and width.
         area: smallest and largest share of the area that a training crop covers.
         aspect: smallest and largest width / height of a training crop.
         flip: probability of a horizontal flip in training.
     """
 
     resize_px: int
-    crop_px: int
+    crop_px: Extent
     area: tuple[float, float] = (0.16, 1.0)
     aspect: tuple[float, float] = (0.75, 1.3333333333333333)
     flip: float = 0.5
+
+    @property
+    def crop_hw(self) -> tuple[int, int]:
+        """Return height and width of what a trunk sees."""
+        return hw(self.crop_px)
 
 
 @dataclass(frozen=True)
@@ -106,6 +115,9 @@ class Protocol:
         oracle_gap: final runs also score the test classes at every validation, to report what
             selecting on them would have claimed. It moves no other number, so it is no rule,
             but it opens the test classes more often, so the hash tells.
+        recipe_values: what is changed in the study's recipe, see :mod:`protocols.knobs`.
+        method_values: by method and hyperparameter, a value that is fixed, or bounds or options
+            that narrow its search.
     """
 
     name: str
@@ -140,7 +152,9 @@ class Protocol:
     budget_s: float | None = None
     oracle_gap: bool = False
     label: str = ""
-    overrides: Mapping[str, int | str | bool] = field(default_factory=dict)
+    overrides: Mapping[str, Override] = field(default_factory=dict)
+    recipe_values: Mapping[str, Plain] = field(default_factory=dict)
+    method_values: Mapping[str, Mapping[str, Override]] = field(default_factory=dict)
 
     def on(self, dataset: str) -> Protocol:
         """Return the protocol as it holds on ``dataset``: with that dataset's own pace."""
@@ -151,10 +165,12 @@ class Protocol:
 
         Left out are words for people, and what only adds rows, columns or repeats: the grid's
         axes, the number of seeds, the oracle gap. Two folders with equal rules can be
-        continued from one another. A budget in seconds is named only where it holds.
+        continued from one another. A budget in seconds is named only where it holds, changes of
+        recipe and methods only where there are some.
         """
         aside = ["summary", "label", "overrides", "datasets", "trunk", "recipe", "seeds"]
         aside += ["oracle_gap", "match_cost_s", *(["budget_s"] if self.budget_s is None else [])]
+        aside += [name for name in ("recipe_values", "method_values") if not getattr(self, name)]
         return {k: v for k, v in asdict(self).items() if k not in aside}
 
     def hash(self) -> str:
@@ -222,16 +238,26 @@ def digest(value: object, length: int = 12) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:length]
 
 
+def hw(extent: Extent) -> tuple[int, int]:
+    """Return height and width."""
+    return extent if isinstance(extent, tuple) else (extent, extent)
+
+
+def shown(value: Override) -> str:
+    """Return an override as it is typed: ``5``, ``gp``, ``[0.5, 1.0]``."""
+    return f"[{', '.join(map(str, value))}]" if isinstance(value, tuple) else str(value)
+
+
 def protocol_line(protocol: Protocol, trunk: str | None = None) -> str:
     """Return what a reader must know under a table, in one line; ``trunk`` if not its own."""
     counts = {"fold": protocol.folds, "trial": protocol.search.trials, "seed": protocol.seeds}
-    changed = ", ".join(f"{k} {v}" for k, v in sorted(protocol.overrides.items()))
+    changed = ", ".join(f"{k} {shown(v)}" for k, v in sorted(protocol.overrides.items()))
     parts = (
         f"{protocol.name} v{protocol.version} {protocol.hash()}",
         protocol.label,
         f"changed: {changed}" if changed else "",
         f"trunk {trunk or protocol.trunk}",
-        f"{protocol.image.crop_px} px",
+        f"{' x '.join(map(str, dict.fromkeys(protocol.image.crop_hw)))} px",
         *(f"{number} {noun}{'s' * (number != 1)}" for noun, number in counts.items()),
         f"selected by {protocol.selection_metric} on validation classes",
     )

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from protocols.dataset import Sizes
+from protocols.protocol import Extent, hw
 
 PIECE_BYTES = 256 << 20  # of the pixels on their way to the device
 
@@ -81,22 +82,23 @@ def upload(
     )
 
 
-def resized(blocks: Tensor, lengths: Tensor, flips: Tensor, out_px: int) -> Tensor:
-    """Return crops resized to (B, 3, out_px, out_px), float32 of whole numbers in 0..255.
+def resized(blocks: Tensor, lengths: Tensor, flips: Tensor, out_px: Extent) -> Tensor:
+    """Return crops resized to (B, 3, h, w), float32 of whole numbers in 0..255.
 
     Args:
         blocks: (B, H, W, 3) uint8, each box at the top left, anything beyond it.
         lengths: (B, 2) int64 height and width of the boxes.
         flips: (B,) bool, mirror left and right.
-        out_px: side of the result.
+        out_px: side of the result, or its height and width.
     """
     count, height, width, _ = blocks.shape
-    across = triangles(lengths[:, 1], width, out_px)
-    down = triangles(lengths[:, 0], height, out_px)
+    out_h, out_w = hw(out_px)
+    across = triangles(lengths[:, 1], width, out_w)
+    down = triangles(lengths[:, 0], height, out_h)
     across = torch.where(flips[:, None, None], across.flip(1), across)
     planes = blocks.permute(0, 3, 1, 2).reshape(count, 3 * height, width).float()
-    lines = (planes @ across.transpose(1, 2)).add_(0.5).floor_()  # (B, 3 * H, S)
-    return (down[:, None] @ lines.view(count, 3, height, out_px)).add_(0.5).floor_()
+    lines = (planes @ across.transpose(1, 2)).add_(0.5).floor_()  # (B, 3 * H, w)
+    return (down[:, None] @ lines.view(count, 3, height, out_w)).add_(0.5).floor_()
 
 
 def triangles(length: Tensor, size: int, out: int) -> Tensor:

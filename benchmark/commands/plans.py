@@ -11,7 +11,7 @@ from benchmark.study import grid, weights
 from benchmark.study.folder import Study
 from benchmark.study.grid import CellPlan
 from benchmark.study.scores import NOTHING
-from protocols.protocol import protocol_line
+from protocols.protocol import protocol_line, shown
 
 NAMED = 3  # cells in a note; the rest are counted
 
@@ -31,7 +31,7 @@ def show_cells(console: Console, study: Study, plans: list[CellPlan]) -> None:
         table.add_row(*names, item.state, trials, runs, str(item.jobs_left))
     console.print(table)
     for name, value in study.protocol.overrides.items():
-        console.print(f"changed from protocol {study.protocol.name}: {name} = {value}")
+        console.print(f"changed from protocol {study.protocol.name}: {name} = {shown(value)}")
     narrow = study.protocol.search.bounds == "narrow"
     if same := unmoved_by_bounds(item.cell for item in plans) if narrow else []:
         more = f" and {len(same) - NAMED} more" if len(same) > NAMED else ""

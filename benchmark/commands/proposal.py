@@ -16,7 +16,9 @@ from benchmark.study.folder import CellKey, Study
 from protocols import paper
 from protocols.discovery import Registry
 from protocols.errors import BenchmarkError, UnknownNameError
+from protocols.protocol import shown
 
+WORDS = ("trials", "seeds", "params", "bounds", "precision")  # options of their own
 AXES = ("dataset", "trunk", "recipe", "method")
 
 
@@ -67,18 +69,24 @@ def _rules(study: Study) -> Iterator[str]:
     for name, value in study.protocol.overrides.items():
         if name in ("oracle_gap", "match_cost"):
             yield f"--{name.replace('_', '-')}"
+        elif name not in (*WORDS, *AXES):
+            yield from ("--set", f"{name}={shown(value)}")
         else:
             yield from (f"--{name}s" if name in AXES else f"--{name}", str(value))
 
 
 def _words(action: argparse.Action, value: Any) -> Iterator[str]:
     """Yield how an option is typed: once, or as often as it holds values."""
+    if not action.option_strings:  # the study file
+        yield str(value)
+        return
     name = action.option_strings[0]
     if action.nargs == 0:
         yield name
     elif isinstance(value, list):
         for one in value:
-            yield from (name, str(one))
+            text = f"{one[0]}={shown(one[1])}" if isinstance(one, tuple) else str(one)
+            yield from (name, text)
     else:
         yield from (name, ",".join(value) if isinstance(value, tuple) else str(value))
 

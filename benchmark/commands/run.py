@@ -253,9 +253,10 @@ def space_of(asked: Asked) -> Callable[[CellKey], Space]:
     """Return what looks up a cell's search space."""
 
     def look_up(cell: CellKey) -> Space:
+        from protocols.narrowing import space_under  # here: it imports torch
+
         method = asked.registry.load("method", cell.method)
-        space: Space = method.space(cell.dataset, asked.study.protocol.search.bounds)
-        return space
+        return space_under(asked.study.protocol, cell.method, method, cell.dataset)
 
     return look_up
 

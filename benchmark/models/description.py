@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 from benchmark.study import checksums, records
 from protocols.errors import InvalidInputError
+from protocols.protocol import Extent, hw
 from protocols.trunk import InputScale
 
 Compare = Literal["angle", "distance"]
@@ -25,7 +26,7 @@ class Description:
 
     Attributes:
         resize_px: shorter side that an image is resized to, antialiased bilinear.
-        crop_px: side of the square from its centre that the model takes.
+        crop_px: side of the square from its centre that the model takes, or height and width.
         compare: embeddings are compared by ``angle`` or by Euclidean ``distance``.
         scale: how pixels in 0..255 RGB are scaled before the model: ``mean``, ``std``,
             ``factor``, ``bgr``; null where the model does that itself, as those exported here.
@@ -37,7 +38,7 @@ class Description:
     """
 
     resize_px: int
-    crop_px: int
+    crop_px: Extent
     compare: Compare
     scale: dict[str, Any] | None
     name: str = ""
@@ -65,6 +66,19 @@ def scaling_of(words: dict[str, Any]) -> InputScale:
     """
     given: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in words.items()}
     return InputScale(**given)
+
+
+def extent_of(value: Any) -> Extent:
+    """Return a side, or height and width, as JSON holds it.
+
+    Raises:
+        TypeError: neither.
+    """
+    if isinstance(value, list) and len(value) == 2:
+        return (value[0], value[1])
+    if type(value) is int:
+        return value
+    raise TypeError(f"crop_px {value!r}: expected a whole number, or height and width")
 
 
 def beside(path: Path) -> Path:
@@ -98,7 +112,7 @@ def read(path: Path) -> Description:
             )
     try:
         body = json.loads(told.read_text(encoding="utf-8"))
-        found = Description(**body)
+        found = Description(**{**body, "crop_px": extent_of(body.get("crop_px"))})
         scaling = found.scaling
     except (ValueError, TypeError) as error:
         raise InvalidInputError(f"{told}: {error}. Expected at least {_NEEDED}") from error
@@ -111,8 +125,9 @@ def read(path: Path) -> Description:
 
 def _wrong(found: Description, scaling: InputScale | None) -> str:
     """Return which value cannot be, empty if all can."""
-    whole = {"resize_px": found.resize_px, "crop_px": found.crop_px, "batch": found.batch}
-    for name, value in whole.items():
+    height, width = hw(found.crop_px)
+    whole = {"resize_px": found.resize_px, "crop_px": height, "batch": found.batch}
+    for name, value in (*whole.items(), ("crop_px", width)):
         if type(value) is not int or value < 1:
             return f"{name} {value!r}: expected a whole number of 1 or more"
     if found.compare not in ("angle", "distance"):

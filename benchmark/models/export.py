@@ -17,7 +17,7 @@ from torch._dynamo.exc import UserError
 from benchmark.models import description as descriptions
 from benchmark.models import networks, onnx_files
 from benchmark.models.address import Address, jobs_of
-from benchmark.models.description import Description
+from benchmark.models.description import Description, extent_of
 from benchmark.models.model import (
     FORMATS,
     FoldModel,
@@ -36,6 +36,7 @@ from benchmark.training import evaluate
 from benchmark.training.splits import Split
 from protocols.discovery import Registry
 from protocols.errors import InvalidInputError, StoreError
+from protocols.protocol import hw
 
 SAME = 1e-5  # largest difference from what was recorded, as a share of the largest number
 LIKE = {".safetensors": 0.0, ".pt2": 1e-5, ".onnx": 1e-4}  # from the same model run by torch
@@ -164,7 +165,7 @@ def _description(study: Study, address: Address, folds: list[FoldWeights]) -> De
     }
     return Description(
         resize_px=facts["image"]["resize_px"],
-        crop_px=facts["image"]["crop_px"],
+        crop_px=extent_of(facts["image"]["crop_px"]),
         compare="angle" if facts["normalize"] else "distance",
         scale=None,
         name=cell.row,
@@ -210,8 +211,8 @@ def _difference_once_read(
 
 def _difference_from(model: FoldModel, other: Model) -> float:
     """Return how far two models embed a few made images apart, in full precision."""
-    side, rng = model.description.crop_px, np.random.default_rng(0)
-    pixels = torch.from_numpy(rng.integers(0, 256, (3, 3, side, side)).astype(np.float32))
+    shape, rng = (3, 3, *hw(model.description.crop_px)), np.random.default_rng(0)
+    pixels = torch.from_numpy(rng.integers(0, 256, shape).astype(np.float32))
     with torch.inference_mode():
         expected = model.module(pixels).numpy()
         if isinstance(other, FoldModel):
@@ -247,8 +248,7 @@ def _content(
 
 def _program(model: FoldModel, dynamic: dict[int, Any] | None) -> torch.export.ExportedProgram:
     """Return the model as a program of any number of images, or of one where none is dynamic."""
-    side = model.description.crop_px
-    example = torch.zeros(2 if dynamic else 1, 3, side, side)
+    example = torch.zeros(2 if dynamic else 1, 3, *hw(model.description.crop_px))
     try:
         return torch.export.export(model.module, (example,), dynamic_shapes={"pixels": dynamic})
     except Exception as error:  # whatever a network's code does that cannot be followed

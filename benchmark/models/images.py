@@ -96,7 +96,7 @@ def pixels_of(item: Item) -> NDArray[np.uint8]:
 
 
 def cropped(pixels: NDArray[np.uint8], description: Description) -> Tensor:
-    """Return what a model sees of an (H, W, 3) image: (1, 3, S, S) float32 in 0..255."""
+    """Return what a model sees of an (H, W, 3) image: (1, 3, H, W) float32 in 0..255."""
     pipeline = ImagePipeline(description.resize_px, description.crop_px)
     stored = resize(pixels, pipeline.resize_px)
     boxes = eval_boxes(pipeline, np.array([stored.shape[:2]]))

@@ -33,7 +33,7 @@ class Model(Interface):
         ...
 
     def embed(self, pixels: Tensor) -> NDArray[np.float32]:
-        """Return (B, D) rows of (B, 3, S, S) float32 RGB pixels in 0..255."""
+        """Return (B, D) rows of (B, 3, H, W) float32 RGB pixels in 0..255."""
         ...
 
 
@@ -107,7 +107,7 @@ def embed_items(model: Model, items: Sequence[Item]) -> NDArray[np.float32]:
 
 
 def embed_all(model: Model, crops: Iterable[Tensor]) -> NDArray[np.float32]:
-    """Return (N, D) embeddings of (1, 3, S, S) crops, as many at once as the model says."""
+    """Return (N, D) embeddings of (1, 3, H, W) crops, as many at once as the model says."""
     rows, waiting = [], list[Tensor]()
     for one in crops:
         waiting.append(one)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.linalg import vector_norm
 
-from benchmark.models.description import scaling_of
+from benchmark.models.description import extent_of, scaling_of
 from benchmark.study import tensors
 from benchmark.training.kept import LABELS, PROVEN, SCHEMA, STATE, embedding_state
 from protocols import metrics
@@ -100,7 +100,7 @@ def rebuild(fold: FoldWeights, registry: Registry) -> Network:
     if not odd:
         state = {name: torch.from_numpy(value.copy()) for name, value in fold.state.items()}
         network.load_state_dict(state, strict=False)
-        read = embedding_state(network, facts["image"]["crop_px"])
+        read = embedding_state(network, extent_of(facts["image"]["crop_px"]))
         odd = [name for name in read if name not in fold.state]
     if odd:
         raise StoreError(
@@ -134,7 +134,7 @@ class Joined(nn.Module):
             self.register_buffer(name, torch.tensor(values).view(1, -1, 1, 1))
 
     def forward(self, pixels: Tensor) -> Tensor:
-        """Return (B, D) float32 of (B, 3, S, S) float32 RGB pixels in 0..255."""
+        """Return (B, D) float32 of (B, 3, H, W) float32 RGB pixels in 0..255."""
         parts = self.parts(pixels)
         if self.unit:
             parts = [

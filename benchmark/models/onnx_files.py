@@ -46,7 +46,7 @@ class Session:
     """A model in an ONNX file, ours or a peer's.
 
     Args:
-        path: the file, with one input (B, 3, S, S) float32 and (B, D) as its first output.
+        path: the file, with one input (B, 3, H, W) float32 and (B, D) as its first output.
         description: what goes in.
     """
 
@@ -70,7 +70,7 @@ class Session:
         self._at_once = fixed if isinstance(fixed, int) else None
 
     def embed(self, pixels: Tensor) -> NDArray[np.float32]:
-        """Return (B, D) rows of (B, 3, S, S) float32 RGB pixels in 0..255.
+        """Return (B, D) rows of (B, 3, H, W) float32 RGB pixels in 0..255.
 
         Raises:
             InvalidInputError: the model takes other images, or gives no rows of numbers.

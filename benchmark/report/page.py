@@ -24,6 +24,7 @@ from benchmark.tables.beyond import further
 from benchmark.tables.frames import Tables
 from benchmark.tables.machines import notes as unlike
 from benchmark.tables.references import reference_rows
+from protocols.knobs import SHORT
 from protocols.metrics import METRICS
 from protocols.protocol import protocol_line
 
@@ -31,8 +32,8 @@ TEMPLATES = Path(__file__).parent / "templates"
 MAX_FAILURES = 200
 MAX_ANSWERS = 20  # places answered at the top
 
-# An override's name on the command line, where it is not the protocol's own.
-_OVERRIDDEN = {"trials": "search.trials"}
+# Where an override's value stands in the protocol, if not under the word that people see.
+_PLACES = {word: key for key, word in SHORT.items()}
 
 
 def write(frames: Tables) -> Path:
@@ -62,7 +63,7 @@ def render(frames: Tables) -> str:
             sections=shown,
             rows=everything,
             card=dict(_flat({**asdict(protocol), "overrides": {}})),
-            overrides={_OVERRIDDEN.get(k, k): v for k, v in protocol.overrides.items()},
+            overrides={_place(k): v for k, v in _flat(protocol.overrides)},
             recipes={
                 row.key.recipe: dict(_flat(row.identity.get("recipe", {}))) for row in everything
             },
@@ -171,6 +172,14 @@ def _machines(everything: Sequence[MethodRow]) -> dict[str, list[str]]:
             for name in environment:
                 found.setdefault(name, set()).update(parted(environment, name))
     return {name: sorted(values) for name, values in sorted(found.items())}
+
+
+def _place(override: str) -> str:
+    """Return the dotted name of an override in the protocol's card."""
+    head, dot, rest = override.partition(".")
+    if head in ("recipe", "method") and dot:
+        return f"{head}_values.{rest}"
+    return _PLACES.get(override, override)
 
 
 def _flat(value: object, name: str = "") -> Iterator[tuple[str, object]]:

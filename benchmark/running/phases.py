@@ -14,6 +14,7 @@ from benchmark.study.folder import CellKey
 from benchmark.study.grid import CellPlan
 from protocols.errors import InvalidInputError
 from protocols.method import Method
+from protocols.narrowing import space_under
 from protocols.protocol import Pace
 from protocols.recipe import Recipe, Schedule
 from protocols.space import Settings, Space, declared, defaults
@@ -73,7 +74,7 @@ def timetables(asked: Asked, plans: Sequence[CellPlan]) -> list[tuple[CellKey, T
     protocol, found = asked.study.protocol, []
     for cell in (item.cell for item in plans if item.jobs_left and item.cell.trains):
         method: type[Method] = asked.registry.load("method", cell.method)
-        space = method.space(cell.dataset, protocol.search.bounds)
+        space = space_under(protocol, cell.method, method, cell.dataset)
         pace = protocol.on(cell.dataset).pace
         try:
             found.append((cell, timetable(method, space, asked.recipes[cell.recipe], pace)))

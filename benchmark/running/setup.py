@@ -17,8 +17,9 @@ from benchmark.training.splits import DataSource
 from protocols import paper
 from protocols.dataset import recall_at
 from protocols.discovery import Registry
-from protocols.errors import InvalidInputError, StoreError
-from protocols.protocol import Protocol
+from protocols.errors import InvalidInputError, StoreError, UnknownNameError
+from protocols.knobs import METHOD, SHORT, changed, read_value, recipe_under, said_by_all
+from protocols.protocol import Override, Protocol
 from protocols.recipe import Recipe
 from protocols.weights import Weights
 from protocols.weights import parse as parse_weights
@@ -78,7 +79,7 @@ def set_up(args: argparse.Namespace) -> Asked:
     if known is not None:
         check_same_rules(known, protocol)
     titles = [cell.dataset for cell in known.cells] if known else []
-    data = datasets.find(args.datasets or protocol.datasets, registry, args.root, titles)
+    data = datasets.find(_dataset_names(args, protocol), registry, args.root, titles)
     axes = Axes(
         methods=args.methods or (protocol.baseline,),
         datasets=tuple(data),
@@ -101,7 +102,9 @@ def set_up(args: argparse.Namespace) -> Asked:
         study=study,
         cells=cells,
         registry=registry,
-        recipes={name: registry.load("recipe", name) for name in axes.recipes},
+        recipes={
+            name: recipe_under(protocol, registry.load("recipe", name)) for name in axes.recipes
+        },
         sources={
             each.title: DataSource(
                 each.name,
@@ -144,14 +147,48 @@ def make_ready(asked: Asked) -> Ready:
 
 
 def read_protocol(args: argparse.Namespace, registry: Registry) -> Protocol:
-    """Return the protocol with the command line's changes; a change makes it a derived one."""
+    """Return the protocol with the changes asked for; a change makes it a derived one.
+
+    A study file is overruled by ``--set``, and that by an option of its own.
+    """
     named: Protocol = registry.load("protocol", args.protocol)
+    changes: dict[str, Override] = {}
+    for key, value, where in (*args.file_changes, *((*pair, "--set ") for pair in args.set)):
+        try:
+            changes[key] = _read_change(key, value, registry)
+        except (InvalidInputError, UnknownNameError) as error:
+            raise InvalidInputError(f"{where}{error}") from error
+    recipes = [registry.load("recipe", name) for name in args.recipes or (named.recipe,)]
+    changes = {k: v for k, v in changes.items() if not said_by_all(recipes, k, v)}
     one = {"trunk": args.trunks, "recipe": args.recipes}
     single = {k: v[0] for k, v in one.items() if v is not None and len(v) == 1}
     words = ("trials", "seeds", "params", "bounds", "precision")
-    asked = {word: getattr(args, word) for word in words}
-    derived = named.derive(**asked, oracle_gap=args.oracle_gap or None, **single)
+    long = {word: key for key, word in SHORT.items()}
+    typed = {word: getattr(args, word) for word in words}
+    changes |= {long.get(word, word): value for word, value in typed.items() if value is not None}
+    derived = changed(named, changes).derive(oracle_gap=args.oracle_gap or None, **single)
     return derived.matching_cost() if args.match_cost else derived
+
+
+def _dataset_names(args: argparse.Namespace, protocol: Protocol) -> tuple[str, ...]:
+    names: tuple[str, ...] = args.datasets or protocol.datasets
+    if not names:
+        raise InvalidInputError(
+            f"protocol {protocol.name!r} is for images of your own: name them, like "
+            "--datasets folder:photos"
+        )
+    return names
+
+
+def _read_change(key: str, value: object, registry: Registry) -> Override:
+    """Return a changed value in its own type; a hyperparameter's is known to its method."""
+    found = read_value(key, value)
+    if not key.startswith(METHOD):
+        return found
+    from protocols.narrowing import checked  # here: it imports torch
+
+    name, _, setting = key.removeprefix(METHOD).rpartition(".")
+    return checked(name, setting, found, registry)
 
 
 def further_searches(

@@ -16,8 +16,9 @@ from benchmark.study.folder import CellKey, Study
 from benchmark.study.places import cell_id
 from benchmark.study.records import CellRecord
 from protocols.discovery import Registry
+from protocols.knobs import recipe_under
 from protocols.protocol import Protocol
-from protocols.space import size
+from protocols.space import Space, size
 from protocols.weights import identity
 
 _RECORD = re.compile(r"(trial|seed)-\d+(\.fold-\d+)?\.json")
@@ -79,7 +80,8 @@ def make_cells(
             registry.check(kind, name)
     codes = {method: registry.code_digest("method", method) for method in methods}
     trunk_codes = {trunk: registry.code_digest("trunk", trunk) for trunk in axes.trunks}
-    recipes = {recipe: registry.load("recipe", recipe).values() for recipe in axes.recipes}
+    loaded = {recipe: registry.load("recipe", recipe) for recipe in axes.recipes}
+    recipes = {name: recipe_under(protocol, each).values() for name, each in loaded.items()}
     rules, found = protocol.rules(), []
     for data in axes.datasets:
         for trunk in axes.trunks:
@@ -113,7 +115,11 @@ def key_of(
             return old
     method = registry.load("method", cell.method)
     searched = protocol.params == "search" and method.trains
-    space = method.space(cell.dataset, protocol.search.bounds) if searched else {}
+    space: Space = {}
+    if searched:
+        from protocols.narrowing import space_under  # here: it imports torch
+
+        space = space_under(protocol, cell.method, method, cell.dataset)
     return CellKey(
         id=cell.id,
         dataset=cell.dataset,

@@ -209,14 +209,15 @@ def serving_trunk(job: Job) -> Trunk:
     wants = registry.load("method", job.cell.method).wants
     trunk.honour(wants, job.cell.method)
     if wants.map:
-        side = job.protocol.image.crop_px
+        extent = job.protocol.image.crop_hw
         with torch.no_grad():
-            height, width = trunk.eval()(torch.zeros(1, 3, side, side)).map.shape[2:]
+            height, width = trunk.eval()(torch.zeros(1, 3, *extent)).map.shape[2:]
         trunk.train()
         if height * width <= 1:
             raise InvalidInputError(
                 f"method {job.cell.method!r} needs a feature map; trunk {name!r} leaves "
-                f"{height} x {width} of {side} px. Choose a protocol with larger images"
+                f"{height} x {width} of {extent[0]} x {extent[1]} px. Choose a protocol with "
+                "larger images"
             )
     return trunk
 

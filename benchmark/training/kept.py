@@ -22,7 +22,7 @@ from benchmark.study.datasets import identity
 from benchmark.study.folder import CellKey
 from benchmark.study.records import JobRecord
 from protocols.network import Network
-from protocols.protocol import Protocol
+from protocols.protocol import Extent, Protocol, hw
 
 SCHEMA = 1
 PROOF = 16  # first test images whose embeddings travel with the weights
@@ -45,15 +45,15 @@ class _Reads(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return func(*args, **(kwargs or {}))
 
 
-def embedding_state(network: Network, side: int) -> dict[str, Tensor]:
-    """Return the entries of the state dict that an embedding of ``side`` px images reads.
+def embedding_state(network: Network, extent: Extent) -> dict[str, Tensor]:
+    """Return the entries of the state dict that an embedding of ``extent`` px images reads.
 
     Found by watching one forward pass in eval mode, so no method declares it or forgets to:
     parameters, and buffers too, which autograd would not meet.
     """
     mode, device = network.training, next(network.parameters()).device
     network.eval()
-    pixels = torch.zeros(2, 3, side, side, device=device)
+    pixels = torch.zeros(2, 3, *hw(extent), device=device)
     with torch.no_grad(), _Reads() as reads:
         network(pixels.contiguous(memory_format=torch.channels_last))
     network.train(mode)

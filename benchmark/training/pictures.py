@@ -63,7 +63,7 @@ class DeviceImages:
         return torch.from_numpy(found)
 
     def crops(self, index: Tensor, boxes: Tensor, flips: Tensor, blocks: Tensor | None) -> Tensor:
-        """Return (B, 3, S, S) float32, all arguments and the result on the device."""
+        """Return (B, 3, H, W) float32, all arguments and the result on the device."""
         if self.resident is not None:
             blocks = self.resident.boxes(index, boxes, self.height, self.width)
         assert blocks is not None
@@ -109,7 +109,7 @@ def _memory(device: torch.device) -> int:
 def training_images(
     split: Split, index: NDArray[np.int64], protocol: Protocol, rng: np.random.Generator
 ) -> Tensor:
-    """Return augmented images (B, 3, S, S) of a split on the CPU."""
+    """Return augmented images (B, 3, H, W) of a split on the CPU."""
     pixels, sizes = split.store.batch(split.index[index])
     boxes, flips = training_boxes(protocol.image, sizes, rng)
     images = crop(torch.from_numpy(pixels), boxes, protocol.image.crop_px, flips)
@@ -117,24 +117,26 @@ def training_images(
 
 
 def eval_images(split: Split, protocol: Protocol, device: torch.device) -> Iterator[Tensor]:
-    """Yield the split's centre crops (B, 3, S, S) in order, on ``device``."""
+    """Yield the split's centre crops (B, 3, H, W) in order, on ``device``."""
     store = resident(split, device) if device.type != "cpu" else None
-    side = protocol.image.crop_px
+    wanted = protocol.image.crop_hw
     boxes = eval_boxes(protocol.image, split.store.sizes[split.index])
-    whole = bool((boxes[:, 2:] == side).all())  # nothing to resize: a crop is a copy
+    whole = bool((boxes[:, 2:] == wanted).all())  # nothing to resize: a crop is a copy
     if store is not None and whole:
-        yield from _copied(store, boxes, side, protocol.eval_batch)
+        yield from _copied(store, boxes, wanted, protocol.eval_batch)
         return
     for start in range(0, len(split), protocol.eval_batch):
         pixels, _ = split.store.batch(split.index[start : start + protocol.eval_batch])
         some = boxes[start : start + protocol.eval_batch]
-        yield crop(torch.from_numpy(pixels).to(device), some, side)
+        yield crop(torch.from_numpy(pixels).to(device), some, wanted)
 
 
-def _copied(store: Resident, boxes: Boxes, side: int, at_once: int) -> Iterator[Tensor]:
-    """Yield crops of ``side`` as they stand in a device's memory, without a wait between."""
+def _copied(
+    store: Resident, boxes: Boxes, wanted: tuple[int, int], at_once: int
+) -> Iterator[Tensor]:
+    """Yield crops of (height, width) as they stand in a device's memory, without a wait."""
     places = torch.from_numpy(boxes).to(store.pixels.device)
     numbers = torch.arange(len(boxes), device=store.pixels.device)
     for start in range(0, len(boxes), at_once):
         index, some = numbers[start : start + at_once], places[start : start + at_once]
-        yield store.boxes(index, some, side, side).permute(0, 3, 1, 2).float()
+        yield store.boxes(index, some, *wanted).permute(0, 3, 1, 2).float()

@@ -114,10 +114,8 @@ def _ours(training: Training) -> Callable[[], None]:
 def _bare(training: Training) -> Callable[[], None]:
     """Return a recorded step on still images: forward, loss, backward, optimiser."""
     network, device = training.network, torch.device(DEVICE)
-    side = training.protocol.image.crop_px
-    images = (torch.rand(32, 3, side, side, device=device) * 255).to(
-        memory_format=torch.channels_last
-    )
+    extent = training.protocol.image.crop_hw
+    images = (torch.rand(32, 3, *extent, device=device) * 255).to(memory_format=torch.channels_last)
     labels = torch.arange(32, device=device) // 4
     optimizer = make_optimizer(training.recipe, network.groups(), device)
 

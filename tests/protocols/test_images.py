@@ -88,6 +88,22 @@ def test_crop_is_torchvisions_for_any_box(height, width, side, seed):
     assert torch.equal(got, library(image, box, side).float())
 
 
+@settings(max_examples=40)
+@given(st.tuples(*[st.integers(1, 40)] * 4), st.booleans(), st.integers(0, 2**31))
+def test_a_rectangle_is_torchvisions_on_the_kernel_and_two_levels_off_by_products(
+    lengths, flip, seed
+):
+    height, width, *extent = lengths
+    image, box = any_crop(height, width, seed)
+    wanted = tv.resized_crop(planes(image), *map(int, box), extent, antialias=True)
+    wanted = (tv.horizontal_flip(wanted) if flip else wanted).float()
+    got = crop(stored(image), boxes_of(box), tuple(extent), np.array([flip]))
+    assert torch.equal(got, wanted[None])
+    products = by_products(stored(image), boxes_of(box), tuple(extent))[0]
+    products = products.flip(2) if flip else products
+    assert (products - wanted).abs().max() <= 2
+
+
 @pytest.mark.parametrize(("box", "side"), CASES)
 def test_crop_is_the_exact_resize_up_to_rounding(box, side):
     """Two roundings to whole grey levels lie between bytes and floats, and nothing else."""

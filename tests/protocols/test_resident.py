@@ -18,6 +18,7 @@ from protocols.images import (
 from protocols.protocol import ImagePipeline
 
 SMALL = ImagePipeline(resize_px=64, crop_px=64, area=(0.5, 1.0), flip=0.5)
+TALL = ImagePipeline(resize_px=64, crop_px=(64, 32), area=(0.5, 1.0), flip=0.5)
 PHOTOS = ImagePipeline(resize_px=256, crop_px=227, area=(0.16, 1.0), aspect=(0.75, 1.33))
 
 
@@ -48,7 +49,9 @@ def on_device(images, sizes, index, boxes, flips, pipeline):
 
 
 @pytest.mark.parametrize(
-    ("pipeline", "count", "allowed"), [(SMALL, 64, 0.0), (PHOTOS, 24, 1e-5)], ids=["64", "227"]
+    ("pipeline", "count", "allowed"),
+    [(SMALL, 64, 0.0), (TALL, 64, 0.0), (PHOTOS, 24, 1e-5)],
+    ids=["64", "64x32", "227"],
 )
 def test_crops_equal_those_of_the_host_by_products(pipeline, count, allowed):
     rng = np.random.default_rng(1)

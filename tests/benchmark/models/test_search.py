@@ -185,3 +185,13 @@ def test_what_a_gallery_was_made_with_is_written_down(exported, photos, tmp_path
     about = json.loads((tmp_path / "g" / index.ABOUT).read_text())
     assert Path(about["model"]) == exported(".pt2").resolve()
     assert (about["name"], about["by_angle"], about["size"]) == ("ms", True, 64)
+
+
+def test_a_rectangle_is_cropped_as_an_evaluation_crops_it(tmp_path):
+    tall = np.zeros((40, 20, 3), np.uint8)
+    tall[10:30] = (0, 255, 0)
+    Image.fromarray(tall).save(tmp_path / "a.png")
+    told = Description(10, (8, 4), "angle", None)
+    pixels = cropped(pixels_of(Item(tmp_path / "a.png")), told)
+    assert pixels.shape == (1, 3, 8, 4)
+    assert (pixels[0, 1] > 250).all(), "the middle is green"
