@@ -4,9 +4,11 @@ import atexit
 import os
 import sys
 import threading
+from contextlib import suppress
 from typing import NoReturn
 
 from benchmark.cli import main
+from benchmark.streams import open_streams
 
 
 def leave(code: int) -> NoReturn:
@@ -16,17 +18,14 @@ def leave(code: int) -> NoReturn:
     The interpreter would then look through all of torch for a second; told not to
     (``gc.freeze``), it leaves alive what C++ libraries then report as leaked, line by line.
     """
-    try:
-        sys.stdout.flush()
-        sys.stderr.flush()
-    except (OSError, ValueError):  # closed, or nowhere to write: the interpreter says so
-        sys.exit(code)
     threading._shutdown()  # type: ignore[attr-defined]
     atexit._run_exitfuncs()
-    sys.stdout.flush()
-    sys.stderr.flush()
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(ValueError):  # closed by a plugin
+            stream.flush()
     os._exit(code)
 
 
 if __name__ == "__main__":
+    open_streams()
     leave(main())

@@ -59,6 +59,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BenchmarkError as error:
         print(f"benchmark: {error}", file=sys.stderr)
         return BAD_INPUT
+    except MemoryError:
+        print(
+            "benchmark: this process gets no more memory. What is recorded is safe: free some, or "
+            "lift a limit (ulimit -v), and run the same command again",
+            file=sys.stderr,
+        )
+        return BAD_INPUT
     except KeyboardInterrupt:
         print("benchmark: interrupted; run the same command again to go on", file=sys.stderr)
         return INTERRUPTED
@@ -151,7 +158,9 @@ def _add_grid(parser: Parser) -> None:
         help="a file that holds a method, a protocol or a recipe",
     )
     grid.add_argument(
-        "--weights", default="none", metavar="FILE|NAME|none", help="of the trunk; default: none"
+        "--weights",
+        metavar="FILE|NAME|none",
+        help="of the trunk; none where the protocol is not for pretrained trunks",
     )
     grid.add_argument("--root", type=Path, metavar="DIR", help="where prepared datasets lie")
 
@@ -247,6 +256,7 @@ def _add_results(commands: argparse._SubParsersAction[Parser]) -> None:
     )
     submit.add_argument("--claim", type=Path, metavar="FILE", help="a filled-in claim.toml")
     submit.add_argument("--plugin", type=Path, action="append", default=[], metavar="FILE")
+    submit.add_argument("--methods", type=_names, metavar="A,B", help="whose rows (default: all)")
     submit.add_argument("--challenge", metavar="DATE", help="a rerun of rows that are there")
     again = _add(commands, "rerun", "prepare a rerun of a row, to verify it", "results", "rerun")
     again.add_argument("row", type=Path, metavar="ROW", help="like results/quick/emoji/ms")

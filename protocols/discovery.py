@@ -23,7 +23,7 @@ from types import ModuleType, SimpleNamespace
 from typing import Any
 
 from protocols.errors import InvalidInputError, PluginError, in_words, unknown_name
-from protocols.source_code import digest
+from protocols.source_code import digest, in_folder
 
 KINDS = {
     "method": "methods",
@@ -151,7 +151,12 @@ class Registry:
         The shipped files of its kind that it builds on count too, a plugin's as well: whoever
         edits ``ms.py`` must not see old rows of a method that inherits from it.
         """
-        return digest(self._parse(kind, name), kind, _ROOT / KINDS[kind])
+        source, folder = self.source(kind, name), KINDS[kind]
+        try:
+            text = source.read_text(encoding="utf-8")
+            return digest(text, kind, f"protocols.{folder}", in_folder(_ROOT / folder))
+        except (SyntaxError, ValueError) as error:
+            raise PluginError(f"{kind} {name!r} ({source}) does not parse: {error}") from error
 
     def load(self, kind: str, name: str) -> Any:
         """Return the object: a Method class, a Recipe, a Protocol, or a trunk/dataset module.

@@ -8,20 +8,20 @@ schedule, the validation classes or the test classes: those belong to the runner
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
-from copy import copy
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import ClassVar, Literal, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from protocols import dense, paper
+from protocols import dense
 from protocols.errors import InvalidInputError, PluginError
 from protocols.phases import Phase
-from protocols.space import Choice, Integer, Real, Settings, Space, declared, resolve
+from protocols.searched import search_space
+from protocols.space import Settings, Space, declared, resolve
 
 
 class Features(NamedTuple):
@@ -199,12 +199,8 @@ class Method(nn.Module):
         those have the paper's bounds, see :func:`protocols.paper.search_space`. An option that is
         not searched stands there with its default alone, so that it is recorded.
         """
-        found = _paper_space(cls, dataset, bounds) or declared(cls)
-        found.update(_unsearched(cls))
-        for name, value in cls.published.get(dataset, {}).items():
-            found[name] = copy(found[name])
-            found[name].default = found[name].accept(value)
-        return found
+        published = cls.published.get(dataset, {})
+        return search_space(declared(cls), cls.paper_name, published, dataset, bounds)
 
     @classmethod
     def phases(cls, settings: Settings, steps: int, steps_per_epoch: int) -> Sequence[Phase]:
@@ -309,31 +305,3 @@ def reached(module: nn.Module, output: Callable[[], Tensor]) -> list[nn.Paramete
             waiting += [before for before, _ in node.next_functions]
     found = {id(getattr(node, "variable", None)) for node in seen}
     return [p for p in module.parameters() if id(p) in found]
-
-
-def _unsearched(cls: type[Method]) -> Iterator[tuple[str, Choice[Any]]]:
-    """Yield the options that no search varies, each with its default alone."""
-    for name, parameter in declared(cls).items():
-        if isinstance(parameter, Choice) and not parameter.searched:
-            only = Choice((parameter.default,), default=parameter.default)
-            only.name = name
-            yield name, only
-
-
-def _paper_space(cls: type[Method], dataset: str, bounds: Literal["wide", "narrow"]) -> Space:
-    """Return the paper's search space in ``cls``'s own descriptors; empty if it has none."""
-    if not cls.paper_name:
-        return {}
-    own, found = declared(cls), Space()
-    ends = paper.search_space(cls.paper_name, dataset, bounds=bounds)
-    for name, (low, high, log) in ends.items():
-        default = min(max(own[name].default, low), high)
-        if isinstance(own[name], Integer):
-            found[name] = Integer(int(low), int(high), default=int(default), log=log)
-        else:
-            found[name] = Real(low, high, default=default, log=log)
-    for name, value in paper.fixed(cls.paper_name, dataset).items():
-        found[name] = Choice((value,), default=value)
-    for name, parameter in found.items():
-        parameter.name = name
-    return found

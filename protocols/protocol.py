@@ -115,6 +115,8 @@ class Protocol:
         oracle_gap: final runs also score the test classes at every validation, to report what
             selecting on them would have claimed. It moves no other number, so it is no rule,
             but it opens the test classes more often, so the hash tells.
+        wants_weights: its trunk is meant to start from weights, so a study must say which, or
+            ``none``. It moves no number.
         recipe_values: what is changed in the study's recipe, see :mod:`protocols.knobs`.
         method_values: by method and hyperparameter, a value that is fixed, or bounds or options
             that narrow its search.
@@ -152,6 +154,7 @@ class Protocol:
     budget_s: float | None = None
     oracle_gap: bool = False
     label: str = ""
+    wants_weights: bool = False
     overrides: Mapping[str, Override] = field(default_factory=dict)
     recipe_values: Mapping[str, Plain] = field(default_factory=dict)
     method_values: Mapping[str, Mapping[str, Override]] = field(default_factory=dict)
@@ -169,7 +172,8 @@ class Protocol:
         recipe and methods only where there are some.
         """
         aside = ["summary", "label", "overrides", "datasets", "trunk", "recipe", "seeds"]
-        aside += ["oracle_gap", "match_cost_s", *(["budget_s"] if self.budget_s is None else [])]
+        aside += ["wants_weights", "oracle_gap", "match_cost_s"]
+        aside += [] if self.budget_s is not None else ["budget_s"]
         aside += [name for name in ("recipe_values", "method_values") if not getattr(self, name)]
         return {k: v for k, v in asdict(self).items() if k not in aside}
 

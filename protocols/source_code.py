@@ -4,43 +4,68 @@ from __future__ import annotations
 
 import ast
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from functools import lru_cache
 from pathlib import Path
 
+Read = Callable[[str], str | None]
+"""The text of a shipped file by its name without suffix, None where no such file ships."""
 
-def digest(tree: ast.Module, kind: str, folder: Path) -> str:
+
+def digest(source: str, kind: str, package: str, read: Read) -> str:
     """Return 12 hex digits over a file's code and that of the shipped files it builds on.
 
-    Comments, layout and docstrings aside. What counts are the files in ``folder`` that the file
+    Comments, layout and docstrings aside. What counts are the files of ``package`` that the file
     imports or loads by name, and that those import.
 
     Args:
-        tree: the file, parsed; its docstrings are gone afterwards.
-        kind: what the files of ``folder`` hold, as :func:`protocols.discovery.load` calls it.
-        folder: where shipped files of that kind lie, like ``protocols/methods``.
+        source: the file's text.
+        kind: what the files of ``package`` hold, as :func:`protocols.discovery.load` calls it.
+        package: where shipped files of that kind lie, like ``protocols.methods``.
+        read: gives the files of ``package``: of this checkout, or of some commit.
+
+    Raises:
+        SyntaxError, ValueError: a file is no Python.
     """
-    trees = [tree, *_built_on(tree, kind, folder)]
-    for node in (node for tree in trees for node in ast.walk(tree)):
+    parts = [source, *_built_on(source, kind, package, read)]
+    text = "\n".join(_code(part, kind, package)[0] for part in parts)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def in_folder(folder: Path) -> Read:
+    """Return what reads the files of a package's folder by name."""
+
+    def read(name: str) -> str | None:
+        paths = (folder / f"{name}.py", folder / name / "__init__.py")
+        return next((p.read_text("utf-8") for p in paths if name and p.is_file()), None)
+
+    return read
+
+
+def _built_on(source: str, kind: str, package: str, read: Read) -> Iterator[str]:
+    """Yield the text of the shipped files that ``source`` builds on, each once."""
+    seen, waiting = set(), [source]
+    while waiting:
+        for name in _code(waiting.pop(), kind, package)[1]:
+            if name in seen or not name.isidentifier():
+                continue
+            text = read(name)
+            if text is not None:
+                seen.add(name)
+                waiting.append(text)
+                yield text
+
+
+@lru_cache(maxsize=1024)
+def _code(source: str, kind: str, package: str) -> tuple[str, tuple[str, ...]]:
+    """Return a file's code, and the names in ``package`` that it makes use of, in order."""
+    tree = ast.parse(source)
+    names = tuple(name for node in ast.walk(tree) for name in _named(node, tree, kind, package))
+    for node in ast.walk(tree):
         body = getattr(node, "body", None)
         if isinstance(body, list) and body and _is_text(body[0]):
             body.pop(0)
-    return hashlib.sha256("\n".join(map(ast.unparse, trees)).encode()).hexdigest()[:12]
-
-
-def _built_on(tree: ast.Module, kind: str, folder: Path) -> Iterator[ast.Module]:
-    """Yield the code of files in ``folder`` that ``tree`` builds on, each once."""
-    package = f"protocols.{folder.name}"
-    seen, waiting = set(), [tree]
-    while waiting:
-        top = waiting.pop()
-        for node in ast.walk(top):
-            for name in _named(node, top, kind, package):
-                path = _file(folder, name)
-                if path is None or name in seen:
-                    continue
-                seen.add(name)
-                waiting.append(ast.parse(path.read_text("utf-8")))
-                yield waiting[-1]
+    return ast.unparse(tree), names
 
 
 def _named(node: ast.AST, top: ast.Module, kind: str, package: str) -> Iterable[str]:
@@ -63,12 +88,6 @@ def _named(node: ast.AST, top: ast.Module, kind: str, package: str) -> Iterable[
         return [n.attr for n in ast.walk(top) if isinstance(n, ast.Attribute)]
     inside = [m.removeprefix(f"{package}.") for m in found if m.startswith(f"{package}.")]
     return [name.split(".")[0] for name in inside]
-
-
-def _file(folder: Path, name: str) -> Path | None:
-    """Return the file of a name in ``folder``, None if there is none."""
-    paths = (folder / f"{name}.py", folder / name / "__init__.py")
-    return next((path for path in paths if name.isidentifier() and path.is_file()), None)
 
 
 def _is_text(node: object) -> bool:

@@ -15,6 +15,7 @@ PROTOCOL = replace(
     pace=PACE,
     paces={},
     search=replace(reality_check.PROTOCOL.search, trials=2, startup_trials=1),
+    wants_weights=False,
     seeds=1,
     batch_size=16,
     timeout_s=600.0,

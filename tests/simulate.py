@@ -13,9 +13,9 @@ import numpy as np
 from scipy.special import stdtr, stdtrit
 
 from benchmark.statistics import across, bootstrap, paired, power, verdicts
+from benchmark.statistics.bootstrap import sum_by_class
 from benchmark.statistics.paired import ALPHA, ROPE, adjusted
 from benchmark.statistics.variance import split
-from benchmark.tables.class_sums import sum_by_class
 
 TRUTH = 0.4
 DIFFER = [verdicts.VERDICTS.index(word) for word in ("better", "worse")]

@@ -13,12 +13,12 @@ from tests.drawing import ROOT, arrows, between_rooms, circle, imported, longest
 ROOMS = {
     "study": set(),
     "intake": set(),
-    "engines": {"benchmark"},  # the folder of the code, which travels to other machines
+    "engines": {"benchmark", "streams"},  # the folder of the code travels to other machines
     "training": {"study"},
     "mirror": {"study"},
     "statistics": {"study"},
     "models": {"study", "training", "statistics", "tables"},
-    "running": {"study", "engines", "training", "mirror"},
+    "running": {"study", "engines", "training", "mirror", "streams"},
     "tables": {"study", "statistics"},
     "report": {"tables", "study", "statistics"},
     "submissions": {"study", "statistics"},
@@ -35,11 +35,13 @@ ROOMS = {
         "report",
         "submissions",
         "exit_codes",
+        "streams",
     },
     "cli": {"exit_codes", "model_options", "benchmark"},
     "model_options": set(),
-    "__main__": {"cli"},
+    "__main__": {"cli", "streams"},
     "exit_codes": set(),
+    "streams": set(),
     "benchmark": set(),
 }
 # Inside protocols/ each row may import the rows below it, never its own or one above.
@@ -52,6 +54,7 @@ PROTOCOL_ROWS = [
     {"space", "metrics", "splits", "batches", "dataset", "decoding", "protocol"},
     {"recipe"},
     {"images", "manifest", "paper", "dense", "resident", "knobs"},
+    {"searched"},
     {"method"},
     {"trunk", "discovery", "optimizer", "pretend_device", "study_file"},
     {"toy_task", "weights", "narrowing"},

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from benchmark.submissions import git, read
-from benchmark.submissions.verify import problems
+from benchmark.submissions.verify import examine
 from protocols.discovery import Registry
 from protocols.space import described
 
@@ -15,7 +15,7 @@ ROWS = [read.read_row(RESULTS, folder) for folder in read.row_folders(RESULTS)]
 
 def test_there_are_rows_and_they_verify():
     assert ROWS
-    assert problems(RESULTS, ROWS, git.find(RESULTS)) == []
+    assert examine(RESULTS, ROWS, git.find(RESULTS)).problems == []
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.place)

@@ -15,6 +15,7 @@ from rich.progress import Progress as Bar
 from rich.progress import TaskID
 from rich.table import Table
 
+from benchmark.commands.lines import say
 from benchmark.exit_codes import DONE, FAILED_JOBS
 from benchmark.intake.inspect import NOTES, PROBLEMS, Finding, to_csv
 from benchmark.intake.inspect import check as find_problems
@@ -109,7 +110,7 @@ def _print_examples(console: Console, kind: str, group: Sequence[Finding]) -> No
     console.print(f"\n{kind}: {len(group):,}", style="bold", highlight=False, markup=False)
     for finding in group[:SHOWN]:
         line = f"  {shown(Path(finding.path))}: {finding.detail}"
-        console.print(line, highlight=False, markup=False, soft_wrap=True)
+        say(console, line)
     if len(group) > SHOWN:
         console.print(f"  and {len(group) - SHOWN:,} more", highlight=False)
 

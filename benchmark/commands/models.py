@@ -13,11 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
 
+from benchmark.commands.lines import say
 from benchmark.commands.outputs import open_study
 from benchmark.commands.proposal import continuing_command
 from benchmark.exit_codes import DONE
 from benchmark.models.address import Address, find
 from benchmark.models.images import Item, gather
+from benchmark.streams import one_line
 from benchmark.study.folder import Study
 from benchmark.study.records import write_bytes
 from benchmark.study.weights import best_run
@@ -52,7 +54,7 @@ def export(args: argparse.Namespace) -> int:
         f"about it {args.to}.json",
     ]
     for line in lines:
-        console.print(line, highlight=False, markup=False, soft_wrap=True)
+        say(console, line)
     return DONE
 
 
@@ -167,4 +169,4 @@ def _named(item: Item) -> str:
     """Return an image's path from here, and its class where one is known."""
     path = Path(os.path.relpath(item.path))
     name = shown(item.path if path.parts[:1] == ("..",) else path)
-    return f"{name} ({item.label})" if item.label else name
+    return one_line(f"{name} ({item.label})" if item.label else name)

@@ -5,9 +5,11 @@ from __future__ import annotations
 from rich.console import Console
 from rich.table import Table
 
+from benchmark.commands.lines import say
 from benchmark.running.progress import duration
 from benchmark.running.setup import Asked, unmoved_by_bounds
 from benchmark.study import grid, weights
+from benchmark.study.environment import no_commit
 from benchmark.study.folder import Study
 from benchmark.study.grid import CellPlan
 from benchmark.study.scores import NOTHING
@@ -31,18 +33,18 @@ def show_cells(console: Console, study: Study, plans: list[CellPlan]) -> None:
         table.add_row(*names, item.state, trials, runs, str(item.jobs_left))
     console.print(table)
     for name, value in study.protocol.overrides.items():
-        console.print(f"changed from protocol {study.protocol.name}: {name} = {shown(value)}")
+        say(console, f"changed from protocol {study.protocol.name}: {name} = {shown(value)}")
     narrow = study.protocol.search.bounds == "narrow"
     if same := unmoved_by_bounds(item.cell for item in plans) if narrow else []:
         more = f" and {len(same) - NAMED} more" if len(same) > NAMED else ""
-        console.print(
+        say(
+            console,
             f"--bounds narrow changes nothing for {', '.join(same[:NAMED])}{more}: no narrower "
             "start of the paper's search is known there",
-            highlight=False,
         )
     stale = grid.stale_records(study)
     if stale:
-        console.print(f"{stale} folder(s) hold records of earlier code; they are left aside")
+        say(console, f"{stale} folder(s) hold records of earlier code; they are left aside")
 
 
 def show_expected(
@@ -51,13 +53,22 @@ def show_expected(
     """Print how many jobs are left and how long they take at most."""
     jobs = sum(item.jobs_left for item in plans)
     if not jobs:  # only joins, choices and tests of what is trained
-        console.print("nothing left to train")
+        say(console, "nothing left to train")
         return
     unknown = [i.cell.row for i in plans if i.jobs_left and i.cell.id not in seconds]
     wall = total_seconds(plans, seconds) / workers
     expected = f"time of {unknown[0]} unknown" if unknown else f"at most {duration(wall)}"
     how = f"{workers} at once on {device}"
-    console.print(f"{jobs} jobs left, {how}: {expected}", highlight=False)
+    say(console, f"{jobs} jobs left, {how}: {expected}")
+
+
+def show_uncommitted(console: Console) -> None:
+    """Print that results will name no commit, and so cannot be submitted, where that is so."""
+    if reason := no_commit():
+        say(
+            console,
+            f"no commit to name in the records, so nothing of this can be submitted: {reason}",
+        )
 
 
 def show_phases(console: Console, asked: Asked, plans: list[CellPlan]) -> None:
@@ -89,11 +100,10 @@ def show_weights(console: Console, asked: Asked, plans: list[CellPlan], keep: we
     seeds = study.protocol.seeds if keep == "all" else 1
     total = sum(fold_bytes[item.cell.trunk] for item in plans) * seeds * study.protocol.folds
     whose = "every seed" if keep == "all" else "the best seed by validation"
-    console.print(
+    say(
+        console,
         f"weights of {whose} are kept for each cell: about {total / 1e6:.1f} MB in "
         f"{study.out / 'weights'} (--keep none, best or all)",
-        highlight=False,
-        soft_wrap=True,
     )
     cells = [item.cell for item in plans]
     if again := weights.lacking(study, cells, keep) if asked.options.keep else []:

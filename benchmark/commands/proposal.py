@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 import shlex
 from collections.abc import Iterator, Sequence
 from itertools import product
@@ -58,6 +59,8 @@ def continuing_command(study: Study | None, out: Path, **axes: Sequence[str]) ->
     """
     words = ["python", "-m", "benchmark", "run"]
     words += _rules(study) if study else ["--protocol", "reality-check"]
+    if study is None or study.protocol.wants_weights:
+        words += ["--weights", _weights(study)]
     for axis, names in axes.items():
         words += [f"--{axis}", ",".join(names)]
     return shlex.join([*words, "--out", str(out)])
@@ -73,6 +76,12 @@ def _rules(study: Study) -> Iterator[str]:
             yield from ("--set", f"{name}={shown(value)}")
         else:
             yield from (f"--{name}s" if name in AXES else f"--{name}", str(value))
+
+
+def _weights(study: Study | None) -> str:
+    """Return which weights the study's trunks have; FILE where only their checksum is known."""
+    suffix = study.cells[0].trunk.partition("+")[2] if study and study.cells else "FILE"
+    return "FILE" if re.fullmatch(r"[0-9a-f]{8}", suffix) else suffix or "none"
 
 
 def _words(action: argparse.Action, value: Any) -> Iterator[str]:

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from benchmark.commands.lines import say
 from benchmark.commands.proposal import continuing_command
 from benchmark.exit_codes import DONE
 from benchmark.study.folder import Study, load_study
@@ -75,7 +76,7 @@ def show_results(console: Console, dataset: str, out: Path) -> None:
     missing = sorted({row.method for row in rows if row.method and row.ours is None})
     if missing:
         command = _filling(study, out, dataset, missing)
-        console.print(f"missing: {command}", soft_wrap=True, highlight=False, markup=False)
+        say(console, f"missing: {command}")
 
 
 def _cells(row: Compared, several: bool) -> tuple[str, ...]:
@@ -132,7 +133,7 @@ def show_settings(console: Console, dataset: str, out: Path) -> None:
         datasets=(dataset,),
         methods=known,
     )
-    console.print(f"run them: {command}", soft_wrap=True, highlight=False, markup=False)
+    say(console, f"run them: {command}")
 
 
 def _folder_of_its_own(out: Path) -> Path:

@@ -12,9 +12,14 @@ from benchmark.study.folder import load_study
 from benchmark.submissions import git, leaderboard, read
 from benchmark.submissions.rerun import lay_out_rerun, submit_challenge
 from benchmark.submissions.submit import submit_rows
-from benchmark.submissions.verify import problems
+from benchmark.submissions.verify import examine
 from protocols.discovery import Registry
 from protocols.errors import InvalidInputError, StoreError
+
+_NOT_SEEN = (
+    "numbers made up consistently, per-query values and all, cannot be told from measured ones "
+    "here: whoever doubts a row reruns it (python -m benchmark rerun ROW --out DIR)"
+)
 
 
 def submit(args: argparse.Namespace) -> int:
@@ -28,7 +33,11 @@ def submit(args: argparse.Namespace) -> int:
     if args.challenge:
         written = submit_challenge(study, args.challenge, args.results)
     else:
-        written = submit_rows(study, args.results, Registry(tuple(args.plugin)), args.claim)
+        registry = Registry(tuple(args.plugin))
+        done = submit_rows(study, args.results, registry, args.claim, args.methods or ())
+        written = done.written
+        for folder in done.there:
+            print(f"{folder} is there already and stays (rerun by others: submit --challenge DATE)")
     written += leaderboard.write(args.results)
     for path in written:
         print(path)
@@ -64,14 +73,19 @@ def verify(args: argparse.Namespace) -> int:
             print(f"wrote {written}")
     history = git.find(results)
     rows = [read.read_row(results, folder) for folder in read.row_folders(results)]
-    found = problems(results, rows, history, args.since)
-    for message, path in found:
+    found = examine(results, rows, history, args.since)
+    for message, path in found.problems:
         print(_printable(f"{message} @ {results}/{path}"))
+    for line in (*found.looks, *(f"{place}: {why}" for place, why in found.unread.items())):
+        print(_printable(f"for a human look: {line}"), file=sys.stderr)
     known = leaderboard.shipped_protocols()
     stale = sum(r.cell is not None and not leaderboard.is_current(r.cell, known) for r in rows)
-    print(f"{len(rows)} row(s), {stale} stale; {len(found)} problem(s)", file=sys.stderr)
+    count = len(found.problems)
+    print(f"{len(rows)} row(s), {stale} stale; {count} problem(s)", file=sys.stderr)
     print(git.said_of(history), file=sys.stderr)
-    return BAD_INPUT if found else DONE
+    if len(rows) > stale:
+        print(_NOT_SEEN, file=sys.stderr)
+    return BAD_INPUT if count else DONE
 
 
 def _printable(text: str) -> str:

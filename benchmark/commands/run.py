@@ -6,6 +6,7 @@ import argparse
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from itertools import cycle, islice
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,7 +14,14 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from benchmark.commands.doubts import say_doubts
-from benchmark.commands.plans import show_cells, show_expected, show_phases, show_weights
+from benchmark.commands.lines import say
+from benchmark.commands.plans import (
+    show_cells,
+    show_expected,
+    show_phases,
+    show_uncommitted,
+    show_weights,
+)
 from benchmark.commands.proposal import next_command
 from benchmark.engines.machine import check_disk, interruptible, lock
 from benchmark.exit_codes import DONE, FAILED_JOBS
@@ -31,6 +39,7 @@ if TYPE_CHECKING:
     from benchmark.engines.local import Engine
     from benchmark.mirror.tracking import Tracker
     from benchmark.running.coordinator import JobMaker
+    from benchmark.training.job import Job
 
 MIRROR_TIMEOUT_S = 60.0
 # Dataset, trunk, recipe, trains, and on a GPU the method: their jobs take as long.
@@ -48,17 +57,17 @@ def run(args: argparse.Namespace) -> int:
         for cell in asked.keys:
             if lost := set_aside(study, cell):
                 words = f"{cell.row}: {in_words(lost)}; kept aside and redone"
-                console.print(words, soft_wrap=True, highlight=False, markup=False)
+                say(console, words)
         clean(study)
         lacking = tidy_weights(console, asked)
         plans = grid.progress_of(study, asked.keys)
         tracker = open_tracker(console, study, plans)
         if lacking or any(item.state != "done" for item in plans):
             ready = make_ready(asked)
-            check_jobs(asked, ready, plans)
+            check_phases(asked, plans)
             work(console, asked, ready, plans, tracker)
         else:
-            console.print(f"nothing left to do in {study.out}", highlight=False)
+            say(console, f"nothing left to do in {study.out}")
             study.save()
             grid.save_cells(study, asked.cells)
         artifacts = write_outputs(study)
@@ -79,11 +88,12 @@ def plan(args: argparse.Namespace) -> int:
         console.print("nothing left to do")
         return DONE
     ready = make_ready(asked)
-    check_jobs(asked, ready, plans)
+    check_phases(asked, plans)
     # On a GPU jobs slow each other down, so all are measured at once; on a CPU two are enough.
     several = ready.workers is None or ready.device != "cpu"
     few = ready.workers if several else min(2, ready.workers or 1)
     with engine_for(console, asked, replace(ready, workers=few)) as engine:
+        look_before(console, asked, ready, plans, engine)
         share_cards(asked, ready, plans, engine)
         seconds = expected_seconds(asked, ready, plans, engine)
         show_cells(console, asked.study, plans)
@@ -104,8 +114,7 @@ def tidy_weights(console: Console, asked: Asked) -> bool:
         weights.remember(study.out, keep)
     for cell in asked.keys:
         for name in weights.set_aside(study, cell):
-            words = f"{cell.row}: weights {name} are not those of their record; kept aside"
-            console.print(words, soft_wrap=True, highlight=False, markup=False)
+            say(console, f"{cell.row}: weights {name} are not those of their record; kept aside")
         weights.prune(study, cell, keep)
     return bool(asked.options.keep and weights.lacking(study, asked.keys, keep))
 
@@ -128,12 +137,14 @@ def work(
         from benchmark.running.coordinator import Coordinator
         from benchmark.running.keeping import remake
 
+        look_before(console, asked, ready, plans, engine)
         share_cards(asked, ready, plans, engine)
         seconds = expected_seconds(asked, ready, plans, engine)
         show_cells(console, study, plans)
         show_phases(console, asked, plans)
         show_weights(console, asked, plans, keep_of(asked))
         show_expected(console, plans, seconds, engine.capacity, ready.device)
+        show_uncommitted(console)
         study.save()
         plan_seeds(study)
         grid.save_cells(study, asked.cells)
@@ -147,32 +158,31 @@ def work(
                 flows.run([remake(study, asked.keys, keep, make_job, progress)], engine)
 
 
-def check_jobs(asked: Asked, ready: Ready, plans: list[CellPlan]) -> None:
-    """Raise InvalidInputError before anything starts where jobs could only fail or say nothing."""
-    from benchmark.running.phases import timetables
+def check_phases(asked: Asked, plans: list[CellPlan]) -> None:
+    """Raise InvalidInputError where a budget ends before a phase of its method begins."""
+    from benchmark.running.phases import timetables  # here: it imports torch
 
     timetables(asked, plans)
-    check_trunks(asked, ready, plans)
 
 
-def check_trunks(asked: Asked, ready: Ready, plans: list[CellPlan]) -> None:
-    """Raise InvalidInputError before anything starts where jobs could only fail.
+def look_before(
+    console: Console, asked: Asked, ready: Ready, plans: list[CellPlan], engine: Engine
+) -> None:
+    """Raise InvalidInputError before anything starts where jobs could only fail."""
+    from benchmark.running.preflight import check_memory, look_first
+    from protocols.space import defaults
 
-    That is a trunk that cannot give what a method wants, or weights that do not fit it.
-    """
-    from benchmark.training.job import serving_trunk
-    from protocols.method import Wants
+    make, space = job_maker(asked, ready), space_of(asked)
 
-    make, loaded = job_maker(asked, ready), set()
-    for item in plans:
-        if not item.jobs_left:
-            continue
-        job = make(item.cell, "search", 0, 0, {})
-        if job.weights is not None and item.cell.trunk not in loaded:
-            loaded.add(item.cell.trunk)
-            serving_trunk(job)
-        elif asked.registry.load("method", item.cell.method).wants != Wants():
-            serving_trunk(replace(job, weights=None))
+    def first(cell: CellKey) -> Job:
+        return make(cell, "search", 0, 0, defaults(space(cell)) if cell.searched else {})
+
+    def say(words: str) -> None:
+        console.print(words, soft_wrap=True, highlight=False, markup=False)
+
+    found = look_first(plans, first, engine, say)
+    if ready.device == "cpu" and asked.options.engine == "local":
+        check_memory(found, ready.workers or 1)
 
 
 def open_tracker(console: Console, study: Study, plans: list[CellPlan]) -> Tracker:
@@ -181,7 +191,7 @@ def open_tracker(console: Console, study: Study, plans: list[CellPlan]) -> Track
 
     if all(item.state == "done" for item in plans) and not needs_sync(study):
         return NoTracker()
-    return Mirror(study, lambda text: console.print(text, highlight=False, markup=False))
+    return Mirror(study, partial(say, console))
 
 
 @contextmanager
@@ -196,7 +206,7 @@ def engine_for(console: Console, asked: Asked, ready: Ready) -> Iterator[Engine]
         for source in asked.sources.values():
             for path in splits.prepare(source, asked.study.protocol):
                 words = f"{path.name} is damaged or has no checksum: made anew"
-                console.print(words, soft_wrap=True, highlight=False, markup=False)
+                say(console, words)
         yield engine
     finally:
         engine.close()
@@ -331,8 +341,8 @@ def show_results(console: Console, asked: Asked) -> int:
         console.print(part)
     failed = [run for cell in asked.keys for run in study.runs(cell) if run.status == "failed"]
     for run in failed:
-        console.print(f"seed {run.seed} failed: {run.reason}: {run.detail}", markup=False)
-    console.print(f"tables   {study.out / 'tables'}", highlight=False)
-    console.print(f"report   {study.out / 'report' / 'index.html'}", highlight=False)
-    console.print(f"next     {next_command(asked)}", highlight=False, markup=False)
+        say(console, f"seed {run.seed} failed: {run.reason}: {run.detail}")
+    say(console, f"tables   {study.out / 'tables'}")
+    say(console, f"report   {study.out / 'report' / 'index.html'}")
+    say(console, f"next     {next_command(asked)}")
     return FAILED_JOBS if failed else DONE

@@ -54,7 +54,7 @@ def written(protocol: Protocol, recipe: Recipe, path: Path) -> str:
         "trunks": (protocol.trunk,),
         "recipes": (protocol.recipe,),
         "plugin": (),
-        "weights": "none",
+        "weights": "FILE" if protocol.wants_weights else "none",
         "root": "data",
         "out": "runs",
         "search_repeats": 1,

@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from benchmark.engines.isolation import Answer, Code, foreign, run_alone
+from benchmark.streams import open_streams
 
 T = TypeVar("T")
 
@@ -230,6 +231,7 @@ def _start_worker(
     output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     os.dup2(output, 1)
     os.dup2(output, 2)
+    open_streams("utf-8")  # what a method prints must not fail its job
     set_up_torch(threads, deterministic=deterministic)
     import benchmark.engines.guard  # noqa: F401  (now, and not while the first job is timed)
 

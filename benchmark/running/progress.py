@@ -19,6 +19,7 @@ from rich.progress import Progress as Bar
 from rich.table import Table
 from rich.text import Text
 
+from benchmark.streams import one_line
 from benchmark.study.folder import CellKey
 from benchmark.study.grid import CellPlan
 from benchmark.study.records import ChoiceRecord, JobRecord, RunRecord, TrialRecord
@@ -57,7 +58,7 @@ class Progress:
         self._live: Live | None = None
 
     def __enter__(self) -> Self:
-        if self._console.is_terminal:
+        if self._console.is_terminal and not self._console.is_dumb_terminal:
             self._live = Live(console=self._console, refresh_per_second=4, transient=True)
             self._live.start()
             self._show()
@@ -123,6 +124,7 @@ class Progress:
 
     def _line(self, text: str, *, quiet: bool = False) -> None:
         """Log a line; print it unless it is quiet and the live table shows it anyway."""
+        text = one_line(text)  # what a method raised is in it
         with self._log.open("a", encoding="utf-8") as file:
             file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')}  {text}\n")
         if not (quiet and self._live):

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 
 from benchmark.engines.machine import check_places, cuda_devices, default_workers, pick_device
+from benchmark.engines.starting import check_address_space, check_processes
 from benchmark.study import datasets, grid, machines
 from benchmark.study.folder import CellKey, Study, load_study
 from benchmark.study.grid import Axes
@@ -72,6 +73,7 @@ class Ready:
 
 def set_up(args: argparse.Namespace) -> Asked:
     """Turn names into objects; raise on the first that is wrong, before anything is written."""
+    check_address_space()
     check_places(args.out)
     environment, registry = dict(os.environ), Registry(tuple(args.plugin))
     protocol = read_protocol(args, registry)
@@ -86,7 +88,7 @@ def set_up(args: argparse.Namespace) -> Asked:
         trunks=args.trunks or (protocol.trunk,),
         recipes=args.recipes or (protocol.recipe,),
     )
-    weights = parse_weights(args.weights)
+    weights = parse_weights(weights_asked(args, protocol))
     found = grid.make_cells(axes, protocol, registry, weights)
     cells = [(grid.key_of(record, protocol, registry, known), record) for record in found]
     cells += further_searches(cells, protocol, args.search_repeats)
@@ -127,7 +129,7 @@ def make_ready(asked: Asked) -> Ready:
     Only for a study with work left: looking for devices imports torch, or joins a cluster.
 
     Raises:
-        InvalidInputError: a device that is not there.
+        InvalidInputError: a device that is not there, or no worker can be started.
         StoreError: the study's jobs ran on another kind of device.
     """
     options, protocol = asked.options, asked.study.protocol
@@ -142,6 +144,7 @@ def make_ready(asked: Asked) -> Ready:
     check_same_kind(asked.study, device.partition(":")[0])
     devices = cuda_devices(device)
     workers = options.jobs or default_workers(devices, protocol)
+    check_processes(workers)
     # A worker sees its own device alone, so all jobs call it by the same name.
     return Ready(device.partition(":")[0], workers, devices)
 
@@ -168,6 +171,17 @@ def read_protocol(args: argparse.Namespace, registry: Registry) -> Protocol:
     changes |= {long.get(word, word): value for word, value in typed.items() if value is not None}
     derived = changed(named, changes).derive(oracle_gap=args.oracle_gap or None, **single)
     return derived.matching_cost() if args.match_cost else derived
+
+
+def weights_asked(args: argparse.Namespace, protocol: Protocol) -> str:
+    """Return which weights are asked for; raise InvalidInputError where that must be said."""
+    if args.weights is None and protocol.wants_weights:
+        raise InvalidInputError(
+            f"protocol {protocol.name!r} is for trunks that start from weights: say which with "
+            f"--weights FILE, or a name that {protocol.trunk} knows. --weights none starts from "
+            "random ones on purpose"
+        )
+    return "none" if args.weights is None else str(args.weights)
 
 
 def _dataset_names(args: argparse.Namespace, protocol: Protocol) -> tuple[str, ...]:

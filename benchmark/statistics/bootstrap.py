@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,6 +40,18 @@ def draw_classes(dataset: str, classes: int) -> NDArray[np.uint8]:
     for row in drawn:
         row[:] = np.bincount(rng.integers(0, classes, classes), minlength=classes)
     return drawn
+
+
+def sum_by_class(labels: NDArray[Any], values: Floats) -> tuple[NDArray[np.int64], Floats, Floats]:
+    """Return class ids (C,), counted queries (C,) and sums (K, C) of ``values`` (K, Q).
+
+    A query that is excluded is NaN in every metric; it is neither summed nor counted.
+    """
+    counted = ~np.isnan(values).any(axis=0)
+    classes, codes = np.unique(labels[counted].astype(np.int64), return_inverse=True)
+    counts = np.bincount(codes, minlength=len(classes)).astype(np.float64)
+    sums = [np.bincount(codes, weights=row, minlength=len(classes)) for row in values[:, counted]]
+    return classes, counts, np.array(sums)
 
 
 def class_means(drawn: NDArray[np.uint8], sums: Floats, counts: Floats) -> Floats:

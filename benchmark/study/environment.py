@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import platform
+import shlex
 import subprocess
 from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
@@ -36,12 +38,10 @@ def commit(root: Path = CHECKOUT) -> dict[str, str | bool | None]:
 
     def git(*words: str) -> str | None:
         try:
-            done = subprocess.run(
-                ["git", "-C", str(root), *words], capture_output=True, text=True, check=True
-            )
-        except (OSError, subprocess.CalledProcessError):
+            done = _git(root, *words)
+        except OSError:
             return None
-        return done.stdout.strip()
+        return None if done.returncode else done.stdout.strip()
 
     head = git("rev-parse", "HEAD")
     if head is None:
@@ -54,3 +54,31 @@ def commit(root: Path = CHECKOUT) -> dict[str, str | bool | None]:
     )
     # What git fails to answer (None) counts as a change: clean is a claim.
     return {"commit": head, "dirty": any(change != "" for change in changes)}
+
+
+def no_commit(root: Path = CHECKOUT) -> str:
+    """Return why results made now name no commit, and what to do; empty where they name one."""
+    try:
+        done = _git(root, "rev-parse", "HEAD")
+    except OSError as error:
+        return f"git cannot be run ({error.strerror}): install it"
+    if not done.returncode:
+        return ""
+    if "dubious ownership" in done.stderr:
+        return (
+            f"{root} belongs to another user, so git does not answer: git config --global --add "
+            f"safe.directory {shlex.quote(str(root))}"
+        )
+    return f"{root} is no git checkout with a commit: use a clone of the project"
+
+
+def _git(root: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    """Run git in its own words, English; file names may hold bytes that are no text."""
+    return subprocess.run(
+        ["git", "-C", str(root), *words],
+        capture_output=True,
+        env={**os.environ, "LC_ALL": "C"},
+        encoding="utf-8",
+        errors="surrogateescape",
+        check=False,
+    )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from benchmark.study import records
@@ -14,6 +14,20 @@ UNKNOWN = "unknown"
 BETWEEN = " + "
 
 Environment = dict[str, Any]
+
+# What can move a number between two records of the same code and data.
+SAID = {
+    KIND: "kind",
+    "device": "device",
+    "cpu_capability": "CPU instructions",
+    "mkl_cbwr": "MKL_CBWR",
+    "matmul_precision": "precision of products",
+    "conv_precision": "precision of convolutions",
+    "torch": "torch",
+    "cuda": "CUDA",
+    "cudnn": "cuDNN",
+}
+_SHOWN = 3  # rows named beside a value; the rest are counted
 
 
 def merged(jobs: Sequence[JobRecord]) -> Environment:
@@ -40,6 +54,32 @@ def parted(environment: Environment, name: str) -> list[str]:
 def mixed(environment: Environment) -> list[str]:
     """Return which names of a merged environment hold more than one value."""
     return [name for name in environment if len(parted(environment, name)) > 1]
+
+
+def unlike(made: Iterable[tuple[str, Environment]]) -> str:
+    """Return where rows of one table met unlike machines, in words; "" where all are alike.
+
+    What a record does not say, because it is of an earlier version, counts as ``unknown``.
+
+    Args:
+        made: for each run and trial its row's name, and what it was made with.
+    """
+    met: dict[str, dict[str, dict[str, None]]] = {name: {} for name in SAID}
+    for row, environment in made:
+        for name in SAID if environment else ():
+            for value in parted(environment, name):
+                met[name].setdefault(value, {})[row] = None
+    parts = [
+        f"{SAID[name]} " + ", ".join(f"{v} ({_few(list(rows))})" for v, rows in values.items())
+        for name, values in met.items()
+        if len(values) > 1
+    ]
+    return f"made on unlike machines: {'; '.join(parts)}" if parts else ""
+
+
+def _few(rows: Sequence[str]) -> str:
+    more = len(rows) - _SHOWN
+    return ", ".join(rows[:_SHOWN]) + (f" and {more} more" if more > 0 else "")
 
 
 def device_kind(study: Study) -> str | None:

@@ -4,29 +4,37 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from itertools import pairwise
 from statistics import fmean
-from typing import Any
 
 from benchmark.study import selection
 from benchmark.study.records import TrialRecord
-from benchmark.submissions import judging, schema
-from benchmark.submissions.git import History
-from benchmark.submissions.read import SubmittedRow
-from benchmark.submissions.schema import Cell, Run, Scores
+from benchmark.submissions import alike, budget, challenges, figures, provenance, recompute, schema
+from benchmark.submissions.provenance import Code
+from benchmark.submissions.read import Runs, SubmittedRow
+from benchmark.submissions.schema import Cell, Run
 from protocols.errors import BenchmarkError, InvalidInputError
 from protocols.protocol import Protocol, digest
-from protocols.space import Space, defaults, rebuilt, resolve, size
+from protocols.space import Space, defaults, rebuilt, resolve
 
 Problem = tuple[str, str]  # message, path below the results folder
-# how far MAP@R may be above R-precision by rounding: they are equal if hits come first
-_NEXT_TO_EQUAL = 1e-12
+_WITHOUT_VALUES = 1  # schema
+_TOO_OLD = (
+    f"schema {_WITHOUT_VALUES}: under a protocol of version {schema.LAST_WITHOUT_VALUES + 1} or "
+    "later a row holds what it found for every query"
+)
 
 
 def problems_of(
-    row: SubmittedRow, known: Mapping[str, Protocol], history: History | None
+    row: SubmittedRow, known: Mapping[str, Protocol], code: Code | None, *, current: bool
 ) -> Iterator[Problem]:
-    """Yield what is wrong with one row: its form first, then what its content says."""
+    """Yield what is wrong with one row: its form first, then what its content says.
+
+    Args:
+        row: the row.
+        known: the protocols that ship.
+        code: the code of commits; None without git, which leaves it unchecked.
+        current: whether the row is of a protocol as it is now; the code of others is not looked at.
+    """
     yield from row.problems
     named = {path.rpartition("/")[2] for _, path in row.problems}
     for name, there in (("cell.json", row.cell), ("claim.toml", row.claim)):
@@ -42,31 +50,37 @@ def problems_of(
     else:
         yield from _settings(row, row.cell, space)
         yield from _search(row, row.cell, space)
-    yield from _commits(row, history)
-    yield from _duplicates(row, row.cell)
-    for path, run in _all_runs(row):
-        yield from ((message, path) for message in _run(run, row.cell))
-    yield from _reruns(row)
+    yield from _commits(row, code)
+    if code and current:
+        yield from provenance.faults(row, row.cell, code)
+    yield from budget.environment_faults(row)
+    for place, runs in _parts(row):
+        yield from _runs(row, place, runs, row.cell)
+    yield from alike.within(row, row.cell)
+    yield from alike.copied(row)
+    yield from challenges.faults(row, code)
 
 
 def _cell(row: SubmittedRow, cell: Cell, known: Mapping[str, Protocol]) -> Iterator[Problem]:
     """Yield what is wrong with a cell's place, id and protocol (check 2)."""
-    path, rules = f"{row.place}/cell.json", cell.rules
+    path = f"{row.place}/cell.json"
     if schema.cell_id(cell.identity) != cell.id:
         yield "id is not the digest of identity", path
     said = {
-        "dataset": cell.identity.get("dataset"),
-        "trunk": cell.identity.get("trunk"),
-        "method": cell.identity.get("method"),
-        "recipe": _get(cell.identity, "recipe", "name"),
-        "protocol": rules.get("name"),
-        "protocol_version": rules.get("version"),
+        "dataset": cell.made_of.dataset,
+        "trunk": cell.made_of.trunk,
+        "method": cell.made_of.method,
+        "recipe": cell.made_of.recipe.name,
+        "protocol": cell.made_of.rules.name,
+        "protocol_version": cell.made_of.rules.version,
     }
     for name, value in said.items():
         if getattr(cell, name) != value:
             yield f"{name} {getattr(cell, name)!r}, identity has {value!r}", path
     if cell.row != cell.method:
         yield f"row {cell.row!r}, expected the method's name {cell.method!r}", path
+    if fault := provenance.weights_fault(cell):
+        yield fault, path
     protocol = known.get(cell.protocol)
     if protocol is None:
         yield f"protocol {cell.protocol!r} does not ship here; known: {', '.join(known)}", path
@@ -130,7 +144,7 @@ def _space(cell: Cell) -> Space | str:
 
 def _settings(row: SubmittedRow, cell: Cell, space: Space) -> Iterator[Problem]:
     """Yield settings outside the space, and ids that are not their digest (check 4)."""
-    complete = cell.rules.get("params") == "search"
+    complete = cell.made_of.rules.params == "search"
     chosen = cell.chosen.settings
     named = [(f"trial {t.number}: ", t.settings, f"{row.place}/trials.jsonl") for t in row.trials]
     named.append(("chosen: ", chosen, f"{row.place}/cell.json"))
@@ -152,11 +166,10 @@ def _settings(row: SubmittedRow, cell: Cell, space: Space) -> Iterator[Problem]:
 
 def _search(row: SubmittedRow, cell: Cell, space: Space) -> Iterator[Problem]:
     """Yield a choice the rule does not make, and a search off its budget (checks 5 and 6)."""
-    path, rules = f"{row.place}/trials.jsonl", cell.rules
-    trials = row.trials
+    path, rules = f"{row.place}/trials.jsonl", cell.made_of.rules
+    trials, folds = row.trials, rules.folds
     if [t.number for t in trials] != list(range(len(trials))):
         yield f"trials {[t.number for t in trials]}: expected 0, 1, 2 … in order", path
-    folds = rules.get("folds")
     for trial in trials:
         done = [value for value in trial.folds if value is not None]
         if len(trial.folds) != folds:
@@ -166,33 +179,20 @@ def _search(row: SubmittedRow, cell: Cell, space: Space) -> Iterator[Problem]:
         elif trial.status == "failed" and trial.reason is None:
             yield f"trial {trial.number}: failed without a reason", path
         else:
-            score = _get(rules, "search", "failed_score")
-            expected = fmean(done) if trial.status == "done" else score
+            expected = fmean(done) if trial.status == "done" else rules.search.failed_score
             if trial.value != expected:
                 yield f"trial {trial.number}: value {trial.value}, expected {expected}", path
     if trials and trials[0].settings != defaults(space):
         yield "trial 0: not the authors' defaults", path
-    yield from ((message, path) for message in _budget(row, rules, space))
-    yield from ((m, f"{row.place}/cell.json") for m in _choice(row, cell, bool(space)))
+    if fault := budget.search_fault(row, cell, space):
+        yield fault, path
+    yield from ((message, path) for message in budget.trial_faults(row, cell))
+    yield from ((m, f"{row.place}/cell.json") for m in _choice(row, cell, space))
 
 
-def _budget(row: SubmittedRow, rules: Mapping[str, Any], space: Space) -> Iterator[str]:
-    budget = _get(rules, "search", "trials") if _is_searched(rules, bool(space)) else 0
-    limit = _get(rules, "search", "max_failures_in_a_row")
-    if not isinstance(budget, int) or not isinstance(limit, int):
-        yield "its rules hold no search budget"
-        return
-    last = [trial.status for trial in row.trials[-limit:]]
-    gave_up = len(last) == limit and set(last) == {"failed"}
-    # a search never repeats a setting, so it may end there
-    tried_all = len(row.trials) == size(space)
-    if len(row.trials) > budget or (len(row.trials) < budget and not (gave_up or tried_all)):
-        yield f"{len(row.trials)} trials; the protocol has {budget}, the same for every method"
-
-
-def _choice(row: SubmittedRow, cell: Cell, searched: bool) -> Iterator[str]:
+def _choice(row: SubmittedRow, cell: Cell, space: Space) -> Iterator[str]:
     chosen = cell.chosen
-    if _is_searched(cell.rules, searched):
+    if budget.is_searched(cell, space):
         names = ("id", "number", "settings", "status", "value", "folds", "reason")
         trials = [
             TrialRecord(cell=cell.id, **{name: getattr(trial, name) for name in names})
@@ -206,7 +206,7 @@ def _choice(row: SubmittedRow, cell: Cell, searched: bool) -> Iterator[str]:
             best.value if best else None,
         )
     else:
-        published = cell.rules.get("params") == "published" and searched
+        published = cell.made_of.rules.params == "published" and space
         rule = selection.PUBLISHED if published else selection.NO_SEARCH
         expected = (rule, None, chosen.settings, None)
     met = (chosen.rule, chosen.trial, chosen.settings, chosen.value)
@@ -214,112 +214,50 @@ def _choice(row: SubmittedRow, cell: Cell, searched: bool) -> Iterator[str]:
         yield f"chosen {met}; the rule picks {expected}"
 
 
-def _is_searched(rules: Mapping[str, Any], has_space: bool) -> bool:
-    return has_space and rules.get("params") == "search"
-
-
-def _commits(row: SubmittedRow, history: History | None) -> Iterator[Problem]:
+def _commits(row: SubmittedRow, code: Code | None) -> Iterator[Problem]:
     """Yield runs of several commits, of an edited checkout or an unknown commit (check 7)."""
     counted = Counter(run.environment.commit for run in row.runs.values())
     if len(counted) > 1:
         yield f"runs of {len(counted)} commits: {', '.join(sorted(counted))}", row.place
-    unknown = {
-        commit
-        for commit in {run.environment.commit for _, run in _all_runs(row)}
-        if history and not history.shallow and not history.has(commit)
-    }
     for path, run in _all_runs(row):
+        commit = run.environment.commit
         if run.environment.dirty:
             yield "ran in a checkout with uncommitted changes", path
-        if run.environment.commit in unknown:
-            yield f"commit {run.environment.commit} is not in this history", path
+        if code and not code.history.shallow and not code.history.has(commit):
+            yield f"commit {commit} is not in this history", path
 
 
-def _duplicates(row: SubmittedRow, cell: Cell) -> Iterator[Problem]:
-    """Yield seeds with another's embeddings (check 10); an untouched trunk may have one set."""
-    if cell.method in (cell.rules.get("reference"), cell.rules.get("pretrained_reference")):
-        return
-    seen: dict[str, int] = {}
-    for seed, run in sorted(row.runs.items()):
-        key = run.embeddings_sha256
-        if key is not None and seen.setdefault(key, seed) != seed:
-            path = f"{row.place}/seed-{seed}.json"
-            yield f"has the very embeddings of seed {seen[key]}", path
+def _runs(row: SubmittedRow, place: str, runs: Runs, cell: Cell) -> Iterator[Problem]:
+    """Yield what cannot be true of runs, by their figures and by their queries (check 9)."""
+    for seed, run in runs.runs.items():
+        path, at = f"{place}/seed-{seed}.json", f"{place}/values-{seed}.npz"
+        values = runs.values.get(seed)
+        found = list(figures.faults(run, cell, len(values.query) if values else None))
+        yield from ((message, path) for message in (*found, *budget.run_faults(run, cell)))
+        if run.schema_ <= _WITHOUT_VALUES and cell.protocol_version > schema.LAST_WITHOUT_VALUES:
+            yield _TOO_OLD, path
+        expected = run.status == "done" and run.schema_ > _WITHOUT_VALUES
+        if expected != (run.values_sha256 is not None):
+            yield f"values_sha256 {run.values_sha256}, of a run that is {run.status}", path
+        elif values and values.sha256 != run.values_sha256:
+            yield f"its checksum is not the one in seed-{seed}.json", at
+        elif values and not found:
+            yield from ((message, at) for message in recompute.faults(run, values))
+        elif expected and not values and at not in {path for _, path in row.problems}:
+            yield "is missing", at
+    for seed in sorted(runs.values.keys() - runs.runs.keys()):
+        yield f"belongs to no seed-{seed}.json", f"{place}/values-{seed}.npz"
 
 
-def _run(run: Run, cell: Cell) -> Iterator[str]:
-    """Yield what cannot be true of a run (check 9)."""
-    folds, parts = cell.rules.get("folds"), (run.separated, run.concatenated, run.validation)
-    told = (*parts, run.embeddings_sha256, run.embeddings_shape, run.queries_sha256, run.excluded)
-    if run.status == "failed":
-        if run.reason is None or any(value is not None for value in told):
-            yield "failed, but without a reason or with scores"
-        return
-    if run.reason is not None or any(value is None for value in told) or None in run.folds:
-        yield "done, but with a reason or without scores"
-        return
-    if len(run.folds) != folds or len(run.best_steps) != folds:
-        yield f"{len(run.folds)} folds, the protocol has {folds}"
-    elif run.openings != len(run.folds) + 1:
-        yield f"test data opened {run.openings} times; expected once a fold and once to join"
-    yield from _scores(run)
-    if run.embeddings_shape and len(run.embeddings_shape) != 2:
-        yield f"embeddings_shape {run.embeddings_shape}: expected images, width"
-    elif run.embeddings_shape and (run.excluded or 0) > run.embeddings_shape[0]:
-        yield f"{run.excluded} of {run.embeddings_shape[0]} queries excluded"
-
-
-def _scores(run: Run) -> Iterator[str]:
-    """Yield metrics that contradict one another."""
-    for scores in (*run.folds, run.separated, run.concatenated, run.validation):
-        if scores and scores.map_at_r > scores.r_precision + _NEXT_TO_EQUAL:
-            yield f"map_at_r {scores.map_at_r} above r_precision {scores.r_precision}"
-        if scores:
-            yield from _recalls(scores)
-    tested = [scores for scores in (*run.folds, run.separated) if scores]
-    if len({frozenset(scores.reported) for scores in tested}) > 1:
-        yield "folds and separated do not report the same metrics"
-        return
-    separated = [fold for fold in run.folds if fold]
-    for name in (*Scores.model_fields, *separated[0].reported) if separated else ():
-        mean = fmean(getattr(fold, name) for fold in separated)
-        if getattr(run.separated, name) != mean:
-            yield f"separated.{name} is not the mean {mean} of its folds"
-
-
-def _recalls(scores: Scores) -> Iterator[str]:
-    """Yield recalls that fall as k rises, or differ from what they are another name of."""
-    recalls = scores.recalls
-    for (k, low), (above, high) in pairwise(recalls.items()):
-        if high < low:
-            yield f"recall_at_{above} {high} below recall_at_{k} {low}"
-    if recalls.get(1, scores.precision_at_1) != scores.precision_at_1:
-        yield f"recall_at_1 {recalls[1]}, precision_at_1 {scores.precision_at_1}: they are one"
-    if any(high < scores.precision_at_1 for high in recalls.values()):
-        yield f"precision_at_1 {scores.precision_at_1} above a recall"
-
-
-def _reruns(row: SubmittedRow) -> Iterator[Problem]:
+def _parts(row: SubmittedRow) -> Iterator[tuple[str, Runs]]:
+    """Yield the claim's runs and its reruns', each with their folder."""
+    yield row.place, row
     for rerun in row.reruns:
-        path = f"{row.place}/{rerun.name}.toml"
-        if not rerun.runs:
-            yield "a challenge without runs of its own", path
-        if rerun.challenge and row.claim and judging.same_person(row, rerun):
-            yield f"{rerun.challenge.who!r} made the claim too; somebody else must rerun it", path
+        yield f"{row.place}/{rerun.name}", rerun
 
 
 def _all_runs(row: SubmittedRow) -> Iterator[tuple[str, Run]]:
     """Yield (path, run) of the claim and of its challenges."""
-    for seed, run in row.runs.items():
-        yield f"{row.place}/seed-{seed}.json", run
-    for rerun in row.reruns:
-        for seed, run in rerun.runs.items():
-            yield f"{row.place}/{rerun.name}/seed-{seed}.json", run
-
-
-def _get(body: Mapping[str, Any], *names: str) -> Any:
-    """Return a nested value, None where there is none."""
-    found: Any = body
-    for name in names:
-        found = found.get(name) if isinstance(found, dict) else None
-    return found
+    for place, runs in _parts(row):
+        for seed, run in runs.runs.items():
+            yield f"{place}/seed-{seed}.json", run

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import subprocess
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
+from typing import IO
 
 from protocols.errors import InvalidInputError
+
+MAX_SOURCE = 1 << 20  # bytes of a source file that is looked at
 
 
 @dataclass(frozen=True)
@@ -22,9 +26,19 @@ class History:
     folder: Path
     shallow: bool
 
+    @cached_property
+    def commits(self) -> frozenset[str]:
+        """Return the current commit and all before it, asked for once."""
+        return frozenset((_git(self.folder, "rev-list", "HEAD") or "").split())
+
     def has(self, commit: str) -> bool:
         """Return whether ``commit`` (40 hex digits) is the current commit or one before it."""
-        return _git(self.folder, "merge-base", "--is-ancestor", commit, "HEAD") is not None
+        return commit in self.commits
+
+    def named(self, commit: str, name: str) -> list[str]:
+        """Return the files called ``name``, in whatever folder of ``commit``, from its root."""
+        listed = _git(self.folder, "ls-tree", "-r", "-z", "--name-only", "--full-tree", commit)
+        return [p for p in (listed or "").split("\0") if p.rpartition("/")[2] == name]
 
     def files(self, ref: str) -> dict[str, str]:
         """Return the files below the folder at ``ref``: path to git's hash of the content.
@@ -48,6 +62,68 @@ class History:
         if found is None:
             raise InvalidInputError(f"git finds nothing in common with {ref!r}; fetch it first")
         return found.strip()
+
+
+@dataclass
+class Objects:
+    """Contents out of git, all from one process that is asked line by line; used in a ``with``.
+
+    Attributes:
+        folder: a folder of the checkout.
+    """
+
+    folder: Path
+    _process: subprocess.Popen[bytes] | None = None
+    _known: dict[str, str | None] = field(default_factory=dict)
+
+    def __enter__(self) -> Objects:
+        words = ["git", "-C", str(self.folder), "cat-file", "--batch"]
+        pipe = subprocess.PIPE
+        self._process = subprocess.Popen(words, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        assert self._process
+        self._process.communicate()
+
+    def text(self, name: str) -> str | None:
+        """Return what git calls ``name``, like ``COMMIT`` or ``COMMIT:protocols/method.py``.
+
+        Paths begin at the root of the checkout. None where there is no such object, or it is
+        larger than a source file may be, or no UTF-8.
+        """
+        if name not in self._known:
+            self._known[name] = self._ask(name)
+        return self._known[name]
+
+    def _ask(self, name: str) -> str | None:
+        assert self._process
+        to_git, from_git = self._process.stdin, self._process.stdout
+        assert to_git
+        assert from_git
+        to_git.write(f"{name}\n".encode())
+        to_git.flush()
+        answer = from_git.readline().split()
+        if len(answer) != 3:
+            return None  # "NAME missing", and nothing follows
+        size = int(answer[2])
+        content = _read(from_git, size)
+        if answer[1] not in (b"blob", b"commit") or len(content) < size:
+            return None
+        try:
+            return content.decode("utf-8")
+        except UnicodeDecodeError:
+            return None
+
+
+def _read(stream: IO[bytes], size: int) -> bytes:
+    """Return an object of ``size`` bytes and take its last newline; nothing of one too large."""
+    content = stream.read(size) if size <= MAX_SOURCE else b""
+    left = size - len(content)
+    while left > 0:
+        left -= len(stream.read(min(left, MAX_SOURCE))) or left
+    stream.read(1)
+    return content
 
 
 def find(folder: Path) -> History | None:

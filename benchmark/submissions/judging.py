@@ -7,6 +7,7 @@ for samples from a normal distribution", JASA 64, 1969.
 from __future__ import annotations
 
 import math
+import unicodedata
 from collections.abc import Sequence
 from typing import Literal
 
@@ -19,7 +20,8 @@ from benchmark.submissions.schema import Run
 
 Outcome = Literal["confirms", "refutes", "undecided"]
 
-MIN_RERUN = 2  # seeds that somebody else must have run before a row counts as verified
+MIN_RERUN = 2  # seeds that somebody else must have run, to verify a row or to refute it
+_UNSEEN = "\u115f\u1160\u3164\uffa0"  # Hangul fillers: letters to Unicode, blank to a reader
 ROUNDING = 5e-4  # what another machine's rounding may move a run, where seeds do not spread
 
 
@@ -42,24 +44,43 @@ def judge(row: SubmittedRow, rerun: Rerun) -> Outcome:
     """Return what a rerun says of the claim, by the headline metric.
 
     It confirms with at least two runs, by somebody else, that all came through and lie inside
-    the prediction interval of the claim's runs; it refutes with one run outside.
+    the prediction interval of the claim's runs; it refutes with at least two runs outside, since
+    one may be a mistake or made up. Runs that are the same, or another one's, count once.
     """
     claimed = [v for run in row.runs.values() if not math.isnan(v := score_of(run, *HEADLINE))]
-    found = [score_of(run, *HEADLINE) for run in rerun.runs.values()]
+    runs = {_key(row, seed, run): run for seed, run in rerun.runs.items()}
+    found = [score_of(run, *HEADLINE) for run in runs.values()]
     interval = prediction_interval(claimed, max(len(found), 1))
     if interval is None or same_person(row, rerun):
         return "undecided"
     low, high = interval
-    if any(not low <= v <= high for v in found if not math.isnan(v)):
-        return "refutes"
     through = [v for v in found if not math.isnan(v)]
-    return "confirms" if len(through) == len(found) >= MIN_RERUN else "undecided"
+    if sum(not low <= v <= high for v in through) >= MIN_RERUN:
+        return "refutes"
+    inside = all(low <= v <= high for v in through)
+    return "confirms" if inside and len(through) == len(found) >= MIN_RERUN else "undecided"
+
+
+def _key(row: SubmittedRow, seed: int, run: Run) -> object:
+    """Return what tells a run from others; an untouched trunk may give all seeds one result."""
+    reference = row.cell is not None and row.cell.is_reference
+    return seed if reference else run.embeddings_sha256 or seed
 
 
 def same_person(row: SubmittedRow, rerun: Rerun) -> bool:
     """Return whether claim and rerun are by the same, or one of them does not say by whom."""
-    names = [x.who.strip().casefold() if x else "" for x in (row.claim, rerun.challenge)]
+    names = [plain(x.who) if x else "" for x in (row.claim, rerun.challenge)]
     return names[0] == names[1] or "" in names
+
+
+def plain(name: str) -> str:
+    """Return what is left of a name for comparing: its letters and digits, without case.
+
+    Unicode's compatibility form makes wide, joined and composed letters one; accents, spaces,
+    punctuation and characters that nobody sees are left out.
+    """
+    folded = unicodedata.normalize("NFKD", unicodedata.normalize("NFKC", name).casefold())
+    return "".join(c for c in folded if c.isalnum() and c not in _UNSEEN)
 
 
 def score_of(run: Run | None, embedding: str, metric: str) -> float:

@@ -13,6 +13,7 @@ import math
 import pkgutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from importlib import import_module
 from itertools import groupby
 from pathlib import Path
@@ -22,17 +23,20 @@ import numpy as np
 
 from benchmark.statistics import paired, ranking, verdicts
 from benchmark.statistics.ranking import Standing
-from benchmark.statistics.words import spoken
+from benchmark.study.machines import unlike
 from benchmark.study.records import write_bytes
-from benchmark.study.scores import HEADLINE, NOTHING, PARTS, Part, per_cent
-from benchmark.submissions import read
+from benchmark.study.scores import HEADLINE, PARTS, Part
+from benchmark.submissions import bounds, read
+from benchmark.submissions.board import block_of
+from benchmark.submissions.class_bootstrap import class_columns
 from benchmark.submissions.judging import Outcome, judge, score_of
 from benchmark.submissions.read import SubmittedRow
 from benchmark.submissions.schema import Cell
 from protocols import specs
+from protocols.errors import InvalidInputError
 from protocols.protocol import Protocol
 
-FILE = "leaderboard.csv"
+FILE, README = "leaderboard.csv", "README.md"
 BEGIN, END = "<!-- leaderboard: made by `verify --rebuild` -->", "<!-- end of leaderboard -->"
 COLUMNS = (
     "protocol",
@@ -72,7 +76,12 @@ COLUMNS = (
     "p_equivalent",
     "mark",
     "needs_seeds",
+    "test_classes",
+    "test_ci_low",
+    "test_ci_high",
+    "test_ci_kind",
 )
+_MAX_README = 1 << 20  # bytes
 
 
 @dataclass(frozen=True)
@@ -89,6 +98,11 @@ class _Line:
         c = self.cell
         rules = (c.protocol, -c.protocol_version, c.protocol_hash, c.seeds)
         return (not self.current, *rules, c.dataset, c.trunk, c.recipe)
+
+    @cached_property
+    def class_columns(self) -> dict[Part, dict[str, Any]]:
+        """Return the columns of the interval over test classes."""
+        return class_columns(self.row)
 
     def values(self, part: Part) -> list[float]:
         """Return a metric at every seed, NaN where the run diverged."""
@@ -118,14 +132,27 @@ def build(results: Path, rows: Iterable[SubmittedRow]) -> dict[Path, bytes]:
     lines.sort(key=lambda line: (line.group, line.cell.row))
     tables = [_table(list(group)) for _, group in groupby(lines, key=lambda line: line.group)]
     files = {results / FILE: _csv(tables)}
-    readme = results / "README.md"
-    text = readme.read_text(encoding="utf-8") if readme.is_file() else ""
+    readme = results / README
+    text = "" if readme_fault(readme) or not readme.is_file() else readme.read_text("utf-8")
     head, begin, rest = text.partition(BEGIN)
     _, end, tail = rest.partition(END)
     if begin and end:
-        block = "\n".join(_markdown(tables, known))
+        block = "\n".join(block_of(tables, known))
         files[readme] = f"{head}{BEGIN}\n\n{block}\n{END}{tail}".encode()
     return files
+
+
+def readme_fault(path: Path) -> str:
+    """Return why a README cannot be read, empty where it can or is not there."""
+    try:
+        bounds.content(path, limit=_MAX_README).decode("utf-8")
+    except FileNotFoundError:
+        return ""
+    except UnicodeDecodeError as error:
+        return f"is not UTF-8 at byte {error.start}"
+    except (OSError, InvalidInputError) as error:
+        return str(error)
+    return ""
 
 
 def write(results: Path) -> list[Path]:
@@ -149,8 +176,13 @@ def _table(lines: Sequence[_Line]) -> list[dict[str, Any]]:
     Complete rows come first, best first; those with failed runs have no place among them.
     """
     rows: list[dict[str, Any]] = []
+    note = unlike(
+        (line.cell.row, run.environment.known())
+        for line in lines
+        for _, run in sorted(line.row.runs.items())
+    )
     for part in PARTS:
-        rows += _compared(lines, part)
+        rows += [{**row, "machines": note} for row in _compared(lines, part)]
     standings = [
         Standing(row["method"], row["mean"] or 0.0, row["n"], row["runs"] - row["n"])
         for row in rows
@@ -184,7 +216,8 @@ def _compared(lines: Sequence[_Line], part: Part) -> Iterator[dict[str, Any]]:
     for n, line in enumerate(lines):
         values = [v for v in runs[n].tolist() if not math.isnan(v)]
         compared = _difference_columns(against[n]) if n in against else {}
-        yield {**_columns(line, part, values), "baseline": base_row, **compared}
+        beside = {"baseline": base_row, **line.class_columns[part]}
+        yield {**_columns(line, part, values), **beside, **compared}
 
 
 def _difference_columns(result: verdicts.Judged) -> dict[str, Any]:
@@ -248,69 +281,3 @@ def _plain(value: Any) -> str:
     if isinstance(value, float):
         return f"{value + 0.0:.6f}".replace("-0.000000", "0.000000")
     return str(value).lower() if isinstance(value, bool) else str(value)
-
-
-def _markdown(
-    tables: Sequence[Sequence[dict[str, Any]]], known: dict[str, Protocol]
-) -> Iterator[str]:
-    """Yield the README's block: the headline metric of every table, per cent."""
-    stale = False
-    for table in tables:
-        rows = [row for row in table if (row["embedding"], row["metric"]) == HEADLINE]
-        first = rows[0]
-        if not first["current"] and not stale:
-            stale = True
-            yield "## Stale: under an earlier version of their protocol\n"
-        yield from _markdown_table(rows, known[first["protocol"]].label if not stale else "")
-
-
-def _markdown_table(rows: Sequence[dict[str, Any]], label: str) -> Iterator[str]:
-    first = rows[0]
-    version = f"v{first['protocol_version']} {first['protocol_hash']}"
-    names = " · ".join(f"`{first[name]}`" for name in ("protocol", "dataset", "trunk", "recipe"))
-    yield f"{names} ({version}){f': {label}' if label else ''}\n"
-    yield "| method | MAP@R, % | 95 % | n | vs baseline | p | verdict | trials | s | verified |"
-    yield "|---|--:|---|--:|---|--:|---|--:|--:|---|"
-    for row in rows:
-        is_baseline = row["method"] == row["baseline"]
-        cells = (
-            f"`{row['method']}`{' (baseline)' if is_baseline else ''}{' †' * row['deviates']}",
-            per_cent(row["mean"]),
-            _range(row["ci_low"], row["ci_high"]),
-            f"{row['n']}/{row['runs']}",
-            _difference(row),
-            NOTHING if row.get("p_holm") is None else f"{row['p_holm']:.3f}",
-            _verdict(row),
-            row["trials"],
-            f"{row['search_s'] + row['run_s']:.0f}",
-            _verified(row),
-        )
-        yield f"| {' | '.join(map(str, cells))} |"
-    if any(row["deviates"] for row in rows):
-        yield "\n† deviates from the protocol; its `claim.toml` says how."
-    yield ""
-
-
-def _verdict(row: dict[str, Any]) -> str:
-    if not row.get("verdict"):
-        return NOTHING
-    said = spoken(row["verdict"], row["needs_seeds"])
-    return f"{said} ({row['mark']})" if row["mark"] else said
-
-
-def _verified(row: dict[str, Any]) -> str:
-    said = "yes" if row["verified"] else "no"
-    if row["confirmed_by"]:
-        said += f"; confirmed by {row['confirmed_by']}"
-    return f"{said}; **refuted** by {row['refuted_by']}" if row["refuted_by"] else said
-
-
-def _difference(row: dict[str, Any]) -> str:
-    if row.get("difference") is None:
-        return NOTHING
-    ends = _range(row["difference_low"], row["difference_high"], sign="+")
-    return f"{per_cent(row['difference'], sign='+')} ({ends})"
-
-
-def _range(low: float | None, high: float | None, sign: str = "") -> str:
-    return NOTHING if low is None else f"{per_cent(low, sign=sign)} to {per_cent(high, sign=sign)}"

@@ -9,14 +9,12 @@ from benchmark.study import records
 from benchmark.study.folder import CellKey, Study
 from benchmark.study.places import choice_id
 from benchmark.study.records import CellRecord, ChoiceRecord
-from benchmark.submissions import schema
 from benchmark.submissions.read import CHALLENGE, SubmittedRow, read_row
 from benchmark.submissions.schema import Cell
 from benchmark.submissions.submit import (
     check_protocol,
     finished_cell,
     folder_of,
-    run_fields,
     write_once,
 )
 from protocols.errors import InvalidInputError, StoreError
@@ -105,8 +103,7 @@ def _challenge_files(study: Study, date: str, results: Path) -> dict[Path, bytes
                 f"setting must be the claim's. See: python -m benchmark rerun "
                 f"{shlex.quote(str(folder))}"
             )
-        runs = {folder / name / f"seed-{r.seed}.json": run_fields(r) for r in finished.runs}
-        files |= {path: schema.pack(body) for path, body in runs.items()}
+        files |= finished.run_files(folder / name)
         if not (folder / f"{name}.toml").exists():
             files[folder / f"{name}.toml"] = CHALLENGE_FORM.encode()
     if not files:

@@ -1,10 +1,11 @@
 """The committed form of a finished cell: which files, which fields, where they lie.
 
 A folder ``<protocol>/<dataset>/<row>/`` holds ``cell.json``, ``trials.jsonl``, one
-``seed-N.json`` a run, ``claim.toml`` and, where somebody reran it, ``challenge-DATE.toml`` with
-its own ``seed-N.json`` files in ``challenge-DATE/``. All of it is data: JSON and TOML read with
-strict types and no unknown field. The search space stands there as bounds, so that a setting can
-be checked without importing the method. Times are seconds, memory is MB, metrics are fractions.
+``seed-N.json`` and ``values-N.npz`` a run, ``claim.toml`` and, where somebody reran it,
+``challenge-DATE.toml`` with such files of its own in ``challenge-DATE/``. All of it is data: JSON,
+TOML and plain arrays, read with strict types and no unknown field. The search space stands there
+as bounds, so that a setting can be checked without importing the method. Times are seconds, memory
+is MB, metrics are fractions.
 """
 
 from __future__ import annotations
@@ -13,50 +14,51 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping
+from functools import cached_property
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import ConfigDict, Field
 
+from benchmark.submissions.fields import (
+    GRID_NAME,
+    NAME,
+    Commit,
+    Data,
+    Fraction,
+    GridName,
+    Id,
+    Name,
+    Natural,
+    Number,
+    ReportedMetric,
+    Said,
+    Seconds,
+    Settings,
+    Sha256,
+    ShortHash,
+    Text,
+    Value,
+    Version,
+)
+from benchmark.submissions.identity import Identity
 from protocols.errors import InvalidInputError
 from protocols.protocol import digest
 
-SCHEMA = 1
-
-_NAME = r"[a-z0-9][a-z0-9_-]{0,63}"
-_GRID_NAME = r"[a-z0-9][A-Za-z0-9_.:+-]{0,127}"  # timm:resnet18.a1_in1k, tiny+0a1b2c3d
-
-Name = Annotated[str, Field(pattern=rf"^{_NAME}$")]
-GridName = Annotated[str, Field(pattern=rf"^{_GRID_NAME}$")]
-Id = Annotated[str, Field(pattern=r"^[0-9a-f]{16}$")]
-ShortHash = Annotated[str, Field(pattern=r"^[0-9a-f]{12}$")]
-Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-Commit = Annotated[str, Field(pattern=r"^[0-9a-f]{40}$")]
-Version = Annotated[str, Field(pattern=r"^[A-Za-z0-9 ()_.,:+-]{1,80}$")]  # no path fits in here
-Text = Annotated[str, Field(max_length=2000)]
-Said = Annotated[str, Field(min_length=1, max_length=200)]
-Natural = Annotated[int, Field(ge=0)]
-ReportedMetric = Annotated[str, Field(pattern=r"^(recall_at_[1-9][0-9]{0,5}|map_at_10)$")]
-Fraction = Annotated[float, Field(ge=0, le=1)]
-Seconds = Annotated[float, Field(ge=0)]
-Value = float | int | bool | Text
-Settings = dict[Name, Value]
+SCHEMA = 2  # 1 had no per-query values
+LAST_WITHOUT_VALUES = 2  # protocol version: rows under a later one must be of schema 2
 
 
-class _Data(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
-
-
-class RealBounds(_Data):
+class RealBounds(Data):
     """A :class:`protocols.space.Real` as data."""
 
     kind: Literal["real"]
-    low: float
-    high: float
+    low: Number
+    high: Number
     log: bool
-    default: float
+    default: Number
 
 
-class IntegerBounds(_Data):
+class IntegerBounds(Data):
     """A :class:`protocols.space.Integer` as data."""
 
     kind: Literal["integer"]
@@ -66,7 +68,7 @@ class IntegerBounds(_Data):
     default: int
 
 
-class Options(_Data):
+class Options(Data):
     """A :class:`protocols.space.Choice` as data."""
 
     kind: Literal["choice"]
@@ -77,7 +79,7 @@ class Options(_Data):
 Bounds = Annotated[RealBounds | IntegerBounds | Options, Field(discriminator="kind")]
 
 
-class Chosen(_Data):
+class Chosen(Data):
     """The setting of the final runs and the rule that picked it."""
 
     rule: Text
@@ -86,11 +88,11 @@ class Chosen(_Data):
     value: Fraction | None
 
 
-class Cell(_Data):
+class Cell(Data):
     """What was compared: everything that the cell's id is a digest of, bounds and choice."""
 
     file: ClassVar[str] = "cell.json"
-    schema_: int = Field(SCHEMA, alias="schema", ge=SCHEMA, le=SCHEMA)
+    schema_: int = Field(SCHEMA, alias="schema", ge=1, le=SCHEMA)
     id: Id
     protocol: Name
     protocol_version: Annotated[int, Field(ge=1)]
@@ -107,14 +109,25 @@ class Cell(_Data):
     trials_sha256: Sha256
     sha256: Sha256
 
+    @cached_property
+    def made_of(self) -> Identity:
+        """Return the identity with its types; reading a row has made sure that it has them."""
+        return Identity.model_validate(self.identity)
+
     @property
     def rules(self) -> dict[str, Any]:
-        """Return the protocol's rules; empty where the identity holds none."""
-        rules = self.identity.get("rules")
-        return rules if isinstance(rules, dict) else {}
+        """Return the protocol's rules as they were digested."""
+        rules: dict[str, Any] = self.identity["rules"]
+        return rules
+
+    @property
+    def is_reference(self) -> bool:
+        """Return whether the method is the untouched trunk, which may have one set of vectors."""
+        rules = self.made_of.rules
+        return self.method in (rules.reference, rules.pretrained_reference)
 
 
-class Trial(_Data):
+class Trial(Data):
     """One line of ``trials.jsonl``."""
 
     id: Id
@@ -127,7 +140,7 @@ class Trial(_Data):
     seconds: Seconds
 
 
-class Scores(_Data):
+class Scores(Data):
     """The metrics of one embedding, fractions.
 
     Test scores also hold what is reported alone, ``recall_at_K`` and ``map_at_10``; rows older
@@ -154,7 +167,7 @@ class Scores(_Data):
         return {k: self.reported[f"recall_at_{k}"] for k in at}
 
 
-class Environment(_Data):
+class Environment(Data):
     """Versions, device and commit; nothing that names a machine or a path.
 
     What is None was not recorded, or is nothing that such a device has.
@@ -174,6 +187,7 @@ class Environment(_Data):
     cpu_capability: Version | None = None
     matmul_precision: Version | None = None
     conv_precision: Version | None = None
+    mkl_cbwr: Version | None = None
     cuda: Version | None = None
     cudnn: Version | None = None
     driver: Version | None = None
@@ -181,11 +195,19 @@ class Environment(_Data):
     commit: Commit
     dirty: bool
 
+    def known(self) -> dict[str, Any]:
+        """Return what was recorded, by the names that records have."""
+        return self.model_dump(by_alias=True, exclude_none=True)
 
-class Run(_Data):
-    """One seed, ``seed-N.json``. A run that diverged has a reason and no scores."""
 
-    schema_: int = Field(SCHEMA, alias="schema", ge=SCHEMA, le=SCHEMA)
+class Run(Data):
+    """One seed, ``seed-N.json``. A run that diverged has a reason and no scores.
+
+    ``queries_sha256`` is of the study's own per-query file, ``values_sha256`` of the part of it
+    that is submitted: what the run found for every query, without the neighbours.
+    """
+
+    schema_: int = Field(SCHEMA, alias="schema", ge=1, le=SCHEMA)
     cell: Id
     id: Id
     seed: Natural
@@ -202,6 +224,7 @@ class Run(_Data):
     embeddings_sha256: Sha256 | None
     embeddings_shape: list[Natural] | None
     queries_sha256: Sha256 | None
+    values_sha256: Sha256 | None = None
     openings: Natural
     counts: dict[Name, Natural]
     seconds: Seconds
@@ -211,7 +234,7 @@ class Run(_Data):
     sha256: Sha256
 
 
-class Claim(_Data):
+class Claim(Data):
     """``claim.toml``: what a record cannot know, written by hand.
 
     Attributes:
@@ -229,7 +252,7 @@ class Claim(_Data):
     note: Text
 
 
-class Challenge(_Data):
+class Challenge(Data):
     """``challenge-DATE.toml``: somebody else's rerun of a claim, written by hand."""
 
     who: Said
@@ -245,11 +268,11 @@ def folder_name(row: str, trunk: str, recipe: str, rules_default: tuple[str, str
     Raises:
         InvalidInputError: a name with other characters than a folder may have.
     """
-    _check("method", row, _NAME)
+    _check("method", row, NAME)
     if (trunk, recipe) == rules_default:
         return row
-    _check("trunk", trunk, _GRID_NAME)
-    _check("recipe", recipe, _NAME)
+    _check("trunk", trunk, GRID_NAME)
+    _check("recipe", recipe, NAME)
     return f"{row}+{trunk.replace(':', '-')}.{recipe}"
 
 
@@ -259,8 +282,8 @@ def place_of(protocol: str, dataset: str, folder: str) -> str:
     Raises:
         InvalidInputError: a name with other characters than a folder may have.
     """
-    _check("protocol", protocol, _NAME)
-    _check("dataset", dataset, _NAME)
+    _check("protocol", protocol, NAME)
+    _check("dataset", dataset, NAME)
     return f"{protocol}/{dataset}/{folder}"
 
 

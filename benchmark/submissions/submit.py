@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 from benchmark.study import records
 from benchmark.study.environment import PACKAGES
 from benchmark.study.folder import CellKey, Study
 from benchmark.study.machines import mixed
+from benchmark.study.queries import fault, read_queries
 from benchmark.study.records import CellRecord, ChoiceRecord, Metrics, RunRecord, TrialRecord
-from benchmark.submissions import schema
+from benchmark.submissions import schema, values
 from benchmark.submissions.leaderboard import shipped_protocols
+from benchmark.submissions.read import read_row
 from benchmark.submissions.schema import Cell
 from protocols.discovery import Registry
-from protocols.errors import InvalidInputError, StoreError
+from protocols.errors import InvalidInputError, StoreError, unknown_name
 from protocols.metrics import METRICS
 from protocols.protocol import Protocol
 from protocols.space import Space, described
@@ -27,6 +31,7 @@ _ENVIRONMENT = (
     "device_kind",
     "threads",
     "cpu_capability",
+    "mkl_cbwr",
     "matmul_precision",
     "conv_precision",
     "cuda",
@@ -50,7 +55,7 @@ note = ""
 
 @dataclass(frozen=True)
 class Finished:
-    """All records of one finished cell."""
+    """All records of one finished cell, and by seed what its runs found for every query."""
 
     key: CellKey
     record: CellRecord
@@ -58,32 +63,80 @@ class Finished:
     trials: list[TrialRecord]
     trial_seconds: list[float]
     runs: list[RunRecord]
+    values: dict[int, bytes]
+
+    def run_files(self, folder: Path) -> dict[Path, bytes]:
+        """Return the content of the runs' files, to lie in ``folder``."""
+        found = {folder / f"values-{seed}.npz": packed for seed, packed in self.values.items()}
+        for run in self.runs:
+            body = run_fields(run, self.values.get(run.seed))
+            found[folder / f"seed-{run.seed}.json"] = schema.pack(body)
+        return found
 
 
-def submit_rows(study: Study, results: Path, registry: Registry, claim: Path | None) -> list[Path]:
-    """Copy the study's finished cells below ``results``; return the files written.
+@dataclass(frozen=True)
+class Submission:
+    """The files that a submission wrote, and the folders of rows that were there already."""
+
+    written: list[Path]
+    there: list[Path]
+
+
+def submit_rows(
+    study: Study,
+    results: Path,
+    registry: Registry,
+    claim: Path | None,
+    methods: Sequence[str] = (),
+) -> Submission:
+    """Copy the study's finished cells below ``results``; rows of the same cells stay as they are.
+
+    A cell's id is all that makes two rows the same: whoever ran it again measured other seconds,
+    and another processor may have given other last bits.
 
     Args:
-        study: every cell of it must be finished.
+        study: every cell of it that is to be copied must be finished.
         results: the folder.
         registry: knows the methods' code, which must still be the study's.
         claim: a filled-in claim.toml for every new row; None writes the empty form.
+        methods: whose rows to copy; none for all of the study.
 
     Raises:
+        UnknownNameError: a method that the study does not have.
         StoreError: a cell is unfinished, the rules are not a shipped protocol's, or a file
             exists with another content; nothing is written then.
     """
     files: dict[Path, bytes] = {}
-    form = _claim(claim)
+    form, there = _claim(claim), []
     shipped = check_protocol(study)
-    for key in study.cells:
+    for key in _wanted(study, methods):
         folder = results / folder_of(shipped, key)
+        if _is_there(results, folder, key):
+            there.append(folder)
+            continue
         finished = finished_cell(study, key, study.protocol.seeds)
         space = _space(finished.record, shipped, registry)
         files |= _row_files(folder, finished, shipped, space)
         if not (folder / "claim.toml").exists():
             files[folder / "claim.toml"] = form
-    return write_once(files)
+    return Submission(write_once(files), there)
+
+
+def _wanted(study: Study, methods: Sequence[str]) -> list[CellKey]:
+    """Return the cells of ``methods``, all for none."""
+    known = sorted({key.method for key in study.cells})
+    for name in sorted(set(methods) - set(known)):
+        raise unknown_name("method of this study", name, known)
+    return [key for key in study.cells if not methods or key.method in methods]
+
+
+def _is_there(results: Path, folder: Path, key: CellKey) -> bool:
+    """Return whether the whole row of a cell lies in its folder, whoever ran it."""
+    if not (folder / Cell.file).is_file():
+        return False
+    row = read_row(results, folder)
+    whole = row.cell is not None and set(row.runs) == set(range(row.cell.seeds))
+    return whole and not row.problems and row.cell is not None and row.cell.id == key.id
 
 
 def check_protocol(study: Study, *, any_seeds: bool = False) -> Protocol:
@@ -123,9 +176,9 @@ def write_once(files: dict[Path, bytes]) -> list[Path]:
     for path, content in files.items():
         if path.is_symlink() or (path.exists() and path.read_bytes() != content):
             raise StoreError(
-                f"{path} exists and differs: what is submitted is never edited. To replace the "
-                "row, remove its folder and name the commit that holds it as the claim's "
-                "predecessor"
+                f"{path} exists and differs: what is submitted is never edited. Leave the row "
+                "out with --methods; or, to replace it, remove its folder and name the commit that "
+                "holds it as the claim's predecessor"
             )
     fresh = [path for path in files if not path.exists()]
     for path in fresh:
@@ -171,7 +224,25 @@ def finished_cell(study: Study, key: CellKey, seeds: int) -> Finished:
     trials = study.trials(key)
     jobs = [[j for j in study.jobs(key, "search", t.number) if j] for t in trials]
     seconds = [round(sum(j.measured.get("seconds", 0.0) for j in found), 3) for found in jobs]
-    return Finished(key, record, choice, trials, seconds, runs)
+    found = {run.seed: _values(study, run, where) for run in runs if run.status == "done"}
+    return Finished(key, record, choice, trials, seconds, runs, found)
+
+
+def _values(study: Study, run: RunRecord, where: str) -> bytes:
+    """Return what a run found for every query; raise StoreError if its file is gone or another."""
+    try:
+        if why := fault(study.out, run):
+            raise StoreError(
+                f"{where}: the per-query results of seed {run.seed} are {why}, and a row holds "
+                "them. Remove that seed's records and run it again"
+            )
+        reported = len(run.concatenated or {}) > len(METRICS)
+        found = read_queries(study.out, run, values.names(reported=reported))
+    except (OSError, ValueError, BadZipFile) as error:
+        raise StoreError(f"{where}: the per-query results of seed {run.seed}: {error}") from error
+    if isinstance(found, str):
+        raise StoreError(f"{where}: {found}")
+    return values.pack(found)
 
 
 def _space(record: CellRecord, protocol: Protocol, registry: Registry) -> Space:
@@ -208,9 +279,7 @@ def _row_files(
         "trials_sha256": hashlib.sha256(trials).hexdigest(),
     }
     found = {folder / Cell.file: schema.pack(cell), folder / "trials.jsonl": trials}
-    return found | {
-        folder / f"seed-{r.seed}.json": schema.pack(run_fields(r)) for r in finished.runs
-    }
+    return found | finished.run_files(folder)
 
 
 def _trial(trial: TrialRecord, seconds: float) -> dict[str, Any]:
@@ -218,8 +287,13 @@ def _trial(trial: TrialRecord, seconds: float) -> dict[str, Any]:
     return {**{name: getattr(trial, name) for name in names}, "seconds": seconds}
 
 
-def run_fields(run: RunRecord) -> dict[str, Any]:
-    """Return a run's fields; words for people and where files lay stay behind."""
+def run_fields(run: RunRecord, packed: bytes | None) -> dict[str, Any]:
+    """Return a run's fields; words for people and where files lay stay behind.
+
+    Args:
+        run: the record.
+        packed: what it found for every query; None for a run that diverged.
+    """
     names = (
         "cell",
         "id",
@@ -246,6 +320,7 @@ def run_fields(run: RunRecord) -> dict[str, Any]:
         "folds": [_selecting(scores) for scores in run.folds],
         "separated": _selecting(run.separated),
         "queries_sha256": run.queries["sha256"] if run.queries else None,
+        "values_sha256": hashlib.sha256(packed).hexdigest() if packed else None,
         "openings": len(run.openings),
         **{name: measured.get(name, 0.0) for name in ("seconds", "train_s")},
         "peak_memory_mb": measured.get("peak_memory_mb", 0),

@@ -1,33 +1,56 @@
 """Every problem of results/ at once, by twelve checks; nothing is imported, run or unpickled.
 
-1 form, no unknown fields · 2 the protocol as it is now, else the row is stale and shown apart ·
-3 exactly the protocol's seeds · 4 settings inside the space · 5 the choice is what the rule picks ·
-6 the search kept to its budget · 7 one commit, clean, in history · 8 one content per dataset ·
-9 metrics that can be true · 10 no two seeds with identical embeddings · 11 the leaderboard
-rebuilds byte for byte · 12 files that were there before are unchanged.
+1 form, no unknown fields, nothing too large or too deep · 2 the protocol as it is now, else the
+row is stale and shown apart · 3 exactly the protocol's seeds · 4 settings inside the space, which
+is the one that the method's file declares · 5 the choice is what the rule picks · 6 search, steps,
+images and seconds inside the budget, on one kind of machine · 7 one commit, clean, in history, with
+the code, recipe and trunk that the row names · 8 one content and one test set per dataset · 9
+metrics that can be true and follow from every query's · 10 no two seeds, rows or reruns that are
+one training · 11 the leaderboard rebuilds byte for byte · 12 files that were there before are
+unchanged.
 """
 
 from __future__ import annotations
 
 import os
 import shlex
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 
-from benchmark.submissions import git, leaderboard
+from benchmark.submissions import alike, bounds, git, leaderboard, standout, together
 from benchmark.submissions.check import Problem, problems_of
-from benchmark.submissions.git import History
+from benchmark.submissions.git import History, Objects
+from benchmark.submissions.provenance import Code
 from benchmark.submissions.read import SubmittedRow
-from protocols.protocol import Protocol
+from protocols.errors import InvalidInputError
 
-_ONCE = ("cell.json", "trials.jsonl", "seed-")
+_ONCE = ("cell.json", "trials.jsonl", "seed-", "values-")
+SHOWN = 10  # problems of one file; the rest are counted
+_LONGEST = 400  # characters of a message
 
 
-def problems(
+@dataclass(frozen=True)
+class Findings:
+    """What a check of results/ found.
+
+    Attributes:
+        problems: (message, path below the folder), by path; bounded in number and length.
+        looks: rows out of line with the others, for a human, with the statistic; no problems.
+        unread: rows whose search space cannot be told without running their method, and why.
+    """
+
+    problems: list[Problem]
+    looks: list[str]
+    unread: dict[str, str]
+
+
+def examine(
     results: Path, rows: list[SubmittedRow], history: History | None, since: str | None = None
-) -> list[Problem]:
-    """Return every problem, by path.
+) -> Findings:
+    """Return all that is wrong or odd in results/.
 
     Args:
         results: the folder.
@@ -36,13 +59,39 @@ def problems(
         since: a branch or commit: files it has must be unchanged; the current commit if None.
     """
     known = leaderboard.shipped_protocols()
-    met = [problem for row in rows for problem in problems_of(row, known, history)]
+    current = [row for row in rows if row.cell and leaderboard.is_current(row.cell, known)]
+    met: list[Problem] = []
+    with ExitStack() as stack:
+        code = None
+        if history:
+            code = Code(history, stack.enter_context(Objects(history.folder)))
+        for row in rows:
+            met += problems_of(row, known, code, current=row in current)
     met += _stray(results)
-    met += _datasets(rows, known)
+    met += together.faults(rows, current)
+    met += alike.between(rows)
     met += _leaderboard(results, rows)
     if history:
         met += _edited(results, rows, history, since)
-    return sorted(set(met), key=lambda problem: (problem[1], problem[0]))
+    return Findings(_bounded(met), standout.looks(current), code.unread if code else {})
+
+
+def _bounded(met: Iterable[Problem]) -> list[Problem]:
+    """Return each problem once, by path, only some of each path and none of them long."""
+    by_path: dict[str, list[str]] = defaultdict(list)
+    for message, path in sorted(set(met), key=lambda problem: (problem[1], problem[0])):
+        short = message if len(message) <= _LONGEST else f"{message[:_LONGEST]} …"
+        by_path[path].append(short)
+    return [
+        (message, path)
+        for path, those in by_path.items()
+        for message in (*those[:SHOWN], *_more(len(those) - SHOWN))
+    ]
+
+
+def _more(count: int) -> Iterator[str]:
+    if count > 0:
+        yield f"and {count} problems more"
 
 
 def _stray(results: Path) -> Iterator[Problem]:
@@ -54,28 +103,23 @@ def _stray(results: Path) -> Iterator[Problem]:
                 yield "a link; expected a file or folder", path.relative_to(results).as_posix()
 
 
-def _datasets(rows: Iterable[SubmittedRow], known: Mapping[str, Protocol]) -> Iterator[Problem]:
-    """Yield current rows on other images than most rows of their dataset (check 8)."""
-    digests: dict[str, list[tuple[str, str]]] = defaultdict(list)
-    for row in rows:
-        if row.cell and leaderboard.is_current(row.cell, known):
-            content = str(row.cell.identity.get("dataset_digest"))
-            digests[row.cell.dataset].append((content, row.place))
-    for dataset, contents in digests.items():
-        ((most, _),) = Counter(content for content, _ in contents).most_common(1)
-        for content, place in contents:
-            if content != most:
-                message = f"{dataset} has content {content[:12]}, in other rows {most[:12]}"
-                yield message, f"{place}/cell.json"
-
-
 def _leaderboard(results: Path, rows: list[SubmittedRow]) -> Iterator[Problem]:
     """Yield generated files that are not what the rows make (check 11)."""
+    readme = results / leaderboard.README
+    if fault := leaderboard.readme_fault(readme):
+        yield fault, readme.name
     for path, content in leaderboard.build(results, rows).items():
         name = path.relative_to(results).as_posix()
-        if path.is_symlink():
-            yield "a link; expected a file", name
-        elif not path.is_file() or path.read_bytes() != content:
+        try:
+            same = bounds.content(path, limit=len(content)) == content
+        except FileNotFoundError:
+            same = False
+        except (OSError, InvalidInputError) as error:
+            same = False
+            if path.is_symlink() or not path.is_file():
+                yield str(error), name
+                continue
+        if not same:
             command = shlex.join(("verify", str(results), "--rebuild"))
             yield f"is not what the rows make: python -m benchmark {command}", name
 

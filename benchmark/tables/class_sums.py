@@ -11,12 +11,12 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmark.statistics.bootstrap import sum_by_class
 from benchmark.study import checksums
 from benchmark.study.folder import CellKey, Study
 from benchmark.study.queries import fault, read_queries
@@ -82,18 +82,6 @@ class _RunSums:
         return np.array_equal(self.labels, other.labels) and np.array_equal(
             self.counts, other.counts
         )
-
-
-def sum_by_class(labels: NDArray[Any], values: Floats) -> tuple[NDArray[np.int64], Floats, Floats]:
-    """Return class ids (C,), counted queries (C,) and sums (K, C) of ``values`` (K, Q).
-
-    A query that is excluded is NaN in every metric; it is neither summed nor counted.
-    """
-    counted = ~np.isnan(values).any(axis=0)
-    classes, codes = np.unique(labels[counted].astype(np.int64), return_inverse=True)
-    counts = np.bincount(codes, minlength=len(classes)).astype(np.float64)
-    sums = [np.bincount(codes, weights=row, minlength=len(classes)) for row in values[:, counted]]
-    return classes, counts, np.array(sums)
 
 
 def _checksum(run: RunRecord) -> str:

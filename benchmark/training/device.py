@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 import re
 import resource
 import sys
@@ -27,7 +28,9 @@ def described(device: str) -> dict[str, Any]:
     Switches are read when a job has ended, not when they are set, so what a method turned shows.
     ``cpu_capability`` is the instruction set that torch's own CPU kernels use; on a GPU the
     metrics still do. A precision is torch's word: ``ieee``, ``tf32``, ``bf16``, or ``none``
-    where nobody chose and float32 stays float32.
+    where nobody chose and float32 stays float32. ``mkl_cbwr`` is the environment's word to Intel's
+    library, which may bind it to fewer instructions than the processor has; ``unset`` lets it
+    choose by the processor.
     """
     kind = torch.device(device).type
     place = {"cuda": ("cuda.matmul", "cudnn.conv")}.get(kind, ("mkldnn.matmul", "mkldnn.conv"))
@@ -37,6 +40,7 @@ def described(device: str) -> dict[str, Any]:
         "device_kind": kind,
         "threads": torch.get_num_threads(),
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
+        "mkl_cbwr": os.environ.get("MKL_CBWR", "unset"),
         "matmul_precision": matmul,
         "conv_precision": conv,
         "deterministic": torch.get_deterministic_debug_mode() == _STRICT,

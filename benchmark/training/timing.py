@@ -44,7 +44,7 @@ def load_of(job: Job) -> Load:
     try:
         with device.own_stream(torch.device(job.device)), torch.random.fork_rng([job.device]):
             train, _ = splits.open_fold(job.source, job.protocol, job.fold)
-            take = _stepper(job, _network(job, train), train)
+            take = stepper(job, made_network(job, train), train)
             started, count = time.perf_counter(), 0
             while time.perf_counter() - started < WINDOW_S:
                 take(SETTLING + count)
@@ -70,7 +70,7 @@ def _job_seconds(job: Job) -> float:
     protocol, place = job.protocol, torch.device(job.device)
     train, validation = splits.open_fold(job.source, protocol, job.fold)
     with torch.random.fork_rng([place] if place.type == "cuda" else []):
-        network = _network(job, train)
+        network = made_network(job, train)
         step_s = _step_seconds(job, network, train) if job.cell.trains else 0.0
     first = splits.Split(validation.store, validation.index[:64], validation.labels[:64])
     evaluate.embed(network, first, protocol)
@@ -83,12 +83,13 @@ def _job_seconds(job: Job) -> float:
     return steps * step_s + embedded * image_s
 
 
-def _network(job: Job, train: splits.Split) -> Network:
+def made_network(job: Job, train: splits.Split) -> Network:
+    """Return the job's network on its device, as a training has it."""
     network = build_network(job, train).to(memory_format=torch.channels_last)
     return network.to(job.device)
 
 
-def _stepper(job: Job, network: Network, train: splits.Split) -> Callable[[int], None]:
+def stepper(job: Job, network: Network, train: splits.Split) -> Callable[[int], None]:
     """Return what takes step n of a training; on a GPU steps have settled."""
     labels = contiguous(train.labels)
     streams = Streams(*(np.random.default_rng(n) for n in range(3)))
@@ -105,7 +106,7 @@ def _stepper(job: Job, network: Network, train: splits.Split) -> Callable[[int],
 
 
 def _step_seconds(job: Job, network: Network, train: splits.Split) -> float:
-    take, seconds = _stepper(job, network, train), []
+    take, seconds = stepper(job, network, train), []
     for step in range(STEPS):
         started = time.perf_counter()
         take(SETTLING + step)

@@ -18,4 +18,5 @@ PROTOCOL = Protocol(
     search=SearchRule(trials=3, startup_trials=2),
     seeds=3,
     timeout_s=3600.0,
+    wants_weights=True,
 )

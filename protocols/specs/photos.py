@@ -24,4 +24,5 @@ PROTOCOL = Protocol(
     search=SearchRule(trials=6, startup_trials=3),
     seeds=5,
     timeout_s=21600.0,
+    wants_weights=True,
 )

@@ -28,4 +28,5 @@ PROTOCOL = Protocol(
     search=SearchRule(trials=50, sampler="gp", startup_trials=5),
     seeds=10,
     sampler="m_per_class",
+    wants_weights=True,
 )

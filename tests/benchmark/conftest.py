@@ -21,7 +21,9 @@ def submitted(toy_study, tmp_path_factory):
     """A git checkout whose results/ verifies; its runs name its own first commit."""
     root = tmp_path_factory.mktemp("checkout")
     rows.git(root, "init", "--quiet", "-b", "main")
-    rows.git(root, "commit", "--quiet", "--allow-empty", "-m", "code")
+    rows.copy_code(root)
+    rows.git(root, "add", "protocols")
+    rows.git(root, "commit", "--quiet", "-m", "code")
     commit, results = rows.git(root, "rev-parse", "HEAD"), root / "results"
     results.mkdir()
     marks = "<!-- leaderboard: made by `verify --rebuild` -->\n<!-- end of leaderboard -->"

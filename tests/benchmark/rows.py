@@ -29,6 +29,15 @@ def git(folder, *words):
     return done.stdout.strip()
 
 
+def copy_code(root: Path):
+    """Copy what rows are compared with: methods, trunks, recipes, and what these are made of."""
+    for path in (ROOT / "protocols").rglob("*.py"):
+        if path.parent.name in ("protocols", "methods", "trunks", "recipes"):
+            target = root / path.relative_to(ROOT)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(path.read_bytes())
+
+
 def run(out, *words, mirror=None):
     """Run the toy study as a user does; laying out a fresh mirror takes longer than the study."""
     command = [sys.executable, "-m", "benchmark", "run", "--protocol", "toy", "--out", str(out)]

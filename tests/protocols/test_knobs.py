@@ -63,7 +63,7 @@ def test_every_number_of_a_protocol_has_a_key_or_a_reason_to_have_none():
     every |= {f"{name}.{f.name}" for name, cls in inner.items() for f in fields(cls)}
     every |= {f"recipe.{f.name}" for f in fields(Recipe)}
     words = {"name", "version", "summary", "label", "recipe.name", "recipe.summary"}
-    by_options = {"datasets", "trunk", "recipe", "oracle_gap", "budget_s"}
+    by_options = {"datasets", "trunk", "recipe", "oracle_gap", "budget_s", "wants_weights"}
     results_of_changes = {"overrides", "recipe_values", "method_values", "paces"}
     # What a row is called and what a failure costs are no matter of taste; a schedule is a recipe.
     fixed = {"reference", "pretrained_reference", "baseline", "search.failed_score"}

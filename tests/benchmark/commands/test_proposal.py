@@ -95,7 +95,7 @@ def start(words, here):
 
 
 def bring_in_birds(here):
-    for name in "abcdefgh":
+    for name in "abcdefghijklmnop":
         for number in range(4):
             path = here / "birds" / name / f"{number}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -184,6 +184,7 @@ def test_unfinished_rows_of_own_images_are_proposed_by_the_path_that_was_typed(h
 
 def test_published_settings_lead_to_methods_that_have_them(here):
     words = "--protocol reality-check --datasets emoji --params published --methods untrained"
+    words += " --weights none"
     asked = start(words, here)
     finish(asked)
     asked.sources["cub200"] = asked.sources.pop("emoji")
@@ -210,6 +211,7 @@ def missing(out, capsys):
 
 def test_what_the_paper_has_and_a_study_of_its_rules_lacks_comes_with_those(here, capsys):
     words = "--protocol reality-check --oracle-gap --seeds 3 --methods ms --datasets toy"
+    words += " --weights none"
     asked = start(words, here)
     options = missing(asked.study.out, capsys)
     assert (options.seeds, options.oracle_gap, options.datasets) == (3, True, ("cub200",))
@@ -220,7 +222,11 @@ def test_what_the_paper_has_and_a_study_of_its_rules_lacks_comes_with_those(here
 
 @pytest.mark.parametrize(
     "words",
-    ["toy --trials 1", "standard --datasets toy", "reality-check --datasets toy --trunks tiny"],
+    [
+        "toy --trials 1",
+        "standard --datasets toy --weights none",
+        "reality-check --datasets toy --trunks tiny --weights none",
+    ],
 )
 def test_what_a_study_of_other_rules_lacks_goes_into_a_folder_under_the_papers(here, words, capsys):
     asked = start(f"--protocol {words} --methods ms", here)

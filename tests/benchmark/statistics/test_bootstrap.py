@@ -5,7 +5,7 @@ import pytest
 from scipy import stats
 
 from benchmark.statistics import bootstrap
-from benchmark.tables.class_sums import sum_by_class
+from benchmark.statistics.bootstrap import sum_by_class
 from tests import simulate
 
 

@@ -57,3 +57,20 @@ def test_an_edited_file_counts_wherever_it_lies(checkout):
 
 def test_outside_a_checkout_nothing_is_said(tmp_path):
     assert environment.commit(tmp_path) == {"commit": None, "dirty": None}
+
+
+def test_a_checkout_with_a_commit_has_nothing_to_say(checkout):
+    assert environment.no_commit(checkout) == ""
+
+
+def test_why_no_commit_can_be_named(tmp_path, monkeypatch):
+    assert "is no git checkout with a commit" in environment.no_commit(tmp_path)
+    git(tmp_path, "init", "--quiet")
+    assert "is no git checkout with a commit" in environment.no_commit(tmp_path)
+    monkeypatch.setenv("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1")  # what git's own tests use
+    monkeypatch.setenv("LANGUAGE", "de")
+    said = environment.no_commit(tmp_path)
+    assert said.endswith(f"git config --global --add safe.directory {tmp_path}")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert "git cannot be run" in environment.no_commit(tmp_path)
+    assert environment.commit.__wrapped__(tmp_path) == {"commit": None, "dirty": None}

@@ -5,6 +5,7 @@ import shutil
 from dataclasses import replace
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 from benchmark.cli import main
@@ -19,11 +20,13 @@ from protocols.space import Choice, Integer, Real, described, rebuilt
 from protocols.specs.quick import PROTOCOL as QUICK
 from tests.benchmark import rows
 
+RUN_FILES = (("seed", "json"), ("values", "npz"))
+
 
 @pytest.fixture
 def study(toy_study, tmp_path):
     """A copy of the finished study, without its mirror."""
-    keep = shutil.ignore_patterns("mlflow*", "search.db", "report", "cache", "queries")
+    keep = shutil.ignore_patterns("mlflow*", "search.db", "report", "cache")
     shutil.copytree(toy_study, tmp_path / "study", ignore=keep)
     return tmp_path / "study"
 
@@ -53,7 +56,8 @@ def change_study(study, change):
 def test_every_finished_row_is_copied_with_what_verifies_it(toy_study, submitted):
     folder = submitted / "results" / "toy" / "toy" / "ms"
     names = {path.name for path in folder.iterdir()}
-    assert names == {"cell.json", "trials.jsonl", "seed-0.json", "seed-1.json", "claim.toml"}
+    runs = {f"{kind}-{seed}.{end}" for seed in (0, 1) for kind, end in RUN_FILES}
+    assert names == {"cell.json", "trials.jsonl", "claim.toml", *runs}
     study = load_study(toy_study)
     (key,) = [cell for cell in study.cells if cell.method == "ms"]
     cell = json.loads((folder / "cell.json").read_text())
@@ -88,11 +92,14 @@ def test_nothing_names_a_machine_or_a_path(toy_study, submitted):
 
 
 def test_a_row_is_small(submitted):
-    """Ten seeds and fifty trials stay near the 20 kB that a repository can carry."""
+    """Ten seeds and fifty trials stay near 30 kB, and so does what a run found for its queries."""
     folder = submitted / "results" / "toy" / "toy" / "ms"
     size = {path.name: path.stat().st_size for path in folder.iterdir()}
     trial = size["trials.jsonl"] / 2
-    assert size["cell.json"] + 10 * size["seed-0.json"] + 50 * trial < 32_000
+    assert size["cell.json"] + 10 * size["seed-0.json"] + 50 * trial < 34_000
+    queries = len(np.load(folder / "values-0.npz")["query"])
+    # 3,651 queries of emoji make 30 kB; on so few as here the names of the arrays count
+    assert size["values-0.npz"] < 4_000 + 8 * queries
 
 
 def test_the_schema_knows_every_metric():
@@ -106,6 +113,27 @@ def test_a_second_time_it_changes_nothing(study, tmp_path, capsys):
     before = {p: p.read_bytes() for p in results.rglob("*") if p.is_file()}
     assert rows.submit(study, results) == 0
     assert {p: p.read_bytes() for p in results.rglob("*") if p.is_file()} == before
+
+
+def test_a_row_that_is_there_stays_whatever_the_clock_said(study, tmp_path, capsys):
+    """Somebody else ran the same cell: other seconds, perhaps other last bits."""
+    results = tmp_path / "results"
+    results.mkdir()
+    assert rows.submit(study, results, "--methods", "triplet") == 0
+    assert {p.name for p in (results / "toy" / "toy").iterdir()} == {"triplet"}
+    for path in (results / "toy" / "toy" / "triplet").glob("seed-*.json"):
+        rows.edit(path, lambda body: body.update(seconds=9.0, peak_memory_mb=1))
+    before = {p: p.read_bytes() for p in (results / "toy" / "toy" / "triplet").iterdir()}
+    capsys.readouterr()
+    assert rows.submit(study, results) == 0
+    assert "triplet is there already and stays" in capsys.readouterr().out
+    assert {p.name for p in (results / "toy" / "toy").iterdir()} == {"ms", "triplet", "untrained"}
+    assert {p: p.read_bytes() for p in before} == before
+
+
+def test_a_method_that_the_study_has_not_is_named(study, tmp_path, capsys):
+    line = refused(study, tmp_path, capsys, "--methods", "mss")
+    assert "no method of this study 'mss'. Did you mean 'ms'?" in line
 
 
 def test_what_is_there_is_never_overwritten(study, tmp_path, capsys):

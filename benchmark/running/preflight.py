@@ -1,0 +1,84 @@
+"""Before a study starts: every new cell takes its first step, and what cannot work is said."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+
+from benchmark.engines.local import Engine
+from benchmark.study.folder import CellKey
+from benchmark.study.grid import CellPlan
+from benchmark.training.first_look import FirstLook, first_look
+from benchmark.training.job import Job
+from protocols.errors import InvalidInputError
+
+NAMED = 3  # cells that a message names; the rest are counted
+
+
+def look_first(
+    plans: Sequence[CellPlan],
+    make: Callable[[CellKey], Job],
+    engine: Engine,
+    say: Callable[[str], None],
+) -> list[FirstLook]:
+    """Let every cell that has no trial and no run yet take its first step.
+
+    Args:
+        plans: the study's cells.
+        make: gives a cell's first job, under its defaults.
+        engine: where it runs.
+        say: prints a line: a method that fails in its first step keeps no other from running.
+
+    Raises:
+        InvalidInputError: cells that cannot work.
+    """
+    fresh = [
+        item.cell
+        for item in plans
+        if item.jobs_left and not (item.trials_done or item.runs_done or item.cell.repeat)
+    ]
+    found: list[tuple[CellKey, FirstLook]] = []
+    for start in range(0, len(fresh), engine.capacity):
+        some = fresh[start : start + engine.capacity]
+        futures = [engine.submit(first_look, make(cell)) for cell in some]
+        for cell, future in zip(some, futures, strict=True):
+            error = future.exception()
+            look = FirstLook(failed=str(error)) if error else future.result()
+            found.append((cell, look))
+    check(found)
+    for cell, look in found:
+        if look.failed:
+            say(f"{cell.row} on {cell.dataset} fails in its first step: {look.failed}")
+    return [look for _, look in found]
+
+
+def check(found: Sequence[tuple[CellKey, FirstLook]]) -> None:
+    """Raise InvalidInputError for the first problem, with the cells that share it."""
+    problems: dict[str, list[str]] = {}
+    for cell, look in found:
+        if look.problem:
+            words = problems.setdefault(look.problem, [])
+            words.append(f"{cell.row} on {cell.dataset} ({cell.trunk}, {cell.recipe})")
+    if not problems:
+        return
+    problem, cells = next(iter(problems.items()))
+    more = f" and {len(cells) - NAMED} more" if len(cells) > NAMED else ""
+    others = len(problems) - 1
+    further = f" Other cells have other problems: {others}." if others else ""
+    raise InvalidInputError(
+        f"{', '.join(cells[:NAMED])}{more}: {problem.rstrip('.')}. Nothing was started.{further}"
+    )
+
+
+def check_memory(found: Sequence[FirstLook], workers: int) -> None:
+    """Raise InvalidInputError where as many jobs as run at once do not fit into memory."""
+    most = max((look.memory_mb for look in found), default=0)
+    here = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") >> 20
+    if most * workers <= here:
+        return
+    fit = here // most
+    advice = f"Run with --jobs {fit}" if fit else "Choose a smaller batch_size or image.crop_px"
+    raise InvalidInputError(
+        f"{workers} jobs at once take {most * workers:,} MB after one step, this machine has "
+        f"{here:,} MB. {advice}"
+    )

@@ -1,0 +1,116 @@
+"""What must differ and is the same: seeds, rows, trials, a rerun and its claim.
+
+Two trainings from different seeds give different numbers to the last bit, so equal ones are one
+training handed in twice. Two cases are honest: a reference row's trunk is never trained, and
+embeddings that collapsed to a point all rank the files in their order. Those show in the ties.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from hashlib import sha256
+
+from benchmark.submissions.read import Runs, SubmittedRow
+from benchmark.submissions.schema import Cell, Run
+from benchmark.submissions.values import Values
+from protocols.metrics import METRICS
+
+Problem = tuple[str, str]  # message, path below the results folder
+Marks = dict[str, str]  # what is compared: in words -> digest of it
+
+
+def marks_of(run: Run, values: Values | None) -> Marks:
+    """Return what no other training may have, by what it is; nothing of a run that failed."""
+    if run.status == "failed" or run.concatenated is None:
+        return {}
+    found = {"the very embeddings": run.embeddings_sha256, "the very queries": run.queries_sha256}
+    if not _collapsed(run):
+        scores = run.concatenated.model_dump_json()
+        found["the very scores"] = sha256(scores.encode()).hexdigest()
+        if values:
+            joined = b"".join(values.found[name][0].tobytes() for name in METRICS)
+            found["the very values of every query"] = sha256(joined).hexdigest()
+    return {what: mark for what, mark in found.items() if mark}
+
+
+def within(row: SubmittedRow, cell: Cell) -> Iterator[Problem]:
+    """Yield seeds of one row, or of one rerun, that are one training, and trials all alike."""
+    if not cell.is_reference:
+        yield from _seeds(row, row.place)
+        for rerun in row.reruns:
+            yield from _seeds(rerun, f"{row.place}/{rerun.name}")
+    yield from _trials(row)
+
+
+def _seeds(runs: Runs, place: str) -> Iterator[Problem]:
+    seen: dict[tuple[str, str], int] = {}
+    for seed, run in sorted(runs.runs.items()):
+        for mark in marks_of(run, runs.values.get(seed)).items():
+            if (other := seen.setdefault(mark, seed)) != seed:
+                yield f"has {mark[0]} of seed {other}", f"{place}/seed-{seed}.json"
+                break
+
+
+def _trials(row: SubmittedRow) -> Iterator[Problem]:
+    """Yield a search whose trials, under different settings, all found the same.
+
+    It is honest where every training collapsed, and then the final runs did too.
+    """
+    done = [tuple(trial.folds) for trial in row.trials if trial.status == "done"]
+    if len(done) > 1 and len(set(done)) == 1 and not all(map(_collapsed, row.runs.values())):
+        message = f"all {len(done)} trials have the folds {list(done[0])}, under other settings"
+        yield message, f"{row.place}/trials.jsonl"
+
+
+def between(rows: Iterable[SubmittedRow]) -> Iterator[Problem]:
+    """Yield runs that a row of another method, trunk or recipe has too; the first keeps them.
+
+    The same three under another version of the protocol may honestly find the same numbers: the
+    seeds are the same, and what the version moved may not concern the row.
+    """
+    seen: dict[tuple[str, str], tuple[object, str]] = {}
+    for row in rows:
+        cell = row.cell
+        if cell is None or cell.is_reference:
+            continue
+        trained = (cell.method, cell.trunk, cell.recipe)
+        for seed, run in sorted(row.runs.items()):
+            path = f"{row.place}/seed-{seed}.json"
+            for mark in marks_of(run, row.values.get(seed)).items():
+                other, where = seen.setdefault(mark, (trained, path))
+                if other != trained:
+                    yield f"has {mark[0]} of {where}", path
+                    break
+
+
+def copied(row: SubmittedRow) -> Iterator[Problem]:
+    """Yield runs of a rerun that nobody ran again.
+
+    On the same processor a rerun finds the claim's bits at the same seed; the times differ. So a
+    copy has the claim's times too, or another seed's bits.
+    """
+    claimed = {
+        mark: seed
+        for seed, run in row.runs.items()
+        for mark in marks_of(run, row.values.get(seed)).items()
+    }
+    for rerun in row.reruns:
+        for seed, run in sorted(rerun.runs.items()):
+            path = f"{row.place}/{rerun.name}/seed-{seed}.json"
+            marks = marks_of(run, rerun.values.get(seed)).items()
+            other = next((claimed[m] for m in marks if claimed.get(m, seed) != seed), None)
+            claim = row.runs.get(seed)
+            if other is not None and not (row.cell and row.cell.is_reference):
+                yield f"has the very results of the claim's seed {other}", path
+            elif claim and run.status == "done" and _measured(claim) == _measured(run):
+                yield f"has the very times of the claim's seed {seed}: a copy, not a rerun", path
+
+
+def _measured(run: Run) -> tuple[object, ...]:
+    return run.seconds, run.train_s, run.peak_memory_mb
+
+
+def _collapsed(run: Run) -> bool:
+    """Return whether most queries' values depend on the order of the files alone."""
+    images = (run.embeddings_shape or [0])[0]
+    return (run.ties or 0) > images / 2

@@ -1,0 +1,78 @@
+"""The leaderboard's tables as a block of a README: the headline metric, per cent."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from benchmark.statistics.words import spoken
+from benchmark.study.scores import HEADLINE, NOTHING, per_cent
+from protocols.protocol import Protocol
+
+
+def block_of(
+    tables: Sequence[Sequence[dict[str, Any]]], known: Mapping[str, Protocol]
+) -> Iterator[str]:
+    """Yield the README's block: the headline metric of every table, per cent."""
+    stale = False
+    for table in tables:
+        rows = [row for row in table if (row["embedding"], row["metric"]) == HEADLINE]
+        first = rows[0]
+        if not first["current"] and not stale:
+            stale = True
+            yield "## Stale: under an earlier version of their protocol\n"
+        yield from _markdown_table(rows, known[first["protocol"]].label if not stale else "")
+        if first["machines"]:
+            yield f"{first['machines'][0].upper()}{first['machines'][1:]}.\n"
+
+
+def _markdown_table(rows: Sequence[dict[str, Any]], label: str) -> Iterator[str]:
+    first = rows[0]
+    version = f"v{first['protocol_version']} {first['protocol_hash']}"
+    names = " · ".join(f"`{first[name]}`" for name in ("protocol", "dataset", "trunk", "recipe"))
+    yield f"{names} ({version}){f': {label}' if label else ''}\n"
+    yield "| method | MAP@R, % | 95 % | n | vs baseline | p | verdict | trials | s | verified |"
+    yield "|---|--:|---|--:|---|--:|---|--:|--:|---|"
+    for row in rows:
+        is_baseline = row["method"] == row["baseline"]
+        cells = (
+            f"`{row['method']}`{' (baseline)' if is_baseline else ''}{' †' * row['deviates']}",
+            per_cent(row["mean"]),
+            _range(row["ci_low"], row["ci_high"]),
+            f"{row['n']}/{row['runs']}",
+            _difference(row),
+            NOTHING if row.get("p_holm") is None else f"{row['p_holm']:.3f}",
+            _verdict(row),
+            row["trials"],
+            f"{row['search_s'] + row['run_s']:.0f}",
+            _verified(row),
+        )
+        yield f"| {' | '.join(map(str, cells))} |"
+    if any(row["deviates"] for row in rows):
+        yield "\n† deviates from the protocol; its `claim.toml` says how."
+    yield ""
+
+
+def _verdict(row: dict[str, Any]) -> str:
+    if not row.get("verdict"):
+        return NOTHING
+    said = spoken(row["verdict"], row["needs_seeds"])
+    return f"{said} ({row['mark']})" if row["mark"] else said
+
+
+def _verified(row: dict[str, Any]) -> str:
+    said = "yes" if row["verified"] else "no"
+    if row["confirmed_by"]:
+        said += f"; confirmed by {row['confirmed_by']}"
+    return f"{said}; **refuted** by {row['refuted_by']}" if row["refuted_by"] else said
+
+
+def _difference(row: dict[str, Any]) -> str:
+    if row.get("difference") is None:
+        return NOTHING
+    ends = _range(row["difference_low"], row["difference_high"], sign="+")
+    return f"{per_cent(row['difference'], sign='+')} ({ends})"
+
+
+def _range(low: float | None, high: float | None, sign: str = "") -> str:
+    return NOTHING if low is None else f"{per_cent(low, sign=sign)} to {per_cent(high, sign=sign)}"

@@ -1,0 +1,95 @@
+"""Whether a row kept to its protocol's budget: trials, steps, images, seconds, and one machine."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from benchmark.submissions.read import SubmittedRow
+from benchmark.submissions.schema import Cell, Environment, Run
+from protocols.space import Space, size
+
+Problem = tuple[str, str]  # message, path below the results folder
+_ROUNDED = 0.01  # seconds by which sums of rounded times may differ, for each fold
+_LATE = 1.01  # times the protocol's timeout: until a job that is out of time is gone
+
+
+def is_searched(cell: Cell, space: Space) -> bool:
+    """Return whether the protocol searches this method's settings."""
+    return bool(space) and cell.made_of.rules.params == "search"
+
+
+def search_fault(row: SubmittedRow, cell: Cell, space: Space) -> str:
+    """Return why the number of trials is not the protocol's (check 6), "" if it is."""
+    rules = cell.made_of.rules
+    budget = rules.search.trials if is_searched(cell, space) else 0
+    limit = rules.search.max_failures_in_a_row
+    last = [trial.status for trial in row.trials[-limit:]]
+    gave_up = len(last) == limit and set(last) == {"failed"}
+    # a search never repeats a setting, so it may end there
+    tried_all = len(row.trials) == size(space)
+    if len(row.trials) > budget or (len(row.trials) < budget and not (gave_up or tried_all)):
+        return f"{len(row.trials)} trials; the protocol has {budget}, the same for every method"
+    return ""
+
+
+def trial_faults(row: SubmittedRow, cell: Cell) -> Iterator[str]:
+    """Yield trials that took longer than the protocol lets them."""
+    rules = cell.made_of.rules
+    longest = rules.folds * rules.timeout_s * _LATE
+    for trial in row.trials:
+        if trial.seconds > longest:
+            yield f"trial {trial.number}: {trial.seconds} s; it is stopped after {longest:.0f}"
+
+
+def run_faults(run: Run, cell: Cell) -> Iterator[str]:
+    """Yield what a run spent beyond its budget, or says of its cost that cannot be true."""
+    rules, recipe = cell.made_of.rules, cell.made_of.recipe
+    pace = rules.paces.get(cell.dataset, rules.pace)
+    interval = pace.validate_every
+    if recipe.cycle:
+        interval = 2 * recipe.cycle.half_epochs * pace.steps_per_epoch
+    steps = [step for step in run.best_steps if step is not None]
+    for step in steps:
+        if step > pace.max_steps:
+            yield f"best step {step}; the protocol has {pace.max_steps}"
+        elif step % interval and step != pace.max_steps and not recipe.averaging:
+            yield f"best step {step}; validations are {interval} steps apart"
+    trained = run.counts.get("images_trained", 0)
+    most = rules.folds * pace.max_steps * rules.batch_size
+    if trained > most:
+        yield f"{trained} images trained; the protocol has {most}"
+    if run.status == "done" and trained < sum(steps):
+        yield f"{trained} images trained in {sum(steps)} steps or more"
+    if (trained > 0) != (run.counts.get("parameters_trained", 0) > 0) and run.status == "done":
+        yield "images_trained and parameters_trained: one of them is 0, expected both or neither"
+    yield from _seconds(run, rules.folds, rules.timeout_s, trained)
+
+
+def _seconds(run: Run, folds: int, timeout: float, trained: int) -> Iterator[str]:
+    if run.train_s > run.seconds + folds * _ROUNDED:
+        yield f"train_s {run.train_s} above seconds {run.seconds}"
+    longest = folds * timeout * _LATE
+    if run.seconds > longest:
+        yield f"{run.seconds} s; a run is stopped after {longest:.0f}"
+    if run.status == "done" and (run.seconds <= 0 or (trained and run.train_s <= 0)):
+        yield f"seconds {run.seconds}, train_s {run.train_s}: expected more than 0"
+
+
+def environment_faults(row: SubmittedRow) -> Iterator[Problem]:
+    """Yield seeds of another torch, kind of device or network size than the row's first."""
+    first: dict[str, tuple[object, int]] = {}
+    for seed, run in sorted(row.runs.items()):
+        counts = run.counts if run.status == "done" else {}
+        sizes = {name: n for name, n in counts.items() if name.startswith("parameters_")}
+        shape = {"embeddings_shape": run.embeddings_shape} if run.embeddings_shape else {}
+        kinds = {"torch": run.environment.torch, "kind of device": kind_of(run.environment)}
+        for name, value in (kinds | sizes | shape).items():
+            expected, other = first.setdefault(name, (value, seed))
+            if value != expected:
+                message = f"{name} {value}, seed {other} has {expected}; a row has one"
+                yield message, f"{row.place}/seed-{seed}.json"
+
+
+def kind_of(environment: Environment) -> str:
+    """Return the kind of device; rows of earlier versions say it in the device's name alone."""
+    return environment.device_kind or ("cpu" if environment.device.startswith("cpu") else "cuda")

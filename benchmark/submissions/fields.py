@@ -1,0 +1,34 @@
+"""What a single field of a submitted file may hold: names, hashes, and numbers within reason."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
+
+NAME = r"[a-z0-9][a-z0-9_-]{0,63}"
+GRID_NAME = r"[a-z0-9][A-Za-z0-9_.:+-]{0,127}"  # timm:resnet18.a1_in1k, tiny+0a1b2c3d
+
+Name = Annotated[str, Field(pattern=rf"^{NAME}$")]
+GridName = Annotated[str, Field(pattern=rf"^{GRID_NAME}$")]
+Id = Annotated[str, Field(pattern=r"^[0-9a-f]{16}$")]
+ShortHash = Annotated[str, Field(pattern=r"^[0-9a-f]{12}$")]
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+Commit = Annotated[str, Field(pattern=r"^[0-9a-f]{40}$")]
+Version = Annotated[str, Field(pattern=r"^[A-Za-z0-9 ()_.,:+-]{1,80}$")]  # no path fits in here
+Text = Annotated[str, Field(max_length=2000)]
+Said = Annotated[str, Field(min_length=1, max_length=200)]
+Natural = Annotated[int, Field(ge=0, le=10**15)]
+Whole = Annotated[int, Field(ge=1, le=10**9)]
+Number = Annotated[float, Field(ge=-1e9, le=1e9)]
+ReportedMetric = Annotated[str, Field(pattern=r"^(recall_at_[1-9][0-9]{0,5}|map_at_10)$")]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Seconds = Annotated[float, Field(ge=0, le=1e9)]  # 32 years
+Value = Number | int | bool | Text
+Settings = dict[Name, Value]
+
+
+class Data(BaseModel):
+    """Strict types, no field that is not declared, no NaN."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)

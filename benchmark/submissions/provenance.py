@@ -1,0 +1,189 @@
+"""Whether a row was made with the code that it names: looked up in git, nothing imported or run.
+
+A cell's identity holds digests of its method's and trunk's code and its recipe's values, and a
+run names its commit. All of that, and the search space, is made again from the files of that
+commit. Rows of an earlier protocol are left out: their digests were made by other rules.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime
+from typing import Any
+
+from benchmark.submissions.declared import Declarations, UnreadableError
+from benchmark.submissions.git import History, Objects
+from benchmark.submissions.read import Runs, SubmittedRow
+from benchmark.submissions.schema import Cell
+from protocols.discovery import KINDS, split_name
+from protocols.protocol import digest
+from protocols.source_code import digest as code_digest
+from protocols.space import described
+
+Problem = tuple[str, str]  # message, path below the results folder
+_TRIED = 20  # files of a method's name, where none of them ships
+_SHOWN = 8  # digits of a commit in a message
+
+
+@dataclass
+class Code:
+    """The code of commits, each file asked for once.
+
+    Attributes:
+        history: knows which commits there are.
+        objects: git's contents.
+        unread: rows whose search space nobody can tell without running their method, and why.
+    """
+
+    history: History
+    objects: Objects
+    unread: dict[str, str] = field(default_factory=dict)
+    _digests: dict[tuple[str, str, str], str | None] = field(default_factory=dict)
+    _paths: dict[tuple[str, str, str], list[str]] = field(default_factory=dict)
+    _declared: dict[tuple[object, ...], Any] = field(default_factory=dict)
+
+    def paths(self, commit: str, kind: str, name: str) -> list[str]:
+        """Return where ``name`` may be in ``commit``: where it ships, or any file of its name."""
+        key = (commit, kind, name)
+        if key not in self._paths:
+            shipped = [f"protocols/{KINDS[kind]}/{name}{end}" for end in (".py", "/__init__.py")]
+            found = [path for path in shipped if self.objects.text(f"{commit}:{path}") is not None]
+            self._paths[key] = found or self.history.named(commit, f"{name}.py")[:_TRIED]
+        return self._paths[key]
+
+    def digest(self, commit: str, kind: str, path: str) -> str | None:
+        """Return the digest of the code at ``path``, as a study makes it; None if it is none."""
+        key = (commit, kind, path)
+        if key not in self._digests:
+            self._digests[key] = self._digest(*key)
+        return self._digests[key]
+
+    def declared(self, commit: str, what: str, *about: Any) -> Any:
+        """Return :meth:`Declarations.space` or ``recipe`` of a commit, or why there is none."""
+        key = (commit, what, *about)
+        if key not in self._declared:
+            reader = Declarations(lambda path: self.objects.text(f"{commit}:{path}"))
+            try:
+                self._declared[key] = getattr(reader, what)(*about)
+            except UnreadableError as error:
+                self._declared[key] = str(error)
+        return self._declared[key]
+
+    def day(self, commit: str) -> date | None:
+        """Return the day of a commit, in UTC; None for an unknown one."""
+        for line in (self.objects.text(commit) or "").splitlines():
+            word, _, rest = line.partition(" ")
+            if word == "committer" and rest.split()[-2].isdigit():
+                return datetime.fromtimestamp(int(rest.split()[-2]), UTC).date()
+        return None
+
+    def _digest(self, commit: str, kind: str, path: str) -> str | None:
+        source = self.objects.text(f"{commit}:{path}")
+        folder = KINDS[kind]
+
+        def read(name: str) -> str | None:
+            stem = f"{commit}:protocols/{folder}/{name}"
+            text = self.objects.text(f"{stem}.py")
+            return self.objects.text(f"{stem}/__init__.py") if text is None else text
+
+        try:
+            return code_digest(source, kind, f"protocols.{folder}", read) if source else None
+        except (SyntaxError, ValueError, RecursionError):
+            return None
+
+
+def weights_fault(cell: Cell) -> str:
+    """Return why a trunk's name hides its weights, or claims some that are not there."""
+    made_of = cell.made_of
+    known, name = made_of.weights, made_of.trunk
+    if known == "none":
+        return f"trunk {name!r} names weights, but weights is 'none'" if "+" in name else ""
+    short = known.removeprefix("sha256:")[:8] if known.startswith("sha256:") else known
+    expected = f"{name.partition('+')[0]}+{short}"
+    return "" if name == expected else f"trunk {name!r} with weights; expected {expected!r}"
+
+
+def faults(row: SubmittedRow, cell: Cell, code: Code) -> Iterator[Problem]:
+    """Yield what a row says of its code and the commits that it names do not have."""
+    commits = _commits(row)
+    named = [commits, *(_commits(rerun) for rerun in row.reruns)]
+    for commit in sorted({c for found in named for c in found if code.history.has(c)}):
+        yield from (
+            (message, f"{row.place}/cell.json") for message in _code(row, cell, commit, code)
+        )
+    for commit in sorted(c for c in commits if code.history.has(c)):
+        for message in (*_recipe(cell, commit, code), *_space(row, cell, commit, code)):
+            yield message, f"{row.place}/cell.json"
+
+
+def _commits(runs: Runs) -> set[str]:
+    return {run.environment.commit for run in runs.runs.values()}
+
+
+def _code(row: SubmittedRow, cell: Cell, commit: str, code: Code) -> Iterator[str]:
+    made_of = cell.made_of
+    trunk = split_name(made_of.trunk.partition("+")[0])[0]
+    for kind, name, said in (
+        ("method", made_of.method, made_of.method_code),
+        ("trunk", trunk, made_of.trunk_code),
+    ):
+        paths = code.paths(commit, kind, name)
+        found = [code.digest(commit, kind, path) for path in paths]
+        if not paths:
+            yield f"{kind} {name!r} is in no file of commit {_short(commit)}"
+        elif said not in found:
+            yield (
+                f"{kind}_code {said}; {paths[0]} of commit {_short(commit)} has {found[0]}"
+                f"{_other_python(row)}"
+            )
+
+
+def _other_python(row: SubmittedRow) -> str:
+    """Return a hint where the row's Python may print a syntax tree in another form than this."""
+    here = f"{sys.version_info.major}.{sys.version_info.minor}"
+    met = {".".join(r.environment.python.split(".")[:2]) for r in row.runs.values()}
+    return "" if met <= {here} else f" (told by Python {here}; made with {', '.join(sorted(met))})"
+
+
+def _recipe(cell: Cell, commit: str, code: Code) -> Iterator[str]:
+    said: dict[str, Any] = cell.identity["recipe"]
+    paths = code.paths(commit, "recipe", cell.recipe)
+    if not paths:
+        yield f"recipe {cell.recipe!r} is in no file of commit {_short(commit)}"
+        return
+    found = [code.declared(commit, "recipe", path) for path in paths]
+    wrong = [sorted(_unlike(said, each)) if isinstance(each, dict) else [each] for each in found]
+    if all(wrong):
+        yield f"recipe: {', '.join(wrong[0])} not as in {paths[0]} of commit {_short(commit)}"
+
+
+def _unlike(said: dict[str, Any], found: dict[str, Any]) -> Iterator[str]:
+    """Yield the names of values that differ; one that is None in the file may be left out."""
+    for name in {*said, *found}:
+        if name not in found or digest(said.get(name)) != digest(found[name]):
+            yield name
+
+
+def _space(row: SubmittedRow, cell: Cell, commit: str, code: Code) -> Iterator[str]:
+    paths = [
+        path
+        for path in code.paths(commit, "method", cell.method)
+        if code.digest(commit, "method", path) == cell.made_of.method_code
+    ]
+    if not paths:
+        return  # said already
+    bounds = cell.made_of.rules.search.bounds
+    found = code.declared(commit, "space", paths[0], cell.dataset, bounds)
+    if isinstance(found, str):
+        code.unread[row.place] = found
+        return
+    said = {name: one.model_dump() for name, one in cell.space.items()}
+    wrong = sorted(_unlike(said, described(found)))
+    if wrong:
+        yield f"space: {', '.join(wrong)} not as in {paths[0]} of commit {_short(commit)}"
+
+
+def _short(commit: str) -> str:
+    return commit[:_SHOWN]

@@ -1,0 +1,135 @@
+"""Rows that are out of line with the others of their table: no fault, but worth a human look.
+
+A statistic cannot tell a discovery from an invention, so nothing is refused here. Compared are
+rows that trained, with all others of the same protocol, dataset, trunk and recipe:
+
+* spread: the variance over seeds against that of the others, by the chi-squared distribution;
+* speed: images trained a second on the same device, and gain: mean MAP@R, by the distance from
+  the others' median in median absolute deviations (times 1.4826, a normal's standard deviation).
+
+Source: Iglewicz and Hoaglin, "How to Detect and Handle Outliers", 1993, for the last two.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from statistics import fmean, median, variance
+
+from scipy.special import chdtr, chdtri
+
+from benchmark.study.scores import HEADLINE, per_cent
+from benchmark.submissions.judging import score_of
+from benchmark.submissions.read import SubmittedRow
+
+MIN_OTHERS = 4  # rows beside one, below which nothing is usual
+RARE = 1e-3  # chance of such a spread, both tails together
+FAR = 5.0  # deviations from the median
+_LEAST_SPEED = 0.05  # of a log speed: machines vary by as much from day to day
+_LEAST_GAIN = 2e-3  # a fifth of a point
+_TO_SD = 1.4826
+
+
+@dataclass(frozen=True)
+class _Measured:
+    """A row with what is compared: variance and number of seeds, log speed, mean."""
+
+    place: str
+    device: str
+    variance: float | None
+    seeds: int
+    speed: float | None
+    mean: float
+
+
+def looks(rows: Iterable[SubmittedRow]) -> list[str]:
+    """Return a line for each row and statistic out of line, with the statistic."""
+    tables: dict[tuple[str, ...], list[_Measured]] = defaultdict(list)
+    for row in rows:
+        if row.cell and not row.cell.is_reference and (found := _measured(row)):
+            cell = row.cell
+            key = (cell.protocol_hash, cell.dataset, cell.trunk, cell.recipe)
+            tables[key].append(found)
+    return [line for table in tables.values() for line in _of(table)]
+
+
+def _measured(row: SubmittedRow) -> _Measured | None:
+    """Return a row's statistics, None where no run came through."""
+    runs = [run for run in row.runs.values() if run.status == "done"]
+    found = [v for run in runs if not math.isnan(v := score_of(run, *HEADLINE))]
+    if not found:
+        return None
+    speeds = [run.counts.get("images_trained", 0) / max(run.train_s, 1e-3) for run in runs]
+    fast = median(speeds)
+    return _Measured(
+        place=row.place,
+        device=runs[0].environment.device,
+        variance=variance(found) if len(found) > 1 else None,
+        seeds=len(found),
+        speed=math.log(fast) if fast > 0 else None,
+        mean=fmean(found),
+    )
+
+
+def _of(table: Sequence[_Measured]) -> Iterator[str]:
+    for row in table:
+        others = [other for other in table if other is not row]
+        if len(others) >= MIN_OTHERS:
+            yield from _spread(row, others)
+            yield from _speed(row, [o for o in others if o.device == row.device])
+            yield from _gain(row, others)
+
+
+def _spread(row: _Measured, others: Sequence[_Measured]) -> Iterator[str]:
+    """Yield a spread over seeds that is too small or too large for the others' median one."""
+    usual = [o for o in others if o.variance is not None and o.seeds == row.seeds]
+    if row.variance is None or len(usual) < MIN_OTHERS:
+        return
+    freedom = row.seeds - 1
+    middle = median(o.variance for o in usual if o.variance is not None)
+    # The median of a variance lies below its mean, by the median of chi-squared over its freedom.
+    expected = middle * freedom / float(chdtri(freedom, 0.5))
+    if expected <= 0:
+        return
+    below = float(chdtr(freedom, freedom * row.variance / expected))
+    chance = 2 * min(below, 1 - below)
+    if chance < RARE:
+        sd, other = per_cent(math.sqrt(row.variance), 3), per_cent(math.sqrt(expected), 3)
+        yield (
+            f"{row.place}: spread over {row.seeds} seeds is {sd} points, of other rows {other} "
+            f"(chi-squared, p {chance:.1e})"
+        )
+
+
+def _speed(row: _Measured, others: Sequence[_Measured]) -> Iterator[str]:
+    """Yield a speed that others on the same device do not have."""
+    usual = [o.speed for o in others if o.speed is not None]
+    if row.speed is None or len(usual) < MIN_OTHERS:
+        return
+    away = _away(row.speed, usual, _LEAST_SPEED)
+    if abs(away) > FAR:
+        own, other = math.exp(row.speed), math.exp(median(usual))
+        yield (
+            f"{row.place}: trains {own:.0f} images a second, other rows {other:.0f} "
+            f"({away:+.1f} deviations)"
+        )
+
+
+def _gain(row: _Measured, others: Sequence[_Measured]) -> Iterator[str]:
+    """Yield a mean that is far from the others'; only one above can be too good."""
+    usual = [o.mean for o in others]
+    away = _away(row.mean, usual, _LEAST_GAIN)
+    if away > FAR:
+        yield (
+            f"{row.place}: MAP@R {per_cent(row.mean)} %, other rows {per_cent(median(usual))} % "
+            f"({away:+.1f} deviations)"
+        )
+
+
+def _away(value: float, others: Sequence[float], least: float) -> float:
+    """Return the distance from the others' median in deviations, none smaller than ``least``."""
+    middle = median(others)
+    spread = _TO_SD * median(abs(other - middle) for other in others)
+    return (value - middle) / max(spread, least)

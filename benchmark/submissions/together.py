@@ -1,0 +1,63 @@
+"""What rows of one dataset have in common: its images, its queries and those left out."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator
+from hashlib import sha256
+
+from benchmark.submissions.read import SubmittedRow
+
+Problem = tuple[str, str]  # message, path below the results folder
+_Said = tuple[object, str, str]  # what is compared, the same in words, place
+
+
+def faults(rows: Iterable[SubmittedRow], current: Iterable[SubmittedRow]) -> Iterator[Problem]:
+    """Yield rows that speak of other test images than most rows of their dataset (check 8).
+
+    Args:
+        rows: all of them: those on the same content of a dataset have one test set.
+        current: those of protocols as they are now, which must have the same content too.
+    """
+    contents: dict[str, list[_Said]] = defaultdict(list)
+    sizes: dict[tuple[str, str], list[_Said]] = defaultdict(list)
+    labels: dict[tuple[str, str], list[_Said]] = defaultdict(list)
+    for row in current:
+        if row.cell:
+            content = row.cell.made_of.dataset_digest
+            contents[row.cell.dataset].append((content, f"content {content[:12]}", row.place))
+    for row in rows:
+        for kept, found in ((sizes, _size(row)), (labels, _labels(row))):
+            if row.cell and found:
+                key = row.cell.dataset, row.cell.made_of.dataset_digest
+                kept[key].append((*found, row.place))
+    for dataset, those in contents.items():
+        yield from _odd(dataset, those)
+    for kept in (sizes, labels):
+        for (dataset, _), those in kept.items():
+            yield from _odd(dataset, those)
+
+
+def _size(row: SubmittedRow) -> tuple[object, str] | None:
+    """Return how many images and queries a row's first run speaks of, to compare and in words."""
+    for _, run in sorted(row.runs.items()):
+        if run.embeddings_shape:
+            met = run.embeddings_shape[0], run.excluded
+            return met, f"{met[0]} test images, {met[1]} queries left out"
+    return None
+
+
+def _labels(row: SubmittedRow) -> tuple[object, str] | None:
+    """Return a digest of the labels and queries of a row's runs; rows of schema 1 have none."""
+    digests = {sha256(v.labels.tobytes() + v.query.tobytes()) for v in row.values.values()}
+    met = sorted({found.hexdigest() for found in digests})
+    return (tuple(met), f"labels {' and '.join(d[:12] for d in met)}") if met else None
+
+
+def _odd(dataset: str, those: list[_Said]) -> Iterator[Problem]:
+    """Yield those that differ from most."""
+    ((most, _),) = Counter(key for key, _, _ in those).most_common(1)
+    usual = next(said for key, said, _ in those if key == most)
+    for key, said, place in those:
+        if key != most:
+            yield f"{dataset} has {said}, in other rows {usual}", f"{place}/cell.json"

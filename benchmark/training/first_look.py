@@ -1,0 +1,109 @@
+"""A cell's first step, taken before a study starts: what can only fail is seen here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from benchmark.training import device, evaluate, splits
+from benchmark.training.job import Job, serving_trunk
+from benchmark.training.timing import made_network, stepper
+from protocols.discovery import Registry
+from protocols.errors import BenchmarkError, InvalidInputError, in_words
+
+_IMAGES = 2  # that the trunk is shown: BatchNorm needs more than one where a map is one pixel
+
+
+@dataclass(frozen=True)
+class FirstLook:
+    """What the first step of a cell showed.
+
+    Attributes:
+        problem: why no job of the cell can succeed and what to do; empty if nothing is seen.
+        failed: what the method itself raised; its row of the table will say so.
+        memory_mb: the most memory that the worker's process, or its card, has taken so far.
+    """
+
+    problem: str = ""
+    failed: str = ""
+    memory_mb: int = 0
+
+
+def first_look(job: Job) -> FirstLook:
+    """Build what ``job`` trains, take one step on a batch of its own, embed one image.
+
+    Nothing is kept. The trunk is shown images of the protocol's size before the method is built,
+    so that what it raises is not taken for the method's.
+    """
+    torch.set_num_threads(job.protocol.threads_per_job)
+    place = torch.device(job.device)
+    try:
+        with (
+            device.own_stream(place),
+            torch.random.fork_rng([place] if place.type == "cuda" else []),
+        ):
+            _look(job)
+        return FirstLook(memory_mb=device.peak_memory_mb(job.device))
+    except BenchmarkError as error:
+        return FirstLook(problem=str(error))
+    # Broad, as in execute: whatever a method raises is its own failure.
+    except BaseException as error:
+        cause = device.first_error(error)
+        if isinstance(cause, MemoryError) or device.out_of_memory(cause):
+            return FirstLook(
+                problem="one training step does not fit into memory. Choose a smaller batch_size, "
+                "image.crop_px or trunk"
+            )
+        return FirstLook(failed=in_words(cause).partition("\n")[0][:300])
+    finally:
+        device.tidy(job.device)
+
+
+def _look(job: Job) -> None:
+    _check_trunk(job)
+    train, validation = splits.open_fold(job.source, job.protocol, job.fold)
+    _check_pairs(job, train)
+    network = made_network(job, train)
+    if job.cell.trains:
+        stepper(job, network, train)(0)
+    one = splits.Split(validation.store, validation.index[:1], validation.labels[:1])
+    found = evaluate.embed(network, one, job.protocol)
+    if not np.isfinite(found).all():
+        raise InvalidInputError("the first embedding is not finite: look at the weights")
+
+
+def _check_trunk(job: Job) -> None:
+    """Raise InvalidInputError unless the trunk turns images of the protocol's size to numbers."""
+    trunk, name = serving_trunk(job).eval(), job.cell.trunk
+    height, width = job.protocol.image.crop_hw
+    try:
+        with torch.no_grad():
+            features = trunk(torch.full((_IMAGES, 3, height, width), 127.0))
+    # Whatever a network raises on a size that it was not made for is its answer.
+    except Exception as error:
+        words = in_words(error).partition("\n")[0][:200]
+        raise InvalidInputError(
+            f"trunk {name!r} does not take images of {height} x {width} px ({words}). Choose "
+            "another image.crop_px, protocol or trunk"
+        ) from error
+    if not bool(torch.isfinite(features.vector).all()):
+        raise InvalidInputError(
+            f"trunk {name!r} gives features that are not finite on a grey image: its weights are "
+            "damaged. Choose other --weights"
+        )
+
+
+def _check_pairs(job: Job, train: splits.Split) -> None:
+    """Raise InvalidInputError where a method compares images of a class and no class has two."""
+    method = Registry(job.plugins).load("method", job.cell.method)
+    if not job.cell.trains or method.draws != "pairs":
+        return
+    counts = np.unique(train.labels, return_counts=True)[1]
+    if counts.max() < 2:
+        raise InvalidInputError(
+            f"method {job.cell.method!r} compares images of one class, and each of the "
+            f"{len(counts)} training classes of fold {job.fold} has one image. Bring more images a "
+            "class, or take a method that draws classes (python -m benchmark list methods)"
+        )

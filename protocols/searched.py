@@ -1,0 +1,71 @@
+"""What a search may vary: a method's declared hyperparameters, within its paper's bounds.
+
+Without torch and without the method's class, so that a stated search space can be compared with
+what a source file declares.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from copy import copy
+from typing import Any, Literal
+
+from protocols import paper
+from protocols.space import Choice, Integer, Real, Setting, Space
+
+
+def search_space(
+    own: Space,
+    paper_name: str,
+    published: Mapping[str, Setting],
+    dataset: str,
+    bounds: Literal["wide", "narrow"] = "wide",
+) -> Space:
+    """Return what the search may vary on ``dataset``; see :meth:`protocols.method.Method.space`.
+
+    Args:
+        own: what the method declares.
+        paper_name: its name in :mod:`protocols.paper`, "" for others.
+        published: the settings that its authors used on this dataset.
+        dataset: the dataset's name.
+        bounds: the protocol's, for the methods of the paper.
+
+    Raises:
+        InvalidInputError: a published value outside its bounds.
+    """
+    found = _paper_space(own, paper_name, dataset, bounds) or dict(own)
+    found.update(_unsearched(own))
+    for name, value in published.items():
+        found[name] = copy(found[name])
+        found[name].default = found[name].accept(value)
+    return found
+
+
+def _unsearched(own: Space) -> Iterator[tuple[str, Choice[Any]]]:
+    """Yield the options that no search varies, each with its default alone."""
+    for name, parameter in own.items():
+        if isinstance(parameter, Choice) and not parameter.searched:
+            only = Choice((parameter.default,), default=parameter.default)
+            only.name = name
+            yield name, only
+
+
+def _paper_space(
+    own: Space, paper_name: str, dataset: str, bounds: Literal["wide", "narrow"]
+) -> Space:
+    """Return the paper's search space in the method's own descriptors; empty if it has none."""
+    if not paper_name:
+        return {}
+    found = Space()
+    ends = paper.search_space(paper_name, dataset, bounds=bounds)
+    for name, (low, high, log) in ends.items():
+        default = min(max(own[name].default, low), high)
+        if isinstance(own[name], Integer):
+            found[name] = Integer(int(low), int(high), default=int(default), log=log)
+        else:
+            found[name] = Real(low, high, default=default, log=log)
+    for name, value in paper.fixed(paper_name, dataset).items():
+        found[name] = Choice((value,), default=value)
+    for name, parameter in found.items():
+        parameter.name = name
+    return found

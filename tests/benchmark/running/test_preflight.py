@@ -1,0 +1,159 @@
+"""What can only fail is said before anything starts, in one line with what to do."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from benchmark.cli import main
+from benchmark.exit_codes import BAD_INPUT, DONE
+from benchmark.running.preflight import check, check_memory
+from benchmark.study.folder import CellKey
+from benchmark.training import first_look as module
+from benchmark.training import splits
+from benchmark.training.first_look import FirstLook, first_look
+from benchmark.training.job import Job
+from protocols.discovery import load
+from protocols.errors import InvalidInputError
+from protocols.protocol import ImagePipeline
+
+TOY = load("protocol", "toy")
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory):
+    digest = load("dataset", "toy").digest()
+    return splits.DataSource("toy", digest, None, tmp_path_factory.mktemp("c"))
+
+
+def look(source, method="ms", protocol=TOY, trunk="tiny", **values):
+    cell = CellKey("id", "toy", trunk, "adam", method, method, trains=method != "untrained")
+    recipe = load("recipe", "adam")
+    return first_look(Job(cell, protocol, recipe, "search", 0, 0, {}, source, "cpu", **values))
+
+
+@pytest.mark.parametrize("method", ["ms", "group", "divide_conquer", "untrained"])
+def test_a_cell_that_works_is_silent_and_says_its_memory(source, method):
+    state = torch.random.get_rng_state()
+    found = look(source, method)
+    assert (found.problem, found.failed) == ("", "")
+    assert found.memory_mb > 100
+    assert torch.equal(state, torch.random.get_rng_state())
+
+
+def test_a_batch_wider_than_a_fold_names_classes_and_need(source):
+    wide = replace(TOY, batch_size=800)
+    found = look(source, protocol=wide)
+    classes = len(np.unique(splits.open_fold(source, wide, 0)[0].labels))
+    assert f"{classes} classes: a batch of 800 with 4 images a class needs 200" in found.problem
+
+
+def test_a_trunk_that_refuses_the_size_names_both(source):
+    small = replace(TOY, image=ImagePipeline(16, (16, 8), area=(0.5, 1.0)))
+    problem = look(source, protocol=small).problem
+    assert "trunk 'tiny' does not take images of 16 x 8 px" in problem
+    assert "image.crop_px" in problem
+
+
+def test_weights_that_are_not_numbers_are_damaged(source, monkeypatch):
+    whole = module.serving_trunk
+
+    def damaged(job):
+        trunk = whole(job)
+        next(trunk.parameters()).data.fill_(float("nan"))
+        return trunk
+
+    monkeypatch.setattr(module, "serving_trunk", damaged)
+    assert "its weights are damaged" in look(source).problem
+
+
+def test_one_image_a_class_is_no_pair(source, monkeypatch):
+    whole = splits.open_fold
+
+    def first_of_each(*given):
+        train, validation = whole(*given)
+        first = np.unique(train.labels, return_index=True)[1]
+        return splits.Split(train.store, train.index[first], train.labels[first]), validation
+
+    monkeypatch.setattr(splits, "open_fold", first_of_each)
+    assert "each of the" in look(source, "ms").problem
+    assert "method 'ms' compares images of one class" in look(source, "ms").problem
+    assert "compares" not in look(source, "arcface").problem
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        ("raise RuntimeError('no such luck')", "RuntimeError: no such luck"),
+        ("raise SystemExit(0)", "SystemExit"),
+        ("raise MemoryError", ""),
+    ],
+)
+def test_what_a_method_raises_is_its_own_failure_but_for_memory(source, tmp_path, body, words):
+    path = tmp_path / "mine.py"
+    path.write_text(
+        "from protocols.methods.triplet import Triplet\n\n"
+        "class Mine(Triplet):\n"
+        f"    def losses(self, views, batch):\n        {body}\n"
+    )
+    found = look(source, "mine", plugins=(path,))
+    assert words in found.failed
+    assert ("does not fit into memory" in found.problem) == (not words)
+
+
+def cell(row):
+    return CellKey("id", "toy", "tiny", "adam", row, row)
+
+
+def test_cells_that_share_a_problem_stand_in_one_line():
+    looks = [(cell(f"m{n}"), FirstLook(problem="no way. Go home")) for n in range(5)]
+    with pytest.raises(InvalidInputError) as caught:
+        check([(cell("fine"), FirstLook()), *looks, (cell("x"), FirstLook(problem="other"))])
+    said = str(caught.value)
+    assert said.startswith("m0 on toy (tiny, adam), m1 on toy (tiny, adam), m2 on toy")
+    assert "and 2 more: no way. Go home. Nothing was started." in said
+    assert "Other cells have other problems: 1" in said
+    check([(cell("fine"), FirstLook(failed="its own"))])
+
+
+def test_jobs_that_do_not_fit_beside_each_other_get_a_number_that_does(monkeypatch):
+    monkeypatch.setattr("os.sysconf", {"SC_PAGE_SIZE": 1 << 20, "SC_PHYS_PAGES": 1000}.get)
+    check_memory([FirstLook(memory_mb=500), FirstLook(memory_mb=100)], 2)
+    with pytest.raises(InvalidInputError, match=r"3 jobs at once take 1,500 MB.*--jobs 2"):
+        check_memory([FirstLook(memory_mb=500)], 3)
+    with pytest.raises(InvalidInputError, match="smaller batch_size"):
+        check_memory([FirstLook(memory_mb=1001)], 1)
+
+
+@pytest.mark.parametrize("command", ["run", "plan"])
+def test_a_study_that_cannot_work_writes_no_record(command, tmp_path, capsys):
+    words = ["--protocol", "toy", "--methods", "ms", "--set", "batch_size=800"]
+    assert main([command, *words, "--out", str(tmp_path / "out")]) == BAD_INPUT
+    said = capsys.readouterr().err
+    assert said.startswith("benchmark: ms on toy (tiny, adam): ")
+    assert said.count("\n") == 1
+    assert "Nothing was started" in said
+    assert not (tmp_path / "out" / "records").exists()
+    assert not (tmp_path / "out" / "study.json").exists()
+
+
+def test_a_method_that_fails_at_once_is_said_and_keeps_no_other_from_its_plan(tmp_path, capsys):
+    path = tmp_path / "broken.py"
+    path.write_text(
+        "from protocols.methods.triplet import Triplet\n\n"
+        "class Broken(Triplet):\n"
+        "    def losses(self, views, batch):\n        return 1 / 0\n"
+    )
+    words = ["--protocol", "toy", "--methods", "broken,ms", "--plugin", str(path)]
+    assert main(["plan", *words, "--out", str(tmp_path / "out")]) == DONE
+    said = capsys.readouterr().out
+    assert "broken on toy fails in its first step: ZeroDivisionError: division by zero" in said
+    assert "jobs left" in said
+
+
+@pytest.mark.parametrize("protocol", ["finetune", "photos", "standard", "reality-check"])
+def test_a_protocol_for_pretrained_trunks_asks_for_weights(protocol, tmp_path, capsys):
+    words = ["plan", "--protocol", protocol, "--datasets", "toy", "--out", str(tmp_path / "out")]
+    assert main(words) == BAD_INPUT
+    assert "--weights none starts from random ones on purpose" in capsys.readouterr().err

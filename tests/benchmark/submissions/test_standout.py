@@ -1,0 +1,72 @@
+"""Rows out of line are listed with a statistic; ordinary ones are not."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from benchmark.submissions import standout
+
+SEEDS = 10
+
+
+def row(name, values, speed=1000.0, device="cpu, 1 thread(s)"):
+    cell = SimpleNamespace(
+        is_reference=False, protocol_hash="0", dataset="emoji", trunk="tiny", recipe="adam"
+    )
+    runs = {
+        seed: SimpleNamespace(
+            status="done",
+            counts={"images_trained": 32_000},
+            train_s=32_000 / speed,
+            environment=SimpleNamespace(device=device),
+            concatenated=SimpleNamespace(map_at_r=value),
+        )
+        for seed, value in enumerate(values)
+    }
+    return SimpleNamespace(place=name, cell=cell, runs=runs)
+
+
+def usual(rng, count=8, mean=0.2):
+    found = []
+    for number in range(count):
+        level = mean + 0.01 * rng.standard_normal()
+        spread = 0.004 * rng.standard_normal(SEEDS)
+        speed = 1000 * np.exp(0.1 * rng.standard_normal())
+        found.append(row(f"row-{number}", level + spread, speed))
+    return found
+
+
+def test_ordinary_rows_are_rarely_listed():
+    rng = np.random.default_rng(1)
+    listed = sum(len(standout.looks(usual(rng))) for _ in range(200))
+    assert listed <= 0.02 * 200 * 8 * 3
+
+
+@pytest.mark.parametrize(
+    ("odd", "said"),
+    [
+        (lambda rng: row("odd", 0.2 + 1e-5 * rng.standard_normal(SEEDS)), "spread over 10 seeds"),
+        (lambda rng: row("odd", 0.2 + 0.1 * rng.standard_normal(SEEDS)), "spread over 10 seeds"),
+        (lambda rng: row("odd", 0.5 + 0.004 * rng.standard_normal(SEEDS)), "MAP@R 5"),
+        (lambda rng: row("odd", 0.2 + 0.004 * rng.standard_normal(SEEDS), 90_000), "90000 images"),
+    ],
+)
+def test_a_row_out_of_line_is_listed_with_its_statistic(odd, said):
+    rng = np.random.default_rng(2)
+    lines = [line for line in standout.looks([*usual(rng), odd(rng)]) if line.startswith("odd")]
+    (line,) = lines
+    assert said in line
+    assert "deviations" in line or "chi-squared, p" in line
+
+
+def test_too_few_rows_show_nothing():
+    rng = np.random.default_rng(3)
+    rows = [*usual(rng, count=standout.MIN_OTHERS - 1), row("odd", [0.9] * SEEDS)]
+    assert standout.looks(rows) == []
+
+
+def test_another_device_may_be_faster():
+    rng = np.random.default_rng(4)
+    fast = row("gpu", 0.2 + 0.004 * rng.standard_normal(SEEDS), 90_000, device="NVIDIA H100")
+    assert not any("images a second" in line for line in standout.looks([*usual(rng), fast]))
