@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 from benchmark.models.images import Item, cropped
 from benchmark.models.model import Model, embed_all
 from benchmark.statistics import bootstrap
+from benchmark.statistics.bootstrap import sum_by_class
 from benchmark.study import checksums
 from benchmark.study.datasets import identity
 from benchmark.study.folder import CellKey, Study
 from benchmark.study.references import Reference, digest_of
-from benchmark.tables.class_sums import sum_by_class
 from benchmark.training import evaluate
 from benchmark.training.splits import Split
 from protocols import metrics
