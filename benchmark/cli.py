@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import NoReturn
 
 from benchmark import model_options
-from benchmark.exit_codes import BAD_INPUT, DONE, INTERRUPTED
-from protocols.errors import BenchmarkError, InvalidInputError
+from benchmark.exit_codes import BAD_INPUT, DONE, INTERRUPTED, MACHINE
+from protocols.errors import BenchmarkError, InvalidInputError, MachineError
 from protocols.study_file import read_study_file, typed_value
 
 KINDS = ("methods", "datasets", "trunks", "recipes", "protocols")
@@ -58,7 +58,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return command(args)
     except BenchmarkError as error:
         print(f"benchmark: {error}", file=sys.stderr)
-        return BAD_INPUT
+        return MACHINE if isinstance(error, MachineError) else BAD_INPUT
     except MemoryError:
         print(
             "benchmark: this process gets no more memory. What is recorded is safe: free some, or "
@@ -135,6 +135,12 @@ def _add_run(commands: argparse._SubParsersAction[Parser], name: str, summary: s
     _add_machines(parser)
     _add_out(parser)
     parser.add_argument("--dry-run", action="store_true", help="print the plan and stop")
+    if name == "run":
+        parser.add_argument(
+            "--retry-failed",
+            action="store_true",
+            help="redo what the machine lost (oom, crash, timeout) and all that was made from it",
+        )
     if name == "plan":
         parser.add_argument(
             "--detect", type=_points, metavar="POINTS", help="seeds and hours to find a difference"

@@ -1,4 +1,4 @@
-"""The one error tree. The command line turns any of these into one line and exit code 2."""
+"""The one error tree. The command line turns each into one line and an exit code."""
 
 from __future__ import annotations
 
@@ -28,6 +28,10 @@ class PluginError(BenchmarkError):
 
 class StoreError(BenchmarkError):
     """An output folder that cannot be used as asked."""
+
+
+class MachineError(BenchmarkError):
+    """A machine on which no job can run at present, whatever its method."""
 
 
 def in_words(error: BaseException) -> str:

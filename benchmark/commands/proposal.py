@@ -14,11 +14,13 @@ from benchmark.running.setup import Asked
 from benchmark.study import grid
 from benchmark.study.datasets import is_own
 from benchmark.study.folder import CellKey, Study
+from benchmark.study.lost import lost_in
 from protocols import paper
 from protocols.discovery import Registry
 from protocols.errors import BenchmarkError, UnknownNameError
 from protocols.protocol import shown
 
+ONCE = ("help", "dry_run", "retry_failed")  # of the command that was typed, not of the next one
 WORDS = ("trials", "seeds", "params", "bounds", "precision")  # options of their own
 AXES = ("dataset", "trunk", "recipe", "method")
 
@@ -27,11 +29,14 @@ def next_command(asked: Asked) -> str:
     """Return a command that leads on from here, under the same rules.
 
     Rows of the folder that are not finished come first: another command asked for them. Then
-    comes a method that has no row yet, and where there is none, more seeds.
+    comes what the machine lost, unless this command has just tried it again; then a method that
+    has no row yet, and where there is none, more seeds.
     """
     options = asked.options
     if unfinished := _unfinished(asked):
         return run_command(options, **_completing(unfinished, asked))
+    if not options.retry_failed and (lost := _lost(asked)):
+        return run_command(options, **_completing(lost, asked), retry_failed=True)
     if method := _another_method(asked):
         # The searches are not repeated: a method without hyperparameters would refuse that.
         return run_command(options, methods=(method,), search_repeats=1)
@@ -45,8 +50,10 @@ def run_command(options: argparse.Namespace, **changes: Any) -> str:
     """
     words = ["python", "-m", "benchmark", "run"]
     for action in options.parser._actions:
-        value = changes.get(action.dest, getattr(options, action.dest, action.default))
-        if value != action.default and action.dest != "dry_run":
+        once = action.dest in ONCE
+        kept = action.default if once else getattr(options, action.dest, action.default)
+        value = changes.get(action.dest, kept)
+        if value != action.default:
             words += _words(action, value)
     return shlex.join(words)
 
@@ -102,16 +109,23 @@ def _words(action: argparse.Action, value: Any) -> Iterator[str]:
 
 def _unfinished(asked: Asked) -> list[CellKey]:
     """Return the unfinished rows that the command's plugins, weights and own images reach."""
-    study, suffixes = asked.study, _suffixes(asked)
-    plans = grid.progress_of(study, study.all_cells)
-    return [
-        plan.cell
-        for plan in plans
-        if plan.state != "done"
-        and plan.cell.trunk.partition("+")[2] in suffixes
-        and (plan.cell.dataset in asked.sources or not is_own(plan.cell.dataset))
-        and all(_is_known(asked.registry, axis, _name(plan.cell, axis, asked)) for axis in AXES)
-    ]
+    plans = grid.progress_of(asked.study, asked.study.all_cells)
+    return [plan.cell for plan in plans if not plan.ended and _reached(plan.cell, asked)]
+
+
+def _lost(asked: Asked) -> list[CellKey]:
+    """Return the rows within reach of which the machine lost something."""
+    study = asked.study
+    return [c for c in study.all_cells if _reached(c, asked) and lost_in(study, c)]
+
+
+def _reached(cell: CellKey, asked: Asked) -> bool:
+    """Return whether the command's plugins, weights and own images lead to the cell."""
+    return (
+        cell.trunk.partition("+")[2] in _suffixes(asked)
+        and (cell.dataset in asked.sources or not is_own(cell.dataset))
+        and all(_is_known(asked.registry, axis, _name(cell, axis, asked)) for axis in AXES)
+    )
 
 
 def _suffixes(asked: Asked) -> set[str]:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from benchmark.commands.doubts import say_doubts
+from benchmark.commands.kept import keep_of, tidy_weights
 from benchmark.commands.lines import say
 from benchmark.commands.plans import (
     show_cells,
@@ -23,11 +24,12 @@ from benchmark.commands.plans import (
     show_weights,
 )
 from benchmark.commands.proposal import next_command
-from benchmark.engines.machine import check_disk, interruptible, lock
+from benchmark.commands.retries import lost_cells, show_lost, show_retries, take_back
+from benchmark.engines.machine import check_disk, check_writable, interruptible, lock
 from benchmark.exit_codes import DONE, FAILED_JOBS
 from benchmark.running.progress import Progress
 from benchmark.running.setup import Asked, Ready, make_ready, set_up
-from benchmark.study import grid, weights
+from benchmark.study import grid
 from benchmark.study.aside import in_words, set_aside
 from benchmark.study.folder import CellKey, Study
 from benchmark.study.grid import CellPlan
@@ -53,16 +55,19 @@ def run(args: argparse.Namespace) -> int:
     console, asked = Console(), set_up(args)
     study = asked.study
     check_disk(study.out)
+    check_writable(study.out)
     with lock(study.out), interruptible():
         for cell in asked.keys:
             if lost := set_aside(study, cell):
                 words = f"{cell.row}: {in_words(lost)}; kept aside and redone"
                 say(console, words)
+        if args.retry_failed:
+            take_back(console, asked)
         clean(study)
         lacking = tidy_weights(console, asked)
         plans = grid.progress_of(study, asked.keys)
         tracker = open_tracker(console, study, plans)
-        if lacking or any(item.state != "done" for item in plans):
+        if lacking or not all(item.ended for item in plans):
             ready = make_ready(asked)
             check_phases(asked, plans)
             work(console, asked, ready, plans, tracker)
@@ -82,6 +87,8 @@ def plan(args: argparse.Namespace) -> int:
 
         return detect(args)
     console, asked = Console(), set_up(args)
+    if getattr(args, "retry_failed", False):
+        show_retries(console, asked)
     plans = grid.progress_of(asked.study, asked.keys)
     if not any(item.jobs_left for item in plans):
         show_cells(console, asked.study, plans)
@@ -102,27 +109,6 @@ def plan(args: argparse.Namespace) -> int:
         workers = engine.capacity if several else ready.workers or 1
         show_expected(console, plans, seconds, workers, ready.device)
     return DONE
-
-
-def tidy_weights(console: Console, asked: Asked) -> bool:
-    """Leave the weights that are to be kept; return whether some shall be made again.
-
-    That is asked for by saying ``--keep``: what it was before trains nothing twice.
-    """
-    study, keep = asked.study, keep_of(asked)
-    if asked.options.keep:
-        weights.remember(study.out, keep)
-    for cell in asked.keys:
-        for name in weights.set_aside(study, cell):
-            say(console, f"{cell.row}: weights {name} are not those of their record; kept aside")
-        weights.prune(study, cell, keep)
-    return bool(asked.options.keep and weights.lacking(study, asked.keys, keep))
-
-
-def keep_of(asked: Asked) -> weights.Keep:
-    """Return whose weights are kept: what the command says, or what was said before."""
-    said: weights.Keep | None = asked.options.keep
-    return said or weights.kept_in(asked.study.out)
 
 
 def work(
@@ -189,7 +175,7 @@ def open_tracker(console: Console, study: Study, plans: list[CellPlan]) -> Track
     """Return the MLflow mirror, or nothing where all is done and mirrored."""
     from benchmark.mirror.tracking import Mirror, NoTracker, needs_sync
 
-    if all(item.state == "done" for item in plans) and not needs_sync(study):
+    if all(item.ended for item in plans) and not needs_sync(study):
         return NoTracker()
     return Mirror(study, partial(say, console))
 
@@ -197,9 +183,11 @@ def open_tracker(console: Console, study: Study, plans: list[CellPlan]) -> Track
 @contextmanager
 def engine_for(console: Console, asked: Asked, ready: Ready) -> Iterator[Engine]:
     """Yield workers, with the datasets decoded for them; kill them at the end."""
+    from benchmark.running.canary import check_workers
     from benchmark.training import splits
 
     asked.study.out.mkdir(parents=True, exist_ok=True)
+    check_writable(asked.study.out)
     engine = make_engine(asked, ready)
     try:
         engine.start()
@@ -207,6 +195,8 @@ def engine_for(console: Console, asked: Asked, ready: Ready) -> Iterator[Engine]
             for path in splits.prepare(source, asked.study.protocol):
                 words = f"{path.name} is damaged or has no checksum: made anew"
                 say(console, words)
+        if asked.options.engine == "local":  # elsewhere there may be no free worker for long
+            check_workers(engine, ready.device)
         yield engine
     finally:
         engine.close()
@@ -342,7 +332,9 @@ def show_results(console: Console, asked: Asked) -> int:
     failed = [run for cell in asked.keys for run in study.runs(cell) if run.status == "failed"]
     for run in failed:
         say(console, f"seed {run.seed} failed: {run.reason}: {run.detail}")
+    lost = lost_cells(asked)
+    show_lost(console, lost)
     say(console, f"tables   {study.out / 'tables'}")
     say(console, f"report   {study.out / 'report' / 'index.html'}")
     say(console, f"next     {next_command(asked)}")
-    return FAILED_JOBS if failed else DONE
+    return FAILED_JOBS if failed or lost else DONE

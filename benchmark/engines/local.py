@@ -102,6 +102,8 @@ class LocalEngine:
         self._slots = [_Slot() for _ in range(capacity)]
         self._closed: set[int] = set()  # slots of a device that proved too small for all its jobs
         self._running: dict[Future[Any], int] = {}
+        self._retired: list[ProcessPoolExecutor] = []  # killed, and perhaps not gone yet
+        self._last_lost: int | None = None  # the slot whose process died last
 
     @property
     def capacity(self) -> int:
@@ -146,25 +148,33 @@ class LocalEngine:
             _kill(pool)
 
     def close(self) -> None:
-        """Kill all processes and wait until they are gone."""
-        for slot in self._slots:
-            if slot.pool is not None:
-                _kill(slot.pool)
-                slot.pool.shutdown(wait=True, cancel_futures=True)
-        self._slots = [_Slot() for _ in self._slots]
+        """Kill all processes and wait until they are gone, those that were replaced included."""
+        self._forget_ended()
+        pools = [*(slot.pool for slot in self._slots if slot.pool is not None), *self._retired]
+        for pool in pools:
+            _kill(pool)
+        for pool in pools:
+            pool.shutdown(wait=True, cancel_futures=True)
+        self._slots, self._retired = [_Slot() for _ in self._slots], []
 
     def _choose(self, code: Code) -> int:
-        """Return the free slot that costs least: the same code, nothing run yet, any other."""
+        """Return the free slot that costs least: the same code, nothing run yet, any other.
+
+        Of those that have run nothing, the one whose process died last goes first: what asks
+        whether a job could run there must run there.
+        """
         taken = {*self._running.values(), *self._closed}
         free = [n for n in range(len(self._slots)) if n not in taken]
         same = [n for n in free if self._slots[n].pool and self._slots[n].code == code]
         new = [n for n in free if self._slots[n].code is None]
+        new.sort(key=lambda n: n != self._last_lost)
         return (same or new or free)[0]
 
     def _fresh(self, number: int, code: Code | None) -> ProcessPoolExecutor:
         # spawn: a fork is unsafe once CUDA has started. One executor a process, so that a
         # process that dies breaks no other's work.
         self._retire(number)
+        self._forget_ended()
         context = multiprocessing.get_context("spawn")
         device = self._devices[number % len(self._devices)] if self._devices else None
         jobs = -(-len(self._slots) // len(self._devices)) if self._devices else 1
@@ -179,6 +189,8 @@ class LocalEngine:
         if done.cancelled():
             return  # by close, after which nobody waits
         error = done.exception()
+        if isinstance(error, BrokenProcessPool):
+            self._last_lost = number
         if error is not None or done.result().spent:
             self._retire(number, crowded=error is None and done.result().spent == "crowded")
         if error is None:
@@ -186,11 +198,19 @@ class LocalEngine:
         else:
             future.set_exception(error)
 
+    def _forget_ended(self) -> None:
+        """Forget the replaced processes that are gone: their numbers may be others' by now."""
+        for pool in list(self._retired):
+            thread: Any = pool._executor_manager_thread  # it ends once the process is gone
+            if thread is None or not thread.is_alive():
+                self._retired.remove(pool)
+
     def _retire(self, number: int, *, crowded: bool = False) -> None:
         """End a process that must not be used again; its device may have one job fewer now."""
-        slot, self._slots[number] = self._slots[number], _Slot()
-        if slot.pool is not None:
-            _kill(slot.pool)
+        if (pool := self._slots[number].pool) is not None:
+            self._retired.append(pool)  # first of all: close must find it in one place or the other
+            _kill(pool)
+        self._slots[number] = _Slot()
         count = len(self._devices)
         beside = {n for n in range(len(self._slots)) if count and n % count == number % count}
         if crowded and len(beside - self._closed) > 1:
@@ -228,12 +248,27 @@ def _start_worker(
     if device is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = device
         os.environ["DML_JOBS_A_CARD"] = str(jobs)  # read where images are put on a device
-    output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-    os.dup2(output, 1)
-    os.dup2(output, 2)
+    _write_to(log)
     open_streams("utf-8")  # what a method prints must not fail its job
     set_up_torch(threads, deterministic=deterministic)
     import benchmark.engines.guard  # noqa: F401  (now, and not while the first job is timed)
+
+
+def _write_to(log: str) -> None:
+    """Send this process' output to ``log``.
+
+    Raises:
+        OSError: it cannot be opened; the output goes nowhere then, least of all to a terminal.
+    """
+    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NONBLOCK  # a pipe would be waited for
+    try:
+        output = os.open(log, flags, 0o644)
+    except OSError:
+        output = os.open(os.devnull, os.O_WRONLY)
+        raise
+    finally:
+        os.dup2(output, 1)
+        os.dup2(output, 2)
 
 
 def set_up_torch(threads: int, *, deterministic: bool) -> None:

@@ -15,7 +15,8 @@ from protocols.errors import InvalidInputError, StoreError
 from protocols.protocol import Protocol
 
 MIN_FREE_BYTES = 256 << 20
-FILES = (".lock", "log.txt", "workers.txt", "study.json", "looks.json", "mirrored.json")
+APPENDED = (".lock", "log.txt", "workers.txt")
+FILES = (*APPENDED, "study.json", "looks.json", "mirrored.json", "report/index.html")
 FOLDERS = ("records", "queries", "vectors", "weights", "references", "cache", "tables", "report")
 MOST_A_CARD = 8
 
@@ -101,6 +102,23 @@ def check_places(out: Path) -> None:
                 f"{path} is {met}, expected {expected} or nothing. Remove it, or choose another "
                 "--out"
             )
+
+
+def check_writable(out: Path) -> None:
+    """Raise StoreError where a file that a study adds lines to is there and cannot be written.
+
+    Called once :func:`check_places` has seen that they are plain files. All others are replaced.
+    """
+    for path in (out / name for name in APPENDED):
+        try:
+            os.close(os.open(path, os.O_WRONLY | os.O_APPEND | os.O_NONBLOCK))
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            raise StoreError(
+                f"cannot write to {path}: {error.strerror}. Give write access, or choose another "
+                "--out"
+            ) from None
 
 
 def _kind(path: Path) -> str:

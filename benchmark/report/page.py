@@ -17,7 +17,9 @@ from benchmark.report.rows import MethodRow
 from benchmark.report.sections import MAX_PAIRS, ROPE, SHOWN_METRICS, panels, sections, seeds_drawn
 from benchmark.statistics import paired
 from benchmark.study import records
+from benchmark.study.failures import lost
 from benchmark.study.machines import parted
+from benchmark.study.records import RunRecord, TrialRecord
 from benchmark.study.scores import HEADLINE_METRIC, MARKS, NOTHING, label_of, per_cent
 from benchmark.tables import diagnostics
 from benchmark.tables.beyond import further
@@ -73,6 +75,7 @@ def render(frames: Tables) -> str:
             excluded=_excluded(everything),
             failures=failures[:MAX_FAILURES],
             failure_count=len(failures),
+            lost=any(reason.endswith("machine") for _, _, reason, _ in failures),
             max_pairs=MAX_PAIRS,
             max_dots=MAX_DOTS,
             further=further(frames),
@@ -145,13 +148,18 @@ def _failures(everything: Sequence[MethodRow]) -> Iterator[tuple[MethodRow, str,
     """Yield (row, which, reason, detail) of failed runs and trials."""
     for row in everything:
         for run in row.failed:
-            yield row, f"seed {run.seed}", run.reason or "unknown", run.detail
+            yield row, f"seed {run.seed}", _reason(run), run.detail
         for trial in row.trials:
             if trial.status == "failed":
                 tried = ", ".join(
                     f"{k} {settings.short(v)}" for k, v in sorted(trial.settings.items())
                 )
-                yield row, f"trial {trial.number}", str(trial.reason), tried
+                yield row, f"trial {trial.number}", _reason(trial), tried
+
+
+def _reason(record: RunRecord | TrialRecord) -> str:
+    """Return why a run or trial failed, and whether the machine lost it."""
+    return f"{record.reason or 'unknown'}{', lost to the machine' * lost(record)}"
 
 
 def _excluded(everything: Sequence[MethodRow]) -> dict[str, list[int]]:

@@ -13,6 +13,7 @@ from pandas import NA
 
 from benchmark.report.charts import Mark, number
 from benchmark.statistics.words import is_near_miss, spoken
+from benchmark.study import failures
 from benchmark.study.folder import CellKey, Study, reference_methods
 from benchmark.study.records import ChoiceRecord, RunRecord, TrialRecord
 from benchmark.study.scores import HEADLINE, HEADLINE_METRIC, Part
@@ -114,6 +115,11 @@ class MethodRow:
     def failed(self) -> list[RunRecord]:
         """Return the runs that failed."""
         return [run for run in self.runs if run.status == "failed"]
+
+    @property
+    def lost(self) -> list[TrialRecord]:
+        """Return the trials that the machine lost."""
+        return failures.split(self.trials)[1]
 
     def mean(self, name: str) -> float | None:
         """Return the mean over runs of a count or a measured value, None where none has it."""

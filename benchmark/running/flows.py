@@ -16,7 +16,7 @@ from typing import Any, TypeAlias
 
 from benchmark.engines.local import Engine
 from benchmark.study.records import Reason
-from protocols.errors import BenchmarkError
+from protocols.errors import BenchmarkError, MachineError
 
 POLL_S = 1.0
 
@@ -83,7 +83,7 @@ def run(flows: Sequence[Flow], engine: Engine) -> None:
             (owner.alone if alone else owner.unstarted).remove(number)
             task = owner.tasks[number]
             deadline = time.monotonic() + task.timeout_s
-            future = engine.submit(task.function, task.argument)
+            future = _submitted(engine, task)
             running[future] = _Started(owner, number, deadline, alone)
         done, _ = wait(running, timeout=POLL_S, return_when=FIRST_COMPLETED)
         for future in [f for f in running if f in done]:
@@ -96,6 +96,17 @@ def run(flows: Sequence[Flow], engine: Engine) -> None:
         for future, started in running.items():
             if time.monotonic() > started.deadline:
                 engine.cancel(future)
+
+
+def _submitted(engine: Engine, task: Task) -> Future[Any]:
+    """Start a task; a system that starts no process for it is no fault of the task's."""
+    try:
+        return engine.submit(task.function, task.argument)
+    except OSError as error:
+        raise MachineError(
+            f"no worker can be started here: {error.strerror or error}. What is recorded is safe: "
+            "put that right and run the same command again"
+        ) from error
 
 
 def _advance(flow: Flow, results: list[Any] | None) -> list[_Waiting]:

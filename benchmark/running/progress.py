@@ -24,6 +24,7 @@ from benchmark.study.folder import CellKey
 from benchmark.study.grid import CellPlan
 from benchmark.study.records import ChoiceRecord, JobRecord, RunRecord, TrialRecord
 from benchmark.study.scores import HEADLINE_METRIC, NOTHING, label_of, per_cent
+from protocols.errors import StoreError
 
 
 class Progress:
@@ -125,8 +126,14 @@ class Progress:
     def _line(self, text: str, *, quiet: bool = False) -> None:
         """Log a line; print it unless it is quiet and the live table shows it anyway."""
         text = one_line(text)  # what a method raised is in it
-        with self._log.open("a", encoding="utf-8") as file:
-            file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')}  {text}\n")
+        try:
+            with self._log.open("a", encoding="utf-8") as file:
+                file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')}  {text}\n")
+        except OSError as error:
+            raise StoreError(
+                f"cannot write {self._log}: {error.strerror}. What is recorded is safe: put that "
+                "right and run the same command again"
+            ) from error
         if not (quiet and self._live):
             self._console.print(text, highlight=False, markup=False, soft_wrap=True)
         self._show()

@@ -11,7 +11,7 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 
-from benchmark.study import places, queries, selection
+from benchmark.study import failures, places, queries, selection
 from benchmark.study.folder import CellKey, Study
 from benchmark.study.records import ChoiceRecord, JobRecord, Record, RunRecord, TrialRecord
 
@@ -39,7 +39,24 @@ def set_aside(study: Study, cell: CellKey) -> dict[str, str]:
         for name in sorted(names):
             with suppress(FileNotFoundError):
                 (folder / name).replace(folder / f"{name}.{mark}")
+    later_aside(study, cell)
     return lost
+
+
+def later_aside(study: Study, cell: CellKey) -> None:
+    """Rename trials that were suggested after one that the machine lost and that is gone.
+
+    They were suggested from a score that the lost trial did not have. A trial that is gone for
+    another reason comes out the same again, and so would those after it.
+    """
+    folder = study.folder(cell)
+    there = {path.name for path in folder.glob("trial-*.json") if ".fold-" not in path.name}
+    names = [f"{places.unit_name('search', n)}.json" for n in range(study.trials_asked(cell))]
+    first = next((n for n, name in enumerate(names) if name not in there), len(names))
+    later = there.intersection(names[first:])
+    if later and any(job and failures.lost(job) for job in study.jobs(cell, "search", first)):
+        for name in sorted(later, reverse=True):
+            (folder / name).replace(folder / f"{name}.aside")
 
 
 def in_words(lost: dict[str, str]) -> str:

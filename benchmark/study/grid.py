@@ -12,6 +12,7 @@ from typing import Any
 
 from benchmark.study import datasets, records
 from benchmark.study.datasets import Data
+from benchmark.study.failures import untried
 from benchmark.study.folder import CellKey, Study
 from benchmark.study.places import cell_id
 from benchmark.study.records import CellRecord
@@ -39,7 +40,8 @@ class CellPlan:
     """How far a cell has come.
 
     ``jobs_left`` counts trainings, the folds of unfinished trials and runs included; ``chosen``
-    says whether the setting of the final runs is written down.
+    says whether the setting of the final runs is written down; ``failed`` that every trial of the
+    search failed, so that there is none.
     """
 
     cell: CellKey
@@ -49,10 +51,18 @@ class CellPlan:
     runs_done: int
     jobs_left: int
     chosen: bool
+    failed: bool = False
+
+    @property
+    def ended(self) -> bool:
+        """Return whether nothing is left to do."""
+        return self.state in ("done", "failed")
 
     @property
     def state(self) -> str:
-        """Return ``done``, ``partial`` or ``todo``."""
+        """Return ``done``, ``failed``, ``partial`` or ``todo``."""
+        if self.failed:
+            return "failed"
         if self.runs_done == self.runs and self.chosen:
             return "done"
         return "partial" if self.trials_done or self.runs_done else "todo"
@@ -149,7 +159,7 @@ def further_search(
 
 
 def progress_of(study: Study, cells: Iterable[CellKey]) -> list[CellPlan]:
-    """Return how far each cell has come, from the names of its record files alone."""
+    """Return how far each cell has come, almost from the names of its record files alone."""
     return [_progress(study, cell) for cell in cells]
 
 
@@ -193,10 +203,12 @@ def _progress(study: Study, cell: CellKey) -> CellPlan:
     protocol, names = study.protocol, _names(study.folder(cell))
     count = Counter(name.split("-")[0] for name in names if ".fold-" not in name)
     trials = study.trials_asked(cell)
-    searched = trials == 0 or "choice.json" in names
-    trials_left = 0 if searched else max(0, trials - count["trial"])
+    chosen = "choice.json" in names
     wanted = {f"seed-{seed}" for seed in range(protocol.seeds)}
     runs_left = wanted - {name.removesuffix(".json") for name in names}
+    failed = bool(trials and not chosen and not runs_left) and untried(study.run(cell, 0))
+    searched = trials == 0 or chosen or failed
+    trials_left = 0 if searched else max(0, trials - count["trial"])
     partial = {f"trial-{count['trial']:03d}"} if trials_left else set()
     folds_done = sum(
         name.split(".")[0] in runs_left | partial for name in names if ".fold-" in name
@@ -208,7 +220,8 @@ def _progress(study: Study, cell: CellKey) -> CellPlan:
         runs=protocol.seeds,
         runs_done=protocol.seeds - len(runs_left),
         jobs_left=(trials_left + len(runs_left)) * protocol.folds - folds_done,
-        chosen="choice.json" in names,
+        chosen=chosen,
+        failed=failed,
     )
 
 

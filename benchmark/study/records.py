@@ -23,7 +23,7 @@ from protocols.space import Settings
 
 SCHEMA = 1
 Status = Literal["done", "failed"]
-Reason = Literal["oom", "non_finite", "crash", "timeout", "bad_data"]
+Reason = Literal["oom", "non_finite", "crash", "timeout", "bad_data", "error"]
 Metrics = dict[str, float]
 
 

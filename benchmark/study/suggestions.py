@@ -142,7 +142,10 @@ def _opened(storage: str) -> Iterator[RDBStorage]:
 def _export(storage: RDBStorage, name: str, trials: list[FrozenTrial]) -> None:
     if name in optuna.get_all_study_names(storage=storage):
         study = optuna.load_study(study_name=name, storage=storage)
-        known, wanted = ([t.user_attrs.get("record") for t in s] for s in (study.trials, trials))
+        # A trial that was lost and is done again has another value under the same id.
+        known, wanted = (
+            [(t.user_attrs.get("record"), t.values) for t in s] for s in (study.trials, trials)
+        )
         common = min(len(known), len(wanted))
         if known[:common] == wanted[:common]:
             study.add_trials(trials[common:])

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from statistics import fmean
 
 from benchmark.study import selection
+from benchmark.study.failures import MACHINES
 from benchmark.study.records import TrialRecord
 from benchmark.submissions import alike, budget, challenges, figures, provenance, recompute, schema
 from benchmark.submissions.provenance import Code
@@ -178,6 +179,8 @@ def _search(row: SubmittedRow, cell: Cell, space: Space) -> Iterator[Problem]:
             yield f"trial {trial.number}: done, but with a reason or without a value", path
         elif trial.status == "failed" and trial.reason is None:
             yield f"trial {trial.number}: failed without a reason", path
+        elif trial.reason in MACHINES:
+            yield f"trial {trial.number}: lost to the machine ({trial.reason}), not redone", path
         else:
             expected = fmean(done) if trial.status == "done" else rules.search.failed_score
             if trial.value != expected:

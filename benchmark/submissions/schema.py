@@ -133,7 +133,7 @@ class Trial(Data):
     id: Id
     number: Natural
     status: Literal["done", "failed"]
-    reason: Literal["oom", "non_finite", "crash", "timeout", "bad_data"] | None
+    reason: Literal["oom", "non_finite", "crash", "timeout", "bad_data", "error"] | None
     settings: Settings
     folds: list[Fraction | None]
     value: Fraction

@@ -12,6 +12,7 @@ from zipfile import BadZipFile
 from benchmark.study import records
 from benchmark.study.environment import PACKAGES
 from benchmark.study.folder import CellKey, Study
+from benchmark.study.lost import lost_in
 from benchmark.study.machines import mixed
 from benchmark.study.queries import fault, read_queries
 from benchmark.study.records import CellRecord, ChoiceRecord, Metrics, RunRecord, TrialRecord
@@ -207,16 +208,15 @@ def finished_cell(study: Study, key: CellKey, seeds: int) -> Finished:
     where = f"{study.out}: {key.row} on {key.dataset}"
     record = study.cell_record(key)
     choice, runs = study.choice(key), study.runs(key)
+    if lost := lost_in(study, key):
+        raise StoreError(f"{where}: {lost.words} lost to the machine. Run with --retry-failed")
     if record is None or choice is None or len(runs) != seeds:
         raise StoreError(
             f"{where} has {len(runs)} of {seeds} runs: not finished. Run the same command again"
         )
-    lost = next((r for r in runs if r.status == "failed" and r.reason != "non_finite"), None)
-    if lost:
-        raise StoreError(
-            f"{where}: seed {lost.seed} failed ({lost.reason}), which says nothing of the "
-            "method. Remove its record and run it again"
-        )
+    if failed := [r for r in runs if r.status == "failed" and r.reason != "non_finite"]:
+        said = f"seed {failed[0].seed} failed ({failed[0].reason})"
+        raise StoreError(f"{where}: {said}. Mend the method and run it again")
     for run in runs:
         _check_one_environment(run, where)
     if all(run.status == "failed" for run in runs):

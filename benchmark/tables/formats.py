@@ -19,12 +19,12 @@ from benchmark.tables.headlines import Headline, headlines
 from protocols.errors import InvalidInputError, unknown_name
 
 # Where cells may break into lines. Each is tried until the table fits the terminal: nowhere;
-# before brackets and counts of failed runs; also before ±; also before marks.
+# before brackets and counts of what failed; also before ±; also before marks.
 _BREAKS = (
     r"(?!)",
-    r" (?=\(|\d+ failed)",
-    r" (?=± |\(|\d+ failed)",
-    rf" (?=± |\(|\d+ failed|[{''.join(MARKS.values())}])",
+    r" (?=\(|\d+ (?:failed|lost))",
+    r" (?=± |\(|\d+ (?:failed|lost))",
+    rf" (?=± |\(|\d+ (?:failed|lost)|[{''.join(MARKS.values())}])",
 )
 
 

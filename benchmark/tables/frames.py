@@ -21,7 +21,7 @@ from typing import Any
 import pandas as pd
 
 from benchmark.statistics import paired
-from benchmark.study import records
+from benchmark.study import failures, records
 from benchmark.study.folder import Study
 from benchmark.study.looks import Looks, look, read_looks
 from benchmark.study.records import RunRecord
@@ -58,6 +58,8 @@ _SUMMARY = {
     "trials": "Int64",
     "failed_runs": "Int64",
     **_TEST,
+    "failed_trials": "Int64",
+    "lost_trials": "Int64",
 }
 _RUN = {
     f"validation_{HEADLINE_METRIC}": "float64",
@@ -265,6 +267,7 @@ def _summary_rows(study: Study, cells: Sequence[CellResults]) -> Iterator[dict[s
         "protocol_hash": protocol.hash(),
     }
     for cell in cells:
+        own, lost = failures.split(cell.trials)
         effort = {
             "trials": len(cell.trials),
             "failed_runs": sum(run.status == "failed" for run in cell.runs),
@@ -282,6 +285,8 @@ def _summary_rows(study: Study, cells: Sequence[CellResults]) -> Iterator[dict[s
                 **ends(interval),
                 **effort,
                 **cell.class_interval.columns((embedding, metric)),
+                "failed_trials": len(own),
+                "lost_trials": len(lost),
             }
 
 

@@ -173,8 +173,14 @@ def _row(group: _Group, method: str, seeds: int, over_classes: bool) -> tuple[st
         *numbers,
         *([_difference(group.differences.get(method))] if group.baseline else []),
         f"{main.n}/{seeds}{failed}",
-        str(main.trials),
+        _trials(main),
     )
+
+
+def _trials(main: FrameRow) -> str:
+    """Return how many trials a search made, how many the machine lost and the method failed."""
+    parts = ((main.lost_trials, "lost"), (main.failed_trials, "failed"))
+    return ", ".join([str(main.trials), *(f"{count} {word}" for count, word in parts if count)])
 
 
 def _numbers(parts: Parts) -> list[str]:
@@ -230,6 +236,9 @@ def _notes(group: _Group, tables: Tables) -> Iterator[str]:
         )
     if any(row.trials for row in done):
         yield "conditional on one search"
+    if any(_main(parts).lost_trials for parts in group.parts.values()):
+        score = per_cent(tables.study.protocol.search.failed_score, 0)
+        yield f"lost: trials lost to the machine, counted as {score}"
     yield from _verdict_notes(list(group.judged.values()))
     if group.judged and (looks := tables.looks.sentence()):
         yield looks

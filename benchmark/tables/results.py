@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from benchmark.statistics import bootstrap
 from benchmark.study.aside import GONE, missing_trial, other_choice
+from benchmark.study.failures import untried
 from benchmark.study.folder import CellKey, Study
 from benchmark.study.records import ChoiceRecord, RunRecord, TrialRecord
 from benchmark.study.scores import EMBEDDINGS, PARTS, Part, reported_alone
@@ -102,6 +103,9 @@ class CellResults:
 def read(study: Study, key: CellKey) -> CellResults:
     """Return a cell with its records, read now."""
     runs, trials, choice = study.runs(key), study.trials(key), study.choice(key)
+    if choice is None and any(study.folder(key).glob("choice.json.*")):
+        # Taken back, and not made again yet: what was made with it waits for the next one.
+        runs = [run for run in runs if untried(run)]
     if choice and key.searched:
         if name := missing_trial(study, key, trials):
             study.doubts.setdefault(study.folder(key) / name, GONE)

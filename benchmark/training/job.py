@@ -24,12 +24,13 @@ from benchmark.study.places import job_id
 from benchmark.study.records import JobRecord, Metrics, Reason
 from benchmark.study.seeds import seed
 from benchmark.training import device, evaluate, kept, splits
-from benchmark.training.fit import Fitted, NonFiniteError, Probe, Streams, contiguous, fit
+from benchmark.training.fit import Fitted, Probe, Streams, contiguous, fit
 from benchmark.training.join import pack, stored
 from benchmark.training.oracle import Watch, unwatched
+from benchmark.training.reasons import reason_of
 from protocols import metrics
 from protocols.discovery import Registry
-from protocols.errors import DataError, InvalidInputError, in_words
+from protocols.errors import InvalidInputError, in_words
 from protocols.method import Method, TrainSpec
 from protocols.network import Network
 from protocols.protocol import Protocol
@@ -114,7 +115,8 @@ def execute(job: Job) -> JobOutcome:
         cause = device.first_error(error)
         if spent := device.spent(cause):
             traceback.print_exc()
-        outcome = JobOutcome(failure(job, reason_of(cause), _explain(cause)), spent=spent)
+        reason, detail = reason_of(cause, job.files()), _explain(cause)
+        outcome = JobOutcome(failure(job, reason, detail), spent=spent)
     finally:
         device.tidy(job.device)
     measured = {
@@ -132,17 +134,6 @@ def execute(job: Job) -> JobOutcome:
 def failure(job: Job, reason: Reason, detail: str) -> JobRecord:
     """Return the record of a job that failed."""
     return _record(job, status="failed", reason=reason, detail=detail)
-
-
-def reason_of(error: BaseException) -> Reason:
-    """Return the typed reason for an exception."""
-    if isinstance(error, NonFiniteError):
-        return "non_finite"
-    if isinstance(error, MemoryError) or device.out_of_memory(error):
-        return "oom"
-    if isinstance(error, DataError):
-        return "bad_data"
-    return "crash"
 
 
 def _train(job: Job) -> JobOutcome:

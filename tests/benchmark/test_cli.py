@@ -11,9 +11,20 @@ import pytest
 import torch
 
 from benchmark.cli import main
+from benchmark.commands import methods
 from benchmark.engines import machine
+from protocols.errors import MachineError
 
 ROOT = Path(__file__).parent.parent.parent
+
+
+def test_a_machine_at_fault_is_one_line_and_a_code_of_its_own(capsys, monkeypatch):
+    def fail(args):
+        raise MachineError("no job can run here")
+
+    monkeypatch.setattr(methods, "list_names", fail)
+    assert main(["list"]) == 5
+    assert capsys.readouterr() == ("", "benchmark: no job can run here\n")
 
 
 @pytest.mark.parametrize(

@@ -49,14 +49,14 @@ WRONG = {
     "not_finite": ("loss = loss * float('nan')", "non_finite", "returns NaN"),
     "hangs": ("time.sleep(3600)", "timeout", "hangs"),
     "exits": ("os._exit(0)", "crash", "calls os._exit"),
-    "leaves": ("sys.exit(0)", "crash", "calls sys.exit(0)"),
-    "interrupts": ("raise KeyboardInterrupt", "crash", "raises KeyboardInterrupt"),
+    "leaves": ("sys.exit(0)", "error", "calls sys.exit(0)"),
+    "interrupts": ("raise KeyboardInterrupt", "error", "raises KeyboardInterrupt"),
     "speechless": (
         "raise type('E', (Exception,), {'__str__': lambda self: sys.exit(0)})()",
-        "crash",
+        "error",
         "raises an exception whose `__str__` raises",
     ),
-    "raises": ("raise KeyError('no such thing')", "crash", "raises an exception"),
+    "raises": ("raise KeyError('no such thing')", "error", "raises an exception"),
     "segfaults": ("import ctypes; ctypes.string_at(0)", "crash", "breaks the interpreter"),
     "memory": ("raise torch.OutOfMemoryError('CUDA out of memory')", "oom", "is out of memory"),
     "memory_once": (

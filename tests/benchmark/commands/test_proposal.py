@@ -1,6 +1,7 @@
 """What a finished command proposes next: it starts, in the same folder and under the same rules."""
 
 import shlex
+from dataclasses import replace
 
 import pytest
 import torch
@@ -11,7 +12,7 @@ from benchmark.cli import main, make_parser
 from benchmark.commands.proposal import next_command
 from benchmark.running.setup import set_up
 from benchmark.study import grid
-from benchmark.study.records import ChoiceRecord, RunRecord
+from benchmark.study.records import ChoiceRecord, RunRecord, TrialRecord
 from protocols import paper
 from protocols.discovery import Registry
 from tests.proven import put
@@ -143,6 +144,34 @@ def test_where_every_method_has_a_row_come_more_seeds(here):
     again = asked_for(words_of(next_command(asked)))
     assert again.study.protocol.seeds == asked.study.protocol.seeds + 2
     assert {key.id for key in again.keys} == {key.id for key in asked.keys}
+
+
+def test_what_the_machine_lost_comes_before_anything_new_and_not_twice_in_a_row(here):
+    asked = start("--protocol toy --methods ms,triplet", here)
+    finish(asked)
+    (cell,) = (key for key in asked.keys if key.method == "ms")
+    trial = TrialRecord("", cell.id, 0, {}, "failed", 0.0, [None, None], "non_finite")
+    put(asked.study, cell, trial)
+    assert "--retry-failed" not in next_command(asked)
+    put(asked.study, cell, replace(trial, reason="oom"))
+    command = next_command(asked)
+    assert "--methods ms " in command
+    assert command.endswith("--retry-failed")
+    again = asked_for(words_of(command))
+    assert {key.id for key in again.keys} <= {key.id for key in asked.keys}
+    assert "--retry-failed" not in next_command(again), "it has just been tried"
+
+
+def test_a_row_that_failed_is_ended_and_is_proposed_for_what_was_lost(here):
+    asked = start("--protocol toy --methods ms", here)
+    finish(asked)
+    (cell,) = (key for key in asked.keys if key.method == "ms")
+    (asked.study.folder(cell) / "choice.json").unlink()
+    trial = TrialRecord("", cell.id, 0, {}, "failed", 0.0, [None, None], "oom")
+    put(asked.study, cell, trial)
+    for seed in range(asked.study.protocol.seeds):
+        put(asked.study, cell, RunRecord("", cell.id, seed, {}, "failed", [], "oom"))
+    assert "--retry-failed" in next_command(asked)
 
 
 def test_a_row_of_an_earlier_command_that_lacks_seeds_is_completed(here):

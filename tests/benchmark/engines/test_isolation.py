@@ -152,5 +152,5 @@ def test_whatever_a_method_raises_is_a_record(data, tmp_path, name):
     path = tmp_path / f"{name}.py"
     path.write_text(PLUGIN.format(name=name, body=f"    {RAISED[name].strip()}"))
     outcome = execute(job(data, name, [path]))
-    assert (outcome.record.status, outcome.record.reason) == ("failed", "crash")
+    assert (outcome.record.status, outcome.record.reason) == ("failed", "error")
     assert f"({name}.py:" in outcome.record.detail

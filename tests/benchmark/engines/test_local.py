@@ -1,6 +1,7 @@
 """Processes of this machine: which devices they share, and which of them are used again."""
 
 import os
+import time
 from dataclasses import dataclass
 
 import pytest
@@ -9,6 +10,8 @@ import torch
 from benchmark.engines import local
 from benchmark.engines.local import LocalEngine
 from benchmark.engines.machine import cuda_devices
+from benchmark.running import canary, flows
+from protocols.errors import MachineError
 
 
 @pytest.mark.parametrize(
@@ -46,6 +49,10 @@ def outcome(spent):
     return Outcome(os.getpid(), spent)
 
 
+def sleep(seconds):
+    time.sleep(seconds)
+
+
 def environment(name):
     return os.environ[name]
 
@@ -70,6 +77,8 @@ def test_a_spent_process_is_not_used_again(engine, spent, again):
     second = workers.submit(outcome, "").result()
     assert (first.process == second.process) == again
     assert workers.capacity == 1, "the last slot of a device stays"
+    workers.close()
+    assert workers._retired == []
 
 
 def test_a_crowded_device_has_one_job_fewer_from_then_on(engine):
@@ -82,6 +91,59 @@ def test_a_crowded_device_has_one_job_fewer_from_then_on(engine):
     assert sorted(name.result() for name in names) == ["7", "7", "8"]
     jobs = workers.submit(environment, "DML_JOBS_A_CARD")
     assert jobs.result() == "2"
+
+
+def test_a_replaced_process_is_gone_when_the_engine_is_closed(engine, monkeypatch):
+    """Replaced, it is killed at once, and by the time of the next call it may still be dying."""
+    workers = engine(1)
+    first = workers.submit(outcome, "").result().process
+    monkeypatch.setattr(local, "_kill", lambda pool: None)  # a death that takes its time
+    workers._retire(0)
+    monkeypatch.undo()
+    workers.close()
+    with pytest.raises(ProcessLookupError):
+        os.kill(first, 0)
+
+
+def test_after_a_death_new_code_runs_where_it_happened(engine):
+    workers = engine(3, ("a", "b", "c"))
+    running = [workers.submit(sleep, 3600.0) for _ in range(3)]
+    workers.cancel(running[0])
+    workers.cancel(running[2])
+    for future in (running[0], running[2]):
+        with pytest.raises(workers.lost):
+            future.result()
+    workers.cancel(running[1])
+    with pytest.raises(workers.lost):
+        running[1].result()
+    assert workers.submit(environment, "CUDA_VISIBLE_DEVICES").result() == "b"
+
+
+@pytest.mark.parametrize("kind", ["folder", pytest.param("pipe", marks=pytest.mark.faults)])
+def test_a_worker_that_cannot_open_its_log_is_lost_without_a_word(engine, tmp_path, kind, capfd):
+    (tmp_path / "workers.txt").mkdir() if kind == "folder" else os.mkfifo(tmp_path / "workers.txt")
+    workers = engine(1)
+    with pytest.raises(workers.lost):
+        workers.submit(outcome, "").result(timeout=60)
+    with pytest.raises(MachineError, match="no job can run here"):
+        canary.check_workers(workers, "cpu")
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.faults
+def test_the_canary_lives_in_a_fresh_process_of_its_own(engine):
+    workers, found = engine(1), []
+    first = workers.submit(outcome, "").result().process
+
+    def flow():
+        found.extend((yield [canary.probe("cpu")]))
+        return []
+
+    canary.check_workers(workers, "cpu")
+    assert workers.submit(outcome, "").result().process == first
+    flows.run([flow()], workers)
+    assert found == [""]
+    assert workers.submit(outcome, "").result().process != first
 
 
 def test_torch_computes_float32_in_full_on_a_gpu(monkeypatch):

@@ -336,6 +336,21 @@ def test_failed_runs_stand_apart_with_what_they_would_have_to_score(tmp_path):
     assert "better: 1 of 4 runs failed, not ranked" in Page(html).text
 
 
+def test_what_the_machine_lost_stands_beside_the_row_and_among_the_failures(tmp_path):
+    study = make_study(tmp_path, seeds=3)
+    key = next(key for key in study.cells if key.method == "better")
+    assert "lost to the machine" not in html_of(study)
+    count = len(study.trials(key))
+    trial = TrialRecord("", key.id, count, {"lr": 0.5}, "failed", 0.0, [None], "oom")
+    put(study, key, trial)
+    html = html_of(study)
+    assert f"1 of {count + 1} trials lost to the machine" in row_of(html, "better")
+    assert "oom, lost to the machine" in Page(html).text
+    assert "run --retry-failed" in Page(html).text
+    put(study, key, replace(trial, reason="non_finite"))
+    assert "lost to the machine" not in html_of(study)
+
+
 def test_without_the_baseline_no_comparison_is_claimed(tmp_path):
     study = make_study(tmp_path)
     key = next(key for key in study.cells if key.method == "base")

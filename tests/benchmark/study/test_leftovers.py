@@ -1,12 +1,19 @@
 """What killed processes left behind goes, and nothing else does."""
 
 import os
+import shutil
 import subprocess
 import sys
 
 import pytest
 
-from benchmark.engines.machine import FILES, FOLDERS, check_places
+from benchmark.engines.machine import (
+    APPENDED,
+    FILES,
+    FOLDERS,
+    check_places,
+    check_writable,
+)
 from benchmark.study.folder import CellKey, Study
 from benchmark.study.leftovers import clean
 from benchmark.study.places import cell_id
@@ -64,6 +71,21 @@ def test_what_is_no_file_is_one_line_before_anything_starts(tmp_path, name, kind
     make.get(kind, lambda: path.symlink_to(tmp_path / "nowhere"))()
     with pytest.raises(StoreError, match=f"{path.name} is {kind}, expected a file or nothing"):
         check_places(tmp_path)
+
+
+@pytest.mark.parametrize("name", APPENDED)
+def test_a_file_that_cannot_be_added_to_is_one_line_before_anything_starts(tmp_path, name):
+    check_writable(tmp_path)
+    # While a program runs nobody may write to its file, not even root.
+    shutil.copy(shutil.which("sleep"), tmp_path / name)
+    (tmp_path / name).chmod(0o755)
+    with subprocess.Popen([tmp_path / name, "60"]) as running:
+        try:
+            with pytest.raises(StoreError, match=f"cannot write to .*{name}: Text file busy"):
+                check_writable(tmp_path)
+        finally:
+            running.kill()
+    check_writable(tmp_path)
 
 
 @pytest.mark.parametrize("name", FOLDERS)

@@ -8,7 +8,7 @@ import torch
 
 from benchmark.cli import main
 from benchmark.report import page
-from benchmark.running import coordinator, setup
+from benchmark.running import outcomes, setup
 from benchmark.study import machines, records
 from benchmark.study.folder import CellKey, Study
 from benchmark.study.records import JobRecord, RunRecord
@@ -115,9 +115,9 @@ def test_trials_and_runs_carry_what_their_folds_were_made_with():
     key = CellKey("c", "toy", "tiny", "adam", "ms", "ms")
     scored = {"validation": dict.fromkeys(METRICS, 0.5)}
     folds = [job(0, A100, **scored), job(1, H100, **scored)]
-    trial = coordinator._trial(key, 0, {}, folds, PROTOCOL)
+    trial = outcomes.trial_of(key, 0, {}, folds, PROTOCOL)
     assert trial.measured["environment"]["device"] == "NVIDIA A100 + NVIDIA H100"
-    assert coordinator._sum_measured(folds)["environment"] == trial.measured["environment"]
+    assert outcomes._sum_measured(folds)["environment"] == trial.measured["environment"]
 
 
 @pytest.mark.parametrize("held", [None, "cpu", "cuda"])

@@ -94,6 +94,11 @@ def check_copies(storage):
         assert [t.values[0] for t in study.trials] == [t.value for t in trials]
         assert study.best_params == choose(trials).settings
         assert all(t.state.is_finished() for t in study.trials)
+    again = [replace(t, value=t.value / 2) if t.number == 1 else t for t in trials]
+    suggestions.export(storage, "cell", SPACE, again[:3])  # one was lost, and done again
+    with suggestions._opened(storage) as database:
+        study = optuna.load_study(study_name="cell", storage=database)
+        assert [t.values[0] for t in study.trials] == [t.value for t in again[:3]]
     others = [replace(t, id=f"other {t.id}") for t in run("another", rule, 3)]
     suggestions.export(storage, "cell", SPACE, others)
     with suggestions._opened(storage) as database:

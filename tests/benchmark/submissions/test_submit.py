@@ -176,7 +176,11 @@ def test_a_run_that_the_machine_lost_is_refused_a_diverged_one_is_a_result(study
         **dict.fromkeys(("embeddings_sha256", "embeddings_shape", "queries")),
     )
     records.write(path, replace(lost, reason="crash"))
-    assert "seed 1 failed (crash)" in refused(study, tmp_path, capsys)
+    said = refused(study, tmp_path, capsys)
+    assert "seed 1 (1 crash) lost to the machine" in said
+    assert "--retry-failed" in said
+    records.write(path, replace(lost, reason="error"))
+    assert "seed 1 failed (error)" in refused(study, tmp_path / "again", capsys)
     records.write(path, replace(lost, reason="non_finite"))
     results = tmp_path / "results"
     results.mkdir()

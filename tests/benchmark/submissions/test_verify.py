@@ -235,6 +235,20 @@ def test_9_metrics_that_cannot_be_true(change, said, results):
     assert said in str(without_git(results))
 
 
+@pytest.mark.parametrize("reason", ["oom", "crash", "timeout", "bad_data"])
+def test_a_trial_that_the_machine_lost_is_no_trial(reason, results):
+    body = json.loads((results / ROW / "cell.json").read_text())
+    other = 1 - body["chosen"]["trial"]
+
+    def lose(trials, reason=reason):
+        trials[other].update(status="failed", reason=reason, value=0.0, folds=[None, None])
+
+    rows.edit_trials(results / ROW, lose)
+    assert f"trial {other}: lost to the machine ({reason})" in str(without_git(results))
+    rows.edit_trials(results / ROW, lambda trials: lose(trials, "error"))
+    assert without_git(results) == []
+
+
 def test_10_no_two_seeds_with_the_same_embeddings(results):
     first = json.loads(seed(results).read_text())
     set_all(seed(results, 1), embeddings_sha256=first["embeddings_sha256"])

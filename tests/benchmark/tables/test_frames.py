@@ -34,7 +34,7 @@ PROTOCOL = Protocol(
 SUMMARY = (
     "protocol,protocol_version,protocol_hash,dataset,trunk,recipe,method,embedding,metric,"
     "n,mean,sd,ci_low,ci_high,ci_kind,trials,failed_runs,"
-    "test_classes,test_ci_low,test_ci_high,test_ci_kind"
+    "test_classes,test_ci_low,test_ci_high,test_ci_kind,failed_trials,lost_trials"
 )
 RUNS = (
     "dataset,trunk,recipe,method,seed,status,reason,separated_precision_at_1,"
@@ -147,7 +147,7 @@ def test_a_summary_line_worked_by_hand(tmp_path):
     assert lines[6] == (
         f"hand,3,{PROTOCOL.hash()},shapes,tiny,adam,triplet,concatenated,map_at_r,"
         f"3,0.5,0.25,{interval.low!r},{interval.high!r},t 95%,2,0,"
-        ",,,none (no per-query results of seed 0)"
+        ",,,none (no per-query results of seed 0),0,1"
     )
 
 
@@ -357,7 +357,7 @@ def test_the_baseline_is_found_by_method_and_shown_by_row_name(tmp_path):
     cells = {key("untrained", row="pretrained"): [0.1, 0.1, 0.1], key("margin"): [0.2, 0.2, 0.2]}
     study = make(tmp_path, cells, protocol)
     assert pair(study, "margin", "pretrained").family == "baseline"
-    assert "pretrained (baseline)" in shown(study)
+    assert "pretrained (baseline)" in shown(study, 120)
 
 
 def test_people_see_the_best_first_and_what_is_not_there(tmp_path):
@@ -367,8 +367,29 @@ def test_people_see_the_best_first_and_what_is_not_there(tmp_path):
     assert cells[0][0] == "triplet (baseline)"
     assert cells[0][1:6] == ["72.00", "52.00", "42.00 ± 4.97", "37.00 ± 4.97", "–"]
     assert cells[1] == ["contrastive", "62.00", "42.00", "32.00", "27.00", "-10.00 ?",
-                        "2/3, 1 failed", "2"]  # fmt: skip
-    assert cells[2] == ["multi_similarity", *"–––––", "1/3", "2"]
+                        "2/3, 1 failed", "2, 1 lost"]  # fmt: skip
+    assert cells[2] == ["multi_similarity", *"–––––", "1/3", "2, 1 lost"]
+
+
+def test_trials_that_failed_are_counted_by_whose_fault_it_was(tmp_path):
+    study = make(tmp_path, {"triplet": [0.4, 0.5, 0.6], "margin": [0.4, 0.5, 0.6]})
+    for name, reasons in {"triplet": ("oom", "crash"), "margin": ("non_finite", None)}.items():
+        (cell,) = (cell for cell in study.cells if cell.method == name)
+        first, _ = study.trials(cell)
+        for number, reason in enumerate(reasons):
+            status = {"status": "failed", "value": 0.0, "reason": reason} if reason else {}
+            put(study, cell, replace(first, number=number, **status))
+    lines = shown(study, 120).splitlines()
+    assert [line.split("3/3")[1].strip() for line in lines if "3/3" in line] == [
+        "2, 1 failed",
+        "2, 2 lost",
+    ]
+    assert "lost: trials lost to the machine, counted as 0" in " ".join(" ".join(lines).split())
+    frame = make_tables(study).summary.drop_duplicates("method").set_index("method")
+    assert frame[["trials", "failed_trials", "lost_trials"]].to_numpy().tolist() == [
+        [2, 1, 0],
+        [2, 0, 2],
+    ]
 
 
 def test_methods_without_a_common_seed_have_no_difference(tmp_path):
@@ -442,7 +463,7 @@ def test_latex_escapes_and_keeps_its_shape(tmp_path):
     study = make(tmp_path, THREE, protocol)
     text = formats.to_format(make_tables(study), "latex")["headline.tex"].decode()
     assert r"50\% \& \#1 \{a\} \textasciitilde{} \$x\textasciicircum{}2\$" in text
-    assert r"multi\_similarity & -- & -- & -- & -- & -- & 1/3 & 2 \\" in text
+    assert r"multi\_similarity & -- & -- & -- & -- & -- & 1/3 & 2, 1 lost \\" in text
     assert r"42.00 $\pm$ 4.97" in text
     assert r"& $-$10.00 ? &" in text
     assert text.isascii()

@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from benchmark.training import device, job
+from benchmark.training import device, reasons
+from protocols.errors import DataError, StoreError
 
 
 @pytest.mark.parametrize(
@@ -20,15 +21,29 @@ from benchmark.training import device, job
         (RuntimeError("cuDNN error: CUDNN_STATUS_EXECUTION_FAILED"), "crash", "broken"),
         (RuntimeError("CUDA error: device-side assert triggered"), "crash", "broken"),
         (RuntimeError("CUDA error: CUBLAS_STATUS_EXECUTION_FAILED"), "crash", "broken"),
-        (RuntimeError("mat1 and mat2 shapes cannot be multiplied"), "crash", ""),
+        (RuntimeError("mat1 and mat2 shapes cannot be multiplied"), "error", ""),
         (MemoryError(), "oom", ""),
-        (ValueError("CUDA error in a name"), "crash", ""),
+        (ValueError("CUDA error in a name"), "error", ""),
+        (SystemExit(0), "error", ""),
+        (FileNotFoundError(2, "No such file or directory"), "error", ""),
+        (OSError(28, "No space left on device"), "crash", ""),
+        (OSError(24, "Too many open files"), "crash", ""),
+        (BlockingIOError(11, "Resource temporarily unavailable"), "crash", ""),
+        (DataError("an image cannot be read"), "bad_data", ""),
+        (StoreError("no room for the decoded images"), "bad_data", ""),
     ],
     ids=lambda value: str(value)[:40],
 )
 def test_an_error_has_its_reason_and_says_whether_its_process_can_go_on(error, reason, spent):
-    assert job.reason_of(error) == reason
+    assert reasons.reason_of(error) == reason
     assert device.spent(error) == spent
+
+
+def test_an_error_of_a_job_whose_file_is_gone_is_no_error_of_its_method(tmp_path):
+    error, there = ValueError("made of nothing"), tmp_path / "weights.pt"
+    there.touch()
+    assert reasons.reason_of(error, ((there,),)) == "error"
+    assert reasons.reason_of(error, ((there,), (tmp_path / "gone",))) == "bad_data"
 
 
 def fail(inner, outer):

@@ -1,0 +1,37 @@
+"""Why a job failed, as one word: see :mod:`benchmark.study.failures` for whose fault each is."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Sequence
+from pathlib import Path
+
+from benchmark.study.records import Reason
+from benchmark.training import device
+from benchmark.training.fit import NonFiniteError
+from protocols.errors import DataError, StoreError
+
+# What the system refuses to whoever asks: room on a disk, files, memory, a device that is gone.
+_REFUSALS = frozenset(
+    {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.ESTALE, errno.ENODEV, errno.ENXIO}
+    | {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN}
+)
+
+
+def reason_of(error: BaseException, files: Sequence[Sequence[Path]] = ()) -> Reason:
+    """Return the typed reason for an exception of a job.
+
+    Args:
+        error: what was raised first.
+        files: what the job reads: where one of them is gone, any error is ``bad_data``.
+    """
+    if isinstance(error, NonFiniteError):
+        return "non_finite"
+    if isinstance(error, MemoryError) or device.out_of_memory(error):
+        return "oom"
+    if isinstance(error, (DataError, StoreError)):
+        return "bad_data"
+    refused = isinstance(error, OSError) and error.errno in _REFUSALS
+    if refused or device.spent(error) == "broken":
+        return "crash"
+    return "error" if all(file.exists() for group in files for file in group) else "bad_data"

@@ -1,0 +1,241 @@
+"""Jobs that the machine loses: who is believed, what is redone, and that it comes out the same."""
+
+import contextlib
+import random
+from dataclasses import replace
+from typing import get_args
+
+import pytest
+
+from benchmark.running import canary
+from benchmark.study import failures, grid
+from benchmark.study.lost import lost_in, put_aside
+from benchmark.study.records import Reason
+from protocols.errors import MachineError
+from tests.made_engine import MadeEngine, go_on, lay_out
+from tests.proven import put
+from tests.running import queries, truth
+
+
+def retry(study):
+    found = [lost for cell in study.all_cells if (lost := lost_in(study, cell))]
+    for lost in found:
+        put_aside(study, lost)
+    return found
+
+
+def of(stage, *numbers, fate="die", folds=(0, 1)):
+    """Return a fault for some trials or seeds."""
+
+    def fault(job):
+        hit = getattr(job, "stage", "") == stage and job.number in numbers and job.fold in folds
+        return fate if hit else None
+
+    return fault
+
+
+@pytest.fixture(scope="module")
+def never_failed(tmp_path_factory):
+    study = lay_out(tmp_path_factory.mktemp("whole") / "out")
+    go_on(study, MadeEngine())
+    return study
+
+
+def test_every_reason_is_somebodys():
+    assert set(get_args(Reason)) == failures.MACHINES | failures.METHODS
+    assert not failures.MACHINES & failures.METHODS
+    assert failures.RETRIED <= failures.MACHINES
+
+
+FATES = {
+    "a worker that dies": of("search", 1),
+    "one fold of a trial": of("search", 4, folds=(1,)),
+    "out of memory": of("search", 0, 5, fate="oom"),
+    "too slow": of("search", 2, 3, fate="timeout"),
+    "every trial": of("search", *range(7), fate="oom"),
+    "three in a row, where a search gives up": of("search", 2, 3, 4),
+    "a seed": of("final", 1),
+    "all seeds": of("final", 0, 1, fate="oom"),
+    "a join": lambda job: None if hasattr(job, "stage") else "die",
+}
+
+
+@pytest.mark.parametrize("fate", FATES)
+def test_what_was_lost_is_redone_as_if_it_had_never_failed(fate, never_failed, tmp_path):
+    study = lay_out(tmp_path / "out")
+    go_on(study, MadeEngine(FATES[fate]))
+    assert truth(study.out) != truth(never_failed.out)
+    assert retry(study)
+    go_on(study, MadeEngine())
+    assert truth(study.out) == truth(never_failed.out)
+    assert queries(study.out) == queries(never_failed.out)
+    assert not retry(study), "a second time finds nothing"
+    done = MadeEngine()
+    go_on(study, done)
+    assert done.jobs == []
+
+
+@pytest.mark.parametrize("case", range(25))
+def test_random_losses_and_kills_before_and_during_the_retry(case, never_failed, tmp_path):
+    rng, study = random.Random(case), lay_out(tmp_path / "out")
+    share = rng.choice((0.1, 0.3, 0.6))
+
+    def weather(job):
+        fates = ("die", "oom", "timeout") if hasattr(job, "stage") else ("die",)
+        return rng.choice(fates) if rng.random() < share else None
+
+    for start in range(12):
+        if start > 4 and rng.random() < 0.5:
+            retry(study)
+        fault = weather if rng.random() < 0.7 else lambda job: None
+        with contextlib.suppress(KeyboardInterrupt):
+            go_on(study, MadeEngine(fault, limit=rng.choice((1, 3, 9, 99))))
+    go_on(study, MadeEngine())
+    retry(study)
+    go_on(study, MadeEngine())
+    assert truth(study.out) == truth(never_failed.out)
+    assert not retry(study)
+
+
+def test_folds_and_seeds_that_were_not_lost_are_not_trained_again(tmp_path):
+    study = lay_out(tmp_path / "out")
+    go_on(study, MadeEngine(of("search", 1, folds=(1,))))  # before the sampler models: 3 to 6 move
+    retry(study)
+    again = MadeEngine()
+    go_on(study, again)
+    search = [(job.number, job.fold) for job in again.jobs if job.stage == "search"]
+    assert search[0] == (1, 1)
+    assert {n for n, _ in search} <= {1, 3, 4, 5, 6}
+    assert (1, 0) not in search
+
+
+def test_what_the_method_did_itself_stays(tmp_path):
+    study = lay_out(tmp_path / "out")
+
+    def fault(job):
+        if getattr(job, "stage", "") != "search":
+            return None
+        return {2: "non_finite", 4: "error"}.get(job.number) or ("oom" if job.number == 5 else None)
+
+    go_on(study, MadeEngine(fault))
+    path = study.folder(study.cells[0]) / "trial-002.json"
+    before = path.stat().st_mtime_ns
+    (lost,) = retry(study)
+    assert lost.words == "trial 5 (1 oom)"
+    again = MadeEngine(of("search", 2, 4, fate="non_finite"))
+    go_on(study, again)
+    assert path.stat().st_mtime_ns == before
+    assert {job.number for job in again.jobs if job.stage == "search"} <= {5, 6}
+    assert [t.reason for t in study.trials(study.cells[0])][2] == "non_finite"
+    assert not retry(study)
+
+
+def test_a_trial_that_the_method_failed_is_not_lost_whatever_else_happened_to_it(tmp_path):
+    study = lay_out(tmp_path / "out")
+    one, other = of("search", 1, fate="oom", folds=(0,)), of("search", 1, fate="non_finite")
+    go_on(study, MadeEngine(lambda job: one(job) or other(job)))
+    trial = study.trials(study.cells[0])[1]
+    assert trial.reason == "non_finite"
+    assert not failures.lost(trial)
+
+
+def test_without_a_trial_there_is_no_choice_and_the_cell_has_failed(tmp_path):
+    study = lay_out(tmp_path / "out")
+    printed = go_on(study, MadeEngine(of("search", *range(7), fate="oom")))
+    (cell,) = study.cells
+    assert "chosen" not in printed
+    assert study.choice(cell) is None
+    assert {(run.status, run.reason) for run in study.runs(cell)} == {("failed", "oom")}
+    assert "3 oom" in study.run(cell, 0).detail
+    (plan,) = grid.progress_of(study, study.cells)
+    assert (plan.state, plan.ended, plan.jobs_left) == ("failed", True, 0)
+    assert lost_in(study, cell).most_jobs(study) == (7 + 2) * 2
+
+
+def test_a_search_that_the_method_failed_is_over(tmp_path):
+    study = lay_out(tmp_path / "out")
+    go_on(study, MadeEngine(of("search", *range(7), fate="non_finite")))
+    (plan,) = grid.progress_of(study, study.cells)
+    assert plan.state == "failed"
+    assert {run.reason for run in study.runs(study.cells[0])} == {"non_finite"}
+    assert not retry(study)
+
+
+def test_a_choice_of_nothing_by_an_earlier_version_is_taken_back(never_failed, tmp_path):
+    study = lay_out(tmp_path / "out")
+    go_on(study, MadeEngine(of("search", *range(7), fate="oom")))
+    (cell,) = study.cells
+    kept = never_failed.choice(never_failed.cells[0])
+    put(study, cell, replace(kept, trial=None, settings={}, value=None))
+    assert [plan.state for plan in grid.progress_of(study, study.cells)] == ["done"]
+    assert retry(study)
+    go_on(study, MadeEngine())
+    assert truth(study.out) == truth(never_failed.out)
+
+
+def test_removing_the_record_by_hand_does_not_fail_it_again_from_its_folds(never_failed, tmp_path):
+    study = lay_out(tmp_path / "out")
+    search, final = of("search", 1), of("final", 1)
+    go_on(study, MadeEngine(lambda job: search(job) or final(job)))
+    folder = study.folder(study.cells[0])
+    (folder / "trial-001.json").unlink()
+    go_on(study, MadeEngine())  # the choice and later trials go with it
+    if (folder / "seed-1.json").exists() and lost_in(study, study.cells[0]).runs:
+        (folder / "seed-1.json").unlink()
+    go_on(study, MadeEngine())
+    assert truth(study.out) == truth(never_failed.out)
+
+
+def test_a_dead_job_is_recorded_only_if_the_canary_lives(never_failed, tmp_path):
+    study = lay_out(tmp_path / "out")
+    with pytest.raises(MachineError, match="one: trial 1 fold 0 died, and a known-good job"):
+        go_on(study, MadeEngine(of("search", 1), good=False))
+    assert [p.name for p in sorted(study.folder(study.cells[0]).glob("trial-*"))] == [
+        "trial-000.fold-0.json",
+        "trial-000.fold-1.json",
+        "trial-000.json",
+    ]
+    go_on(study, MadeEngine())
+    assert truth(study.out) == truth(never_failed.out)
+
+
+def test_the_canary_is_asked_once_for_the_folds_that_died_together(tmp_path):
+    engine = MadeEngine(of("search", 1))
+    go_on(lay_out(tmp_path / "out"), engine)
+    assert engine.probes == 1
+    assert engine.jobs[0].cell.row == "one"
+
+
+def test_losses_in_a_row_over_methods_stop_the_study_and_one_method_does_not(tmp_path):
+    streak = canary.Streak()
+    for _ in range(20):
+        streak.ended("one", lost=True)
+    streak.ended("two", lost=True)
+    streak.ended("two", lost=False)
+    for _ in range(3):
+        streak.ended("one", lost=True)
+        streak.ended("one", lost=True)
+    streak.ended("two", lost=True)
+    streak.ended("three", lost=True)
+    with pytest.raises(MachineError, match="of several methods"):
+        streak.ended("two", lost=True)
+
+
+def test_a_busy_machine_stops_the_study_and_everything_can_be_redone(tmp_path):
+    methods = ("one", "three", "two")
+    whole, study = lay_out(tmp_path / "whole", methods), lay_out(tmp_path / "out", methods)
+    go_on(whole, MadeEngine())
+    with pytest.raises(MachineError, match="--retry-failed"):
+        go_on(study, MadeEngine(lambda job: "oom"))
+    assert sum(len(list(study.folder(c).glob("*.fold-*.json"))) for c in study.cells) < 3 * 3 * 2
+    retry(study)
+    go_on(study, MadeEngine())
+    assert truth(study.out) == truth(whole.out)
+
+
+def test_a_join_that_dies_is_not_recorded_where_the_canary_dies(tmp_path):
+    study = lay_out(tmp_path / "out")
+    with pytest.raises(MachineError, match="the join of seed"):
+        go_on(study, MadeEngine(FATES["a join"], good=False))
+    assert study.runs(study.cells[0]) == []
+    assert not list(study.folder(study.cells[0]).glob("seed-?.json"))
