@@ -251,6 +251,18 @@ def _add_data(commands: argparse._SubParsersAction[Parser]) -> None:
     bring.add_argument(
         "--archive", type=Path, metavar="PATH", help="the official archive, or its folder"
     )
+    bring.add_argument(
+        "--name", dest="word", metavar="WORD", help="a word for images of your own, like shoes"
+    )
+    bring.add_argument(
+        "--class-level",
+        type=_positive,
+        metavar="N",
+        help="which folder on the way to an image is its class, from 1",
+    )
+    bring.add_argument(
+        "--labels", choices=("text", "number"), help="are 1 and 001 two classes or one?"
+    )
     bring.add_argument("--download", action="store_true", help="fetch it if an address is known")
 
 

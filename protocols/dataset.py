@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from protocols.errors import InvalidInputError
+from protocols.partition import Rule
 
 RECALL_AT = (1, 2, 4, 8)  # of CUB-200-2011 and Cars196 in Song et al., CVPR 2016
 
@@ -59,8 +60,9 @@ class Dataset:
         class_names: one name per label.
         digest: sha256 (hex) over pixels' source and labels: two datasets with the same
             digest hold the same pictures under the same labels.
-        parts: (N,) the official part of each image (``train``, ``test``, ``query``,
-            ``gallery``), or None where the publisher names none.
+        parts: (N,) the named part of each image, of :data:`protocols.partition.PARTS`, or None
+            where none are named.
+        rule: how classes fall into training and test, see :mod:`protocols.partition`.
     """
 
     name: str
@@ -69,6 +71,7 @@ class Dataset:
     class_names: Sequence[str]
     digest: str
     parts: NDArray[np.str_] | None = None
+    rule: Rule = "halves"
 
 
 def recall_at(module: object, name: str) -> tuple[int, ...]:

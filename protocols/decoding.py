@@ -21,6 +21,8 @@ SUFFIXES = frozenset(
     (".bmp", ".gif", ".jfif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
 )
 MAX_PIXELS = 89_478_485  # 256 MiB as RGB: PIL's own bound
+# With its shorter side at 256 px, such an image takes 200 MB; longer ones are no photographs.
+MAX_RATIO = 1000
 _ORIENTATION = 0x0112
 _TURN = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -64,6 +66,11 @@ def decode(content: bytes, name: str) -> Decoded:
         with Image.open(io.BytesIO(content), formats=FORMATS) as image:
             if image.width * image.height > MAX_PIXELS:
                 raise _unreadable(name, f"{image.width} x {image.height} px: too large", _SHRINK)
+            if max(image.size) > MAX_RATIO * min(image.size):
+                much = (
+                    f"{image.width} x {image.height} px: over {MAX_RATIO:,} times as long as wide"
+                )
+                raise _unreadable(name, much, _REPLACE)
             if image.format == "PNG":  # PIL would pass over a wrong checksum of the pixels
                 Image.open(io.BytesIO(content)).verify()
             return _decoded(image, content, name)

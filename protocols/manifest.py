@@ -25,9 +25,9 @@ from numpy.typing import NDArray
 from protocols.dataset import Dataset
 from protocols.decoding import decode, read_file, shown
 from protocols.errors import DataError
+from protocols.partition import PARTS, Rule
 
 FILE = "manifest.csv"
-PARTS = ("train", "test", "query", "gallery")
 SCHEMA = 1
 _SHA256 = re.compile("[0-9a-f]{64}")
 
@@ -93,8 +93,8 @@ def place(root: Path, name: str) -> Path:
     return root / "-".join(filter(None, (stem, word, tag)))
 
 
-def dataset_from_manifest(name: str, root: Path | None) -> Dataset:
-    """Return the dataset prepared below ``root``; no image is read.
+def dataset_from_manifest(name: str, root: Path | None, rule: Rule = "halves") -> Dataset:
+    """Return the dataset prepared below ``root``, cut by ``rule``; no image is read.
 
     Raises:
         DataError: not prepared, or the manifest is damaged or edited.
@@ -110,6 +110,7 @@ def dataset_from_manifest(name: str, root: Path | None) -> Dataset:
         class_names=[names[label] for label in range(header.classes)],
         digest=header.digest,
         parts=parts,
+        rule=rule,
     )
 
 

@@ -47,11 +47,11 @@ ROOMS = {
 # Inside protocols/ each row may import the rows below it, never its own or one above.
 PROTOCOL_ROWS = [
     {"errors", "source_code"},
-    {"phases", "settle"},
-    {"nearest_device"},
+    {"phases", "settle", "splits"},
+    {"nearest_device", "partition"},
     {"nearest"},
     {"first_hit"},
-    {"space", "metrics", "splits", "batches", "dataset", "decoding", "protocol"},
+    {"space", "metrics", "batches", "dataset", "decoding", "protocol"},
     {"recipe"},
     {"images", "manifest", "paper", "dense", "resident", "knobs"},
     {"searched"},

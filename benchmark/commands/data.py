@@ -19,10 +19,15 @@ from benchmark.commands.lines import say
 from benchmark.exit_codes import DONE, FAILED_JOBS
 from benchmark.intake.inspect import NOTES, PROBLEMS, Finding, to_csv
 from benchmark.intake.inspect import check as find_problems
+from benchmark.intake.prepare import Prepared
 from benchmark.intake.prepare import prepare as bring_in
+from benchmark.intake.understood import lines, next_command, own_labels
 from benchmark.intake.unpack import OnProgress
+from benchmark.study import aliases
+from benchmark.study.datasets import check_name
 from protocols import manifest
 from protocols.datasets._official import Official
+from protocols.datasets._own import Reading
 from protocols.decoding import shown
 from protocols.discovery import Registry
 from protocols.errors import DataError, InvalidInputError
@@ -32,27 +37,57 @@ SHOWN = 10  # findings of a kind that are printed; all are in the file
 
 def prepare(args: argparse.Namespace) -> int:
     """Bring a dataset in from its archives, from a folder or from the web, and verify it."""
+    root, registry = _root(args), Registry()
+    name = aliases.opened(args.name, root)
+    check_name(name, registry)
+    own = hasattr(registry.load("dataset", name), "own_images")
+    if args.word is not None:
+        if not own:
+            raise InvalidInputError("--name is for images of your own: folder:PATH or csv:FILE")
+        aliases.check(args.word, name, root, registry)
     with _bar() as progress:
         done = bring_in(
-            args.name, _root(args), args.archive, download=args.download, progress=progress
+            name,
+            root,
+            args.archive,
+            download=args.download,
+            progress=progress,
+            reading=Reading(args.class_level, args.labels),
         )
+    if args.word is not None:
+        aliases.keep(args.word, name, root)
     header = done.header
     print(f"{args.name}: {header.images:,} images in {header.classes:,} classes")
     print(f"{'prepared' if done.fresh else 'was prepared already'}: {shown(done.folder)}")
     print(f"digest {header.digest}")
+    if own:
+        _say_understood(done, aliases.word_of(name, root) or name, name, root)
     return DONE
+
+
+def _say_understood(done: Prepared, word: str, name: str, root: Path) -> None:
+    """Print what was understood of own images, and what to do next."""
+    _, rows = manifest.read(done.folder / manifest.FILE, name)
+    known = own_labels(rows, done.header.digest)
+    for line in (*done.notes, *lines(rows, done.folder, known)):
+        print(f"- {line}")
+    print("next:")
+    for command in next_command(word, root, known).splitlines():
+        print(f"  {command}")
 
 
 def check(args: argparse.Namespace) -> int:
     """Print all that is wrong or odd about a dataset; exit code 3 if something is wrong."""
-    module = Registry().load("dataset", args.name)
+    name = aliases.opened(args.name, args.root)
+    check_name(name, Registry())
+    module = Registry().load("dataset", name)
     if not hasattr(module, "OFFICIAL") and not hasattr(module, "own_images"):
         dataset = module.load(None)
         print(f"{args.name}: ships with the code, {len(dataset.labels):,} images verified")
         return DONE
-    folder = manifest.place(_root(args), args.name)
+    folder = manifest.place(_root(args), name)
     with _bar() as progress:
-        findings = find_problems(folder, args.name, progress)
+        findings = find_problems(folder, name, progress)
     report = folder / "check.csv"
     report.write_bytes(to_csv(findings))
     console = Console()
@@ -76,8 +111,20 @@ def list_data(args: argparse.Namespace) -> int:
             escape(registry.usage("dataset", name)),
             escape(f"{about}\n{_state(registry, name, args.root)}"),
         )
+    for word, held in sorted(aliases.known(args.root).items()):
+        table.add_row(
+            escape(word), escape(f"Your own images: {held}\n{_prepared(held, args.root)}")
+        )
     Console().print(table, highlight=False)
     return DONE
+
+
+def _prepared(name: str, root: Path) -> str:
+    try:
+        header = manifest.read_header(manifest.place(root, name) / manifest.FILE, name)
+    except DataError:
+        return f"not prepared in {root} any more"
+    return f"prepared: {header.images:,} images in {header.classes:,} classes"
 
 
 def _state(registry: Registry, name: str, root: Path | None) -> str:

@@ -124,7 +124,7 @@ def _against(
             raise InvalidInputError(
                 f"{len(rows)} embeddings for {len(items)} lines of labels: expected as many"
             )
-        names = class_names(cell.dataset, references.digest_of(study, cell))
+        names = class_names(study.out, cell.dataset, references.digest_of(study, cell))
         test = evaluation.check_same_images(items, test_images(study, cell, registry), names)
     scored = evaluation.score_split(rows, test, cell.dataset, by_angle=by_angle)
     return scored, by_angle, rows.shape[1]

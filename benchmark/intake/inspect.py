@@ -28,6 +28,7 @@ from protocols import manifest
 from protocols.decoding import decode, read_file, shown
 from protocols.errors import DataError
 from protocols.manifest import Row
+from protocols.partition import Rule, labels_of, test_images
 
 PROBLEMS = {
     "unreadable": "missing, changed, truncated or no image: no job can run",
@@ -80,27 +81,23 @@ def check(folder: Path, name: str, progress: OnProgress = quiet) -> list[Finding
     Raises:
         DataError: it is not prepared, or its manifest is damaged.
     """
-    _, rows = manifest.read(folder / manifest.FILE, name)
+    header, rows = manifest.read(folder / manifest.FILE, name)
     with warnings.catch_warnings(action="ignore"):  # what matters of them becomes a finding
         looks = list(_looks(folder, rows, progress))
-    tests = test_side(rows)
+    tests = test_side(rows, header.digest, own=":" in name)
     findings = [finding for look in looks for finding in look.findings]
     findings += _small(rows) + _exact(rows, tests) + _near(rows, looks, tests)
     order = {kind: number for number, kind in enumerate((*PROBLEMS, *NOTES))}
     return sorted(findings, key=lambda f: (order[f.kind], f.path, f.detail))
 
 
-def test_side(rows: Sequence[Row]) -> NDArray[np.bool_]:
-    """Return for each row whether it is of a test class.
-
-    These are the publisher's where queries and gallery are apart, otherwise the second half of
-    the class ids.
-    """
-    if any(row.part == "query" for row in rows):
-        return np.array([row.part != "train" for row in rows])
-    labels = np.array([row.label for row in rows])
-    side: NDArray[np.bool_] = labels >= (labels.max() + 1) // 2
-    return side
+def test_side(rows: Sequence[Row], digest: str, *, own: bool) -> NDArray[np.bool_]:
+    """Return for each row whether it is on the test side, as a study would have it."""
+    parts = np.array([row.part for row in rows]) if rows[0].part else None
+    labels = np.array([row.label for row in rows], np.int64)
+    published: Rule = "publisher" if parts is not None and "query" in parts else "halves"
+    rule: Rule = "own" if own else published
+    return test_images(labels_of(labels, int(labels.max()) + 1, parts, rule, digest))
 
 
 def to_csv(findings: Sequence[Finding]) -> bytes:

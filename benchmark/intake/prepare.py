@@ -14,7 +14,7 @@ import shutil
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 
@@ -23,6 +23,7 @@ from benchmark.intake.locate import find
 from benchmark.intake.unpack import LIMITS, Limits, OnProgress, quiet
 from protocols import discovery, manifest
 from protocols.datasets._official import Entry, Official, Published, verify
+from protocols.datasets._own import AS_IS, Reading
 from protocols.errors import DataError, InvalidInputError
 from protocols.manifest import Header, Row
 
@@ -37,11 +38,13 @@ class Prepared:
         folder: where the dataset lies.
         header: counts and digest.
         fresh: whether this call made it; otherwise it was there.
+        notes: what was noticed among own images, a sentence each.
     """
 
     folder: Path
     header: Header
     fresh: bool
+    notes: tuple[str, ...] = ()
 
 
 def prepare(
@@ -53,6 +56,7 @@ def prepare(
     official: Official | None = None,
     limits: Limits = LIMITS,
     progress: OnProgress = quiet,
+    reading: Reading = AS_IS,
 ) -> Prepared:
     """Bring dataset ``name`` into ``root`` and verify it; nothing to do if it is there.
 
@@ -66,6 +70,7 @@ def prepare(
         official: in place of the dataset's own rules and counts.
         limits: bounds on what is unpacked.
         progress: told what is being done, how much is done and of how much.
+        reading: how own images are to be read where they allow two ways.
 
     Raises:
         DataError: files are missing, damaged or not as many as published; the message says
@@ -76,7 +81,9 @@ def prepare(
     folder = manifest.place(root, name)
     try:
         if hasattr(module, "own_images"):
-            return _own(folder, module.own_images(), name, progress)
+            own = module.own_images(reading=reading)
+            done = _own(folder, own.entries, name, progress)
+            return replace(done, notes=own.notes)
         official = official or getattr(module, "OFFICIAL", None)
         if official is None:
             raise InvalidInputError(f"dataset {name!r} ships with the code: nothing to prepare")

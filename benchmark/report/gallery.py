@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import base64
 import io
+import zipfile
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cache
@@ -169,8 +171,24 @@ def open_album(
     return Album(store, names, allowance)
 
 
-def class_names(dataset: str, digest: str) -> Sequence[str]:
-    """Return the class names of a dataset with this digest, empty where they cannot be had."""
+def class_names(out: Path, dataset: str, digest: str) -> Sequence[str]:
+    """Return the class names of a dataset with this digest, empty where they cannot be had.
+
+    They lie beside the decoded images; own images are opened by a path that the study does not
+    keep, so theirs are found only there. Those of a dataset that ships come with the code.
+    """
+    folder = out / "cache"
+    path = folder / f"{store_key(dataset, digest)}.classes.npz"
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            held: list[str] = file["names"].tolist()
+            return held
+    # A cache that is gone or damaged: a run makes it anew.
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
+        return _shipped_names(dataset, digest)
+
+
+def _shipped_names(dataset: str, digest: str) -> Sequence[str]:
     try:
         module = _registry().load("dataset", dataset)
         if module.digest(None) != digest:

@@ -159,7 +159,7 @@ def sections(frames: Tables) -> Iterator[Section]:
     for at, (place, group) in enumerate(found.items(), 1):
         key = (place[0], str(group[0].identity.get("dataset_digest", "")))
         if key not in names:
-            names[key] = gallery.class_names(*key)
+            names[key] = gallery.class_names(frames.study.out, *key)
         yield _section(study, at, group, compared.get(place, []), names[key], len(found))
 
 

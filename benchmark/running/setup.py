@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
+from pathlib import Path
 
 from benchmark.engines.machine import check_places, cuda_devices, default_workers, pick_device
 from benchmark.engines.starting import check_address_space, check_processes
 from benchmark.study import datasets, grid, machines
+from benchmark.study.datasets import Data
 from benchmark.study.folder import CellKey, Study, load_study
 from benchmark.study.grid import Axes
 from benchmark.study.records import CellRecord
@@ -78,16 +80,17 @@ def set_up(args: argparse.Namespace) -> Asked:
     environment, registry = dict(os.environ), Registry(tuple(args.plugin))
     protocol = read_protocol(args, registry)
     known = load_study(args.out)
-    if known is not None:
-        check_same_rules(known, protocol)
     titles = [cell.dataset for cell in known.cells] if known else []
     data = datasets.find(_dataset_names(args, protocol), registry, args.root, titles)
+    protocol = with_folds(protocol, data, registry, args.root)
     axes = Axes(
         methods=args.methods or (protocol.baseline,),
         datasets=tuple(data),
         trunks=args.trunks or (protocol.trunk,),
         recipes=args.recipes or (protocol.recipe,),
     )
+    if known is not None:
+        check_same_rules(known, protocol)
     weights = parse_weights(weights_asked(args, protocol))
     found = grid.make_cells(axes, protocol, registry, weights)
     cells = [(grid.key_of(record, protocol, registry, known), record) for record in found]
@@ -171,6 +174,28 @@ def read_protocol(args: argparse.Namespace, registry: Registry) -> Protocol:
     changes |= {long.get(word, word): value for word, value in typed.items() if value is not None}
     derived = changed(named, changes).derive(oracle_gap=args.oracle_gap or None, **single)
     return derived.matching_cost() if args.match_cost else derived
+
+
+def with_folds(
+    protocol: Protocol, data: Sequence[Data], registry: Registry, root: Path | None
+) -> Protocol:
+    """Return the protocol with one fold where the datasets name a validation part of their own.
+
+    Raises:
+        InvalidInputError: some datasets do and some do not.
+    """
+    own = [each for each in data if datasets.is_own(each.title)]
+    parts = {each.title: registry.load("dataset", each.name).load(root).parts for each in own}
+    named = [title for title, found in parts.items() if found is not None and "val" in found]
+    if not named:
+        return protocol
+    others = [each.title for each in data if each.title not in named]
+    if others:
+        raise InvalidInputError(
+            f"{named[0]} names its own part val, which is one fold, and {others[0]} does not: a "
+            "study has one number of folds. Give each a study of its own with --out"
+        )
+    return changed(protocol, {"folds": 1})
 
 
 def weights_asked(args: argparse.Namespace, protocol: Protocol) -> str:

@@ -12,7 +12,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmark.study import aliases
 from protocols.discovery import Registry, split_name
+from protocols.errors import UnknownNameError
 
 _DIGITS = 8  # of the digest, shown in a title; cells are told apart by the whole digest
 _TITLE = re.compile(rf"[\w-]+:[\w.-]*@([0-9a-f]{{{_DIGITS}}})")
@@ -50,10 +52,11 @@ def find(
         DataError: a dataset that is missing.
     """
     known, found = {identity(title): title for title in titles}, dict[str, Data]()
-    for name in names:
-        registry.check("dataset", name)
+    for asked in names:
+        name = aliases.opened(asked, root)
+        check_name(name, registry)
         digest = registry.load("dataset", name).digest(root)
-        title = _title(name, digest)
+        title = _title(name, digest, aliases.word_of(name, root))
         data = Data(name, known.get(identity(title), title), digest)
         found.setdefault(identity(title), data)
     return list(found.values())
@@ -70,11 +73,25 @@ def is_own(title: str) -> bool:
     return _TITLE.fullmatch(title) is not None
 
 
-def _title(name: str, digest: str) -> str:
+def check_name(name: str, registry: Registry) -> None:
+    """Raise UnknownNameError unless a dataset answers to ``name``; a path gets a hint."""
+    try:
+        registry.check("dataset", name)
+    except UnknownNameError as error:
+        path = Path(name).expanduser()
+        kind = "folder" if path.is_dir() else "csv" if path.is_file() else ""
+        if kind and not (":" in name or name in registry.names("dataset")):
+            raise UnknownNameError(
+                f"{name} is a {kind if kind == 'folder' else 'file'}: say {kind}:{name}"
+            ) from error
+        raise
+
+
+def _title(name: str, digest: str, word: str | None = None) -> str:
     stem, argument = split_name(name)
     if argument is None:
         return name
-    # a title shows the folder itself, not a link to it
-    path = Path(argument).expanduser().resolve()
-    word = re.sub(r"[^\w.-]+", "-", path.name).strip("-.")
+    if word is None:  # a title shows the folder itself, not a link to it
+        path = Path(argument).expanduser().resolve()
+        word = re.sub(r"[^\w.-]+", "-", path.name).strip("-.")
     return f"{stem}:{word[:40]}@{digest[:_DIGITS]}"

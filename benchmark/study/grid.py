@@ -18,6 +18,7 @@ from benchmark.study.places import cell_id
 from benchmark.study.records import CellRecord
 from protocols.discovery import Registry
 from protocols.knobs import recipe_under
+from protocols.partition import OWN_ORDER
 from protocols.protocol import Protocol
 from protocols.space import Space, size
 from protocols.weights import identity
@@ -100,6 +101,7 @@ def make_cells(
                     "rules": rules,
                     "dataset": datasets.identity(data.title),
                     "dataset_digest": data.digest,
+                    **({"class_order": OWN_ORDER} if datasets.is_own(data.title) else {}),
                     "trunk": trunk if weights is None else f"{trunk}+{_short(known)}",
                     "weights": known,
                     "trunk_code": trunk_codes[trunk],

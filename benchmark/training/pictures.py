@@ -11,12 +11,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from benchmark.study.pixels import PixelStore
 from benchmark.training.splits import Split
 from protocols.images import Boxes, crop, eval_boxes, largest_box, training_boxes
-from protocols.protocol import ImagePipeline, Protocol
+from protocols.protocol import Extent, ImagePipeline, Protocol
 from protocols.resident import Resident, resized, upload
 
 JOBS_A_CARD = "DML_JOBS_A_CARD"  # how many workers share this one's device, told by the engine
+PADDED = 4  # times the images' own pixels that a padded batch may have
+HOST = torch.device("cpu")
 SHARE = 4  # resident images take at most one part in so many of a device's memory
 
 
@@ -110,10 +113,36 @@ def training_images(
     split: Split, index: NDArray[np.int64], protocol: Protocol, rng: np.random.Generator
 ) -> Tensor:
     """Return augmented images (B, 3, H, W) of a split on the CPU."""
-    pixels, sizes = split.store.batch(split.index[index])
-    boxes, flips = training_boxes(protocol.image, sizes, rng)
-    images = crop(torch.from_numpy(pixels), boxes, protocol.image.crop_px, flips)
+    rows = split.index[index]
+    boxes, flips = training_boxes(protocol.image, split.store.sizes[rows], rng)
+    images = cropped(split.store, rows, boxes, protocol.image.crop_px, flips)
     return images.contiguous(memory_format=torch.channels_last)
+
+
+def cropped(
+    store: PixelStore,
+    rows: NDArray[np.int64],
+    boxes: Boxes,
+    extent: Extent,
+    flips: NDArray[np.bool_] | None = None,
+    device: torch.device = HOST,
+) -> Tensor:
+    """Return crops (B, 3, H, W) of some images, made on ``device``.
+
+    A batch is as high and wide as its largest image. Where padding would be most of it, because
+    one is a strip, each image is cropped by itself: the same crops in a thousandth of the memory.
+    """
+    sizes = store.sizes[rows]
+    padded = len(rows) * int(sizes.max(axis=0).prod())
+    if padded <= PADDED * int(sizes.prod(axis=1).sum()):
+        pixels, _ = store.batch(rows)
+        return crop(torch.from_numpy(pixels).to(device), boxes, extent, flips)
+    found = []
+    for at, number in enumerate(rows.tolist()):
+        image = torch.from_numpy(store.image(number)[None]).to(device)
+        flip = None if flips is None else flips[at : at + 1]
+        found.append(crop(image, boxes[at : at + 1], extent, flip))
+    return torch.cat(found)
 
 
 def eval_images(split: Split, protocol: Protocol, device: torch.device) -> Iterator[Tensor]:
@@ -126,9 +155,9 @@ def eval_images(split: Split, protocol: Protocol, device: torch.device) -> Itera
         yield from _copied(store, boxes, wanted, protocol.eval_batch)
         return
     for start in range(0, len(split), protocol.eval_batch):
-        pixels, _ = split.store.batch(split.index[start : start + protocol.eval_batch])
+        rows = split.index[start : start + protocol.eval_batch]
         some = boxes[start : start + protocol.eval_batch]
-        yield crop(torch.from_numpy(pixels).to(device), some, wanted)
+        yield cropped(split.store, rows, some, wanted, device=device)
 
 
 def _copied(

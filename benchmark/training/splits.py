@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import zipfile
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from benchmark.study.pixels import PixelStore, open_store, sizes_path, store_key
 from protocols import discovery
 from protocols.dataset import RECALL_AT, Dataset
 from protocols.errors import InvalidInputError
+from protocols.partition import PARTS, TESTS, Labels, folds_of, labels_of
 from protocols.protocol import Protocol
 from protocols.splits import RULES, Fold
 
@@ -59,22 +60,7 @@ class DataSource:
     @property
     def labels_path(self) -> Path:
         """Return the file of the labels, whatever the size of the images."""
-        return self.cache / f"{self.key}.labels.npz"
-
-
-@dataclass(frozen=True)
-class Labels:
-    """What a dataset says about its images, apart from their pixels.
-
-    Attributes:
-        labels: (N,) class ids.
-        classes: how many classes there are.
-        parts: (N,) the publisher's part of each image, or None.
-    """
-
-    labels: NDArray[np.int64]
-    classes: int
-    parts: NDArray[np.str_] | None
+        return self.cache / f"{self.key}.classes.npz"
 
 
 @dataclass(frozen=True)
@@ -109,7 +95,8 @@ def open_fold(source: DataSource, protocol: Protocol, fold: int) -> tuple[Split,
     """
     known = _labels(source)
     part = class_folds(known, protocol)[fold]
-    train, validation = (_rows(known, classes) for classes in (part.train, part.validation))
+    train = known.rows(part.train, ("train",))
+    validation = known.rows(part.validation, ("val",) if known.has("val") else ("train",))
     store = _store(source, protocol, np.concatenate([train, validation]))
     return tuple(Split(store, index, known.labels[index]) for index in (train, validation))  # type: ignore[return-value]
 
@@ -117,34 +104,25 @@ def open_fold(source: DataSource, protocol: Protocol, fold: int) -> tuple[Split,
 def open_test(source: DataSource, protocol: Protocol) -> Split:
     """Return the test images. Only final runs call this, after the choice is written down."""
     known = _labels(source)
-    index = _rows(known, class_folds(known, protocol)[0].test)
+    index = known.rows(class_folds(known, protocol)[0].test, TESTS)
     query = None
-    if known.parts is not None and "query" in known.parts:
+    if known.parts is not None and known.has("query"):
         query = known.parts[index] == "query"
     store = _store(source, protocol, index)
     return Split(store, index, known.labels[index], query, source.recall_at)
 
 
-def class_folds(dataset: Labels, protocol: Protocol) -> list[Fold]:
-    """Return the protocol's class partitions of a dataset.
-
-    The first half of the classes trains and validates. A dataset whose publisher keeps queries
-    and gallery apart (In-Shop) uses its own parts in place of halves.
+def class_folds(known: Labels, protocol: Protocol) -> list[Fold]:
+    """Return the protocol's class partitions of a dataset, see :mod:`protocols.partition`.
 
     Raises:
-        InvalidInputError: an unknown fold rule, or too few classes for it.
+        InvalidInputError: an unknown fold rule, too few classes for it, or parts that make none.
     """
     if protocol.fold_rule not in RULES:
         raise InvalidInputError(
             f"fold rule {protocol.fold_rule!r}: expected one of {', '.join(sorted(RULES))}"
         )
-    rule = RULES[protocol.fold_rule]
-    if dataset.parts is None or "query" not in dataset.parts:
-        return rule(dataset.classes, protocol.folds)
-    seen = np.unique(dataset.labels[dataset.parts == "train"])
-    test = np.setdiff1d(dataset.labels, seen)
-    blocks = rule(2 * len(seen), protocol.folds)
-    return [Fold(seen[block.train], seen[block.validation], test) for block in blocks]
+    return folds_of(known, RULES[protocol.fold_rule], protocol.folds)
 
 
 def prepare(source: DataSource, protocol: Protocol) -> list[Path]:
@@ -169,34 +147,31 @@ def prepare(source: DataSource, protocol: Protocol) -> list[Path]:
     return damaged
 
 
-def _check_matches(name: str, dataset: Labels, protocol: Protocol) -> None:
+def _check_matches(name: str, known: Labels, protocol: Protocol) -> None:
     """Raise InvalidInputError where no query has a hit to find, so that no metric exists."""
-    folds = class_folds(dataset, protocol)
-    images = _counts(dataset.labels, dataset)
+    folds = class_folds(known, protocol)
+    validates = ("val",) if known.has("val") else ("train",)
     parts = [
-        (f"the validation classes of fold {number}", fold.validation, images)
+        (f"the validation classes of fold {number}", fold.validation, _counts(known, validates))
         for number, fold in enumerate(folds)
     ]
-    reachable = images
-    if dataset.parts is not None and "query" in dataset.parts:  # a hit is in the other part
-        apart = (_counts(dataset.labels[dataset.parts == p], dataset) for p in ("query", "gallery"))
-        reachable = 1 + np.minimum(*apart)
+    reachable = _counts(known, TESTS)
+    if known.has("query"):  # a hit is in the other part
+        reachable = 1 + np.minimum(_counts(known, ("query",)), _counts(known, ("gallery",)))
     for part, classes, most in [*parts, ("the test classes", folds[0].test, reachable)]:
         if not (most[classes] > 1).any():
+            images = len(known.rows(classes, PARTS))
             raise InvalidInputError(
-                f"dataset {name!r}: {part} hold {images[classes].sum()} images of {len(classes)} "
+                f"dataset {name!r}: {part} hold {images} images of {len(classes)} "
                 "classes, none with another image of its class to find: nothing can be measured. "
                 "Add images to these classes, or leave out classes of one image"
             )
 
 
-def _counts(labels: NDArray[np.int64], dataset: Labels) -> NDArray[np.int64]:
-    """Return (classes,) how often each class stands in ``labels``."""
-    return np.bincount(labels, minlength=dataset.classes)
-
-
-def _rows(known: Labels, classes: NDArray[np.int64]) -> NDArray[np.int64]:
-    return np.flatnonzero(np.isin(known.labels, classes))
+def _counts(known: Labels, parts: tuple[str, ...]) -> NDArray[np.int64]:
+    """Return (classes,) how many images of ``parts`` each class has."""
+    index = known.rows(np.arange(known.classes), parts)
+    return np.bincount(known.labels[index], minlength=known.classes)
 
 
 def _dataset(source: DataSource) -> Dataset:
@@ -212,8 +187,9 @@ def _labels(source: DataSource, opened: Callable[[], Dataset] | None = None) -> 
     found = _read_labels(source.labels_path)
     if found is None:
         dataset = opened() if opened else _dataset(source)
-        found = Labels(dataset.labels, len(dataset.class_names), dataset.parts)
-        checksums.write_signed(source.labels_path, _packed(found))
+        classes = len(dataset.class_names)
+        found = labels_of(dataset.labels, classes, dataset.parts, dataset.rule, dataset.digest)
+        checksums.write_signed(source.labels_path, _packed(found, dataset.class_names))
     return found
 
 
@@ -233,15 +209,16 @@ def _read_labels(path: Path) -> Labels | None:
     """Return what ``path`` holds; None if it is missing or damaged: it is written anew then."""
     try:
         with np.load(path, allow_pickle=False) as file:
-            parts = file.get("parts")
-            return Labels(file["labels"], int(file["classes"]), parts)
+            order = file["order"]
+            return Labels(file["labels"], len(order), file.get("parts"), order)
     # A zip checks its content; a flipped byte shows in one of these.
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
         return None
 
 
-def _packed(labels: Labels) -> bytes:
-    arrays = {"labels": labels.labels, "classes": np.asarray(labels.classes)}
+def _packed(labels: Labels, names: Sequence[str]) -> bytes:
+    """Return the file of the labels; the names of classes in it are for the report alone."""
+    arrays = {"labels": labels.labels, "order": labels.order, "names": np.array(names)}
     if labels.parts is not None:
         arrays["parts"] = labels.parts
     buffer = io.BytesIO()

@@ -11,6 +11,8 @@ from typing import NamedTuple
 
 from protocols.errors import DataError
 
+# Folders that programs leave beside pictures; files in them are nobody's images.
+PASSED_OVER = frozenset(("@eaDir", "__MACOSX"))
 Files = Mapping[str, Path]  # path below a tree, parts joined by "/": where the file is
 
 
@@ -104,7 +106,7 @@ def tree(folder: Path) -> dict[str, Path]:
             folders.clear()
             continue
         seen.add((about.st_dev, about.st_ino))
-        folders[:] = sorted(n for n in folders if not n.startswith(".") and n != "__MACOSX")
+        folders[:] = sorted(n for n in folders if not n.startswith(".") and n not in PASSED_OVER)
         for name in sorted(n for n in names if not n.startswith(".")):
             path = Path(here, name)
             found[path.relative_to(folder).as_posix()] = path

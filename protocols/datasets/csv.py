@@ -5,51 +5,54 @@ from __future__ import annotations
 import csv
 import io
 import os
-from collections import Counter
+from collections import Counter, defaultdict
+from collections.abc import Sequence
 from pathlib import Path, PurePath
 
 from protocols.dataset import Dataset
 from protocols.datasets._official import Entry, some
+from protocols.datasets._own import AS_IS, Own, Reading, checked, numbered, part_of
+from protocols.decoding import SUFFIXES
 from protocols.errors import DataError
-from protocols.manifest import PARTS, dataset_from_manifest, digest_from_manifest
+from protocols.manifest import dataset_from_manifest, digest_from_manifest
 
 ARGUMENT = "FILE"
+COLUMNS = ("path", "label", "part")
+_SEPARATORS = (",", ";", "\t", "|")
 
 
-def own_images(argument: str) -> list[Entry]:
+def own_images(argument: str, reading: Reading = AS_IS) -> Own:
     """Return the images that the file ``argument`` lists; paths are relative to its folder.
 
-    Classes are numbered in the order of their labels: as numbers if all are whole numbers,
-    otherwise as text. The first half of them trains.
+    Columns are path, label and part, in any case and order, between commas, semicolons, tabs or
+    bars; others are passed over. ``part`` is law: see :mod:`protocols.partition`.
+
+    Args:
+        argument: the file.
+        reading: ``labels`` says whether labels like 001 are texts or numbers.
 
     Raises:
         DataError: no such file, or rows that cannot be used; the message names all kinds.
     """
     table, folder = Path(argument).expanduser(), Path(argument).expanduser().absolute().parent
-    rows = _rows(table, argument)
-    paths = [Path(os.path.normpath(folder / row["path"])) for row in rows]
-    parts = [row.get("part", "").strip() for row in rows]
-    labels = [row["label"].strip() for row in rows]
-    named = list(zip(paths, labels, parts, strict=True))
-    faults = {
-        "rows without a path": [
-            label for (_, label, _), row in zip(named, rows, strict=True) if not row["path"].strip()
-        ],
-        "rows without a label": [str(path) for path, label, _ in named if not label],
-        "listed more than once": [str(p) for p, times in Counter(paths).items() if times > 1],
-        "no such file": [str(path) for path in paths if not path.is_file()],
-        f"part is not {', '.join(PARTS)}": [p for p in parts if p and p not in PARTS],
-        "no part, but others have one": [str(p) for p, _, part in named if any(parts) > bool(part)],
-    }
+    rows, notes = _rows(table, argument)
+    paths = [_file(folder, row["path"]) for row in rows]
+    words, labels = [row["part"] for row in rows], [row["label"] for row in rows]
+    try:
+        meant = {word: part_of(word) for word in dict.fromkeys(words)}
+        number = numbered((name for name in labels if name), reading.labels)
+    except DataError as error:
+        raise DataError(f"{argument}: {error}") from error
+    parts = [meant[word] for word in words]
+    faults = _faults(rows, paths, labels, parts)
     met = [f"{what}: {some(which)}" for what, which in faults.items() if which]
     if met or not rows:
         raise DataError(f"{argument}: {'; '.join(met) or 'it lists no image'}")
-    whole = all(name.isdecimal() for name in labels)
-    order = sorted(set(labels), key=lambda name: (int(name) if whole else 0, name))
-    number = {name: label for label, name in enumerate(order)}
-    keys = [_key(path, folder) for path in paths]
-    lines = zip(keys, paths, labels, parts, strict=True)
-    return [Entry(key, path, number[name], name, part) for key, path, name, part in lines]
+    entries = [
+        Entry(_key(path, folder), path, *number[label], part)
+        for path, label, part in zip(paths, labels, parts, strict=True)
+    ]
+    return Own(checked(entries, argument), notes)
 
 
 def digest(root: Path | None, argument: str) -> str:
@@ -59,23 +62,95 @@ def digest(root: Path | None, argument: str) -> str:
 
 def load(root: Path | None, argument: str) -> Dataset:
     """Return the images as they were when they were prepared below ``root``."""
-    return dataset_from_manifest(f"csv:{argument}", root)
+    return dataset_from_manifest(f"csv:{argument}", root, "own")
 
 
-def _rows(table: Path, argument: str) -> list[dict[str, str]]:
+def _faults(
+    rows: Sequence[dict[str, str]],
+    paths: Sequence[Path],
+    labels: Sequence[str],
+    parts: Sequence[str],
+) -> dict[str, list[str]]:
+    """Return what is wrong with rows, by kind, and in which."""
+    some_have_one = any(parts)
+    roles: dict[Path, set[str]] = defaultdict(set)
+    for path, part in zip(paths, parts, strict=True):
+        roles[path].add(part)
+    twice = [path for path, times in Counter(paths).items() if times > 1]
+    both = [str(path) for path in twice if roles[path] == {"query", "gallery"}]
+    return {
+        "rows without a path": [
+            label for label, row in zip(labels, rows, strict=True) if not row["path"]
+        ],
+        "rows without a label": [
+            str(path) for path, label in zip(paths, labels, strict=True) if not label
+        ],
+        "query and gallery at once, so they would find themselves": both,
+        "listed more than once": [str(path) for path in twice if str(path) not in set(both)],
+        "no such file": [str(path) for path in paths if not path.is_file()],
+        "no image by its ending": [
+            str(path) for path in paths if path.suffix.lower() not in SUFFIXES and path.is_file()
+        ],
+        "no part, but others have one": [
+            str(path) for path, part in zip(paths, parts, strict=True) if some_have_one and not part
+        ],
+    }
+
+
+def _rows(table: Path, argument: str) -> tuple[list[dict[str, str]], tuple[str, ...]]:
+    """Return the rows with the columns that are known, blanks stripped, and what was noticed."""
     try:
-        text = table.read_bytes().decode("utf-8-sig", "surrogateescape")
+        content = table.read_bytes()
     except OSError as error:
         raise DataError(f"{argument}: {error.strerror}") from error
-    reader = csv.DictReader(io.StringIO(text, newline=""), restval="", strict=True)
+    text, notes = _decoded(content)
+    head = text.partition("\n")[0]
+    separator = max(_SEPARATORS, key=head.count)
+    reader = csv.reader(
+        io.StringIO(text, newline=""), delimiter=separator, strict=True, skipinitialspace=True
+    )
     try:
-        rows, columns = list(reader), reader.fieldnames or ()
+        lines = [line for line in reader if line]
     except csv.Error as error:
         raise DataError(f"{argument}, line {reader.line_num}: {error}") from error
+    columns = [name.strip().lower() for name in lines[0]] if lines else []
     missing = {"path", "label"} - set(columns)
     if missing:
         raise DataError(f"{argument}: expected columns path,label[,part], met {','.join(columns)}")
-    return rows
+    if doubled := [n for n in COLUMNS if columns.count(n) > 1]:
+        raise DataError(f"{argument}: column {doubled[0]!r} stands there twice")
+    if others := [name for name in columns if name not in COLUMNS]:
+        notes.append(f"columns passed over: {', '.join(repr(name) for name in others)}")
+    at = {name: columns.index(name) for name in COLUMNS if name in columns}
+    rows = []
+    for line in lines[1:]:
+        if len(line) > len(columns):
+            raise DataError(
+                f"{argument}: {len(line)} values under {len(columns)} columns in {some(line)}"
+            )
+        found = {name: line[i].strip() if i < len(line) else "" for name, i in at.items()}
+        rows.append({"part": "", **found})
+    return rows, tuple(notes)
+
+
+def _decoded(content: bytes) -> tuple[str, list[str]]:
+    """Return a table's text: UTF-8, with or without a mark in front, or else Latin-1."""
+    try:
+        return content.decode("utf-8-sig"), []
+    except UnicodeDecodeError:
+        return content.decode("latin-1"), ["no UTF-8: read as Latin-1"]
+
+
+def _file(folder: Path, text: str) -> Path:
+    """Return where a listed path leads; names of files may be bytes that are no text."""
+    path = Path(os.path.normpath(folder / text))
+    if path.is_file() or text.isascii():
+        return path
+    try:
+        raw = Path(os.path.normpath(folder / os.fsdecode(text.encode("latin-1"))))
+    except UnicodeEncodeError:
+        return path
+    return raw if raw.is_file() else path
 
 
 def _key(path: Path, folder: Path) -> str:

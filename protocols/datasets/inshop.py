@@ -50,7 +50,7 @@ def digest(root: Path | None = None) -> str:
 
 def load(root: Path | None = None) -> Dataset:
     """Return the dataset prepared below ``root``; parts are train, query and gallery."""
-    return dataset_from_manifest("inshop", root)
+    return dataset_from_manifest("inshop", root, "publisher")
 
 
 OFFICIAL = Official(

@@ -232,7 +232,7 @@ def undone(out):
     """Damage what is prepared, and delete a run so that there is work that would use it."""
     for path in cell_of(out, "triplet").glob("seed-1*.json"):
         path.unlink()
-    pixels, labels = next((out / "cache").glob("*.u8")), next((out / "cache").glob("*.labels.npz"))
+    pixels, labels = next((out / "cache").glob("*.u8")), next((out / "cache").glob("*.classes.npz"))
     content = pixels.read_bytes()
     pixels.write_bytes(content[:500] + bytes([content[500] ^ 8]) + content[501:])
     with np.load(labels) as file:

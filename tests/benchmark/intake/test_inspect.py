@@ -34,11 +34,11 @@ def jpeg(seed: int) -> bytes:
 
 
 class Own:
-    """Class folders a to d with two images each, prepared; a and b train, c and d test."""
+    """Classes a to d with two images each, in a list; a and b train, all others test."""
 
     def __init__(self, folder: Path) -> None:
         self.base, self.root = folder / "mine", folder / "root"
-        self.name = f"folder:{self.base}"
+        self.name = f"csv:{self.base / 'list.csv'}"
         self.folder = place(self.root, self.name)
         for label, name in enumerate("abcd"):
             for number in range(2):
@@ -47,6 +47,11 @@ class Own:
     def put(self, path: str, content: bytes) -> None:
         (self.base / path).parent.mkdir(parents=True, exist_ok=True)
         (self.base / path).write_bytes(content)
+        files = sorted(p for p in self.base.glob("*/*"))
+        rows = [(p.relative_to(self.base), p.parent.name) for p in files]
+        lines = [f"{p},{name},{'train' if name in 'ab' else 'test'}" for p, name in rows]
+        text = "\n".join(["path,label,part", *lines])
+        (self.base / "list.csv").write_text(text, encoding="utf-8")
 
     def check(self) -> list[Finding]:
         prepare(self.name, self.root)
@@ -54,6 +59,7 @@ class Own:
 
     def args(self, **more: object) -> argparse.Namespace:
         given = {"name": self.name, "root": self.root, "archive": None, "download": False}
+        given |= {"word": None, "class_level": None, "labels": None}
         return argparse.Namespace(**given | more)
 
 

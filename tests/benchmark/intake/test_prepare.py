@@ -19,6 +19,7 @@ from protocols import discovery, manifest
 from protocols.dataset import Dataset
 from protocols.datasets import cars196, cub200, inshop, sop
 from protocols.datasets._official import Published
+from protocols.datasets._own import Reading
 from protocols.errors import DataError, InvalidInputError
 
 Tree = dict[str, bytes]
@@ -638,16 +639,22 @@ def test_class_folders(tmp_path: Path) -> None:
     } | {"a/Thumbs.db": b"", ".hidden/x.jpg": b""}
     tree = {k: v + k.encode() for k, v in tree.items()}
     name = f"folder:{lay_out(tree, tmp_path / 'mine')}"
-    first = prepare(name, tmp_path / "root")
+    with pytest.raises(DataError, match=r"2 folders deep.*--class-level 1: 3, --class-level 2: 2"):
+        prepare(name, tmp_path / "root")
+    first = prepare(name, tmp_path / "root", reading=Reading(class_level=1))
+    assert first.notes == (
+        "folders below the classes are not told apart",
+        "passed over 1 .db: no pictures",
+    )
     dataset = loaded(name, tmp_path / "root")
     assert dataset.name == name
     assert list(dataset.class_names) == ["a", "b", "Ä"]
     assert dataset.parts is None
     assert dataset.labels.tolist() == [0] * 4 + [1] * 4 + [2] * 4
     assert dataset.images.read(3).shape == (8, 8, 3)
-    assert not prepare(name, tmp_path / "root").fresh
+    assert not prepare(name, tmp_path / "root", reading=Reading(class_level=1)).fresh
     (tmp_path / "mine" / "a" / "x" / "new.jpg").write_bytes(picture(77))
-    second = prepare(name, tmp_path / "root")
+    second = prepare(name, tmp_path / "root", reading=Reading(class_level=1))
     assert second.fresh
     assert second.header.images == first.header.images + 1
     assert str(tmp_path).encode() not in (second.folder / manifest.FILE).read_bytes()
@@ -690,9 +697,10 @@ def test_csv_of_own_images(tmp_path: Path) -> None:
             r"without a path.*without a label.*more than once.*no such file: '.*x\.jpg'",
         ),
         (
-            "path,label,part\n1.jpg,a,train\n2.jpg,a,val\n3.jpg,b,\n",
-            r"part is not train.*'val'.*no part, but others",
+            "path,label,part\n1.jpg,a,train\n2.jpg,a,Val\n3.jpg,b,\n",
+            r"no part, but others have one: '.*3\.jpg'",
         ),
+        ("path,label,part\n1.jpg,a,tran\n", r"part 'tran'.*Did you mean 'train'"),
         ('path,label\n"1.jpg,a\n', "line"),
     ],
 )

@@ -563,12 +563,15 @@ def test_missing_pictures_and_results_are_one_line(tmp_path):
     assert "the decoded images of shapes cannot be read" in html_of(study)
 
 
-def test_class_names_are_those_of_the_same_data():
+def test_class_names_are_those_of_the_same_data(tmp_path):
     from protocols.datasets import toy
 
-    assert list(gallery.class_names("toy", toy.digest()))[:2] == ["stripes 0", "stripes 1"]
-    assert list(gallery.class_names("toy", "another")) == []
-    assert list(gallery.class_names("../toy", toy.digest())) == []
+    assert list(gallery.class_names(tmp_path, "toy", toy.digest()))[:2] == [
+        "stripes 0",
+        "stripes 1",
+    ]
+    assert list(gallery.class_names(tmp_path, "toy", "another")) == []
+    assert list(gallery.class_names(tmp_path, "../toy", toy.digest())) == []
     assert gallery.class_name(["a"], 1) == "class 1"
 
 

@@ -8,6 +8,7 @@ import pytest
 from benchmark.training import splits
 from protocols.discovery import load
 from protocols.errors import StoreError
+from protocols.partition import Labels
 from protocols.specs.toy import PROTOCOL
 
 
@@ -56,7 +57,9 @@ def cut(content):
 def reversed_labels(content):
     """A whole file, but of other labels."""
     with np.load(io.BytesIO(content)) as file:
-        return splits._packed(splits.Labels(file["labels"][::-1], int(file["classes"]), None))
+        return splits._packed(
+            Labels(file["labels"][::-1], len(file["order"]), None, file["order"]), file["names"]
+        )
 
 
 def longer(content):
@@ -99,5 +102,5 @@ def test_a_folder_in_a_caches_place_is_one_line(source):
 
 def test_parts_survive():
     parts = np.array(["train", "query", "gallery"])
-    found = splits._packed(splits.Labels(np.array([0, 1, 1]), 2, parts))
+    found = splits._packed(Labels(np.array([0, 1, 1]), 2, parts, np.arange(2)), ["a", "b"])
     assert b"pickle" not in found

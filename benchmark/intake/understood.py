@@ -1,0 +1,122 @@
+"""What was understood of own images, in the lines that ``data prepare`` ends with."""
+
+from __future__ import annotations
+
+import shlex
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from protocols.decoding import shown
+from protocols.errors import InvalidInputError
+from protocols.manifest import Row
+from protocols.partition import PARTS, Labels, folds_of, labels_of, shared_classes, test_images
+from protocols.splits import kfold
+
+LONG = 8  # width to height, or the reverse, from which on an image is called elongated
+_FOLDS = 2  # of the small protocols, which a first study uses
+
+
+def own_labels(rows: Sequence[Row], digest: str) -> Labels:
+    """Return what the manifest of own images says of its classes and parts."""
+    parts = np.array([row.part for row in rows]) if rows[0].part else None
+    labels = np.array([row.label for row in rows], np.int64)
+    return labels_of(labels, int(labels.max()) + 1, parts, "own", digest)
+
+
+def lines(rows: Sequence[Row], folder: Path, known: Labels) -> Iterator[str]:
+    """Yield what is worth knowing before a study: parts, folds, small classes, extremes."""
+    yield from _parts(known)
+    yield _folds(known)
+    images = np.bincount(known.labels, minlength=known.classes)
+    if alone := int((images == 1).sum()):
+        yield f"{alone:,} of {known.classes:,} classes have one image: nothing to find for it"
+    yield from _extremes(rows, folder)
+
+
+def next_command(name: str, root: Path, known: Labels) -> str:
+    """Return the command that looks for faults in what was prepared, then a first study."""
+    quoted, where = shlex.quote(name), shlex.quote(str(root))
+    return (
+        f"python -m benchmark data check {quoted} --root {where}\n"
+        f"python -m benchmark plan --datasets {quoted} --root {where} --methods triplet,ms"
+    )
+
+
+def _parts(known: Labels) -> Iterator[str]:
+    if known.parts is None:
+        tests = test_images(known)
+        classes = known.classes - known.classes // 2
+        yield (
+            f"no parts are named: {known.classes // 2:,} classes train ({(~tests).sum():,} images)"
+            f", {classes:,} test ({tests.sum():,}), drawn by the digest of the images"
+        )
+        return
+    for part in PARTS:
+        inside = known.labels[known.parts == part]
+        if len(inside):
+            yield f"{part}: {len(inside):,} images of {len(set(inside.tolist())):,} classes"
+    for (first, second), count in shared_classes(known).items():
+        yield (
+            f"{count:,} classes are in {first} and in {second}: scores on them are of known "
+            "classes, not of new ones"
+        )
+    if known.has("query"):
+        yield from _queries(known)
+
+
+def _queries(known: Labels) -> Iterator[str]:
+    assert known.parts is not None
+    query, gallery = (known.labels[known.parts == part] for part in ("query", "gallery"))
+    lost = int((~np.isin(query, gallery)).sum())
+    if lost:
+        yield f"{lost:,} of {len(query):,} queries have no image of their class in the gallery"
+
+
+def _folds(known: Labels) -> str:
+    if known.has("val"):
+        return "one fold: train and val as named (the rule becomes folds = 1)"
+    try:
+        folds = folds_of(known, kfold, _FOLDS)
+    except InvalidInputError as error:
+        return f"too few classes for a study: {error}"
+    sizes = Counter((len(fold.train), len(fold.validation)) for fold in folds)
+    said = ", ".join(f"{n} x {train:,} + {val:,}" for (train, val), n in sizes.items())
+    return f"{_FOLDS} folds of the training classes (training + validation): {said}"
+
+
+def _extremes(rows: Sequence[Row], folder: Path) -> Iterator[str]:
+    """Yield the smallest, the largest and the elongated images, by the sizes files tell."""
+    sizes = {row.path: size for row in rows if (size := _size(folder / row.path))}
+    if not sizes:
+        return
+    least = min(sizes, key=lambda path: (min(sizes[path]), path))
+    most = max(sizes, key=lambda path: (sizes[path][0] * sizes[path][1], path))
+    for word, path in (("smallest", least), ("largest", most)):
+        yield f"{word}: {_px(sizes[path])}, {shown(Path(path))}"
+    long = {path: max(size) / min(size) for path, size in sizes.items()}
+    longest = max(long, key=lambda path: (long[path], path))
+    if long[longest] >= LONG:
+        count = sum(ratio >= LONG for ratio in long.values())
+        which = "1 image is" if count == 1 else f"{count:,} images are"
+        yield (
+            f"{which} at least {LONG} times as long as wide, most of all {shown(Path(longest))} "
+            f"({_px(sizes[longest])}): crops see a small part of it"
+        )
+
+
+def _size(path: Path) -> tuple[int, int] | None:
+    """Return width and height as the file tells them; None where ``data check`` will complain."""
+    try:
+        with Image.open(path) as image:
+            return image.size
+    # Damaged files raise whatever their decoder stumbles over; data check names each of them.
+    except Exception:
+        return None
+
+
+def _px(size: tuple[int, int]) -> str:
+    return f"{size[0]:,} x {size[1]:,} px"

@@ -1,0 +1,301 @@
+"""Own images as people have them: parts, dialects of CSV, junk beside pictures, words for them."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from benchmark.cli import main, make_parser
+from benchmark.exit_codes import BAD_INPUT, DONE
+from benchmark.intake.prepare import prepare
+from benchmark.report.gallery import class_names
+from benchmark.running.setup import set_up
+from benchmark.study import aliases
+from benchmark.study.folder import load_study
+from protocols.datasets._own import Reading, numbered, part_of
+from protocols.discovery import load
+from protocols.errors import BenchmarkError, DataError
+
+
+def put(path: Path, seed: int = 0, size: tuple[int, int] = (12, 10)) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pixels = np.random.default_rng(seed).integers(0, 256, (*size, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(path)
+
+
+def folder(base: Path, plan: dict[str, int]) -> Path:
+    """Make ``plan``'s folders with so many pictures each."""
+    for seed, (name, count) in enumerate(plan.items()):
+        for number in range(count):
+            put(base / name / f"{number}.png", 100 * seed + number)
+    return base
+
+
+def entries(name, root, **reading):
+    prepare(name, root, reading=Reading(**reading))
+    return load("dataset", name).load(root)
+
+
+# --- folders ------------------------------------------------------------------------------------
+
+
+def test_folders_on_top_that_are_parts_are_recognised_and_said(tmp_path, capsys):
+    plan = {f"{part}/{c}": 2 for part, cs in {"Train": "abcd", "test": "ef"}.items() for c in cs}
+    base = folder(tmp_path / "mine", plan)
+    words = ["data", "prepare", f"folder:{base}", "--root", str(tmp_path / "root")]
+    assert main(words) == DONE
+    said = capsys.readouterr().out
+    assert "folders on top are parts: train/ (8 images), test/ (4 images)" in said
+    assert "train: 8 images of 4 classes" in said
+    found = entries(f"folder:{base}", tmp_path / "root")
+    assert list(found.class_names) == list("abcdef")
+    assert found.parts.tolist() == ["train"] * 8 + ["test"] * 4
+
+
+def test_classes_called_like_parts_are_classes_where_others_are_not(tmp_path):
+    base = folder(tmp_path / "mine", {"train": 2, "bus": 2, "test": 2})
+    found = entries(f"folder:{base}", tmp_path / "root")
+    assert (list(found.class_names), found.parts) == (["bus", "test", "train"], None)
+
+
+def test_a_class_in_two_parts_is_one_class(tmp_path, capsys):
+    plan = {f"{part}/{c}": 2 for part in ("train", "test") for c in "abcd"}
+    base = folder(tmp_path / "mine", plan)
+    main(["data", "prepare", f"folder:{base}", "--root", str(tmp_path / "root")])
+    assert "4 classes are in train and in test" in capsys.readouterr().out
+    assert len(entries(f"folder:{base}", tmp_path / "root").class_names) == 4
+
+
+@pytest.mark.parametrize(("level", "names"), [(1, ["hats", "shoes"]), (2, ["blue", "red"])])
+def test_nested_folders_ask_which_is_the_class(tmp_path, level, names):
+    plan = {f"{a}/{b}": 1 for a in ("shoes", "hats") for b in ("red", "blue")}
+    name = f"folder:{folder(tmp_path / 'mine', plan)}"
+    with pytest.raises(DataError, match="which folder is the class"):
+        prepare(name, tmp_path / "root")
+    found = entries(name, tmp_path / "root", class_level=level)
+    assert list(found.class_names) == names
+    with pytest.raises(DataError, match="--class-level 3: images lie 2 folders deep"):
+        prepare(name, tmp_path / "root", reading=Reading(class_level=3))
+
+
+def test_junk_is_passed_over_and_counted(tmp_path, capsys):
+    base = folder(tmp_path / "mine", {"a": 2, "b": 2})
+    for name in ("@eaDir/a/x.jpg", "a/@eaDir/y.jpg", ".git/z.png", "a/.ipynb_checkpoints/0.png"):
+        (base / name).parent.mkdir(parents=True, exist_ok=True)
+        (base / name).write_bytes(b"no picture")
+    (base / ".ipynb_checkpoints").mkdir()
+    (base / "b" / "@eaDir").mkdir()
+    for name in ("1.avif", "2.heic", "3.HEIC", "4.jp2", "notes.txt"):
+        (base / "a" / name).write_bytes(b"x")
+    main(["data", "prepare", f"folder:{base}", "--root", str(tmp_path / "root")])
+    said = capsys.readouterr().out
+    assert "4 images in 2 classes" in said
+    assert "passed over 2 .heic, 1 .avif, 1 .jp2: pictures that are not read here" in said
+    assert "passed over 1 .txt: no pictures" in said
+
+
+def test_extremes_and_small_classes_are_said(tmp_path, capsys):
+    base = folder(tmp_path / "mine", {"a": 2, "b": 1})
+    put(base / "a" / "dot.png", size=(1, 1))
+    put(base / "a" / "strip.png", size=(8, 200))
+    main(["data", "prepare", f"folder:{base}", "--root", str(tmp_path / "root")])
+    said = capsys.readouterr().out
+    assert "smallest: 1 x 1 px, files/a/dot.png" in said
+    assert "largest: 200 x 8 px, files/a/strip.png" in said
+    assert "1 image is at least 8 times as long as wide" in said
+    assert "1 of 2 classes have one image" in said
+    assert "too few classes for a study" in said
+
+
+def test_an_image_that_is_a_thread_is_a_problem_and_no_gigabytes(tmp_path, capsys):
+    base = folder(tmp_path / "mine", {"a": 2, "b": 2})
+    Image.new("1", (30_000, 1)).save(base / "a" / "thread.png")
+    name = f"folder:{base}"
+    main(["data", "prepare", name, "--root", str(tmp_path / "root")])
+    assert main(["data", "check", name, "--root", str(tmp_path / "root")]) == 3
+    said = " ".join(capsys.readouterr().out.split())
+    assert "thread.png" in said
+    assert "30000 x 1 px: over 1,000 times as long as wide" in said
+
+
+# --- lists --------------------------------------------------------------------------------------
+
+
+def listed(base: Path, text: str | bytes) -> str:
+    for number in range(8):
+        put(base / f"{number}.png", number)
+    path = base / "list.csv"
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    return f"csv:{path}"
+
+
+@pytest.mark.parametrize("separator", [",", ";", "\t", "|", ", ", " ; "])
+@pytest.mark.parametrize("ending", ["\n", "\r\n"])
+def test_separators_blanks_and_case_of_columns(tmp_path, separator, ending):
+    rows = [("Path", "LABEL", "Part"), ("0.png", "a", "train"), ("1.png", "b", "Test")]
+    text = ending.join(separator.join(row) for row in rows)
+    found = entries(listed(tmp_path / "mine", text), tmp_path / "root")
+    assert list(found.class_names) == ["a", "b"]
+    assert found.parts.tolist() == ["train", "test"]
+
+
+@pytest.mark.parametrize("code", ["utf-8", "utf-8-sig", "latin-1"])
+def test_codes_of_text(tmp_path, code):
+    text = "path,label\n0.png,thé\n1.png,café\n".encode(code)
+    found = entries(listed(tmp_path / "mine", text), tmp_path / "root")
+    assert list(found.class_names) == ["café", "thé"]
+
+
+def test_a_quoted_label_may_hold_a_line_and_other_columns_are_named(tmp_path, capsys):
+    text = 'path,label,camera,box\n0.png,"two\nlines",1,2\n1.png,"a, b",1,2\n'
+    name = listed(tmp_path / "mine", text)
+    main(["data", "prepare", name, "--root", str(tmp_path / "root")])
+    assert "columns passed over: 'camera', 'box'" in capsys.readouterr().out
+    assert list(entries(name, tmp_path / "root").class_names) == ["a, b", "two\nlines"]
+
+
+def test_forty_thousand_rows_take_as_long_a_row_as_four_thousand(tmp_path):
+    from time import perf_counter
+
+    from protocols.datasets.csv import own_images
+
+    put(tmp_path / "0.png")
+    seconds = []
+    for count in (4_000, 40_000):
+        for number in range(count):
+            (tmp_path / f"{number}.png").touch()
+        rows = "".join(f"{n}.png,{n % 99}\n" for n in range(count))
+        (tmp_path / "list.csv").write_text("path,label\n" + rows)
+        started = perf_counter()
+        own_images(str(tmp_path / "list.csv"))
+        seconds.append(perf_counter() - started)
+    assert seconds[1] < 40 * seconds[0]  # quadratic: 100 times
+
+
+@pytest.mark.parametrize(
+    ("labels", "kind", "order"),
+    [
+        (["10", "9", "2"], None, ["2", "9", "10"]),
+        (["10", "x", "2"], None, ["10", "2", "x"]),
+        (["001", "002", "010"], None, ["001", "002", "010"]),
+        (["1", "001"], "text", ["001", "1"]),
+        (["1", "001", "2"], "number", ["1", "2"]),
+        (["1.5", "-3", "10"], None, ["-3", "1.5", "10"]),
+        (["nan", "b"], "text", ["b", "nan"]),
+    ],
+)
+def test_labels_that_read_as_numbers_sort_as_numbers(labels, kind, order):
+    found = numbered(labels, kind)
+    assert [name for _, name in sorted(set(found.values()))] == order
+
+
+@pytest.mark.parametrize(
+    ("labels", "kind", "words"),
+    [
+        (["1", "001"], None, "labels '001' and '1': two classes or one"),
+        (["1", "1.0"], None, "two classes or one"),
+        (["nan", "b"], None, "label 'nan': the name of a class, or a label that is missing"),
+        (["NULL", "b"], None, "label 'NULL'"),
+        (["x", "1"], "number", "--labels number: 'x' is none"),
+    ],
+)
+def test_labels_with_two_readings_are_met_with_a_question(labels, kind, words):
+    with pytest.raises(DataError, match=words):
+        numbered(labels, kind)
+
+
+@pytest.mark.parametrize(
+    ("word", "near"), [("tran", "train"), ("valid", "val"), ("querry", "query")]
+)
+def test_an_unknown_part_gets_the_nearest(word, near):
+    with pytest.raises(DataError, match=f"Did you mean '{near}'"):
+        part_of(word)
+
+
+def test_an_image_that_is_query_and_gallery_would_find_itself(tmp_path):
+    text = "path,label,part\n0.png,a,train\n1.png,b,query\n1.png,b,gallery\n"
+    with pytest.raises(DataError, match=r"query and gallery at once.*'.*1\.png'"):
+        prepare(listed(tmp_path / "mine", text), tmp_path / "root")
+
+
+def test_parts_that_make_no_study_are_refused_when_prepared(tmp_path):
+    text = "path,label,part\n0.png,a,train\n1.png,b,train\n"
+    with pytest.raises(DataError, match="2 train: nothing is tested"):
+        prepare(listed(tmp_path / "mine", text), tmp_path / "root")
+
+
+# --- words and studies --------------------------------------------------------------------------
+
+
+def test_a_word_for_own_images_opens_them_from_anywhere(tmp_path, monkeypatch, capsys):
+    folder(tmp_path / "mine", dict.fromkeys("abcdefghijklmnop", 4))
+    root = tmp_path / "root"
+    monkeypatch.chdir(tmp_path)
+    words = ["data", "prepare", "folder:mine", "--root", str(root), "--name", "shoes"]
+    assert main(words) == DONE
+    assert "plan --datasets shoes" in capsys.readouterr().out
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert main(["data", "list", "--root", str(root)]) == DONE
+    assert "shoes" in capsys.readouterr().out
+    study = ["run", "--protocol", "toy", "--datasets", "shoes", "--root", str(root)]
+    small = ["--set", "pace.max_steps=2", "--set", "pace.validate_every=2", "--seeds", "1"]
+    assert main([*study, *small, "--methods", "untrained", "--out", "out"]) == DONE
+    found = load_study(Path("out"))
+    assert found is not None
+    (cell,) = found.cells
+    assert cell.dataset.startswith("folder:shoes@")
+    digest = str(found.cell_record(cell).identity["dataset_digest"])
+    assert class_names(Path("out"), cell.dataset, digest) == list("abcdefghijklmnop")
+    assert "shuffled" in found.cell_record(cell).identity["class_order"]
+
+
+@pytest.mark.parametrize("word", ["Shoes", "a b", "", "emoji", "-x", "folder"])
+def test_words_that_cannot_be_are_refused(tmp_path, word, capsys):
+    base = folder(tmp_path / "mine", {"a": 1, "b": 1})
+    words = ["data", "prepare", f"folder:{base}", "--root", str(tmp_path / "root")]
+    assert main([*words, f"--name={word}"]) == BAD_INPUT
+    assert "--name" in capsys.readouterr().err
+
+
+def test_a_word_stands_for_one_dataset(tmp_path, capsys):
+    root = tmp_path / "root"
+    for number, name in enumerate(("one", "two")):
+        base = folder(tmp_path / name, {"a": 1, "b": 1})
+        words = ["data", "prepare", f"folder:{base}", "--root", str(root), "--name", "mine"]
+        assert main(words) == (BAD_INPUT if number else DONE)
+    assert "stands for" in capsys.readouterr().err
+    (root / aliases.FILE).write_text(json.dumps([1]))
+    assert main(["data", "list", "--root", str(root)]) == BAD_INPUT
+
+
+@pytest.mark.parametrize(("made", "hint"), [("photos", "folder:"), ("list.csv", "csv:")])
+def test_a_path_without_its_kind_gets_the_hint(tmp_path, made, hint, capsys):
+    target = tmp_path / made
+    target.mkdir() if made == "photos" else target.write_text("path,label\n")
+    root = ["--root", str(tmp_path)]
+    for words in (["data", "prepare", str(target)], ["plan", "--datasets", str(target)]):
+        assert main([*words, *root]) == BAD_INPUT
+        assert f"say {hint}{target}" in capsys.readouterr().err
+
+
+def test_a_validation_part_is_the_one_fold_of_a_study(tmp_path, capsys):
+    classes = {"train": "abcdefgh", "val": "ijkl", "test": "mnop"}
+    plan = {f"{part}/{c}": 4 for part, cs in classes.items() for c in cs}
+    base, root = folder(tmp_path / "mine", plan), tmp_path / "root"
+    words = ["data", "prepare", f"folder:{base}", "--root", str(root), "--name", "mine"]
+    assert main(words) == DONE
+    assert "one fold: train and val as named" in capsys.readouterr().out
+    study = ["run", "--protocol", "toy", "--root", str(root), "--methods", "untrained"]
+    study += ["--out", str(tmp_path / "out")]
+    assert main([*study, "--datasets", "mine"]) == DONE
+    found = load_study(tmp_path / "out")
+    assert found is not None
+    assert (found.protocol.folds, found.protocol.overrides) == (1, {"folds": 1})
+    assert main([*study, "--datasets", "mine"]) == DONE  # it goes on under the same rules
+    assert "nothing left to do" in capsys.readouterr().out
+    mixed = make_parser().parse_args([*study, "--datasets", "mine,toy"])
+    with pytest.raises(BenchmarkError, match="a study of its own"):
+        set_up(mixed)
