@@ -15,6 +15,7 @@ from torch import Tensor
 
 from benchmark.models.description import Description
 from benchmark.study.pixels import resize
+from protocols.datasets._official import PASSED_OVER
 from protocols.decoding import SUFFIXES, decode, shown
 from protocols.errors import DataError
 from protocols.images import crop, eval_boxes
@@ -106,7 +107,7 @@ def cropped(pixels: NDArray[np.uint8], description: Description) -> Tensor:
 def _folder(base: Path) -> list[Item]:
     found = []
     for here, folders, names in os.walk(base):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        folders[:] = sorted(n for n in folders if not n.startswith(".") and n not in PASSED_OVER)
         for name in sorted(names):
             path = Path(here, name)
             if path.suffix.lower() in SUFFIXES and not name.startswith("."):
