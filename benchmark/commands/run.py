@@ -36,6 +36,7 @@ from benchmark.commands.plans import (
 from benchmark.commands.proposal import next_command
 from benchmark.commands.retries import lost_cells, show_lost, show_retries, take_back
 from benchmark.engines.machine import check_disk, check_writable, lock
+from benchmark.engines.starting import check_system
 from benchmark.exit_codes import DONE, FAILED_JOBS, INTERRUPTED, TIME_UP
 from benchmark.running.limits import Stopped, left, start_counting, stoppable
 from benchmark.running.progress import Progress
@@ -58,6 +59,7 @@ def run(args: argparse.Namespace) -> int:
     """Plan, do what is missing, tabulate; return the exit code."""
     if args.dry_run:
         return plan(args)
+    check_system()
     start_counting()
     started, console, asked = time.monotonic(), Console(), set_up(args)
     check_disk(asked.study.out)

@@ -15,7 +15,6 @@ import gc
 import locale
 import os
 import random
-import resource
 import signal
 import sys
 import threading
@@ -264,6 +263,12 @@ def _numpy_generator() -> tuple[Any, ...]:
     return (name, np.asarray(keys).tobytes(), *rest)
 
 
+def _limits() -> list[tuple[int, int]]:
+    import resource  # only now, because Windows has none
+
+    return [resource.getrlimit(which) for which in (resource.RLIMIT_AS, resource.RLIMIT_NOFILE)]
+
+
 def _cuda_generators() -> tuple[bytes, ...]:
     if not torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
         return ()
@@ -296,9 +301,7 @@ STATE: dict[str, Callable[[], Any]] = {
     "working folder": os.getcwd,
     "search path of modules": lambda: list(sys.path),
     "locale": lambda: locale.setlocale(locale.LC_ALL),
-    "limits of the process": lambda: [
-        resource.getrlimit(which) for which in (resource.RLIMIT_AS, resource.RLIMIT_NOFILE)
-    ],
+    "limits of the process": _limits,
 }
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import shutil
 from collections.abc import Iterator
@@ -131,6 +130,8 @@ def _kind(path: Path) -> str:
 @contextmanager
 def lock(out: Path) -> Iterator[None]:
     """Hold the folder: a second coordinator is refused, a dead one's lock is gone with it."""
+    import fcntl  # only now, because Windows has none and still reads tables
+
     with (out / ".lock").open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

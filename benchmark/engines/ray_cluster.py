@@ -12,7 +12,6 @@ ships, and one that a job has changed, or that has run anything else, runs nothi
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import logging
 import os
@@ -301,6 +300,8 @@ def node_folder() -> Path:
 
 @contextmanager
 def _held(path: Path) -> Iterator[None]:
+    import fcntl  # only now, because Windows has none
+
     with path.open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield

@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import sys
+from importlib import import_module
 from multiprocessing import spawn
 from pathlib import Path
 
@@ -16,14 +17,28 @@ ADDRESS_SPACE_BYTES = 4 << 30
 SEMAPHORES = 5  # of one worker: its queue of calls has three, that of its answers two
 
 
+def check_system() -> None:
+    """Raise InvalidInputError where the system lacks what locks and worker processes are made of.
+
+    Reading needs none of it: tables, reports and submissions are read on every system.
+    """
+    missing = [name for name in ("fcntl", "resource") if not _there(name)]
+    missing += [f"os.{name}" for name in ("killpg", "setpgid") if not hasattr(os, name)]
+    if missing:
+        raise InvalidInputError(
+            f"training needs Linux or macOS: this system ({sys.platform}) has no {missing[0]}. On "
+            "Windows use WSL; tables, report, list and verify work here too"
+        )
+
+
 def check_address_space() -> None:
     """Raise InvalidInputError where a limit on a process' addresses is too tight for torch.
 
-    Torch would end the process without a word of Python's, or fail to import.
+    Torch would end the process without a word of Python's, or fail to import. A system that
+    cannot run workers at all is refused first, see :func:`check_system`.
     """
-    if sys.platform == "win32":  # has no such limit
-        return
-    import resource
+    check_system()
+    import resource  # only now, because Windows has none
 
     limit, _ = resource.getrlimit(resource.RLIMIT_AS)
     if limit != resource.RLIM_INFINITY and limit < ADDRESS_SPACE_BYTES:
@@ -58,3 +73,11 @@ def check_processes(workers: int) -> None:
             f"(/dev/shm) took {len(held)} ({reason}). Give the machine or container a larger one "
             "that can be written, like docker run --shm-size 1g, or use fewer --jobs"
         ) from error
+
+
+def _there(module: str) -> bool:
+    try:
+        import_module(module)
+    except ImportError:
+        return False
+    return True

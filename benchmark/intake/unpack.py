@@ -10,6 +10,7 @@ from __future__ import annotations
 import bz2
 import gzip
 import lzma
+import re
 import shutil
 import stat
 import tarfile
@@ -27,7 +28,9 @@ from protocols.manifest import is_inside
 
 OnProgress = Callable[[str, int, int], None]  # what, done, of how many
 _BLOCK = 1 << 20
-_LARGEST_READ = 64 << 20  # a tar header that asks for more is an attack on memory
+_LARGEST_HEADERS = 1 << 20  # of one member of a tar: names, times and what a system adds
+# tarfile looks for a number from each of its digits on, so its time grows with their square.
+_MANY_DIGITS = re.compile(rb"\d{300}")
 _OPENERS: dict[bytes, Callable[[BinaryIO], Any]] = {
     b"\x1f\x8b": lambda file: gzip.GzipFile(fileobj=file),
     b"BZh": bz2.BZ2File,
@@ -175,8 +178,10 @@ def _unzip(file: BinaryIO, room: _Room) -> None:
 
 def _untar(file: IO[bytes], room: _Room) -> None:
     stream = _Bounded(file, room)
-    with tarfile.TarFile(fileobj=cast(Any, stream), mode="r", errors="surrogateescape") as content:
-        while (member := content.next()) is not None:
+    with _reading_headers(stream):  # of the first member
+        opened = tarfile.TarFile(fileobj=cast(Any, stream), mode="r", errors="surrogateescape")
+    with opened as content:
+        while (member := _next_member(content, stream)) is not None:
             odd = "" if member.isreg() or member.isdir() else "a link or a device"
             odd = "a sparse file" if member.issparse() else odd
             path = room.admit(member.name + "/" * member.isdir(), member.size, odd)
@@ -193,20 +198,58 @@ def _untar(file: IO[bytes], room: _Room) -> None:
         raise _refused(room.archive, "damaged: there is more after its last readable member")
 
 
+def _next_member(content: tarfile.TarFile, stream: _Bounded) -> tarfile.TarInfo | None:
+    """Return the next member; None after the last."""
+    with _reading_headers(stream):
+        member = content.next()
+    if member is not None and member.size < 0:
+        raise tarfile.ReadError(f"member {member.name!r} of {member.size} bytes")
+    return member
+
+
+@contextmanager
+def _reading_headers(stream: _Bounded) -> Iterator[None]:
+    """Bound what is read of ``stream`` meanwhile: the headers of one member.
+
+    Raises:
+        DataError: they are longer than any member needs.
+        tarfile.ReadError: they do not say what they should.
+    """
+    stream.headers_left = _LARGEST_HEADERS
+    try:
+        yield
+    except ValueError as error:  # a number or text in them is none
+        raise tarfile.ReadError(f"a header of a member: {error}") from error
+    finally:
+        stream.headers_left = None
+
+
 class _Bounded:
-    """A stream that refuses to give more than an archive may hold."""
+    """A stream that refuses to give more than an archive may hold.
+
+    Attributes:
+        last: the bytes that were read last.
+        headers_left: bytes of headers that the next member may still have; None while its
+            content is read.
+    """
 
     def __init__(self, stream: IO[bytes], room: _Room) -> None:
         self.stream, self.room = stream, room
         headers = 4096 * room.limits.members
         self.left = room.limits.bytes_of(room.archive) + headers
         self.last = b""
+        self.headers_left: int | None = None
 
     def read(self, size: int) -> bytes:
         """Return up to ``size`` bytes."""
-        if not 0 <= size <= _LARGEST_READ:
-            raise _refused(self.room.archive, f"a header of {size:,} bytes")
+        if self.headers_left is not None:
+            if not 0 <= size <= self.headers_left:
+                what = f"a member has headers of more than {_LARGEST_HEADERS:,} bytes"
+                raise _refused(self.room.archive, what)
+            self.headers_left -= size
         self.last = self.stream.read(size)
+        if self.headers_left is not None and _MANY_DIGITS.search(self.last):
+            raise _refused(self.room.archive, "a header with a number of more than 300 digits")
         self.left -= len(self.last)
         if self.left < 0:
             raise _refused(self.room.archive, "unpacks to more bytes than the bound")

@@ -271,7 +271,7 @@ def content(path: Path) -> bytes:
 
 
 def _without_waiting(name: str, flags: int) -> int:
-    return os.open(name, flags | os.O_NONBLOCK)
+    return os.open(name, flags | getattr(os, "O_NONBLOCK", 0))  # Windows has none
 
 
 @cache

@@ -47,7 +47,8 @@ def content(path: Path, limit: int | None = None) -> bytes:
     if found.st_size > limit:
         raise InvalidInputError(f"{found.st_size} bytes; expected {limit} at most")
     # A file that is swapped for a pipe now would be waited for without O_NONBLOCK.
-    with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
+    flag = getattr(os, "O_NONBLOCK", 0)  # Windows has neither
+    with open(path, "rb", opener=lambda name, flags: os.open(name, flags | flag)) as file:
         return file.read(limit + 1)[:limit]
 
 

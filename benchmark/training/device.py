@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 import os
 import re
-import resource
 import sys
 from contextlib import AbstractContextManager, nullcontext, suppress
 from functools import lru_cache
@@ -109,6 +108,8 @@ def peak_memory_mb(device: str) -> int:
     """
     if device.startswith("cuda"):
         return torch.cuda.max_memory_reserved(device) >> 20
+    import resource  # only now, because Windows has none and still reads tables
+
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak >> (20 if sys.platform == "darwin" else 10)
 

@@ -1,8 +1,9 @@
 import io
 import struct
 import tarfile
+import time
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -498,6 +499,52 @@ def evil_zip(path: Path, name: str, content: bytes = b"x", mode: int = 0) -> Pat
 def test_hostile_tars_are_refused(tmp_path: Path, members, says: str) -> None:
     archive = evil_tar(tmp_path / "evil.tgz", *members)
     refused(archive, tmp_path, says)
+
+
+def pax_record(name: str, value: str) -> bytes:
+    """Return "LENGTH NAME=VALUE", where the length counts its own digits."""
+    rest = f" {name}={value}\n".encode()
+    length = next(n for n in range(len(rest), len(rest) + 9) if n == len(str(n)) + len(rest))
+    return str(length).encode() + rest
+
+
+def pax_tar(path: Path, records: Sequence[tuple[str, str]], times: int = 1) -> Path:
+    """Write a tar of one file behind ``times`` pax headers that hold ``records``."""
+    body = b"".join(pax_record(*record) for record in records)
+    head = member("pax", tarfile.XHDTYPE, size=len(body)).tobuf(tarfile.USTAR_FORMAT)
+    last = member("x.jpg", size=512).tobuf(tarfile.USTAR_FORMAT) + b"a" * 512
+    path.write_bytes((head + body + bytes(-len(body) % 512)) * times + last + bytes(1024))
+    return path
+
+
+SPARSE = "GNU.sparse."
+
+
+@pytest.mark.parametrize(
+    ("records", "times", "says"),
+    [
+        ([(f"{SPARSE}size", "zz")], 1, "a header of a member"),
+        ([(f"{SPARSE}map", "1,a"), (f"{SPARSE}size", "3")], 1, "a header of a member"),
+        ([(f"{SPARSE}major", "1"), (f"{SPARSE}minor", "0")], 1, "a header of a member"),
+        ([("size", "-5")], 1, "of -5 bytes"),
+        ([("comment", "z" * 100_000)], 40, "headers of more than 1,048,576 bytes"),
+        ([("comment", "1" * 60_000)], 1, "a number of more than 300 digits"),
+        ([(f"k{n}", "v") for n in range(40_000)], 40, "headers of more than 1,048,576 bytes"),
+    ],
+)
+def test_headers_of_tars_are_bounded(tmp_path: Path, records, times: int, says: str) -> None:
+    archive, started = pax_tar(tmp_path / "evil.tar", records, times), time.perf_counter()
+    with pytest.raises(DataError) as error:
+        unpack(archive, tmp_path / "out")
+    assert says in str(error.value)
+    assert "\n" not in str(error.value)
+    assert time.perf_counter() - started < 2  # the digits alone took minutes
+
+
+def test_a_tar_with_ordinary_pax_headers_is_unpacked(tmp_path: Path) -> None:
+    records = [("path", "ü" * 100), ("mtime", "1.5"), ("SCHILY.xattr.user.note", "z" * 60_000)]
+    unpack(pax_tar(tmp_path / "good.tar", records), tmp_path / "out")
+    assert (tmp_path / "out" / ("ü" * 100)).read_bytes() == b"a" * 512
 
 
 @pytest.mark.parametrize(
