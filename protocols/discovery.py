@@ -22,7 +22,9 @@ from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
+from protocols import names as naming
 from protocols.errors import InvalidInputError, PluginError, in_words, unknown_name
+from protocols.plugin_code import import_file, places_kept
 from protocols.source_code import digest, in_folder
 
 KINDS = {
@@ -58,11 +60,14 @@ class Registry:
             if not path.is_file():
                 raise PluginError(f"plugin {str(path)!r}: no such file")
             kind = _kind_of(path)
+            if fault := naming.fault(path.stem):
+                raise PluginError(f"plugin {str(path)!r}: the {kind} is named by the file: {fault}")
             if (kind, path.stem) in self._files or path.stem in self._shipped(kind):
                 raise PluginError(
                     f"plugin {str(path)!r}: a {kind} {path.stem!r} exists already; rename the file"
                 )
             self._files[kind, path.stem] = path.resolve()
+            self._check_alike(kind, path.stem)
 
     @property
     def plugins(self) -> tuple[Path, ...]:
@@ -89,8 +94,12 @@ class Registry:
         Raises:
             UnknownNameError: no such name; the message gives the nearest ones.
             InvalidInputError: an argument too many, or none where one is needed.
+            PluginError: the name is none, or another one is the same but for case.
         """
         stem = self._known(kind, name)
+        if fault := naming.fault(stem):  # of an installed package: files are checked above
+            raise PluginError(f"{kind} {stem!r}: {fault}; rename its entry point")
+        self._check_alike(kind, stem)
         word, argument = self._argument(kind, stem), split_name(name)[1]
         if word and not argument:
             raise InvalidInputError(
@@ -112,12 +121,13 @@ class Registry:
         self.check(kind, name)
         name = self._known(kind, name)
         try:
-            if (kind, name) in self._files:
-                return _import_file(self._files[kind, name])
-            if name in self._shipped(kind):
+            if (kind, name) not in self._files and name in self._shipped(kind):
                 return importlib.import_module(_module_name(kind, name))
-            return importlib.import_module(self._installed(kind)[name].module)
-        except KeyboardInterrupt:
+            with places_kept(f"{kind} {name!r} ({self.source(kind, name)})"):
+                if (kind, name) in self._files:
+                    return import_file(self._files[kind, name])
+                return importlib.import_module(self._installed(kind)[name].module)
+        except (KeyboardInterrupt, PluginError):
             raise
         except BaseException as error:  # sys.exit too: a file must not end the program
             if self.ships(kind, name):
@@ -186,6 +196,14 @@ class Registry:
         except PluginError as error:
             return str(error)
         return (ast.get_docstring(tree) or "").split("\n")[0]
+
+    def _check_alike(self, kind: str, name: str) -> None:
+        """Raise PluginError where another name of ``kind`` is ``name`` but for case or form."""
+        for other in naming.twins(name, self.names(kind)):
+            raise PluginError(
+                f"{kind}s {name!r} and {other!r} ({other!a}) differ only by case or Unicode form, "
+                "which file systems and readers take for one; rename one of them"
+            )
 
     def _known(self, kind: str, name: str) -> str:
         """Return the file's part of ``name``, or raise UnknownNameError with the nearest ones."""
@@ -256,18 +274,6 @@ def _kind_of(path: Path) -> str:
         if isinstance(target, ast.Name)
     }
     return next((word.lower() for word in ("PROTOCOL", "RECIPE") if word in assigned), "method")
-
-
-def _import_file(path: Path) -> ModuleType:
-    """Import a plugin file under a name of its own, so that it can be pickled and reloaded."""
-    module_name = f"dml_plugin_{path.stem}"
-    spec = importlib.util.spec_from_file_location(module_name, path)
-    if spec is None or spec.loader is None:
-        raise PluginError(f"plugin {str(path)!r}: not a Python file")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[module_name] = module
-    spec.loader.exec_module(module)
-    return module
 
 
 def _method_class(module: ModuleType, name: str) -> type:

@@ -8,6 +8,7 @@ from typing import Any
 from protocols.discovery import Registry
 from protocols.errors import InvalidInputError, unknown_name
 from protocols.method import Method
+from protocols.plugin_code import told
 from protocols.protocol import Override, Protocol
 from protocols.space import Choice, Hyperparameter, Integer, Real, Space, declared
 
@@ -39,7 +40,8 @@ def space_under(protocol: Protocol, name: str, method: type[Method], dataset: st
     A fixed hyperparameter stands there with its one value, so that it is recorded. Where the
     default lies outside the bounds that were asked for, the nearest bound is taken for it.
     """
-    space = method.space(dataset, protocol.search.bounds)
+    with told("the search space", method):
+        space = method.space(dataset, protocol.search.bounds)
     changes: Mapping[str, Override] = protocol.method_values.get(name, {})
     own = declared(method)
     for setting, value in changes.items():

@@ -297,7 +297,9 @@ def _comes_back(value: object) -> bool:
     """Return whether JSON gives ``value`` back, equal and of its type."""
     if type(value) is float:
         return math.isfinite(value)
-    return type(value) in (int, str, bool)
+    if type(value) is str:  # half a character cannot be written
+        return not any("\ud800" <= sign <= "\udfff" for sign in value)
+    return type(value) in (int, bool)
 
 
 def _between(low: float, high: float, share: float) -> float:

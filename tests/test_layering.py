@@ -47,8 +47,8 @@ ROOMS = {
 }
 # Inside protocols/ each row may import the rows below it, never its own or one above.
 PROTOCOL_ROWS = [
-    {"errors", "source_code"},
-    {"phases", "settle", "splits"},
+    {"errors", "names", "source_code"},
+    {"phases", "plugin_code", "settle", "splits"},
     {"nearest_device", "partition"},
     {"nearest"},
     {"first_hit"},

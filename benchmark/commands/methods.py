@@ -6,7 +6,9 @@ import argparse
 import os
 import re
 import shlex
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.table import Table
@@ -14,7 +16,10 @@ from rich.table import Table
 from benchmark.engines.starting import check_address_space
 from benchmark.exit_codes import DONE, FAILED_JOBS
 from protocols.discovery import KINDS, Registry
-from protocols.errors import InvalidInputError, StoreError
+from protocols.errors import InvalidInputError, StoreError, in_words
+
+if TYPE_CHECKING:
+    from protocols.method import Method
 
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
 _TEMPLATES = Path(__file__).parent / "templates"
@@ -42,29 +47,44 @@ def check(args: argparse.Namespace) -> int:
     is_file = path.suffix == ".py" or os.sep in args.method
     registry = Registry((path,) if is_file else ())
     name = path.stem if is_file else args.method
-    method = registry.load("method", name)
+    registry.check("method", name)
 
     import torch  # after the name is known to be good
 
+    from benchmark.engines.guard import Guard
     from protocols.conformance import CHECKS
 
     torch.set_num_threads(1)
-    console, failed = Console(), 0
+    guard = Guard()
+    method = registry.load("method", name)
+    console, kept = Console(), 0
     for test in CHECKS:
-        claim = (test.__doc__ or test.__name__).split("\n")[0]
-        try:
-            test(method)
-        # Whatever a method under test raises is a finding, printed with its type.
-        except Exception as error:
-            failed += 1
-            kind = "" if isinstance(error, AssertionError) else f"{type(error).__name__}: "
-            console.print(f"[red]fails[/] {claim}", highlight=False)
-            console.print(f"      {kind}{error}", highlight=False, markup=False)
-        else:
-            console.print(f"[green]keeps[/] {claim}", highlight=False)
-    verdict = f"{len(CHECKS) - failed} of {len(CHECKS)} checks kept"
-    console.print(f"{name}: {verdict}", highlight=False)
-    return FAILED_JOBS if failed else DONE
+        kept += _say(console, (test.__doc__ or test.__name__).split("\n")[0], _met(test, method))
+    changed = ", ".join(guard.changed())
+    meddles = changed and f"others would start from what it changed: {changed}"
+    kept += _say(console, "It leaves its process as it found it.", meddles)
+    console.print(f"{name}: {kept} of {len(CHECKS) + 1} checks kept", highlight=False)
+    return DONE if kept == len(CHECKS) + 1 else FAILED_JOBS
+
+
+def _met(test: Callable[[type[Method]], None], method: type[Method]) -> str:
+    """Return what a check found wrong, "" if nothing."""
+    try:
+        test(method)
+    except KeyboardInterrupt:
+        raise
+    # Broad: whatever a method under test raises is a finding, sys.exit too.
+    except BaseException as error:
+        return str(error) if type(error) is AssertionError else in_words(error)
+    return ""
+
+
+def _say(console: Console, claim: str, wrong: str) -> bool:
+    """Print a line for a claim, one more for what is ``wrong``; return whether it is kept."""
+    console.print(f"[red]fails[/] {claim}" if wrong else f"[green]keeps[/] {claim}", highlight=False)
+    if wrong:
+        console.print(f"      {wrong}", highlight=False, markup=False)
+    return not wrong
 
 
 def new_method(args: argparse.Namespace) -> int:

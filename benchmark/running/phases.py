@@ -15,6 +15,7 @@ from benchmark.study.grid import CellPlan
 from protocols.errors import InvalidInputError
 from protocols.method import Method
 from protocols.narrowing import space_under
+from protocols.plugin_code import told
 from protocols.protocol import Pace
 from protocols.recipe import Recipe, Schedule
 from protocols.space import Settings, Space, declared, defaults
@@ -44,10 +45,11 @@ def timetable(method: type[Method], space: Space, recipe: Recipe, pace: Pace) ->
     Raises:
         InvalidInputError: a phase that some setting lets begin too late for the budget.
     """
-    courses = {
-        tuple(method.phases(settings, pace.max_steps, pace.steps_per_epoch))
-        for settings in _corners(method, space)
-    }
+    with told("the phases", method):
+        courses = {
+            tuple(method.phases(settings, pace.max_steps, pace.steps_per_epoch))
+            for settings in _corners(method, space)
+        }
     schedules = [Schedule(recipe, pace, phases) for phases in sorted(courses, key=str)]
     begins: dict[str, list[int]] = {}
     for schedule in schedules:

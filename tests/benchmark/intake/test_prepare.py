@@ -580,7 +580,7 @@ def test_a_tar_header_that_asks_for_all_memory_is_refused(tmp_path: Path) -> Non
     info.size = 80 << 20
     header = info.tobuf(tarfile.GNU_FORMAT)
     (tmp_path / "x.tar").write_bytes(header + bytes(1024))
-    refused(tmp_path / "x.tar", tmp_path, "header of")
+    refused(tmp_path / "x.tar", tmp_path, "headers of")
 
 
 def test_zeros_without_end_are_refused(tmp_path: Path) -> None:
