@@ -17,6 +17,7 @@ from benchmark import model_options
 from benchmark.exit_codes import BAD_INPUT, DONE, INTERRUPTED, MACHINE
 from benchmark.values import change, hours, names, points, positive, share
 from protocols.errors import BenchmarkError, InvalidInputError, MachineError
+from protocols.names import one_line
 from protocols.study_file import read_study_file
 
 KINDS = ("methods", "datasets", "trunks", "recipes", "protocols")
@@ -58,7 +59,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         command: Callable[[argparse.Namespace], int] = getattr(import_module(module), function)
         return command(args)
     except BenchmarkError as error:
-        print(f"benchmark: {error}", file=sys.stderr)
+        print(f"benchmark: {one_line(str(error))}", file=sys.stderr)
         return MACHINE if isinstance(error, MachineError) else BAD_INPUT
     except MemoryError:
         print(

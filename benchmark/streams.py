@@ -63,11 +63,6 @@ def open_streams(encoding: str | None = None) -> None:
     sys.stdout, sys.stderr = (stream_to(n, encoding or own) for n, own in enumerate(kept, 1))
 
 
-def one_line(text: str) -> str:
-    """Return ``text`` as one line of signs that can be seen: all others stand as their escapes."""
-    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
-
-
 class _Outlet(io.FileIO):
     """A file descriptor that takes all it is given, and drops what cannot be written."""
 

@@ -14,7 +14,6 @@ import ast
 import importlib
 import importlib.util
 import inspect
-import sys
 from collections.abc import Callable
 from functools import cached_property, partial
 from importlib.metadata import EntryPoint, entry_points

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from rich.console import Console
 
-from benchmark.streams import one_line
+from protocols.names import one_line
 
 
 def say(console: Console, text: str) -> None:

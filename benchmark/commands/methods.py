@@ -12,11 +12,13 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from benchmark.engines.starting import check_address_space
 from benchmark.exit_codes import DONE, FAILED_JOBS
 from protocols.discovery import KINDS, Registry
 from protocols.errors import InvalidInputError, StoreError, in_words
+from protocols.names import one_line
 
 if TYPE_CHECKING:
     from protocols.method import Method
@@ -34,7 +36,8 @@ def list_names(args: argparse.Namespace) -> int:
         table.add_column(no_wrap=True, style="bold")
         table.add_column()
         for name in registry.names(kind):
-            table.add_row(registry.usage(kind, name), registry.summary(kind, name))
+            about = registry.usage(kind, name), registry.summary(kind, name)
+            table.add_row(*(Text(one_line(words)) for words in about))
         console.print(table, highlight=False)
         console.print()
     return DONE
@@ -81,7 +84,9 @@ def _met(test: Callable[[type[Method]], None], method: type[Method]) -> str:
 
 def _say(console: Console, claim: str, wrong: str) -> bool:
     """Print a line for a claim, one more for what is ``wrong``; return whether it is kept."""
-    console.print(f"[red]fails[/] {claim}" if wrong else f"[green]keeps[/] {claim}", highlight=False)
+    console.print(
+        f"[red]fails[/] {claim}" if wrong else f"[green]keeps[/] {claim}", highlight=False
+    )
     if wrong:
         console.print(f"      {wrong}", highlight=False, markup=False)
     return not wrong

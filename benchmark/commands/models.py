@@ -19,13 +19,13 @@ from benchmark.commands.proposal import continuing_command
 from benchmark.exit_codes import DONE
 from benchmark.models.address import Address, find
 from benchmark.models.images import Item, gather
-from benchmark.streams import one_line
 from benchmark.study.folder import Study
 from benchmark.study.records import write_bytes
 from benchmark.study.weights import best_run
 from protocols.decoding import shown
 from protocols.discovery import Registry
 from protocols.errors import InvalidInputError
+from protocols.names import one_line
 
 SHOWN = 10  # queries that are printed; the table has all
 ANSWERS = 5  # of each of them that are printed

@@ -19,8 +19,9 @@ def tables(args: argparse.Namespace) -> int:
     """Rebuild the tables from the records, and print where they are."""
     from benchmark.study.records import write_bytes
     from benchmark.tables import costs
+    from benchmark.tables.csv_files import to_csv
     from benchmark.tables.formats import to_format
-    from benchmark.tables.frames import looked_at, make_tables, to_csv
+    from benchmark.tables.frames import looked_at, make_tables
 
     study = open_study(args.out)
     frames = looked_at(make_tables(study))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from benchmark.commands.lines import say
 from benchmark.running.progress import duration
@@ -13,6 +14,7 @@ from benchmark.study.environment import no_commit
 from benchmark.study.folder import Study
 from benchmark.study.grid import CellPlan
 from benchmark.study.scores import NOTHING
+from protocols.names import one_line
 from protocols.protocol import protocol_line, shown
 
 NAMED = 3  # cells in a note; the rest are counted
@@ -30,7 +32,8 @@ def show_cells(console: Console, study: Study, plans: list[CellPlan]) -> None:
         trials = f"{item.trials_done}/{item.trials}" if item.trials else NOTHING
         runs = f"{item.runs_done}/{item.runs}"
         names = (cell.row, cell.dataset, cell.trunk, cell.recipe)
-        table.add_row(*names, item.state, trials, runs, str(item.jobs_left))
+        shown_names = (Text(one_line(name)) for name in names)
+        table.add_row(*shown_names, item.state, trials, runs, str(item.jobs_left))
     console.print(table)
     for name, value in study.protocol.overrides.items():
         say(console, f"changed from protocol {study.protocol.name}: {name} = {shown(value)}")
@@ -83,7 +86,8 @@ def show_phases(console: Console, asked: Asked, plans: list[CellPlan]) -> None:
     for cell, times in timetables(asked, plans):
         ends = (_span(times.earliest_stop), f"{times.steps:,}")
         for name, steps in times.begins.items() if not cell.repeat else ():
-            table.add_row(cell.row, cell.dataset, cell.recipe, name, _span(steps), *ends)
+            words = (Text(one_line(w)) for w in (cell.row, cell.dataset, cell.recipe, name))
+            table.add_row(*words, _span(steps), *ends)
     if table.rows:
         console.print(table)
 

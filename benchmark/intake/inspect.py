@@ -28,6 +28,7 @@ from protocols import manifest
 from protocols.decoding import decode, read_file, shown
 from protocols.errors import DataError
 from protocols.manifest import Row
+from protocols.names import to_field
 from protocols.partition import Rule, labels_of, test_images
 
 PROBLEMS = {
@@ -105,8 +106,8 @@ def to_csv(findings: Sequence[Finding]) -> bytes:
     text = io.StringIO(newline="")
     writer = csv.writer(text, lineterminator="\n", quoting=csv.QUOTE_ALL)
     writer.writerow(("kind", "path", "detail"))
-    writer.writerows((f.kind, f.path, f.detail) for f in findings)
-    return text.getvalue().encode("utf-8", "surrogateescape")
+    writer.writerows((f.kind, to_field(f.path), to_field(f.detail)) for f in findings)
+    return text.getvalue().encode()
 
 
 def _looks(folder: Path, rows: Sequence[Row], progress: OnProgress) -> Iterator[Look]:

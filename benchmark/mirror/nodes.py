@@ -10,6 +10,7 @@ from typing import Any
 from benchmark.study import records
 from benchmark.study.folder import CellKey, Study
 from benchmark.study.records import ChoiceRecord, JobRecord, Metrics, RunRecord, TrialRecord
+from protocols.names import one_line
 from protocols.protocol import digest
 from protocols.space import Settings
 
@@ -114,10 +115,8 @@ def tags_of(study: Study, cell: CellKey, kind: str, number: str) -> dict[str, st
         "protocol": study.protocol.name,
         "protocol_version": str(study.protocol.version),
         "rules_hash": study.protocol.rules_hash(),
-        "dataset": cell.dataset,
-        "trunk": cell.trunk,
-        "recipe": cell.recipe,
-        "method": cell.method,
+        **texts({"dataset": cell.dataset, "trunk": cell.trunk}),
+        **texts({"recipe": cell.recipe, "method": cell.method}),
         **({"search_repeat": str(cell.repeat)} if cell.repeat else {}),
     }
 
@@ -148,7 +147,7 @@ def environment_of(run: RunRecord) -> dict[str, str]:
 
 def texts(values: dict[str, Any]) -> dict[str, str]:
     """Return values as tags; what is None is left out."""
-    return {name: str(value) for name, value in values.items() if value is not None}
+    return {name: one_line(str(value)) for name, value in values.items() if value is not None}
 
 
 def modified_ms(path: Path) -> int:

@@ -37,6 +37,7 @@ from benchmark.study.addresses import without_password
 from benchmark.study.folder import CellKey, Study
 from benchmark.study.records import ChoiceRecord, RunRecord
 from protocols.errors import StoreError
+from protocols.names import one_line
 from protocols.protocol import digest
 from protocols.space import Settings
 
@@ -144,7 +145,7 @@ class Copy:
         key = f"cell:{cell.id}"
         if key not in self.runs:
             now = modified_ms(self.study.folder(cell) / "cell.json")
-            name = f"{cell.row} {cell.dataset} {cell.trunk} {cell.recipe}"
+            name = one_line(f"{cell.row} {cell.dataset} {cell.trunk} {cell.recipe}")
             tags = tags_of(self.study, cell, "cell", cell.id)
             self._write(Node(key, name, "RUNNING", now, now, tags, {}, []), None)
         return self.runs[key]
@@ -206,7 +207,7 @@ class Copy:
         self.client.log_batch(
             run.id,
             metrics=[make.Metric(name, value, at_ms, step) for name, value, step in metrics],
-            params=[make.Param(name, str(value)) for name, value in (params or {}).items()],
+            params=[make.Param(name, value) for name, value in texts(params or {}).items()],
             tags=[make.RunTag(name, value) for name, value in (tags or {}).items()],
         )
         run.tags.update(tags or {})

@@ -17,6 +17,7 @@ from PIL import Image
 from benchmark.models.images import Item, pixels_of
 from benchmark.models.index import About, Gallery
 from protocols.errors import DataError
+from protocols.names import seen, to_field
 
 TEMPLATES = Path(__file__).parent / "templates"
 SHOWN = 60  # queries on a page; the table has all
@@ -100,9 +101,14 @@ def to_csv(about: About, asked: Sequence[Asked]) -> bytes:
     writer.writerow(["query", "query_label", "rank", "path", "label", near_word(about)])
     for one in asked:
         for answer in one.answers:
-            found = (answer.item.path, answer.item.label, f"{answer.near:.6f}")
-            writer.writerow([one.query.path, one.query.label, answer.rank, *found])
-    return text.getvalue().encode("utf-8", "surrogateescape")
+            found = (*_fields(answer.item), f"{answer.near:.6f}")
+            writer.writerow([*_fields(one.query), answer.rank, *found])
+    return text.getvalue().encode()
+
+
+def _fields(item: Item) -> tuple[str, str]:
+    """Return an image's path and its label, which stays an empty field where there is none."""
+    return to_field(str(item.path)), item.label and to_field(item.label)
 
 
 def to_html(about: About, asked: Sequence[Asked]) -> bytes:
@@ -110,6 +116,7 @@ def to_html(about: About, asked: Sequence[Asked]) -> bytes:
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES),
         autoescape=True,
+        finalize=seen,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,

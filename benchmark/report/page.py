@@ -28,6 +28,7 @@ from benchmark.tables.machines import notes as unlike
 from benchmark.tables.references import reference_rows
 from protocols.knobs import SHORT
 from protocols.metrics import METRICS
+from protocols.names import seen
 from protocols.protocol import protocol_line
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -111,6 +112,7 @@ def _environment() -> Environment:
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES),
         autoescape=True,
+        finalize=seen,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,

@@ -19,12 +19,12 @@ from rich.progress import Progress as Bar
 from rich.table import Table
 from rich.text import Text
 
-from benchmark.streams import one_line
 from benchmark.study.folder import CellKey
 from benchmark.study.grid import CellPlan
 from benchmark.study.records import ChoiceRecord, JobRecord, RunRecord, TrialRecord
 from benchmark.study.scores import HEADLINE_METRIC, NOTHING, label_of, per_cent
 from protocols.errors import StoreError
+from protocols.names import one_line
 
 
 class Progress:

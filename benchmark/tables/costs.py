@@ -11,12 +11,14 @@ from statistics import fmean
 
 import pandas as pd
 from rich.table import Table
+from rich.text import Text
 
 from benchmark.study.machines import BETWEEN, parted
 from benchmark.study.records import RunRecord
 from benchmark.study.scores import NOTHING
 from benchmark.tables.frames import COUNTS
 from benchmark.tables.results import CellResults
+from protocols.names import one_line
 
 MEASURED = ("train_s", "seconds", "cpu_s", "peak_memory_mb")
 MAX_PRINTED = 60  # rows on a terminal; laying out a thousand takes seconds
@@ -51,7 +53,7 @@ def render(costs: pd.DataFrame) -> Table:
         table.caption = f"the first {MAX_PRINTED} of {len(costs)} cells; all are in the file"
     for row in costs.head(MAX_PRINTED).to_dict("records"):
         cells = (f"{row[name]:,.0f}" if row[name] == row[name] else NOTHING for name in names)
-        table.add_row(str(row["method"]), *cells)
+        table.add_row(Text(one_line(str(row["method"]))), *cells)
     return table
 
 

@@ -14,9 +14,11 @@ from rich.text import Text
 
 from benchmark.study.scores import MARKS, NOTHING
 from benchmark.tables.beyond import further
-from benchmark.tables.frames import Tables, to_csv
+from benchmark.tables.csv_files import to_csv
+from benchmark.tables.frames import Tables
 from benchmark.tables.headlines import Headline, headlines
 from protocols.errors import InvalidInputError, unknown_name
+from protocols.names import one_line
 
 # Where cells may break into lines. Each is tried until the table fits the terminal: nowhere;
 # before brackets and counts of what failed; also before ±; also before marks.
@@ -65,8 +67,8 @@ class _Fitted:
 
 def _rich(headline: Headline, breaks: str) -> Table:
     table = Table(
-        title=Text(headline.title, style="bold"),
-        caption=Text(headline.caption, style="dim"),
+        title=Text(one_line(headline.title), style="bold"),
+        caption=Text(one_line(headline.caption), style="dim"),
         caption_justify="left",
         box=SIMPLE_HEAD,
         show_edge=False,
@@ -78,7 +80,7 @@ def _rich(headline: Headline, breaks: str) -> Table:
         justify: JustifyMethod = "right" if number else "left"
         table.add_column(Text(words), justify=justify, no_wrap=number > 0, overflow="fold")
     for row in headline.rows:
-        table.add_row(*(Text(re.sub(breaks, "\n", cell)) for cell in row))
+        table.add_row(*(Text(re.sub(breaks, "\n", one_line(cell))) for cell in row))
     return table
 
 
@@ -97,7 +99,7 @@ def _md_row(cells: tuple[str, ...]) -> str:
 
 
 def _md_text(text: str) -> str:
-    return re.sub(r"([\\`*_|<>~\[\]])", r"\\\1", text)
+    return re.sub(r"([\\`*_|<>~\[\]])", r"\\\1", one_line(text))
 
 
 def _latex(tables: Tables) -> dict[str, bytes]:
@@ -133,7 +135,7 @@ def _tex_text(text: str) -> str:
     """Return text for LaTeX; what pdflatex has no letter for stands as its code point."""
     return "".join(
         c if c.isascii() or c in _LETTERS else f"[U+{ord(c):04X}]" if len(c) == 1 else c
-        for c in (character.translate(_TEX) for character in text)
+        for c in (character.translate(_TEX) for character in one_line(text))
     )
 
 

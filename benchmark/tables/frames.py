@@ -27,6 +27,7 @@ from benchmark.study.looks import Looks, look, read_looks
 from benchmark.study.records import RunRecord
 from benchmark.study.scores import EMBEDDINGS, HEADLINE_METRIC, PARTS
 from benchmark.tables.comparisons import across_rows, ends, pair_rows, variance_rows
+from benchmark.tables.csv_files import to_csv
 from benchmark.tables.diagnostics import phases_reached
 from benchmark.tables.references import frame as reference_frame
 from benchmark.tables.results import CellResults, read, reported_parts, value_of
@@ -231,11 +232,6 @@ def write_tables(tables: Tables, folder: Path) -> None:
     """
     for name in tables.names:
         records.write_bytes(folder / f"{name}.csv", to_csv(getattr(tables, name)))
-
-
-def to_csv(frame: pd.DataFrame) -> bytes:
-    r"""Return ``frame`` as CSV: shortest floats that read back the same, ``\n`` line ends."""
-    return frame.to_csv(index=False, lineterminator="\n").encode()
 
 
 def row_names(study: Study, *methods: str) -> dict[tuple[str, str, str], str]:

@@ -131,12 +131,6 @@ def test_nothing_steers_what_is_no_terminal(tmp_path, into):
     assert (tmp_path / "out").read_text("utf-8") == r"a\rb\x1b[31mc\x9bd" + "\te\n"
 
 
-def test_an_event_is_one_line():
-    assert streams.one_line("a\nb\r\x1b[2K\u202ec\u2028 größe") == (
-        r"a\nb\r\x1b[2K\u202ec\u2028 größe"
-    )
-
-
 def test_a_full_device_takes_everything():
     with open("/dev/full", "wb") as full:
         stream = streams.stream_to(full.fileno(), "utf-8")

@@ -16,7 +16,8 @@ from benchmark.study.folder import CellKey, Study, load_study
 from benchmark.study.records import RunRecord
 from benchmark.study.scores import NOTHING
 from benchmark.tables import beyond, class_sums, formats
-from benchmark.tables.frames import NAMES, make_tables, to_csv, write_tables
+from benchmark.tables.csv_files import to_csv
+from benchmark.tables.frames import NAMES, make_tables, write_tables
 from protocols.metrics import METRICS
 from tests.benchmark.tables.test_frames import PROTOCOL, key, make, metrics, pair
 from tests.proven import put

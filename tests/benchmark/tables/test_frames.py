@@ -20,7 +20,8 @@ from benchmark.study.looks import look
 from benchmark.study.records import ChoiceRecord, RunRecord, TrialRecord
 from benchmark.study.selection import BEST_TRIAL
 from benchmark.tables import formats, headlines, results
-from benchmark.tables.frames import NAMES, looked_at, make_tables, to_csv, write_tables
+from benchmark.tables.csv_files import to_csv
+from benchmark.tables.frames import NAMES, looked_at, make_tables, write_tables
 from protocols.errors import BenchmarkError, InvalidInputError
 from protocols.protocol import ImagePipeline, Pace, Protocol, SearchRule
 from tests.proven import put

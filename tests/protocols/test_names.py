@@ -1,0 +1,81 @@
+"""Names: what they may hold, which are alike, how text shows and how it comes back."""
+
+import io
+import unicodedata
+
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from protocols.names import fault, one_line, reads_otherwise, seen, to_field, twins
+
+TYPED = (
+    *("001", "1e5", "nan", "NaN", "TRUE", "false", "NULL", "None", "N/A", "<NA>", "#N/A", "inf"),
+    *("-1", "+5", "1,000", "12%", ".5", "1_000", "", " ", "-Infinity", "1.#QNAN", "-nan", "#NA"),
+    *("2026-01-31", "1/2", "12:30", "MAR1", "1-Sep", "=1+1", "@x", "'quoted", "''"),
+)
+
+
+@pytest.mark.parametrize("name", ["ms", "ms2", "horde_ms", "reality-check", "a.b", "3d", "größe"])
+def test_names_that_people_give_are_names(name):
+    assert fault(name) == ""
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("", "a b", "a\nb", "a\x1b[31m", "\u202eevil", "a\u200bb", "=cmd", "-x", "@x", "a\tb"),
+        *("+1", "a:b", "a/b", "<script>", "a|b", "_x", "x" * 65, "\ud800", "001", "1e5", "nan"),
+        *("TRUE", "NULL", "inf", "MAR1"),
+    ],
+)
+def test_other_texts_are_no_names(name):
+    assert fault(name)
+
+
+def test_names_are_alike_that_differ_by_case_or_unicode_form_alone():
+    form = unicodedata.normalize("NFD", "größe")
+    assert twins("MS", ["ms", "MS", "ms2", "triplet"]) == ["ms"]
+    assert twins("größe", [form, "grosse"]) == [form]
+    assert twins("GRÖSSE", ["große"]) == []
+    assert twins("STRASSE", ["straße"]) == ["straße"]
+    assert twins("\ufb01x", ["fix"]) == ["fix"]  # a ligature
+
+
+def test_an_event_is_one_line():
+    assert one_line("a\nb\r\x1b[2K\u202ec\u2028 größe") == r"a\nb\r\x1b[2K\u202ec\u2028 größe"
+
+
+@given(st.text(st.characters()))
+def test_one_line_shows_every_sign(text):
+    shown = one_line(text)
+    assert shown.isprintable()
+    shown.encode()  # no half of a character is left
+    assert one_line(shown) == shown
+    assert seen(text) == "\n".join(one_line(line) for line in text.split("\n"))
+
+
+def read(fields):
+    """Return texts as pandas reads them by default, but for the apostrophe; see the README."""
+    frame = pd.DataFrame({"text": [to_field(text) for text in fields], "n": 1})
+    found = pd.read_csv(io.StringIO(frame.to_csv(index=False)))
+    return found["text"].str.replace("^'", "", regex=True).tolist()
+
+
+@pytest.mark.parametrize("text", TYPED)
+def test_text_that_looks_like_another_type_comes_back_as_text(text):
+    assert read([text]) == [text]
+    assert read([text, "words"]) == [text, "words"]
+    assert to_field(text)[0] == "'"
+
+
+@given(st.lists(st.text(st.characters(exclude_categories=["C", "Z"])), min_size=1, max_size=4))
+def test_every_text_comes_back(texts):
+    assert read(texts) == [one_line(text) for text in texts]
+    assert all(to_field(text)[0] not in "=+-@\t\r" for text in texts)
+
+
+@given(st.one_of(st.floats(), st.integers(), st.booleans(), st.none()))
+def test_whatever_is_printed_for_another_type_is_seen_as_one(value):
+    assert reads_otherwise(str(value))
