@@ -14,7 +14,7 @@ from protocols.protocol import Protocol
 
 MIN_FREE_BYTES = 256 << 20
 APPENDED = (".lock", "log.txt", "workers.txt")
-FILES = (*APPENDED, "study.json", "looks.json", "mirrored.json", "report/index.html")
+FILES = (*APPENDED, "study.json", "study.id", "looks.json", "mirrored.json", "report/index.html")
 FOLDERS = (
     *("records", "queries", "vectors", "weights", "references"),
     *("partial", "cache", "tables", "report"),
