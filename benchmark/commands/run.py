@@ -7,7 +7,6 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from functools import partial
 from itertools import cycle, islice
 from pathlib import Path
@@ -20,8 +19,10 @@ from benchmark.commands.lines import say
 from benchmark.commands.plans import show_cells, show_expected, show_phases, show_uncommitted
 from benchmark.commands.proposal import next_command
 from benchmark.commands.retries import lost_cells, show_lost, show_retries, take_back
-from benchmark.engines.machine import check_disk, check_writable, lock
+from benchmark.engines.holding import lock
+from benchmark.engines.machine import check_disk, check_writable
 from benchmark.exit_codes import DONE, FAILED_JOBS, INTERRUPTED, TIME_UP
+from benchmark.running.bound import width
 from benchmark.running.limits import Stopped, left, start_counting, stoppable
 from benchmark.running.progress import Progress
 from benchmark.running.setup import Asked, Ready, make_ready, set_up
@@ -52,7 +53,7 @@ def run(args: argparse.Namespace) -> int:
     started, console, asked = time.monotonic(), Console(), set_up(args)
     check_disk(asked.study.out)
     check_writable(asked.study.out)
-    with lock(asked.study.out):
+    with lock(asked.study.out, partial(say, console)):
         try:
             with stoppable(args.max_hours, started):
                 do_all(console, asked)
@@ -103,17 +104,14 @@ def plan(args: argparse.Namespace) -> int:
         return DONE
     ready = make_ready(asked)
     check_phases(asked, plans)
-    # On a GPU jobs slow each other down, so all are measured at once; on a CPU two are enough.
-    several = ready.workers is None or ready.device != "cpu"
-    few = ready.workers if several else min(2, ready.workers or 1)
-    with engine_for(console, asked, replace(ready, workers=few)) as engine:
+    # Jobs slow each other down, so as many are measured at once as will run at once.
+    with engine_for(console, asked, ready) as engine:
         look_before(console, asked, ready, plans, engine)
         share_cards(asked, ready, plans, engine)
         seconds = expected_seconds(asked, ready, plans, engine)
         show_cells(console, asked.study, plans)
         show_phases(console, asked, plans)
-        workers = engine.capacity if several else ready.workers or 1
-        show_expected(console, plans, seconds, workers, ready.device)
+        show_expected(console, plans, seconds, engine.capacity, ready.device)
     return DONE
 
 
@@ -278,8 +276,9 @@ def expected_seconds(
 ) -> dict[str, float]:
     """Return the seconds of a job by cell id, measured once per kind of network.
 
-    On a GPU every method is measured, with as many jobs beside it as there will be. Cells
-    whose job cannot be measured are missing; running them says why.
+    On a GPU every method is measured. As many jobs are measured at once as will run at once,
+    because they slow each other down, most where there are fewer cores than jobs. Cells whose
+    job cannot be measured are missing; running them says why.
     """
     from benchmark.training.timing import job_seconds
 
@@ -292,7 +291,7 @@ def expected_seconds(
     waiting = list(kinds)
     while waiting:
         some, waiting = waiting[: engine.capacity], waiting[engine.capacity :]
-        beside = len(some) if ready.device == "cpu" else engine.capacity
+        beside = max(len(some), min(engine.capacity, width(plans)))
         futures = [
             (kind, engine.submit(job_seconds, make(kinds[kind], "search", 0, 0, {})))
             for kind in islice(cycle(some), beside)
