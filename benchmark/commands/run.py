@@ -21,6 +21,7 @@ from benchmark.commands.proposal import next_command
 from benchmark.commands.retries import lost_cells, show_lost, show_retries, take_back
 from benchmark.engines.holding import lock
 from benchmark.engines.machine import check_disk, check_writable
+from benchmark.engines.starting import check_system
 from benchmark.exit_codes import DONE, FAILED_JOBS, INTERRUPTED, TIME_UP
 from benchmark.running.bound import width
 from benchmark.running.limits import Stopped, left, start_counting, stoppable
@@ -47,6 +48,7 @@ Kind = tuple[str, str, str, bool, str]
 
 def run(args: argparse.Namespace) -> int:
     """Plan, do what is missing, tabulate; return the exit code."""
+    check_system()
     if args.dry_run:
         return plan(args)
     start_counting()
@@ -90,6 +92,7 @@ def do_all(console: Console, asked: Asked) -> None:
 
 def plan(args: argparse.Namespace) -> int:
     """Print the grid, each cell's state, jobs left and the expected time."""
+    check_system()
     if getattr(args, "detect", None):
         from benchmark.commands.detect import detect
 
@@ -194,6 +197,12 @@ def engine_for(console: Console, asked: Asked, ready: Ready) -> Iterator[Engine]
             for path in splits.prepare(source, asked.study.protocol):
                 words = f"{path.name} is damaged or has no checksum: made anew"
                 say(console, words)
+        if asked.options.engine == "ray":
+            from benchmark.engines.ray_cluster import shortage
+
+            gpus = asked.options.gpus_per_job if ready.device == "cuda" else 0.0
+            if lack := shortage(asked.study.protocol.threads_per_job, gpus):
+                say(console, lack)
         if asked.options.engine == "local":  # elsewhere there may be no free worker for long
             check_workers(engine, ready.device)
         yield engine

@@ -83,7 +83,8 @@ def _memory_limits(root: Path | None) -> Iterator[int]:
 
 def _groups(root: Path | None, controller: str) -> Iterator[Path]:
     """Yield the folders of this process's control groups, up to the highest that can be seen."""
-    root, own = root or ROOT, {}
+    root = root or ROOT
+    own: dict[str, str] = {}
     for line in _read(root / "proc/self/cgroup").splitlines():
         _, controllers, path = line.split(":", 2)
         own |= dict.fromkeys(controllers.split(","), path)  # version 2 names no controller
@@ -92,17 +93,17 @@ def _groups(root: Path | None, controller: str) -> Iterator[Path]:
         top, mounted = before.split()[3:5]
         kind, _, options = after.split()[:3]
         if kind == "cgroup2":
-            path = own.get("")
+            group = own.get("")
         elif kind == "cgroup" and controller in options.split(","):
-            path = own.get(controller)
+            group = own.get(controller)
         else:
             continue
-        if path is None:
+        if group is None:
             continue
         place = root / mounted.lstrip("/")
         # A container may see its own group as the top, whatever it is called outside.
-        inside = path == top or path.startswith(top.rstrip("/") + "/")
-        parts = [part for part in path[len(top) :].split("/") if part] if inside else []
+        inside = group == top or group.startswith(top.rstrip("/") + "/")
+        parts = [part for part in group[len(top) :].split("/") if part] if inside else []
         if ".." in parts:
             parts = []
         for depth in range(len(parts), -1, -1):
