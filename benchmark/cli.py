@@ -13,6 +13,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import NoReturn
 
+from benchmark import model_options
 from benchmark.exit_codes import BAD_INPUT, DONE, INTERRUPTED, MACHINE
 from benchmark.values import change, hours, names, points, positive, share
 from protocols.errors import BenchmarkError, InvalidInputError, MachineError
@@ -111,6 +112,7 @@ def make_parser() -> Parser:
     _add_out(ui)
     ui.add_argument("--host", default="127.0.0.1", help="address to listen on (default: loopback)")
     ui.add_argument("--port", type=int, default=5000, help="default: 5000")
+    model_options.add(commands, _add, positive)
     check = _add(commands, "check", "does a method keep the contract?", "methods", "check")
     check.add_argument("method", metavar="NAME_OR_FILE", help="a method's name, or its file")
     fresh = _add(commands, "new-study", "a study file with every key", "study_file", "new_study")
@@ -223,6 +225,12 @@ def _add_rules(parser: Parser) -> None:
 
 def _add_machines(parser: Parser) -> None:
     machines = parser.add_argument_group("where it runs")
+    machines.add_argument(
+        "--keep",
+        choices=("none", "best", "all"),
+        help="weights of final runs that stay: of no seed, the best by validation, or all "
+        "(default: as before in this folder, else best)",
+    )
     machines.add_argument(
         "--jobs",
         type=positive,

@@ -59,6 +59,12 @@ def queries(out):
     return {p.name: p.read_bytes() for p in sorted((out / "queries").rglob("*.npz"))}
 
 
+def weights(out):
+    """Return the weights that are kept, by their place."""
+    paths = sorted((out / "weights").rglob("*.safetensors"))
+    return {str(p.relative_to(out)): p.read_bytes() for p in paths}
+
+
 def workers_of(pid):
     """Return the pids of processes whose session is ``pid``'s."""
     found = []

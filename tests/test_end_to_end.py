@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from protocols.metrics import METRICS
-from tests.running import METHODS, gone, queries, run, start, tables, truth, workers_of
+from tests.running import METHODS, gone, queries, run, start, tables, truth, weights, workers_of
 
 
 @pytest.fixture(scope="module")
@@ -92,6 +92,7 @@ def test_killed_at_any_moment_it_goes_on_to_the_same_tables(whole, tmp_path):
     run("--methods", METHODS, out=out)
     assert truth(out) == truth(whole[0])
     assert tables(out) == tables(whole[0])
+    assert weights(out) == weights(whole[0]), "of the best seed of each cell, and no other"
 
 
 @pytest.mark.parametrize("which", [signal.SIGINT, signal.SIGTERM])
@@ -154,7 +155,16 @@ def test_damaged_records_are_redone_and_kept_aside(whole, tmp_path):
     run("--methods", "ms", out=out)
     before, (cell,) = truth(out), (out / "records/toy/tiny/adam").glob("ms-*")
     (cell / "seed-1.json").write_bytes((cell / "seed-1.json").read_bytes()[:100])
-    run("--methods", "ms", out=out)
+    kept = weights(out)
+    assert [name for name in weights(whole[0]) if "/ms-" in name] == [
+        n for n in kept if "/ms-" in n
+    ]
+    path = out / next(name for name in kept if "/ms-" in name)
+    path.write_bytes(b"not weights")
+    printed = run("--methods", "ms", "--keep", "best", out=out)
+    assert f"weights {path.name} are not those of their record; kept aside" in printed
+    assert "made again and kept" in printed
+    assert weights(out) == kept
     assert truth(out) == before
     assert (cell / "seed-1.json.damaged").stat().st_size == 100
 

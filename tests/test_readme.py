@@ -5,11 +5,14 @@ import re
 import shlex
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from benchmark.cli import main, make_parser
+from protocols.discovery import load
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -38,7 +41,7 @@ def test_every_study_is_understood(line):
     make_parser().parse_args(["run", *shlex.split(line)])
 
 
-def test_the_commands_on_a_finished_study_do_what_they_say(tmp_path, capsys):
+def test_the_commands_on_a_finished_study_do_what_they_say(tmp_path, capsys, monkeypatch):
     out = str(tmp_path / "runs")
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     words = [sys.executable, "-m", "benchmark", "run", "--protocol", "toy", "--methods", "ms"]
@@ -49,6 +52,27 @@ def test_the_commands_on_a_finished_study_do_what_they_say(tmp_path, capsys):
     for name in ("headline.md", "headline.tex", "summary.csv", "index.html"):
         assert name in printed
     assert "0 records written" in printed or "records written" in printed
+    monkeypatch.chdir(tmp_path)
+    use_the_winner(capsys)
+
+
+def use_the_winner(capsys):
+    """Run the section's commands here, where a study is, on photographs of two classes."""
+    images = load("dataset", "toy").load(None).images
+    for folder, numbers in (("photos/a", (0, 1)), ("photos/b", (8, 9)), ("queries", (2,))):
+        Path(folder).mkdir(parents=True)
+        for number in numbers:
+            Image.fromarray(images.read(number)).save(f"{folder}/{number}.png")
+    (section,) = re.findall(r"## Use the winner\n(.*?)\n## ", README, flags=re.DOTALL)
+    shown = re.findall(r"^    python -m benchmark (.*)$", section, flags=re.MULTILINE)
+    onnx = all(find_spec(name) for name in ("onnx", "onnxscript", "onnxruntime"))
+    for line in shown:
+        words = shlex.split(line if onnx else line.replace(".onnx", ".pt2"))
+        assert main(words) == 0, line
+    printed = capsys.readouterr().out
+    for words in ("embed as recorded", "rank, cosine, image", "answers/answers.html", "P@1"):
+        assert words in printed
+    assert "peer stands as a reference" in printed
 
 
 def test_the_plugin_it_shows_is_complete_and_keeps_the_contract(tmp_path, capsys):

@@ -9,7 +9,7 @@ from benchmark.commands.lines import say
 from benchmark.running.bound import at_most
 from benchmark.running.progress import duration
 from benchmark.running.setup import Asked, unmoved_by_bounds
-from benchmark.study import grid
+from benchmark.study import grid, weights
 from benchmark.study.environment import no_commit
 from benchmark.study.folder import Study
 from benchmark.study.grid import CellPlan
@@ -87,6 +87,40 @@ def show_phases(console: Console, asked: Asked, plans: list[CellPlan]) -> None:
             table.add_row(cell.row, cell.dataset, cell.recipe, name, _span(steps), *ends)
     if table.rows:
         console.print(table)
+
+
+def show_weights(console: Console, asked: Asked, plans: list[CellPlan], keep: weights.Keep) -> None:
+    """Print whose weights stay in the output folder, and how much room they take there."""
+    if keep == "none":
+        console.print("weights are not kept (--keep none)")
+        return
+    study = asked.study
+    fold_bytes = {item.cell.trunk: 0 for item in plans}
+    for name in fold_bytes:
+        fold_bytes[name] = _trunk_bytes(asked, name.partition("+")[0])
+    seeds = study.protocol.seeds if keep == "all" else 1
+    total = sum(fold_bytes[item.cell.trunk] for item in plans) * seeds * study.protocol.folds
+    whose = "every seed" if keep == "all" else "the best seed by validation"
+    say(
+        console,
+        f"weights of {whose} are kept for each cell: about {total / 1e6:.1f} MB in "
+        f"{study.out / 'weights'} (--keep none, best or all)",
+    )
+    cells = [item.cell for item in plans]
+    if again := weights.lacking(study, cells, keep) if asked.options.keep else []:
+        trainings = f"{len(again)} training{'s' if len(again) > 1 else ''}"
+        console.print(f"{trainings} again for weights that were not kept", highlight=False)
+
+
+def _trunk_bytes(asked: Asked, trunk: str) -> int:
+    """Return the bytes of a trunk and a linear head: what most methods embed with."""
+    import torch
+
+    with torch.random.fork_rng(devices=[]):
+        network = asked.registry.load("trunk", trunk).build(None)
+    head = network.channels * asked.study.protocol.embedding_size
+    state = sum(value.numel() * value.element_size() for value in network.state_dict().values())
+    return int(state + 4 * head)
 
 
 def _span(steps: tuple[int, int]) -> str:

@@ -5,45 +5,54 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
-from itertools import cycle, islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Console
 
 from benchmark.commands.doubts import say_doubts
+from benchmark.commands.jobs import (
+    check_phases,
+    expected_seconds,
+    job_maker,
+    look_before,
+    make_engine,
+    share_cards,
+    space_of,
+)
+from benchmark.commands.kept import keep_of, tidy_weights
 from benchmark.commands.lines import say
-from benchmark.commands.plans import show_cells, show_expected, show_phases, show_uncommitted
+from benchmark.commands.plans import (
+    show_cells,
+    show_expected,
+    show_phases,
+    show_uncommitted,
+    show_weights,
+)
 from benchmark.commands.proposal import next_command
 from benchmark.commands.retries import lost_cells, show_lost, show_retries, take_back
 from benchmark.engines.holding import lock
 from benchmark.engines.machine import check_disk, check_writable
 from benchmark.engines.starting import check_system
 from benchmark.exit_codes import DONE, FAILED_JOBS, INTERRUPTED, TIME_UP
-from benchmark.running.bound import width
 from benchmark.running.limits import Stopped, left, start_counting, stoppable
 from benchmark.running.progress import Progress
 from benchmark.running.setup import Asked, Ready, make_ready, set_up
 from benchmark.study import grid, partials
 from benchmark.study.aside import in_words, set_aside
-from benchmark.study.folder import CellKey, Study
+from benchmark.study.folder import Study
 from benchmark.study.grid import CellPlan
 from benchmark.study.leftovers import clean
 from benchmark.study.looks import plan_seeds
-from protocols.space import Settings, Space
 
 if TYPE_CHECKING:
     from benchmark.engines.local import Engine
     from benchmark.mirror.tracking import Tracker
-    from benchmark.running.coordinator import JobMaker
-    from benchmark.training.job import Job
 
 MIRROR_TIMEOUT_S = 60.0
-# Dataset, trunk, recipe, trains, and on a GPU the method: their jobs take as long.
-Kind = tuple[str, str, str, bool, str]
 
 
 def run(args: argparse.Namespace) -> int:
@@ -76,9 +85,10 @@ def do_all(console: Console, asked: Asked) -> None:
     clean(study)
     if begun := partials.tidy(study):
         say(console, f"{begun} training(s) were begun and go on")
+    lacking = tidy_weights(console, asked)
     plans = grid.progress_of(study, asked.keys)
     tracker = open_tracker(console, study, plans)
-    if not all(item.ended for item in plans):
+    if lacking or not all(item.ended for item in plans):
         ready = make_ready(asked)
         check_phases(asked, plans)
         work(console, asked, ready, plans, tracker)
@@ -114,6 +124,7 @@ def plan(args: argparse.Namespace) -> int:
         seconds = expected_seconds(asked, ready, plans, engine)
         show_cells(console, asked.study, plans)
         show_phases(console, asked, plans)
+        show_weights(console, asked, plans, keep_of(asked))
         show_expected(console, plans, seconds, engine.capacity, ready.device)
     return DONE
 
@@ -128,12 +139,14 @@ def work(
         # with nothing left to do needs neither.
         from benchmark.running import flows
         from benchmark.running.coordinator import Coordinator
+        from benchmark.running.keeping import remake
 
         look_before(console, asked, ready, plans, engine)
         share_cards(asked, ready, plans, engine)
         seconds = expected_seconds(asked, ready, plans, engine)
         show_cells(console, study, plans)
         show_phases(console, asked, plans)
+        show_weights(console, asked, plans, keep_of(asked))
         show_expected(console, plans, seconds, engine.capacity, ready.device)
         show_uncommitted(console)
         study.save()
@@ -142,35 +155,11 @@ def work(
         log, make_job = study.out / "log.txt", job_maker(asked, ready)
         metric = study.protocol.selection_metric
         with Progress(console, plans, log, engine.capacity, seconds, metric) as progress:
-            coordinator = Coordinator(study, make_job, space_of(asked), tracker, progress)
+            keep = keep_of(asked)
+            coordinator = Coordinator(study, make_job, space_of(asked), tracker, progress, keep)
             flows.run(coordinator.flows(asked.keys), engine)
-
-
-def check_phases(asked: Asked, plans: list[CellPlan]) -> None:
-    """Raise InvalidInputError where a budget ends before a phase of its method begins."""
-    from benchmark.running.phases import timetables  # here: it imports torch
-
-    timetables(asked, plans)
-
-
-def look_before(
-    console: Console, asked: Asked, ready: Ready, plans: list[CellPlan], engine: Engine
-) -> None:
-    """Raise InvalidInputError before anything starts where jobs could only fail."""
-    from benchmark.running.preflight import check_memory, look_first
-    from protocols.space import defaults
-
-    make, space = job_maker(asked, ready), space_of(asked)
-
-    def first(cell: CellKey) -> Job:
-        return make(cell, "search", 0, 0, defaults(space(cell)) if cell.searched else {})
-
-    def say(words: str) -> None:
-        console.print(words, soft_wrap=True, highlight=False, markup=False)
-
-    found = look_first(plans, first, engine, say)
-    if ready.device == "cpu" and asked.options.engine == "local":
-        check_memory(found, ready.workers or 1)
+            if asked.options.keep:
+                flows.run([remake(study, asked.keys, keep, make_job, progress)], engine)
 
 
 def open_tracker(console: Console, study: Study, plans: list[CellPlan]) -> Tracker:
@@ -208,113 +197,6 @@ def engine_for(console: Console, asked: Asked, ready: Ready) -> Iterator[Engine]
         yield engine
     finally:
         engine.close()
-
-
-def make_engine(asked: Asked, ready: Ready) -> Engine:
-    """Return the engine that was asked for."""
-    options, threads = asked.options, asked.study.protocol.threads_per_job
-    log, strict = asked.study.out / "workers.txt", options.deterministic
-    if options.engine == "ray":
-        from benchmark.engines.ray_cluster import RayEngine
-
-        gpus = options.gpus_per_job if ready.device == "cuda" else 0.0
-        return RayEngine(ready.workers, threads, gpus, log, deterministic=strict)
-    from benchmark.engines.local import LocalEngine
-
-    workers = ready.workers or 1  # make_ready counts those of this machine
-    return LocalEngine(
-        workers,
-        threads,
-        log,
-        deterministic=strict,
-        devices=ready.devices,
-        environment=asked.environment,
-    )
-
-
-def job_maker(asked: Asked, ready: Ready) -> JobMaker:
-    """Return what builds this study's jobs."""
-    from benchmark.training.job import Job
-
-    def make(cell: CellKey, stage: str, number: int, fold: int, settings: Settings) -> Job:
-        return Job(
-            cell=cell,
-            protocol=asked.study.protocol.on(cell.dataset),
-            recipe=asked.recipes[cell.recipe],
-            stage=stage,
-            number=number,
-            fold=fold,
-            settings=settings,
-            source=asked.sources[cell.dataset],
-            device=ready.device,
-            weights=asked.weights,
-            plugins=asked.registry.plugins,
-            partial=partials.path_of(asked.study, cell, stage, number, fold),
-        )
-
-    return make
-
-
-def space_of(asked: Asked) -> Callable[[CellKey], Space]:
-    """Return what looks up a cell's search space."""
-
-    def look_up(cell: CellKey) -> Space:
-        from protocols.narrowing import space_under  # here: it imports torch
-
-        method = asked.registry.load("method", cell.method)
-        return space_under(asked.study.protocol, cell.method, method, cell.dataset)
-
-    return look_up
-
-
-def share_cards(asked: Asked, ready: Ready, plans: list[CellPlan], engine: Engine) -> None:
-    """Let as many jobs share a GPU as pay, where the command does not say how many."""
-    training = [item.cell for item in plans if item.jobs_left and item.cell.trains]
-    if not ready.devices or asked.options.jobs or not training:
-        return
-    from benchmark.engines.local import LocalEngine
-    from benchmark.running.sharing import share
-
-    assert isinstance(engine, LocalEngine)
-    job = job_maker(asked, ready)(training[0], "search", 0, 0, {})
-    share(engine, job, len(ready.devices))
-
-
-def expected_seconds(
-    asked: Asked, ready: Ready, plans: list[CellPlan], engine: Engine
-) -> dict[str, float]:
-    """Return the seconds of a job by cell id, measured once per kind of network.
-
-    On a GPU every method is measured. As many jobs are measured at once as will run at once,
-    because they slow each other down, most where there are fewer cores than jobs. Cells whose
-    job cannot be measured are missing; running them says why.
-    """
-    from benchmark.training.timing import job_seconds
-
-    make = job_maker(asked, ready)
-    kinds: dict[Kind, CellKey] = {}
-    for item in plans:
-        if item.jobs_left:
-            kinds.setdefault(_kind(item.cell, ready), item.cell)
-    measured: dict[Kind, float | None] = {}
-    waiting = list(kinds)
-    while waiting:
-        some, waiting = waiting[: engine.capacity], waiting[engine.capacity :]
-        beside = max(len(some), min(engine.capacity, width(plans)))
-        futures = [
-            (kind, engine.submit(job_seconds, make(kinds[kind], "search", 0, 0, {})))
-            for kind in islice(cycle(some), beside)
-        ]
-        for kind, future in futures:
-            if future.exception() is None:
-                measured[kind] = max(future.result(), measured.get(kind) or 0.0)
-    found = {item.cell.id: measured.get(_kind(item.cell, ready)) for item in plans}
-    return {cell: seconds for cell, seconds in found.items() if seconds is not None}
-
-
-def _kind(cell: CellKey, ready: Ready) -> Kind:
-    method = "" if ready.device == "cpu" else cell.method
-    return (cell.dataset, cell.trunk, cell.recipe, cell.trains, method)
 
 
 def write_outputs(study: Study) -> list[Path]:

@@ -14,7 +14,10 @@ from protocols.protocol import Protocol
 MIN_FREE_BYTES = 256 << 20
 APPENDED = (".lock", "log.txt", "workers.txt")
 FILES = (*APPENDED, "study.json", "looks.json", "mirrored.json", "report/index.html", HOLDER)
-FOLDERS = ("records", "queries", "vectors", "partial", "cache", "tables", "report")
+FOLDERS = (
+    *("records", "queries", "vectors", "weights", "references"),
+    *("partial", "cache", "tables", "report"),
+)
 MOST_A_CARD = 8
 
 

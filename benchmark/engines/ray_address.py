@@ -41,7 +41,7 @@ def refusal(where: str, error: BaseException) -> str:
             "and outputs out of the folders benchmark and protocols"
         )
     return (
-        f"no Ray cluster at {where} ({_first_line(error)}). Start one with: ray start --head, on "
+        f"no Ray cluster at {where} ({first_line(error)}). Start one with: ray start --head, on "
         "further machines: ray start --address HOST:6379"
     )
 

@@ -31,8 +31,8 @@ from ray.exceptions import RayError, RayTaskError
 
 import benchmark
 import protocols
-from benchmark.engines.isolation import Answer, foreign, run_alone
 from benchmark.engines.copies import held, node_folder
+from benchmark.engines.isolation import Answer, foreign, run_alone
 from benchmark.engines.local import set_up_torch
 from benchmark.engines.ray_address import first_line, knock, refusal
 from benchmark.streams import open_streams

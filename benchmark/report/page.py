@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -24,6 +25,7 @@ from benchmark.tables import diagnostics
 from benchmark.tables.beyond import further
 from benchmark.tables.frames import Tables
 from benchmark.tables.machines import notes as unlike
+from benchmark.tables.references import reference_rows
 from protocols.knobs import SHORT
 from protocols.metrics import METRICS
 from protocols.protocol import protocol_line
@@ -80,6 +82,7 @@ def render(frames: Tables) -> str:
             diagrams=list(diagrams(frames)),
             answers=list(answers(shown)),
             looks=frames.looks.sentence(),
+            reference_rows=partial(reference_rows, frames.references),
             max_answers=MAX_ANSWERS,
             min_trials=diagnostics.MIN_TRIALS,
             min_ranked=diagnostics.MIN_RANKED,

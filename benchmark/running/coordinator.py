@@ -12,7 +12,7 @@ from benchmark.mirror.tracking import Tracker
 from benchmark.running import canary, outcomes
 from benchmark.running.flows import Flow, Retry, Task
 from benchmark.running.progress import Progress
-from benchmark.study import environment, failures, partials, places, records, selection
+from benchmark.study import environment, failures, partials, places, records, selection, weights
 from benchmark.study.folder import CellKey, Study
 from benchmark.study.records import ChoiceRecord, JobRecord, Record, RunRecord, TrialRecord
 from benchmark.study.suggestions import export, storage_of, suggest
@@ -44,6 +44,7 @@ class Coordinator:
         space_of: a cell's search space.
         tracker: the mirror.
         progress: what a person sees.
+        keep: which runs' weights stay.
         attempts: failed attempts so far, by job id.
         streak: how many jobs in a row the machine has lost.
         copy_again: when Optuna's database is tried next, on the monotonic clock.
@@ -54,6 +55,7 @@ class Coordinator:
     space_of: Callable[[CellKey], Space]
     tracker: Tracker
     progress: Progress
+    keep: weights.Keep = weights.DEFAULT
     attempts: dict[str, list[str]] = field(default_factory=dict)
     streak: canary.Streak = field(default_factory=canary.Streak)
     copy_again: float = 0.0
@@ -92,6 +94,7 @@ class Coordinator:
             self.progress.ran(cell, record)
         for fold in range(self.study.protocol.folds):
             self.study.vectors_path(cell, seed, fold).unlink(missing_ok=True)
+        weights.prune(self.study, cell, self.keep)
         return []
 
     def _fail(self, cell: CellKey, trials: list[TrialRecord]) -> list[Flow]:
@@ -231,6 +234,9 @@ class Coordinator:
             records.write_bytes(
                 self.study.vectors_path(cell, job.number, job.fold), outcome.vectors
             )
+        if outcome.weights is not None:
+            path = weights.path_of(self.study, cell, job.number, job.fold)
+            records.write_bytes(path, outcome.weights)
         self._record(cell, record)
         if job.partial is not None and not failures.lost(record):
             job.partial.unlink(missing_ok=True)

@@ -11,7 +11,7 @@ from pathlib import Path
 from benchmark.study.folder import Study
 
 _PART = re.compile(r"\..+\.(\d+)\.part")
-_FOLDERS = ("records", "queries", "vectors", "partial", "cache", "tables", "report")
+_FOLDERS = ("records", "queries", "vectors", "weights", "partial", "cache", "tables", "report")
 
 
 def clean(study: Study) -> int:

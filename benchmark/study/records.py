@@ -49,6 +49,8 @@ class JobRecord:
         openings: every time test data was opened, in words.
         oracle: step and test metrics at every validation, only under ``--oracle-gap``.
         vectors_sha256: of the file with the test embeddings, of final jobs only.
+        weights_sha256: of the file with the weights that embed, of final jobs only; whether the
+            file is kept changes no record.
         counts: parameters and images, which cost and do not depend on the machine.
         measured: seconds, memory and failed attempts.
     """
@@ -75,6 +77,7 @@ class JobRecord:
     openings: list[str] = field(default_factory=list)
     oracle: list[Metrics] = field(default_factory=list)
     vectors_sha256: str | None = None
+    weights_sha256: str | None = None
     counts: dict[str, int] = field(default_factory=dict)
     measured: dict[str, Any] = field(default_factory=dict)
 

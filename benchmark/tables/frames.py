@@ -28,11 +28,12 @@ from benchmark.study.records import RunRecord
 from benchmark.study.scores import EMBEDDINGS, HEADLINE_METRIC, PARTS
 from benchmark.tables.comparisons import across_rows, ends, pair_rows, variance_rows
 from benchmark.tables.diagnostics import phases_reached
+from benchmark.tables.references import frame as reference_frame
 from benchmark.tables.results import CellResults, read, reported_parts, value_of
 from protocols.space import Settings
 
 NAMES = ("summary", "runs", "trials", "pairs")
-SOMETIMES = ("across", "searches", "variance")
+SOMETIMES = ("across", "searches", "variance", "references")
 COUNTS = ("parameters_trained", "parameters_deployed", "images_trained", "images_embedded")
 
 # Column to dtype: text or None, float64 or NaN, Int64 or NA.
@@ -154,6 +155,7 @@ class Tables:
             or more; empty otherwise.
         searches: ``runs`` of every search of the cells that have more than one.
         variance: how much of those cells' spread is the searches' and how much the seeds'.
+        references: one row per reference row and metric; empty without any.
         cells: the records behind the frames, so that a report need not read them again.
         looks: with how many seeds verdicts of this study were looked at before.
     """
@@ -166,6 +168,7 @@ class Tables:
     across: pd.DataFrame = field(default_factory=pd.DataFrame)
     searches: pd.DataFrame = field(default_factory=pd.DataFrame)
     variance: pd.DataFrame = field(default_factory=pd.DataFrame)
+    references: pd.DataFrame = field(default_factory=pd.DataFrame)
     cells: tuple[CellResults, ...] = ()
     looks: Looks = field(default_factory=Looks)
 
@@ -199,6 +202,7 @@ def make_tables(study: Study) -> Tables:
             {**_CELL, "search": "Int64", **_run_dtypes([c for cells in repeated for c in cells])},
         ),
         variance=_frame(variance_rows(repeated), _VARIANCE),
+        references=reference_frame(study),
         cells=tuple(cells),
         looks=read_looks(study),
     )

@@ -21,6 +21,7 @@ from benchmark.study.folder import reference_methods
 from benchmark.study.scores import HEADLINE, MARKS, NOTHING, per_cent
 from benchmark.tables import machines
 from benchmark.tables.frames import Tables, row_names
+from benchmark.tables.references import reference_rows
 from protocols.protocol import protocol_line
 
 _DAGGER = "†"
@@ -139,6 +140,9 @@ def _headline(group: _Group, tables: Tables, unlike: str | None) -> Headline:
         _row(group, method, protocol.seeds, over_classes)
         for method in [*ended, *sorted(group.parts.keys() - group.done)]
     ]
+    for row in reference_rows(tables.references, group.place[0]):
+        rows.append(row.cells(over_classes, bool(group.baseline)))
+        notes.append(row.note)
     return Headline(
         f"{' · '.join(group.place)}: test classes, per cent",
         (

@@ -22,7 +22,7 @@ from benchmark.study.folder import CellKey
 from benchmark.study.places import job_id
 from benchmark.study.records import JobRecord, Metrics, Reason
 from benchmark.study.seeds import seed
-from benchmark.training import device, evaluate, splits
+from benchmark.training import device, evaluate, kept, splits
 from benchmark.training.draws import Probe, Streams, contiguous
 from benchmark.training.fit import Fitted, fit
 from benchmark.training.join import pack, stored
@@ -59,6 +59,7 @@ class Job:
     plugins: tuple[Path, ...] = ()
     weights: Path | str | None = None
     partial: Path | None = None
+    keep: bool = False  # a final job's best weights come back with its outcome
 
     def files(self) -> tuple[tuple[Path, ...], ...]:
         """Return the files that the job reads; those of one group must lie in one folder."""
@@ -94,12 +95,14 @@ class Job:
 class JobOutcome:
     """A job's record and, for final jobs, the file of test embeddings and per-query metrics.
 
+    ``weights`` is the file of the weights that embed, where the job is to keep it.
     ``spent`` says that the worker's process must not be used again: ``broken`` where its device
     answers no more, ``crowded`` where the job did not fit beside its neighbours.
     """
 
     record: JobRecord
     vectors: bytes | None = None
+    weights: bytes | None = None
     spent: Literal["", "broken", "crowded"] = ""
 
 
@@ -274,7 +277,9 @@ def _test(job: Job, network: Network, record: JobRecord, watch: Watch | None) ->
         oracle=watch.rows if watch else [],
         vectors_sha256=hashlib.sha256(vectors).hexdigest(),
     )
-    return JobOutcome(record, vectors)
+    weights = kept.pack(network, job.cell, job.protocol, record, embeddings)
+    record = replace(record, weights_sha256=hashlib.sha256(weights).hexdigest())
+    return JobOutcome(record, vectors, weights if job.keep else None)
 
 
 def _record(job: Job, **values: Any) -> JobRecord:

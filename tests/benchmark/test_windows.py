@@ -48,4 +48,4 @@ def test_running_methods_is_one_line(tmp_path, command):
 def test_results_are_verified():
     done = blocked("verify", "results")
     assert done.returncode == 0, done.stderr
-    assert "0 problem(s)" in done.stdout
+    assert "0 problem(s)" in done.stderr

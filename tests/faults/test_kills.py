@@ -11,7 +11,7 @@ import optuna
 import pytest
 from mlflow.tracking import MlflowClient
 
-from tests.running import gone, run, start, tables, truth, workers_of
+from tests.running import gone, run, start, tables, truth, weights, workers_of
 
 WORDS = ("--methods", "triplet")
 KILLS = "Processes"
@@ -68,12 +68,13 @@ def kill_all(ledger, whole, tmp_path, kills):
             process.stdout.close()
             process.wait()
             assert gone(process.pid)
-    outcome = "records and four tables byte for byte those of the undisturbed run"
+    outcome = "records, weights and four tables byte for byte those of the undisturbed run"
     for out in studies:
         with ledger.attempt(KILLS, "study finished after these kills", outcome):
             run(*WORDS, out=out)
             assert truth(out) == truth(whole)
             assert tables(out) == tables(whole)
+            assert weights(out) == weights(whole)
         with ledger.attempt(KILLS, "zombie trial or run after these kills", "none in either store"):
             assert_no_zombies(out)
     return done

@@ -16,7 +16,7 @@ import pytest
 from benchmark.study import records
 from benchmark.study.folder import load_study
 from protocols.errors import StoreError
-from tests.running import ROOT, gone, queries, run, start, tables, truth, workers_of
+from tests.running import ROOT, gone, queries, run, start, tables, truth, weights, workers_of
 
 STORAGE = "Storage and clocks"
 WORDS = ("--methods", "triplet")
@@ -152,6 +152,23 @@ def test_damaged_records(ledger, whole, tmp_path, rounds):
             assert tables(out) == tables(whole)
             for path, content in damaged.items():
                 assert path.with_name(f"{path.name}.damaged").read_bytes() == content
+
+
+@pytest.mark.faults
+def test_damaged_weights(ledger, whole, tmp_path):
+    outcome = "found by checksum, kept aside, said in one line; `--keep` makes the same bytes again"
+    fault = "weights of a finished run cut short or with a flipped bit"
+    rng, out = random.Random(5), tmp_path / "study" / "out"
+    shutil.copytree(whole, out)
+    kept = weights(out)
+    for name in list(kept)[:2]:
+        with ledger.attempt(STORAGE, fault, outcome):
+            (out / name).write_bytes(damage(kept[name], rng))
+            printed = run(*WORDS, "--keep", "best", out=out)
+            assert printed.count("are not those of their record; kept aside") == 1
+            assert weights(out) == kept
+            assert (truth(out), tables(out)) == (truth(whole), tables(whole))
+            assert (out / f"{name}.damaged").exists()
 
 
 @pytest.mark.faults

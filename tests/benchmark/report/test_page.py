@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 from benchmark.report import charts, cliques, curves, gallery, queries, searches
+from benchmark.report import page as page_module
 from benchmark.report.page import TEMPLATES, figures, write
 from benchmark.study import records
 from benchmark.study.folder import CellKey, Study
@@ -719,3 +720,27 @@ def test_there_is_no_diagram_of_few_datasets(tmp_path: Path) -> None:
     html = html_of(study)
     assert 'class="clique"' not in html
     assert "5 datasets, 6 needed" in html
+
+
+def test_whatever_reaches_beyond_a_chart_ends_at_its_edge_with_an_arrow():
+    """An interval of a reference may be far wider than the axis, which is for the others."""
+    environment = page_module._environment()
+    drawn = environment.get_template("charts.jinja").module
+    axis = charts.Axis(-1.0, 1.0, (-1.0, 0.0, 1.0))
+    mark = charts.Mark("untrained", 0.2, -5.7, 4.6, (-3.0, 0.1, 2.0))
+    html = str(drawn.strip(mark, axis, "words", 9, 0.5))
+    tags = Page(html).tags
+    places = [
+        float(str(value).removesuffix("%"))
+        for _, attributes in tags
+        for name, value in attributes.items()
+        if name in ("x", "x1", "x2", "cx")
+    ]
+    assert min(places) == 0
+    assert max(places) == 100
+    assert sum(attributes.get("class") == "dot" for _, attributes in tags) == 1
+    assert "◂" in html
+    assert "▸" in html
+    inside = str(drawn.strip(charts.Mark("ms", 0.2, -0.5, 0.6, (0.1,)), axis, "words", 9, 0.5))
+    assert "◂" not in inside
+    assert "▸" not in inside

@@ -1,0 +1,157 @@
+"""The command that measures a model or embeddings, and can put them in a study's table."""
+
+from __future__ import annotations
+
+import argparse
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.table import Table
+
+from benchmark.commands.lines import say
+from benchmark.commands.outputs import open_study
+from benchmark.commands.run import write_outputs
+from benchmark.engines.holding import lock
+from benchmark.exit_codes import DONE
+from benchmark.models import evaluation
+from benchmark.models.evaluation import Scored
+from benchmark.models.images import gather, read_list
+from benchmark.models.model import embed_items, load
+from benchmark.models.tested import test_images
+from benchmark.report.gallery import class_names
+from benchmark.study import references
+from benchmark.study.folder import CellKey, Study
+from benchmark.study.scores import NOTHING, label_of, per_cent
+from protocols.discovery import Registry
+from protocols.errors import DataError, InvalidInputError
+
+
+def evaluate(args: argparse.Namespace) -> int:
+    """Score a model on images, or embeddings with labels; into a study's table if asked."""
+    _check(args)
+    rows, console = _rows(args) if args.what.suffix == ".npy" else None, Console()
+    if args.into is None:
+        scored = _alone(args, rows)
+    else:
+        study, registry = open_study(args.into), Registry(tuple(args.plugin))
+        name = args.name or args.what.stem
+        references.check_name(study, name)
+        cell = _cell(study, args.dataset)
+        scored, by_angle, size = _against(args, study, cell, registry, rows)
+        row = evaluation.reference(study, cell, name, args.what, by_angle, size, scored)
+        with lock(study.out, partial(say, console)):
+            references.write(study, row)
+            write_outputs(study)
+        console.print(f"{name} stands as a reference in the tables and the report of {args.into}")
+    _show(console, scored)
+    return DONE
+
+
+def _check(args: argparse.Namespace) -> None:
+    """Raise InvalidInputError where options do not fit together."""
+    embeddings = args.what.suffix == ".npy"
+    if embeddings and args.images:
+        raise InvalidInputError(f"{args.what} holds embeddings already: leave the images out")
+    if not embeddings and args.compare:
+        raise InvalidInputError("--compare is for embeddings; a model says it in its description")
+    if not embeddings and args.labels:
+        raise InvalidInputError("--labels is for embeddings; a model gets a CSV in place of images")
+    if not embeddings and args.into is None and not args.images:
+        raise InvalidInputError(
+            "say on which images: folders or a CSV with path,label, or --into a study's folder"
+        )
+    if args.into is not None and args.images:
+        raise InvalidInputError(
+            "--into measures on the study's own test images: leave the images out"
+        )
+    if args.into is None and (args.name or args.dataset):
+        raise InvalidInputError("--name and --dataset are of a row: say --into a study's folder")
+
+
+def _rows(args: argparse.Namespace) -> NDArray[np.float32]:
+    """Return the embeddings in a .npy file; it is read without running code."""
+    try:
+        found = np.load(args.what, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise DataError(f"{args.what}: no file of embeddings ({error})") from error
+    if found.ndim != 2 or found.dtype.kind != "f":
+        raise DataError(
+            f"{args.what}: {found.dtype} of shape {found.shape}, expected float (N, D) embeddings"
+        )
+    rows: NDArray[np.float32] = found.astype(np.float32)
+    return rows
+
+
+def _labels(args: argparse.Namespace) -> Path:
+    path: Path = args.labels or args.what.with_suffix(".csv")
+    if not path.is_file():
+        raise DataError(
+            f"{path}: no such file. Embeddings need a CSV with path,label, a line for each row, "
+            "beside them or as --labels"
+        )
+    return path
+
+
+def _alone(args: argparse.Namespace, rows: NDArray[np.float32] | None) -> Scored:
+    if rows is not None:
+        by_angle = args.compare != "distance"
+        return evaluation.score_items(rows, read_list(_labels(args)), by_angle=by_angle)
+    items = gather(args.images)
+    model = load(args.what, Registry(tuple(args.plugin)))
+    by_angle = model.description.by_angle
+    return evaluation.score_items(embed_items(model, items), items, by_angle=by_angle)
+
+
+def _against(
+    args: argparse.Namespace,
+    study: Study,
+    cell: CellKey,
+    registry: Registry,
+    rows: NDArray[np.float32] | None,
+) -> tuple[Scored, bool, int]:
+    """Return what was scored on the study's test images, how compared, and the embedding's size."""
+    evaluation.use_threads(study)
+    if rows is None:
+        model = load(args.what, registry)
+        by_angle = model.description.by_angle
+        test = test_images(study, cell, registry)
+        rows = evaluation.embed_split(model, test)
+    else:
+        by_angle = args.compare != "distance"
+        items = read_list(_labels(args))
+        if len(items) != len(rows):
+            raise InvalidInputError(
+                f"{len(rows)} embeddings for {len(items)} lines of labels: expected as many"
+            )
+        names = class_names(study.out, cell.dataset, references.digest_of(study, cell))
+        test = evaluation.check_same_images(items, test_images(study, cell, registry), names)
+    scored = evaluation.score_split(rows, test, cell.dataset, by_angle=by_angle)
+    return scored, by_angle, rows.shape[1]
+
+
+def _cell(study: Study, dataset: str | None) -> CellKey:
+    """Return a cell of the dataset whose test images are meant."""
+    known = list(dict.fromkeys(cell.dataset for cell in study.cells))
+    wanted = [name for name in known if dataset in (None, name)]
+    if len(wanted) != 1:
+        raise InvalidInputError(f"--dataset: say which of {', '.join(known)}")
+    return next(cell for cell in study.cells if cell.dataset == wanted[0])
+
+
+def _show(console: Console, scored: Scored) -> None:
+    table = Table("metric", "per cent", "over classes (95 %)")
+    for name, value in scored.metrics.items():
+        ends = NOTHING
+        if name in scored.low:
+            ends = f"{per_cent(scored.low[name])} to {per_cent(scored.high[name])}"
+        table.add_row(label_of(name), per_cent(value), ends)
+    console.print(table, highlight=False)
+    left_out = f", {scored.excluded} without another image of their class" * bool(scored.excluded)
+    console.print(
+        f"{scored.queries:,} queries of {scored.classes:,} classes{left_out}; intervals: how far a "
+        "number would move with other classes",
+        highlight=False,
+    )

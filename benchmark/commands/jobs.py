@@ -1,0 +1,162 @@
+"""The jobs of a study and what runs them: made, looked at and measured before work begins."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import cycle, islice
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+
+from benchmark.commands.kept import keep_of
+from benchmark.running.bound import width
+from benchmark.running.setup import Asked, Ready
+from benchmark.study import partials
+from benchmark.study.folder import CellKey
+from benchmark.study.grid import CellPlan
+from protocols.space import Settings, Space
+
+if TYPE_CHECKING:
+    from benchmark.engines.local import Engine
+    from benchmark.running.coordinator import JobMaker
+    from benchmark.training.job import Job
+
+# Dataset, trunk, recipe, trains, and on a GPU the method: their jobs take as long.
+Kind = tuple[str, str, str, bool, str]
+
+
+def check_phases(asked: Asked, plans: list[CellPlan]) -> None:
+    """Raise InvalidInputError where a budget ends before a phase of its method begins."""
+    from benchmark.running.phases import timetables  # here: it imports torch
+
+    timetables(asked, plans)
+
+
+def look_before(
+    console: Console, asked: Asked, ready: Ready, plans: list[CellPlan], engine: Engine
+) -> None:
+    """Raise InvalidInputError before anything starts where jobs could only fail."""
+    from benchmark.running.preflight import check_memory, look_first
+    from protocols.space import defaults
+
+    make, space = job_maker(asked, ready), space_of(asked)
+
+    def first(cell: CellKey) -> Job:
+        return make(cell, "search", 0, 0, defaults(space(cell)) if cell.searched else {})
+
+    def say(words: str) -> None:
+        console.print(words, soft_wrap=True, highlight=False, markup=False)
+
+    found = look_first(plans, first, engine, say)
+    if ready.device == "cpu" and asked.options.engine == "local":
+        check_memory(found, ready.workers or 1)
+
+
+def make_engine(asked: Asked, ready: Ready) -> Engine:
+    """Return the engine that was asked for."""
+    options, threads = asked.options, asked.study.protocol.threads_per_job
+    log, strict = asked.study.out / "workers.txt", options.deterministic
+    if options.engine == "ray":
+        from benchmark.engines.ray_cluster import RayEngine
+
+        gpus = options.gpus_per_job if ready.device == "cuda" else 0.0
+        return RayEngine(ready.workers, threads, gpus, log, deterministic=strict)
+    from benchmark.engines.local import LocalEngine
+
+    workers = ready.workers or 1  # make_ready counts those of this machine
+    return LocalEngine(
+        workers,
+        threads,
+        log,
+        deterministic=strict,
+        devices=ready.devices,
+        environment=asked.environment,
+    )
+
+
+def job_maker(asked: Asked, ready: Ready) -> JobMaker:
+    """Return what builds this study's jobs."""
+    from benchmark.training.job import Job
+
+    keep = keep_of(asked) != "none"
+
+    def make(cell: CellKey, stage: str, number: int, fold: int, settings: Settings) -> Job:
+        return Job(
+            cell=cell,
+            protocol=asked.study.protocol.on(cell.dataset),
+            recipe=asked.recipes[cell.recipe],
+            stage=stage,
+            number=number,
+            fold=fold,
+            settings=settings,
+            source=asked.sources[cell.dataset],
+            device=ready.device,
+            weights=asked.weights,
+            plugins=asked.registry.plugins,
+            partial=partials.path_of(asked.study, cell, stage, number, fold),
+            keep=keep and stage == "final",
+        )
+
+    return make
+
+
+def space_of(asked: Asked) -> Callable[[CellKey], Space]:
+    """Return what looks up a cell's search space."""
+
+    def look_up(cell: CellKey) -> Space:
+        from protocols.narrowing import space_under  # here: it imports torch
+
+        method = asked.registry.load("method", cell.method)
+        return space_under(asked.study.protocol, cell.method, method, cell.dataset)
+
+    return look_up
+
+
+def share_cards(asked: Asked, ready: Ready, plans: list[CellPlan], engine: Engine) -> None:
+    """Let as many jobs share a GPU as pay, where the command does not say how many."""
+    training = [item.cell for item in plans if item.jobs_left and item.cell.trains]
+    if not ready.devices or asked.options.jobs or not training:
+        return
+    from benchmark.engines.local import LocalEngine
+    from benchmark.running.sharing import share
+
+    assert isinstance(engine, LocalEngine)
+    job = job_maker(asked, ready)(training[0], "search", 0, 0, {})
+    share(engine, job, len(ready.devices))
+
+
+def expected_seconds(
+    asked: Asked, ready: Ready, plans: list[CellPlan], engine: Engine
+) -> dict[str, float]:
+    """Return the seconds of a job by cell id, measured once per kind of network.
+
+    On a GPU every method is measured. As many jobs are measured at once as will run at once,
+    because they slow each other down, most where there are fewer cores than jobs. Cells whose
+    job cannot be measured are missing; running them says why.
+    """
+    from benchmark.training.timing import job_seconds
+
+    make = job_maker(asked, ready)
+    kinds: dict[Kind, CellKey] = {}
+    for item in plans:
+        if item.jobs_left:
+            kinds.setdefault(_kind(item.cell, ready), item.cell)
+    measured: dict[Kind, float | None] = {}
+    waiting = list(kinds)
+    while waiting:
+        some, waiting = waiting[: engine.capacity], waiting[engine.capacity :]
+        beside = max(len(some), min(engine.capacity, width(plans)))
+        futures = [
+            (kind, engine.submit(job_seconds, make(kinds[kind], "search", 0, 0, {})))
+            for kind in islice(cycle(some), beside)
+        ]
+        for kind, future in futures:
+            if future.exception() is None:
+                measured[kind] = max(future.result(), measured.get(kind) or 0.0)
+    found = {item.cell.id: measured.get(_kind(item.cell, ready)) for item in plans}
+    return {cell: seconds for cell, seconds in found.items() if seconds is not None}
+
+
+def _kind(cell: CellKey, ready: Ready) -> Kind:
+    method = "" if ready.device == "cpu" else cell.method
+    return (cell.dataset, cell.trunk, cell.recipe, cell.trains, method)

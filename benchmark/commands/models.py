@@ -1,0 +1,172 @@
+"""The commands that use a model: export, embed, index, search, evaluate."""
+
+from __future__ import annotations
+
+import argparse
+import io
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.console import Console
+
+from benchmark.commands.lines import say
+from benchmark.commands.outputs import open_study
+from benchmark.commands.proposal import continuing_command
+from benchmark.exit_codes import DONE
+from benchmark.models.address import Address, find
+from benchmark.models.images import Item, gather
+from benchmark.streams import one_line
+from benchmark.study.folder import Study
+from benchmark.study.records import write_bytes
+from benchmark.study.weights import best_run
+from protocols.decoding import shown
+from protocols.discovery import Registry
+from protocols.errors import InvalidInputError
+
+SHOWN = 10  # queries that are printed; the table has all
+ANSWERS = 5  # of each of them that are printed
+
+
+def export(args: argparse.Namespace) -> int:
+    """Write a kept model of a study to one file, and say how near it is to what was recorded."""
+    from benchmark.models import export as exporting
+
+    exporting.check_target(args.to)
+    study, registry = open_study(args.out), Registry(tuple(args.plugin))
+    address = find(study, args.run)
+    remake = remaking_command(study, address)
+    done = exporting.export(study, address, args.to, registry, remake)
+    told, console = done.description, Console()
+    folds = "fold" if len(address.folds) == 1 else "folds"
+    joined = f"{len(address.folds)} {folds} {'joined' if address.joined else 'alone'}"
+    lines = [
+        f"{address.text}: seed {address.run.seed}, {joined}, {told.size} numbers an image",
+        "test images embed as recorded: " + _difference(done.recorded)
+        if done.recorded is not None
+        else "not compared with what was recorded: the decoded test images are not in the folder",
+        f"{args.to.name} against the model it was made from: {_difference(done.exported)}",
+        *(["it takes one image at a time: its network fixes the number"] * (told.batch == 1)),
+        f"model    {args.to}",
+        f"about it {args.to}.json",
+    ]
+    for line in lines:
+        say(console, line)
+    return DONE
+
+
+def embed(args: argparse.Namespace) -> int:
+    """Write the embeddings of images, with their paths."""
+    from benchmark.models.model import embed_items, load
+
+    if args.to.suffix not in (".npy", ".parquet"):
+        raise InvalidInputError(f"--to {args.to}: expected a name that ends in .npy or .parquet")
+    items = gather(args.images)
+    rows = embed_items(load(args.model, Registry(tuple(args.plugin))), items)
+    for path in _write_rows(args.to, items, rows):
+        print(path)
+    print(f"{len(items):,} images, {rows.shape[1]} numbers each")
+    return DONE
+
+
+def index(args: argparse.Namespace) -> int:
+    """Make a gallery of images that can be searched."""
+    from benchmark.models import index as galleries
+    from benchmark.models.model import embed_items, load
+
+    items = gather(args.images)
+    model = load(args.model, Registry(tuple(args.plugin)))
+    rows = embed_items(model, items)
+    galleries.write(args.to, args.model, model.description, items, rows)
+    print(f"{len(items):,} images in {args.to}, {rows.shape[1]} numbers each")
+    print(f"next     python -m benchmark search {args.to} IMAGES")
+    return DONE
+
+
+def search(args: argparse.Namespace) -> int:
+    """Find the gallery images nearest to each query: as a table and as a page of pictures."""
+    from benchmark.models import answers
+    from benchmark.models import index as galleries
+    from benchmark.models.model import embed_items, load
+    from benchmark.study import checksums
+
+    gallery = galleries.read(args.gallery)
+    path, about = args.model or Path(gallery.about.model), gallery.about
+    queries = gather(args.images)
+    model = load(path, Registry(tuple(args.plugin)))
+    if checksums.of_file(path) != about.model_sha256:
+        raise InvalidInputError(
+            f"{path} is not the model that embedded {args.gallery}: make the gallery again with it"
+        )
+    asked = answers.search(gallery, queries, embed_items(model, queries), args.top)
+    write_bytes(args.to / "answers.csv", answers.to_csv(about, asked))
+    write_bytes(args.to / "answers.html", answers.to_html(about, asked))
+    print(f"rank, {answers.near_word(about)}, image")
+    for one in asked[:SHOWN]:
+        print(_named(one.query))
+        for answer in one.answers[:ANSWERS]:
+            print(f"{answer.rank:>4} {answer.near:8.3f}  {_named(answer.item)}")
+    if len(asked) > SHOWN:
+        print(f"the first {SHOWN} of {len(asked)} queries; all are in answers.csv")
+    print(f"table    {args.to / 'answers.csv'}")
+    print(f"pictures {args.to / 'answers.html'}")
+    return DONE
+
+
+def remaking_command(study: Study, address: Address) -> str:
+    """Return the command that keeps the weights of a run, and trains them again if need be."""
+    cell, best = address.cell, best_run(study, address.cell)
+    keep = "best" if best and best.seed == address.run.seed else "all"
+    trunk, _, known = cell.trunk.partition("+")
+    axes: dict[str, Sequence[str]] = {
+        "methods": (cell.method,),
+        "datasets": (cell.dataset,),
+        "trunks": (trunk,),
+        "recipes": (cell.recipe,),
+        "keep": (keep,),
+    }
+    if known:
+        axes["weights"] = (known,)
+    return continuing_command(study, study.out, **axes)
+
+
+def _write_rows(to: Path, items: Sequence[Item], rows: NDArray[np.float32]) -> list[Path]:
+    """Write embeddings with paths, as .npy with a .csv beside it, or as one parquet file."""
+    from benchmark.models.index import table
+
+    if to.suffix == ".npy":
+        buffer = io.BytesIO()
+        np.save(buffer, rows, allow_pickle=False)
+        beside = to.with_suffix(".csv")
+        write_bytes(to, buffer.getvalue())
+        write_bytes(beside, table(items))
+        return [to, beside]
+    import pandas as pd
+
+    columns: dict[str, Any] = {"path": [str(item.path.resolve()) for item in items]}
+    if any(item.label for item in items):
+        columns["label"] = [item.label for item in items]
+    frame = pd.DataFrame({**columns, "embedding": list(rows)})
+    buffer = io.BytesIO()
+    try:
+        frame.to_parquet(buffer, index=False)
+    except ImportError as error:
+        raise InvalidInputError("parquet needs the package pyarrow: pip install pyarrow") from error
+    write_bytes(to, buffer.getvalue())
+    return [to]
+
+
+def _difference(share: float) -> str:
+    return (
+        "the same bits" if share == 0 else f"largest difference {share:.0e} of the largest number"
+    )
+
+
+def _named(item: Item) -> str:
+    """Return an image's path from here, and its class where one is known."""
+    path = Path(os.path.relpath(item.path))
+    name = shown(item.path if path.parts[:1] == ("..",) else path)
+    return one_line(f"{name} ({item.label})" if item.label else name)

@@ -1,0 +1,119 @@
+"""Images by path: files, folders and lists, read and cropped as an evaluation does."""
+
+from __future__ import annotations
+
+import csv
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from benchmark.models.description import Description
+from benchmark.study.pixels import resize
+from protocols.datasets._official import PASSED_OVER
+from protocols.decoding import SUFFIXES, decode, shown
+from protocols.errors import DataError
+from protocols.images import crop, eval_boxes
+from protocols.protocol import ImagePipeline
+
+
+@dataclass(frozen=True)
+class Item:
+    """One image.
+
+    Attributes:
+        path: where it lies.
+        label: its class, empty where nobody says.
+        part: ``query`` or ``gallery``, empty where it is both.
+    """
+
+    path: Path
+    label: str = ""
+    part: str = ""
+
+
+def gather(places: Sequence[Path]) -> list[Item]:
+    """Return the images at ``places``: files, folders with all below them, CSV lists.
+
+    In a folder the label is the first folder on the way to the image. A list has a column
+    ``path``, relative to its own folder, and if you like ``label`` and ``part``.
+
+    Raises:
+        DataError: a place that does not exist or holds no image.
+    """
+    found: list[Item] = []
+    for place in places:
+        if place.is_dir():
+            items = _folder(place)
+        elif place.suffix.lower() == ".csv":
+            items = read_list(place)
+        elif place.is_file():
+            items = [Item(place)]
+        else:
+            raise DataError(f"{shown(place)}: no such file or folder")
+        if not items:
+            raise DataError(f"{shown(place)}: no image in it. Images end in {_ENDINGS}")
+        found += items
+    return found
+
+
+def read_list(path: Path) -> list[Item]:
+    """Return the images that a CSV file lists, whether they exist or not.
+
+    Raises:
+        DataError: it cannot be read, or has no column ``path``.
+    """
+    try:
+        with path.open(newline="", encoding="utf-8-sig", errors="surrogateescape") as file:
+            reader = csv.DictReader(file, restval="")
+            columns, rows = list(reader.fieldnames or ()), list(reader)
+    except (OSError, csv.Error) as error:
+        raise DataError(f"{shown(path)}: cannot be read as a list: {error}") from error
+    if "path" not in columns:
+        met = ", ".join(columns[:5]) or "nothing"
+        raise DataError(f"{shown(path)}: expected a column path, and label and part; met {met}")
+    return [
+        Item(path.parent / row["path"], row.get("label", "").strip(), row.get("part", "").strip())
+        for row in rows
+    ]
+
+
+def pixels_of(item: Item) -> NDArray[np.uint8]:
+    """Return an image as (H, W, 3) uint8, upright RGB.
+
+    Raises:
+        DataError: it cannot be read.
+    """
+    try:
+        content = item.path.read_bytes()
+    except OSError as error:
+        raise DataError(f"{shown(item.path)}: {error.strerror}") from error
+    return decode(content, shown(item.path)).pixels
+
+
+def cropped(pixels: NDArray[np.uint8], description: Description) -> Tensor:
+    """Return what a model sees of an (H, W, 3) image: (1, 3, H, W) float32 in 0..255."""
+    pipeline = ImagePipeline(description.resize_px, description.crop_px)
+    stored = resize(pixels, pipeline.resize_px)
+    boxes = eval_boxes(pipeline, np.array([stored.shape[:2]]))
+    return crop(torch.from_numpy(stored.copy())[None], boxes, pipeline.crop_px)
+
+
+def _folder(base: Path) -> list[Item]:
+    found = []
+    for here, folders, names in os.walk(base):
+        folders[:] = sorted(n for n in folders if not n.startswith(".") and n not in PASSED_OVER)
+        for name in sorted(names):
+            path = Path(here, name)
+            if path.suffix.lower() in SUFFIXES and not name.startswith("."):
+                between = path.relative_to(base).parts[:-1]
+                found.append(Item(path, between[0] if between else ""))
+    return found
+
+
+_ENDINGS = ", ".join(sorted(SUFFIXES))

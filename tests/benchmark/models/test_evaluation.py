@@ -1,0 +1,194 @@
+"""Models and embeddings of any origin, scored like a study's own, and their rows in its table."""
+
+import json
+import shutil
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from benchmark.cli import main
+from benchmark.models.evaluation import score_items
+from benchmark.models.images import Item
+from benchmark.models.tested import test_images as images_of
+from benchmark.report import page
+from benchmark.study import references
+from benchmark.study.folder import load_study
+from benchmark.study.weights import best_run
+from benchmark.tables import formats
+from benchmark.tables.frames import make_tables
+from protocols import metrics
+from protocols.discovery import Registry
+from protocols.errors import InvalidInputError, StoreError
+from protocols.protocol import digest
+from tests.benchmark import rows as submissions
+
+
+@pytest.fixture
+def out(toy_study, tmp_path):
+    folder = tmp_path / "runs"
+    shutil.copytree(toy_study, folder)
+    return folder
+
+
+def embeddings_of_test(out, folder):
+    """Write what a peer would give: embeddings of the test images in an order of its own."""
+    study = load_study(out)
+    test = images_of(study, study.cells[0], Registry())
+    order = np.random.default_rng(1).permutation(len(test))
+    rng = np.random.default_rng(0)
+    rows = rng.normal(size=(len(test), 6)).astype(np.float32) + test.labels[:, None] % 7
+    np.save(folder / "peer.npy", rows[order])
+    lines = [f"{n}.png,{test.labels[n]}" for n in order]
+    (folder / "peer.csv").write_text("\n".join(["path,label", *lines]) + "\n")
+    return rows, test.labels
+
+
+def test_labelled_images_score_as_the_metrics_say():
+    rng = np.random.default_rng(5)
+    labels = np.repeat(np.arange(25), 4)
+    rows = rng.normal(size=(100, 8)).astype(np.float32) + 0.5 * labels[:, None]
+    items = [Item(f"{n}", f"c{label}") for n, label in enumerate(labels)]
+    for by_angle in (True, False):
+        scored = score_items(rows, items, by_angle=by_angle)
+        expected = metrics.retrieval(rows, labels, normalize=by_angle)
+        assert {name: scored.metrics[name] for name in expected} == expected
+        assert scored.low["map_at_r"] < expected["map_at_r"] < scored.high["map_at_r"]
+        assert (scored.classes, scored.queries, scored.excluded) == (25, 100, 0)
+
+
+def test_queries_are_searched_in_the_gallery_alone():
+    rows = np.array([[1, 0], [1, 0.1], [0, 1], [0.1, 1]], np.float32)
+    parts = ["query", "gallery", "gallery", "query"]
+    items = [Item("x", label, part) for label, part in zip("aabb", parts, strict=True)]
+    assert score_items(rows, items, by_angle=True).metrics["precision_at_1"] == 1.0
+    assert score_items(rows, items, by_angle=True).low == {}, "no interval from two classes"
+    items[0] = Item("x", "a", "query")
+    items[1] = Item("x", "a", "")
+    with pytest.raises(InvalidInputError, match="expected query and gallery for every image"):
+        score_items(rows, items, by_angle=True)
+    with pytest.raises(InvalidInputError, match="1 of 4 images have no label"):
+        score_items(rows, [*items[:3], Item("x")], by_angle=True)
+    with pytest.raises(InvalidInputError, match="4 embeddings for 3 labels"):
+        score_items(rows, items[:3], by_angle=True)
+
+
+def test_a_model_of_the_study_measured_again_scores_what_its_run_scored(exported, out):
+    words = ["evaluate", str(exported(".safetensors")), "--into", str(out), "--name", "again"]
+    assert main(words) == 0
+    study = load_study(out)
+    cell = next(cell for cell in study.cells if cell.row == "ms")
+    (found,) = references.read(study)
+    assert found.metrics == best_run(study, cell).concatenated
+    assert found.opening == "test images of toy opened to measure ms.safetensors, not trained here"
+
+
+def test_a_peers_embeddings_stand_in_the_table_as_a_reference(out, tmp_path, capsys):
+    before = {p.name: p.read_bytes() for p in (out / "tables").glob("*.csv")}
+    rows, labels = embeddings_of_test(out, tmp_path)
+    words = ["evaluate", str(tmp_path / "peer.npy"), "--into", str(out), "--compare", "distance"]
+    assert main(words) == 0
+    assert "peer stands as a reference" in capsys.readouterr().out
+    frame = pd.read_csv(out / "tables" / "references.csv").set_index("metric")
+    expected = metrics.retrieval(rows, labels, normalize=False)
+    assert {name: frame["value"][name] for name in expected} == pytest.approx(expected)
+    assert (
+        frame["test_ci_low"]["map_at_r"] < expected["map_at_r"] < frame["test_ci_high"]["map_at_r"]
+    )
+    after = {p.name: p.read_bytes() for p in (out / "tables").glob("*.csv")}
+    assert {name: after[name] for name in before} == before, "no other table moves"
+    tables = make_tables(load_study(out))
+    printed = formats.to_format(tables, "md")["headline.md"].decode()
+    lines = [line for line in printed.splitlines() if line.startswith("|")]
+    assert lines[-1].startswith("| peer (reference) |"), "after all rows that were trained"
+    assert "peer: reference measured from peer.npy, not trained here, not ranked" in printed
+    assert len({line.count("|") for line in lines}) == 1
+    html = page.render(tables)
+    assert "reference, not trained here" in html
+    assert page.render(tables) == html
+
+
+def test_references_are_no_part_of_a_submission(exported, out, tmp_path):
+    assert main(["evaluate", str(exported(".pt2")), "--into", str(out), "--name", "peer"]) == 0
+    results = tmp_path / "results"
+    results.mkdir()
+    assert submissions.submit(out, results) == 0
+    assert not [p for p in results.rglob("*") if "peer" in p.name or "safetensors" in p.name]
+
+
+def test_other_images_and_names_in_use_are_refused(out, tmp_path, capsys):
+    embeddings_of_test(out, tmp_path)
+    table = (tmp_path / "peer.csv").read_text()
+    first = table.splitlines()[1]
+    label = first.partition(",")[2]
+    other = next(line for line in table.splitlines()[2:] if not line.endswith(f",{label}"))
+    moved = f"{first.partition(',')[0]},{other.partition(',')[2]}"
+    words = ["evaluate", str(tmp_path / "peer.npy"), "--into", str(out)]
+    for text, said in (
+        (
+            table.replace(f"{first}\n", f"{moved}\n"),
+            "are not the study's",
+        ),
+        (table.replace(first, "x.png,unheard-of"), "label 'unheard-of' is no class"),
+        (table.replace(f"{first}\n", ""), "embeddings for"),
+    ):
+        (tmp_path / "peer.csv").write_text(text)
+        assert main(words) == 2, said
+        assert said in capsys.readouterr().err
+    (tmp_path / "peer.csv").write_text(table)
+    for name, said in (("ms", "has this name"), ("a/b", "expected letters"), (".x", "expected")):
+        assert main([*words, "--name", name]) == 2
+        assert said in capsys.readouterr().err
+    assert not (out / "references").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["x.npy", "photos"], "leave the images out"),
+        (["x.pt2", "photos", "--compare", "angle"], "--compare is for embeddings"),
+        (["x.pt2", "photos", "--labels", "y.csv"], "--labels is for embeddings"),
+        (["x.pt2"], "say on which images"),
+        (["x.pt2", "photos", "--into", "runs"], "the study's own test images"),
+        (["x.npy", "--name", "peer"], "say --into"),
+        (["x.npy"], "no file of embeddings"),
+    ],
+)
+def test_options_that_do_not_fit_together(words, said, capsys):
+    assert main(["evaluate", *words]) == 2
+    err = capsys.readouterr().err
+    assert said in err
+    assert err.count("\n") == 1
+
+
+def test_a_damaged_reference_is_named(exported, out):
+    assert main(["evaluate", str(exported(".pt2")), "--into", str(out), "--name", "peer"]) == 0
+    path = out / "references" / "peer@toy.json"
+    body = json.loads(path.read_text())
+    body["metrics"]["map_at_r"] = 1.0
+    path.write_text(json.dumps(body))
+    with pytest.raises(StoreError, match=r"peer@toy\.json is damaged\. Delete it"):
+        make_tables(load_study(out))
+    del body["sha256"]
+    body["dataset_digest"] = "another"
+    path.write_text(json.dumps({**body, "sha256": digest(body, 64)}))
+    assert list(references.read(load_study(out))) == [], "measured on other images: not shown"
+
+
+def test_a_peers_onnx_file_says_in_words_what_goes_in(exported, photos, tmp_path, capsys):
+    pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+    own, peer = exported(".onnx"), tmp_path / "peer.onnx"
+    peer.write_bytes(own.read_bytes())
+    assert main(["evaluate", str(peer), str(photos)]) == 2
+    assert "at least" in capsys.readouterr().err
+    words = {"resize_px": 16, "crop_px": 16, "compare": "angle", "scale": None}
+    beside = tmp_path / "peer.onnx.json"
+    beside.write_text(json.dumps(words))
+    assert main(["evaluate", str(peer), str(photos)]) == 0
+    plain = capsys.readouterr().out
+    assert main(["evaluate", str(own), str(photos)]) == 0
+    assert capsys.readouterr().out == plain
+    beside.write_text(json.dumps({**words, "crop_px": 12}))
+    assert main(["evaluate", str(peer), str(photos)]) == 2
+    assert "does not take images of shape" in capsys.readouterr().err
