@@ -16,6 +16,15 @@ ADDRESS_SPACE_BYTES = 4 << 30
 SEMAPHORES = 5  # of one worker: its queue of calls has three, that of its answers two
 
 
+def check_system() -> None:
+    """Raise InvalidInputError on Windows, which lacks what keeps workers in hand."""
+    if not hasattr(os, "killpg"):
+        raise InvalidInputError(
+            "methods run on Linux and macOS only (on Windows use WSL 2). Here tables, report, "
+            "verify and list work, on folders and results made elsewhere"
+        )
+
+
 def check_address_space() -> None:
     """Raise InvalidInputError where a limit on a process' addresses is too tight for torch.
 

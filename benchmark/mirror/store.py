@@ -112,9 +112,8 @@ class Copy:
             self._choose(cell, record)
             return
         key, cell_run = f"{record.kind}:{record.id}", self._cell(cell)
-        known = self.runs.get(key)
-        content = content_of(record)
-        if known and known.status == STATUS[record.status] and known.tags.get("content") == content:
+        known, whole = self.runs.get(key), (STATUS[record.status], content_of(record))
+        if known and (known.status, known.tags.get("content")) == whole:
             self.already += 1
         else:
             if cell_run.status != "RUNNING":  # more seeds: its means are about to change
@@ -264,10 +263,7 @@ class Copy:
                 kept.add(run.id)
 
     def _own_runs(self) -> Iterator[_Known]:
-        """Yield the runs of this study, parents before those below them.
-
-        In a database of the study's own, runs of earlier versions, which name no study, are too.
-        """
+        """Yield this study's runs, parents first; in its own database those without an id too."""
         mine = "" if self.uri == _own_database(self.study) else f"tags.{STUDY} = '{self.own}'"
         token, more = None, True
         found: list[_Known] = []
