@@ -11,6 +11,12 @@ from pathlib import Path
 
 import nox
 
+if sys.version_info < (3, 11):  # noqa: UP036  (pip would look for minutes for versions that go together)
+    raise SystemExit(
+        f"Python {sys.version_info[0]}.{sys.version_info[1]} runs nox here, 3.11 or later is "
+        "needed. Install nox with a later one: python3.11 -m pip install nox"
+    )
+
 nox.options.default_venv_backend = "none"
 nox.options.sessions = ["lint", "types", "results", "tests"]
 

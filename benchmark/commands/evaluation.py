@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -10,9 +11,10 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
+from benchmark.commands.lines import say
 from benchmark.commands.outputs import open_study
 from benchmark.commands.run import write_outputs
-from benchmark.engines.machine import lock
+from benchmark.engines.holding import lock
 from benchmark.exit_codes import DONE
 from benchmark.models import evaluation
 from benchmark.models.evaluation import Scored
@@ -40,7 +42,7 @@ def evaluate(args: argparse.Namespace) -> int:
         cell = _cell(study, args.dataset)
         scored, by_angle, size = _against(args, study, cell, registry, rows)
         row = evaluation.reference(study, cell, name, args.what, by_angle, size, scored)
-        with lock(study.out):
+        with lock(study.out, partial(say, console)):
             references.write(study, row)
             write_outputs(study)
         console.print(f"{name} stands as a reference in the tables and the report of {args.into}")

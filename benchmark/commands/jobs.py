@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from benchmark.commands.kept import keep_of
+from benchmark.running.bound import width
 from benchmark.running.setup import Asked, Ready
 from benchmark.study import partials
 from benchmark.study.folder import CellKey
@@ -129,8 +130,9 @@ def expected_seconds(
 ) -> dict[str, float]:
     """Return the seconds of a job by cell id, measured once per kind of network.
 
-    On a GPU every method is measured, with as many jobs beside it as there will be. Cells
-    whose job cannot be measured are missing; running them says why.
+    On a GPU every method is measured. As many jobs are measured at once as will run at once,
+    because they slow each other down, most where there are fewer cores than jobs. Cells whose
+    job cannot be measured are missing; running them says why.
     """
     from benchmark.training.timing import job_seconds
 
@@ -143,7 +145,7 @@ def expected_seconds(
     waiting = list(kinds)
     while waiting:
         some, waiting = waiting[: engine.capacity], waiting[engine.capacity :]
-        beside = len(some) if ready.device == "cpu" else engine.capacity
+        beside = max(len(some), min(engine.capacity, width(plans)))
         futures = [
             (kind, engine.submit(job_seconds, make(kinds[kind], "search", 0, 0, {})))
             for kind in islice(cycle(some), beside)

@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from benchmark.engines.starting import check_address_space
+from benchmark.engines.starting import check_address_space, check_system
 from benchmark.exit_codes import DONE, FAILED_JOBS
 from protocols.discovery import KINDS, Registry
 from protocols.errors import InvalidInputError, StoreError, in_words
@@ -45,6 +45,7 @@ def list_names(args: argparse.Namespace) -> int:
 
 def check(args: argparse.Namespace) -> int:
     """Run the conformance checks on a method; print a line each."""
+    check_system()
     check_address_space()
     path = Path(args.method)
     is_file = path.suffix == ".py" or os.sep in args.method

@@ -7,6 +7,7 @@ from rich.table import Table
 from rich.text import Text
 
 from benchmark.commands.lines import say
+from benchmark.running.bound import at_most
 from benchmark.running.progress import duration
 from benchmark.running.setup import Asked, unmoved_by_bounds
 from benchmark.study import grid, weights
@@ -59,7 +60,7 @@ def show_expected(
         say(console, "nothing left to train")
         return
     unknown = [i.cell.row for i in plans if i.jobs_left and i.cell.id not in seconds]
-    wall = total_seconds(plans, seconds) / workers
+    wall = at_most(plans, seconds, workers)
     expected = f"time of {unknown[0]} unknown" if unknown else f"at most {duration(wall)}"
     how = f"{workers} at once on {device}"
     say(console, f"{jobs} jobs left, {how}: {expected}")
@@ -129,8 +130,3 @@ def _trunk_bytes(asked: Asked, trunk: str) -> int:
 def _span(steps: tuple[int, int]) -> str:
     """Return a step, or the lowest and highest where settings decide."""
     return " to ".join(f"{step:,}" for step in dict.fromkeys(steps))
-
-
-def total_seconds(plans: list[CellPlan], seconds: dict[str, float]) -> float:
-    """Return the seconds of all jobs left, one after the other."""
-    return sum(item.jobs_left * seconds.get(item.cell.id, 0.0) for item in plans)

@@ -7,7 +7,6 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -35,7 +34,8 @@ from benchmark.commands.plans import (
 )
 from benchmark.commands.proposal import next_command
 from benchmark.commands.retries import lost_cells, show_lost, show_retries, take_back
-from benchmark.engines.machine import check_disk, check_writable, lock
+from benchmark.engines.holding import lock
+from benchmark.engines.machine import check_disk, check_writable
 from benchmark.engines.starting import check_system
 from benchmark.exit_codes import DONE, FAILED_JOBS, INTERRUPTED, TIME_UP
 from benchmark.running.limits import Stopped, left, start_counting, stoppable
@@ -57,14 +57,14 @@ MIRROR_TIMEOUT_S = 60.0
 
 def run(args: argparse.Namespace) -> int:
     """Plan, do what is missing, tabulate; return the exit code."""
+    check_system()
     if args.dry_run:
         return plan(args)
-    check_system()
     start_counting()
     started, console, asked = time.monotonic(), Console(), set_up(args)
     check_disk(asked.study.out)
     check_writable(asked.study.out)
-    with lock(asked.study.out):
+    with lock(asked.study.out, partial(say, console)):
         try:
             with stoppable(args.max_hours, started):
                 do_all(console, asked)
@@ -102,6 +102,7 @@ def do_all(console: Console, asked: Asked) -> None:
 
 def plan(args: argparse.Namespace) -> int:
     """Print the grid, each cell's state, jobs left and the expected time."""
+    check_system()
     if getattr(args, "detect", None):
         from benchmark.commands.detect import detect
 
@@ -116,18 +117,15 @@ def plan(args: argparse.Namespace) -> int:
         return DONE
     ready = make_ready(asked)
     check_phases(asked, plans)
-    # On a GPU jobs slow each other down, so all are measured at once; on a CPU two are enough.
-    several = ready.workers is None or ready.device != "cpu"
-    few = ready.workers if several else min(2, ready.workers or 1)
-    with engine_for(console, asked, replace(ready, workers=few)) as engine:
+    # Jobs slow each other down, so as many are measured at once as will run at once.
+    with engine_for(console, asked, ready) as engine:
         look_before(console, asked, ready, plans, engine)
         share_cards(asked, ready, plans, engine)
         seconds = expected_seconds(asked, ready, plans, engine)
         show_cells(console, asked.study, plans)
         show_phases(console, asked, plans)
         show_weights(console, asked, plans, keep_of(asked))
-        workers = engine.capacity if several else ready.workers or 1
-        show_expected(console, plans, seconds, workers, ready.device)
+        show_expected(console, plans, seconds, engine.capacity, ready.device)
     return DONE
 
 
@@ -188,6 +186,12 @@ def engine_for(console: Console, asked: Asked, ready: Ready) -> Iterator[Engine]
             for path in splits.prepare(source, asked.study.protocol):
                 words = f"{path.name} is damaged or has no checksum: made anew"
                 say(console, words)
+        if asked.options.engine == "ray":
+            from benchmark.engines.ray_cluster import shortage
+
+            gpus = asked.options.gpus_per_job if ready.device == "cuda" else 0.0
+            if lack := shortage(asked.study.protocol.threads_per_job, gpus):
+                say(console, lack)
         if asked.options.engine == "local":  # elsewhere there may be no free worker for long
             check_workers(engine, ready.device)
         yield engine

@@ -1,19 +1,22 @@
-"""This machine: devices, cores, disk, and who holds an output folder."""
+"""This machine: devices, workers, disk, and what lies in an output folder."""
 
 from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
+from benchmark.engines import limits
+from benchmark.engines.holding import HOLDER
 from protocols.errors import InvalidInputError, StoreError
 from protocols.protocol import Protocol
 
 MIN_FREE_BYTES = 256 << 20
 APPENDED = (".lock", "log.txt", "workers.txt")
-FILES = (*APPENDED, "study.json", "looks.json", "mirrored.json", "report/index.html")
+FILES = (
+    *(*APPENDED, "study.json", "study.id", "looks.json", "mirrored.json"),
+    *("report/index.html", HOLDER),
+)
 FOLDERS = (
     *("records", "queries", "vectors", "weights", "references"),
     *("partial", "cache", "tables", "report"),
@@ -61,12 +64,14 @@ def cuda_devices(device: str) -> tuple[str, ...]:
 
 
 def default_workers(devices: tuple[str, ...], protocol: Protocol) -> int:
-    """Return how many jobs run at once: the cores over a job's threads.
+    """Return how many jobs run at once: the CPUs allowed over a job's threads.
 
-    On GPUs as many on each, at most ``MOST_A_CARD``; how many of them pay is measured later.
+    No more than there is memory for. On GPUs as many on each, at most ``MOST_A_CARD``; how many
+    of them pay is measured later.
     """
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    jobs = max(1, (cores or 1) // protocol.threads_per_job)
+    jobs = max(1, int(limits.cpus() // protocol.threads_per_job))
+    fit = limits.workers_that_fit()
+    jobs = jobs if fit is None else max(1, min(jobs, fit))
     return len(devices) * min(MOST_A_CARD, max(1, jobs // len(devices))) if devices else jobs
 
 
@@ -125,18 +130,3 @@ def _kind(path: Path) -> str:
     kinds = {"a folder": path.is_dir, "a file": path.is_file, "a pipe": path.is_fifo}
     found = [kind for kind, holds in kinds.items() if holds()]
     return found[0] if found else "a link to nothing" if path.is_symlink() else "no plain file"
-
-
-@contextmanager
-def lock(out: Path) -> Iterator[None]:
-    """Hold the folder: a second coordinator is refused, a dead one's lock is gone with it."""
-    import fcntl  # only now, because Windows has none and still reads tables
-
-    with (out / ".lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise StoreError(
-                f"another run is at work in {out}. Wait for it, stop it, or choose another --out"
-            ) from None
-        yield

@@ -12,14 +12,15 @@ ships, and one that a job has changed, or that has run anything else, runs nothi
 
 from __future__ import annotations
 
+import atexit
 import hashlib
 import logging
 import os
-import socket
-import tempfile
+import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -30,15 +31,18 @@ from ray.exceptions import RayError, RayTaskError
 
 import benchmark
 import protocols
+from benchmark.engines.copies import held, node_folder
 from benchmark.engines.isolation import Answer, foreign, run_alone
 from benchmark.engines.local import set_up_torch
+from benchmark.engines.ray_address import first_line, knock, refusal
 from benchmark.streams import open_streams
-from protocols.errors import InvalidInputError, StoreError
+from protocols.errors import InvalidInputError, MachineError, StoreError
 from protocols.protocol import digest
 
 T = TypeVar("T")
 PIECE_BYTES = 64 << 20
-_KNOCK_S = 10.0
+# Ray ends this process without a word to it when the head has been silent for a minute.
+_ASK_S, _SILENT_S = 1.0, 20.0
 FileGroup = tuple[Path, ...]
 
 
@@ -78,7 +82,7 @@ def connect(address: str | None, threads: int) -> None:
     packages = [str(Path(package.__path__[0]).resolve()) for package in (benchmark, protocols)]
     try:
         if address:
-            _knock(address)
+            knock(address)
         ray.init(
             address=address or "auto",
             runtime_env={
@@ -89,19 +93,19 @@ def connect(address: str | None, threads: int) -> None:
             log_to_driver=False,
             logging_level=logging.ERROR,
         )
-    except (OSError, ValueError, RuntimeError) as error:
-        raise InvalidInputError(
-            f"no Ray cluster at {address or 'this machine'} ({_first_line(error)}). Start "
-            "one with: ray start --head, on further machines: ray start --address HOST:6379"
-        ) from error
+    except (OSError, ValueError, RuntimeError, RayError) as error:
+        raise InvalidInputError(refusal(address or "this machine", error)) from error
 
 
-def _knock(address: str) -> None:
-    """Raise OSError unless something listens there: Ray itself would try for minutes."""
-    host, _, port = address.removeprefix("ray://").rpartition(":")
-    if not host or not port.isdecimal():
-        raise ValueError(f"met {address!r}, expected HOST:PORT")
-    socket.create_connection((host, int(port)), _KNOCK_S).close()
+def shortage(threads: int, gpus: float) -> str:
+    """Return what to say where no machine of the cluster can run a job, nothing if one can."""
+    if any(_fit(node["Resources"], threads, gpus) for node in _nodes() if node["Alive"]):
+        return ""
+    need = f"{threads} CPU(s)" + (f" and {gpus:g} GPU(s)" if gpus else "")
+    return (
+        f"no machine of the Ray cluster has {need}, which a job needs: jobs wait until an "
+        "autoscaler adds one. Without an autoscaler add one: ray start --address HOST:6379"
+    )
 
 
 def pick_device(asked: str) -> str:
@@ -140,14 +144,25 @@ class RayEngine:
         self._deterministic = deterministic
         self._running: dict[Future[Any], Any] = {}
         self._parcels: dict[Path, Parcel] = {}
+        self._heard, self._nodes = time.monotonic(), _nodes()
+        self._closed = threading.Event()
+        threading.Thread(target=self._listen, daemon=True).start()
 
     @property
     def capacity(self) -> int:
         """Return how many jobs the machines that are alive can run at once, at least one.
 
         With none alive a job waits in Ray's queue for one to come.
+
+        Raises:
+            MachineError: the head of the cluster is silent.
         """
-        alive = [node["Resources"] for node in _nodes() if node["Alive"]]
+        if self._silent:
+            raise MachineError(
+                f"the head of the Ray cluster has not answered for {_SILENT_S:.0f} s. What is "
+                "recorded is safe: start the cluster again and run the same command again"
+            )
+        alive = [node["Resources"] for node in self._nodes if node["Alive"]]
         jobs = sum(_fit(node, self._threads, self._gpus) for node in alive)
         return max(1, jobs if self._most is None else min(jobs, self._most))
 
@@ -171,9 +186,24 @@ class RayEngine:
 
     def close(self) -> None:
         """Kill all workers of this study and leave the cluster."""
+        self._closed.set()
+        if self._silent:  # nothing can be killed there, and leaving would wait for the head
+            atexit.unregister(ray.shutdown)
+            return
         for future in list(self._running):
             self.cancel(future)
         ray.shutdown()
+
+    @property
+    def _silent(self) -> bool:
+        return time.monotonic() - self._heard > _SILENT_S
+
+    def _listen(self) -> None:
+        """Ask the head which machines there are, again and again: a dead one never answers."""
+        while not self._closed.wait(_ASK_S):
+            with suppress(RayError, RuntimeError):  # silence is noticed by its length
+                self._nodes = _nodes()
+                self._heard = time.monotonic()
 
     def _send(self, future: Future[Any], call: tuple[Any, ...], *, once: bool) -> None:
         """Give a call to a worker of Ray's, which ends after it if it is one for ``once``."""
@@ -196,7 +226,7 @@ class RayEngine:
         elif isinstance(error, RayTaskError) or not isinstance(error, RayError):
             future.set_exception(getattr(error, "cause", None) or error)
         else:
-            reason = f"{type(error).__name__}: {_first_line(error)}"
+            reason = f"{type(error).__name__}: {first_line(error)}"
             with suppress(OSError), self._log.open("a", encoding="utf-8") as file:
                 file.write(f"worker lost: {reason}\n")
             future.set_exception(WorkerLostError(reason))
@@ -211,10 +241,6 @@ class RayEngine:
                     pieces.append(ray.put(piece))
             self._parcels[path] = Parcel(path, seen.hexdigest(), tuple(pieces))
         return self._parcels[path]
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).splitlines() or [""])[0]
 
 
 def _nodes() -> list[dict[str, Any]]:
@@ -277,34 +303,12 @@ def _unpack(group: tuple[Parcel, ...]) -> Iterator[tuple[Path, Parcel]]:
     """Yield each parcel of a group with the folder on this machine that holds them all."""
     folder = node_folder() / digest([(p.path.name, p.sha256) for p in group], 16)
     folder.mkdir(exist_ok=True)
-    with _held(folder / ".lock"):  # the workers of a machine share one copy
+    with held(folder / ".lock"):  # the workers of a machine share one copy
         for parcel in group:
             if not (folder / parcel.path.name).exists():
                 _write(parcel, folder / parcel.path.name)
     for parcel in group:
         yield folder, parcel
-
-
-def node_folder() -> Path:
-    """Return where a machine keeps its copies; they are used again by later studies.
-
-    Raises:
-        StoreError: it belongs to somebody else.
-    """
-    folder = Path(tempfile.gettempdir()) / f"dml-benchmark-{os.getuid()}"
-    folder.mkdir(mode=0o700, exist_ok=True)
-    if folder.stat().st_uid != os.getuid():
-        raise StoreError(f"{folder} belongs to another user; set TMPDIR to a folder of your own")
-    return folder
-
-
-@contextmanager
-def _held(path: Path) -> Iterator[None]:
-    import fcntl  # only now, because Windows has none
-
-    with path.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
 
 
 def _write(parcel: Parcel, path: Path) -> None:
@@ -313,7 +317,7 @@ def _write(parcel: Parcel, path: Path) -> None:
     Raises:
         StoreError: the content is not what was sent, or the disk is full.
     """
-    part, seen = path.with_name(f".{path.name}.part"), hashlib.sha256()
+    part, seen = path.with_name(f".{path.name}.{os.getpid()}.part"), hashlib.sha256()
     try:
         with part.open("wb") as file:
             for piece in parcel.pieces:

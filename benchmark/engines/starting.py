@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import sys
-from importlib import import_module
 from multiprocessing import spawn
 from pathlib import Path
 
@@ -18,16 +16,11 @@ SEMAPHORES = 5  # of one worker: its queue of calls has three, that of its answe
 
 
 def check_system() -> None:
-    """Raise InvalidInputError where the system lacks what locks and worker processes are made of.
-
-    Reading needs none of it: tables, reports and submissions are read on every system.
-    """
-    missing = [name for name in ("fcntl", "resource") if not _there(name)]
-    missing += [f"os.{name}" for name in ("killpg", "setpgid") if not hasattr(os, name)]
-    if missing:
+    """Raise InvalidInputError on Windows, which lacks what keeps workers in hand."""
+    if not hasattr(os, "killpg"):
         raise InvalidInputError(
-            f"training needs Linux or macOS: this system ({sys.platform}) has no {missing[0]}. On "
-            "Windows use WSL; tables, report, list and verify work here too"
+            "methods run on Linux and macOS only (on Windows use WSL 2). Here tables, report, "
+            "verify and list work, on folders and results made elsewhere"
         )
 
 
@@ -73,11 +66,3 @@ def check_processes(workers: int) -> None:
             f"(/dev/shm) took {len(held)} ({reason}). Give the machine or container a larger one "
             "that can be written, like docker run --shm-size 1g, or use fewer --jobs"
         ) from error
-
-
-def _there(module: str) -> bool:
-    try:
-        import_module(module)
-    except ImportError:
-        return False
-    return True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -44,7 +45,7 @@ def node_of(study: Study, cell: CellKey, record: TrialRecord | RunRecord) -> Nod
     else:
         stage, name, tag, number = "final", "seed", "seed", record.seed
         metrics = {**scores(record), **_costs(record)}
-    own = tags_of(study, cell, record.kind, record.id)
+    own = {**tags_of(study, cell, record.kind, record.id), "content": content_of(record)}
     tags = {"stage": stage, tag: str(number)}
     jobs = [job for job in study.jobs(cell, stage, number) if job]
     children = [_fold_node(study, cell, job, tags) for job in jobs]
@@ -58,10 +59,51 @@ def node_of(study: Study, cell: CellKey, record: TrialRecord | RunRecord) -> Nod
         start_ms=min((child.start_ms for child in children), default=end),
         end_ms=end,
         tags={**own, **tags, **texts({"reason": record.reason})},
-        settings=record.settings,
+        settings={**record.settings, **axes_of(cell), tag if tag == "seed" else name: number},
         metrics=[(metric, value, 0) for metric, value in metrics.items()],
+        inputs=_whole(study, cell),
         children=children,
     )
+
+
+def cell_node(study: Study, cell: CellKey) -> Node:
+    """Return what MLflow shall hold of a cell before anything below it is done."""
+    now = modified_ms(study.folder(cell) / "cell.json")
+    tags = tags_of(study, cell, "cell", cell.id)
+    name = one_line(f"{cell.row} {cell.dataset} {cell.trunk} {cell.recipe}")
+    return Node(
+        f"cell:{cell.id}", name, "RUNNING", now, now, tags, axes_of(cell), [], _whole(study, cell)
+    )
+
+
+def axes_of(cell: CellKey) -> Settings:
+    """Return a cell's place in the grid as parameters, so that views can group by them."""
+    return {
+        "method": cell.method,
+        "dataset": cell.dataset,
+        "trunk": cell.trunk,
+        "recipe": cell.recipe,
+    }
+
+
+def content_of(record: TrialRecord | RunRecord) -> str:
+    """Return 16 hex digits over all of a record: equal records of two studies may differ."""
+    return records.checksum_of(record)[:16]
+
+
+def user() -> str:
+    """Return who runs this, for a server that several people write to."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # an account without a name, as in many containers
+        return ""
+
+
+def _whole(study: Study, cell: CellKey) -> list[tuple[str, str]]:
+    """Return the dataset of a cell as an input: its name's word and its digest."""
+    known = study.cell_record(cell)
+    data = str(known.identity.get("dataset_digest", "")) if known else ""
+    return [("all", data[:16])] if data else []
 
 
 def _fold_node(study: Study, cell: CellKey, job: JobRecord, tags: dict[str, str]) -> Node:
@@ -83,10 +125,8 @@ def _fold_node(study: Study, cell: CellKey, job: JobRecord, tags: dict[str, str]
         start_ms=end - int(1000 * job.measured.get("seconds", 0)),
         end_ms=end,
         tags={**own, **tags, **why},
-        settings=job.settings,
-        metrics=curves
-        + [(name, value, job.best_step or 0) for name, value in best.items()]
-        + [(name, value, job.steps) for name, value in _costs(job).items()],
+        settings={**job.settings, **axes_of(cell), "fold": job.fold},
+        metrics=curves + [(name, value, 0) for name, value in {**best, **_costs(job)}.items()],
         inputs=_splits(study, cell, job),
     )
 

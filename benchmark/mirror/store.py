@@ -3,8 +3,10 @@
 Layout: an experiment per set of rules, in it a run per cell, below that a run per trial and
 seed, below those a run per fold. A trial or seed is written when its record is complete, with
 its folds, so only a killed process leaves one RUNNING, and the next one replaces it. Every run
-in MLflow carries a tag ``record_id``; a record whose run is there with the right status is not
-written again.
+in MLflow carries a tag ``record_id``; a record whose run is there with the right status and content
+is not written again. Every run also carries the id of its study, see
+:mod:`benchmark.study.own_id`: several studies may share a server, and each sees and deletes only
+what is its own.
 """
 
 from __future__ import annotations
@@ -12,9 +14,10 @@ from __future__ import annotations
 import json
 import logging
 import os
+import platform
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
@@ -25,24 +28,31 @@ from benchmark.mirror.nodes import (
     MetricPoint,
     Node,
     Shown,
+    cell_node,
+    content_of,
     environment_of,
     modified_ms,
     node_of,
     scores,
-    tags_of,
     texts,
+    user,
 )
 from benchmark.study import records
 from benchmark.study.addresses import without_password
 from benchmark.study.folder import CellKey, Study
+from benchmark.study.own_id import own_id
 from benchmark.study.records import ChoiceRecord, RunRecord
 from protocols.errors import StoreError
-from protocols.names import one_line
 from protocols.protocol import digest
 from protocols.space import Settings
 
 FILE = "mirrored.json"
 _PARENT, _CONTEXT = "mlflow.parentRunId", "mlflow.data.context"
+_KIND, _TRAINING = "mlflow.experimentKind", "custom_model_development"  # the view it opens in
+_REPLACED = "replaced"
+STUDY = "study_id"
+LEVELS = {"cell": 0, "tables": 0, "trial": 1, "run": 1, "job": 2}  # of runs below each other
+WHERE = {"host": platform.node(), "user": user()}
 _PAGE = 1000
 _ENVIRONMENT = {
     # Seven retries of two minutes each, the default, would hang on a dead server for a quarter
@@ -77,6 +87,7 @@ class Copy:
         self.runs: dict[str, _Known] = {}
         self.children: dict[str, list[str]] = {}
         self.written = self.already = 0
+        self.own = own_id(study.out)
         if (database := database_of(uri)) and not database.exists():
             _create_database(database)
         self.client, self.entities = connect(uri)
@@ -101,8 +112,8 @@ class Copy:
             self._choose(cell, record)
             return
         key, cell_run = f"{record.kind}:{record.id}", self._cell(cell)
-        known = self.runs.get(key)
-        if known and known.status == STATUS[record.status]:
+        known, whole = self.runs.get(key), (STATUS[record.status], content_of(record))
+        if known and (known.status, known.tags.get("content")) == whole:
             self.already += 1
         else:
             if cell_run.status != "RUNNING":  # more seeds: its means are about to change
@@ -144,10 +155,7 @@ class Copy:
     def _cell(self, cell: CellKey) -> _Known:
         key = f"cell:{cell.id}"
         if key not in self.runs:
-            now = modified_ms(self.study.folder(cell) / "cell.json")
-            name = one_line(f"{cell.row} {cell.dataset} {cell.trunk} {cell.recipe}")
-            tags = tags_of(self.study, cell, "cell", cell.id)
-            self._write(Node(key, name, "RUNNING", now, now, tags, {}, []), None)
+            self._write(cell_node(self.study, cell), None)
         return self.runs[key]
 
     def _close(self, cell: CellKey, known: _Known) -> None:
@@ -160,7 +168,8 @@ class Copy:
         # A mean over survivors would flatter.
         rows = [] if failed else [scores(run) for run in runs]
         names = rows[0] if rows else ()
-        metrics = [(name, fmean(row[name] for row in rows), len(runs)) for name in names]
+        # Without a step: a bar for each cell, not a curve over numbers of seeds.
+        metrics = [(name, fmean(row[name] for row in rows), 0) for name in names]
         end = max(modified_ms(self.study.record_path(cell, run)) for run in runs)
         self._batch(known, tags=tags | environment_of(runs[0]), metrics=metrics, at_ms=end)
         known.status = "FAILED" if len(failed) == len(runs) else "FINISHED"
@@ -177,7 +186,7 @@ class Copy:
 
     def _write(self, node: Node, parent: str | None) -> None:
         """Write a run and those below it; it is terminated last, when all is there."""
-        tags = {**node.tags, **({_PARENT: parent} if parent else {})}
+        tags = {**node.tags, STUDY: self.own, **WHERE, **({_PARENT: parent} if parent else {})}
         created = self.client.create_run(self.experiment, node.start_ms, tags, node.name)
         run = _Known(created.info.run_id, "RUNNING", tags)
         self._note(node.key, run)
@@ -217,7 +226,12 @@ class Copy:
         if known := self.runs.pop(key, None):
             for child in self.children.pop(known.id, []):
                 self._delete(child)
-            self.client.delete_run(known.id)
+            self._drop(known.id)
+
+    def _drop(self, run: str) -> None:
+        """Delete one run; should the experiment be restored, its tag keeps it from coming back."""
+        self.client.set_tag(run, _REPLACED, "true")
+        self.client.delete_run(run)
 
     def _open_experiment(self) -> str:
         protocol = self.study.protocol
@@ -227,7 +241,9 @@ class Copy:
         location = None if re.match("https?:|databricks", self.uri) else own
         found = self.client.get_experiment_by_name(name)
         if found is None:
-            return str(self.client.create_experiment(name, location))
+            made = str(self.client.create_experiment(name, location))
+            self.client.set_experiment_tag(made, _KIND, _TRAINING)
+            return made
         if found.lifecycle_stage == "deleted":
             self.client.restore_experiment(found.experiment_id)
         if self.uri == _own_database(self.study) and found.artifact_location != location:
@@ -235,14 +251,31 @@ class Copy:
         return str(found.experiment_id)
 
     def _index(self) -> None:
+        kept: set[str] = set()
+        for run in self._own_runs():
+            key, parent = run.tags["record_id"], run.tags.get(_PARENT)
+            if run.tags.get(_REPLACED):  # it came back with its experiment
+                self.client.delete_run(run.id)
+            elif key in self.runs or (parent and parent not in kept):
+                self._drop(run.id)  # its parent was deleted by hand: it is written again
+            else:
+                self._note(key, run)
+                kept.add(run.id)
+
+    def _own_runs(self) -> Iterator[_Known]:
+        """Yield this study's runs, parents first; in its own database those without an id too."""
+        mine = "" if self.uri == _own_database(self.study) else f"tags.{STUDY} = '{self.own}'"
         token, more = None, True
+        found: list[_Known] = []
         while more:
-            page = self.client.search_runs([self.experiment], "", 1, _PAGE, None, token)
+            page = self.client.search_runs([self.experiment], mine, 1, _PAGE, None, token)
             for run in page:
-                if key := run.data.tags.get("record_id"):
-                    self._note(key, _Known(run.info.run_id, run.info.status, run.data.tags))
+                tags = run.data.tags
+                if "record_id" in tags and tags.get(STUDY, self.own) == self.own:
+                    found.append(_Known(run.info.run_id, run.info.status, tags))
             token = page.token
             more = bool(token)
+        yield from sorted(found, key=lambda run: LEVELS.get(run.tags.get("kind", ""), 0))
 
     def _note(self, key: str, run: _Known) -> None:
         self.runs[key] = run
@@ -281,7 +314,8 @@ def _create_database(path: Path) -> None:
     for left in path.parent.glob(f".{path.name}.*"):
         left.unlink()
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    connect(f"sqlite:///{part}")
+    client, _ = connect(f"sqlite:///{part}")
+    client.delete_experiment("0")  # MLflow's empty "Default"
     part.replace(path)
 
 

@@ -102,8 +102,8 @@ class Panel:
     y: Axis
     width: float = 240.0
     height: float = 132.0
-    left: float = 28.0
-    bottom: float = 18.0
+    left: float = 34.0
+    bottom: float = 20.0
     edge: float = 6.0
 
     def px(self, value: float) -> float:

@@ -15,7 +15,7 @@ from benchmark.running.progress import Progress
 from benchmark.study import environment, failures, partials, places, records, selection, weights
 from benchmark.study.folder import CellKey, Study
 from benchmark.study.records import ChoiceRecord, JobRecord, Record, RunRecord, TrialRecord
-from benchmark.study.suggestions import export, storage_of, suggest
+from benchmark.study.suggestions import export, name_in_storage, storage_of, suggest
 from benchmark.training import oracle
 from benchmark.training.job import Job, JobOutcome, execute, failure
 from benchmark.training.join import JoinJob, JoinOutcome, join
@@ -125,9 +125,10 @@ class Coordinator:
         """Copy the trials to Optuna's database; one that is away costs a warning and no job."""
         if time.monotonic() < self.copy_again:
             return
-        name = f"{cell.path} [{self.study.protocol.rules_hash()}]"
+        out = self.study.out
+        name = name_in_storage(out, cell.path, self.study.protocol.rules_hash())
         try:
-            export(storage_of(self.study.out), name, space, trials)
+            export(storage_of(out), name, space, trials)
         except StoreError as error:
             self.copy_again = time.monotonic() + COPY_RETRY_S
             self.progress.note(f"{error}. The results are safe; the copy is mended by a next trial")

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 
+from benchmark.engines import limits
 from benchmark.engines.local import Engine
 from benchmark.study.folder import CellKey
 from benchmark.study.grid import CellPlan
@@ -75,12 +75,13 @@ def check(found: Sequence[tuple[CellKey, FirstLook]]) -> None:
 def check_memory(found: Sequence[FirstLook], workers: int) -> None:
     """Raise InvalidInputError where as many jobs as run at once do not fit into memory."""
     most = max((look.memory_mb for look in found), default=0)
-    here = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") >> 20
-    if most * workers <= here:
+    allowed = limits.memory_bytes()
+    if allowed is None or most * workers <= allowed >> 20:
         return
+    here = allowed >> 20
     fit = here // most
     advice = f"Run with --jobs {fit}" if fit else "Choose a smaller batch_size or image.crop_px"
     raise InvalidInputError(
-        f"{workers} jobs at once take {most * workers:,} MB after one step, this machine has "
+        f"{workers} jobs at once take {most * workers:,} MB after one step, this place allows "
         f"{here:,} MB. {advice}"
     )

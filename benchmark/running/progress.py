@@ -19,6 +19,7 @@ from rich.progress import Progress as Bar
 from rich.table import Table
 from rich.text import Text
 
+from benchmark.running.bound import graham, longest_chain
 from benchmark.study.folder import CellKey
 from benchmark.study.grid import CellPlan
 from benchmark.study.records import ChoiceRecord, JobRecord, RunRecord, TrialRecord
@@ -96,6 +97,7 @@ class Progress:
         """A trial ended: all its folds are scored."""
         row = self._rows[cell.id]
         row.trials_done += 1
+        row.chain = max(0, row.chain - 1)
         row.best = max(row.best or 0.0, trial.value)
         outcome = f"{trial.value:.4f}" if trial.status == "done" else f"failed: {trial.reason}"
         best = f"best so far {row.best:.4f}"
@@ -113,6 +115,7 @@ class Progress:
         """A run ended: one seed is tested."""
         row = self._rows[cell.id]
         row.runs_done += 1
+        row.chain = min(row.chain, int(row.runs_done < row.runs))
         if run.concatenated:
             score = run.concatenated[HEADLINE_METRIC]
             row.tests.append(score)
@@ -166,12 +169,14 @@ class _Work:
         jobs_left, jobs_done: jobs.
         done_s: seconds of the jobs that ended, one after the other.
         expected_s: seconds of a job as measured before the start, None if that failed.
+        chain: of the jobs left, those that must run one after the other.
     """
 
     jobs_left: int
     expected_s: float | None
     jobs_done: int = 0
     done_s: float = 0.0
+    chain: int = 0
 
     def trained(self, seconds: float) -> None:
         """A job ended."""
@@ -185,13 +190,14 @@ def time_left(cells: Sequence[_Work], workers: int, elapsed_s: float) -> float |
 
     A cell's jobs are taken to last as its own have so far; where none has ended, as expected,
     corrected by how far expectation was off elsewhere. Job seconds become time by the pace so
-    far: that pace reflects the number of workers and the time between jobs.
+    far: that pace reflects the number of workers and the time between jobs. Jobs of a cell that
+    wait for each other take their whole time, however many workers there are.
     """
     seen = [cell for cell in cells if cell.jobs_done and cell.expected_s is not None]
     expected = sum(cell.jobs_done * (cell.expected_s or 0.0) for cell in seen)
     off = sum(cell.done_s for cell in seen) / expected if expected > 0 else 1.0
     done_s, done = sum(c.done_s for c in cells), sum(c.jobs_done for c in cells)
-    left_s = 0.0
+    left_s = chain_s = 0.0
     for cell in cells:
         if cell.jobs_done:
             each: float | None = cell.done_s / cell.jobs_done
@@ -202,15 +208,17 @@ def time_left(cells: Sequence[_Work], workers: int, elapsed_s: float) -> float |
         if cell.jobs_left > 0 and each is None:
             return None
         left_s += max(0, cell.jobs_left) * (each or 0.0)
-    pace = elapsed_s / done_s if done > workers and done_s > 0 else 1 / workers
-    return left_s * pace
+        chain_s = max(chain_s, min(cell.chain, max(0, cell.jobs_left)) * (each or 0.0))
+    if done > workers and done_s > 0:
+        return max(left_s * elapsed_s / done_s, chain_s)
+    return graham(left_s, chain_s, workers)
 
 
 class _Row(_Work):
     """One cell's line in the live table."""
 
     def __init__(self, plan: CellPlan, expected_s: float | None) -> None:
-        super().__init__(plan.jobs_left, expected_s)
+        super().__init__(plan.jobs_left, expected_s, chain=longest_chain(plan))
         self.name = f"{plan.cell.row}/{plan.cell.dataset}"
         self.trials, self.trials_done = plan.trials, plan.trials_done
         self.runs, self.runs_done = plan.runs, plan.runs_done

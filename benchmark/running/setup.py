@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
+from benchmark.engines.limits import check_room
 from benchmark.engines.machine import check_places, cuda_devices, default_workers, pick_device
 from benchmark.engines.starting import check_address_space, check_processes
 from benchmark.study import datasets, grid, machines
@@ -147,6 +148,7 @@ def make_ready(asked: Asked) -> Ready:
     check_same_kind(asked.study, device.partition(":")[0])
     devices = cuda_devices(device)
     workers = options.jobs or default_workers(devices, protocol)
+    check_room(workers)
     check_processes(workers)
     # A worker sees its own device alone, so all jobs call it by the same name.
     return Ready(device.partition(":")[0], workers, devices)

@@ -40,10 +40,18 @@ class ReadFile:
         """
         view, done = target.reshape(-1).data, 0
         while done < len(view):
-            got = os.preadv(self.number, [view[done:]], start + done)
+            got = self._read(view[done:], start + done)
             if not got:
                 raise StoreError(f"{self.path} ends too early. Run the same command again")
             done += got
+
+    def _read(self, target: memoryview, start: int) -> int:
+        """Read once; return how many bytes came."""
+        if hasattr(os, "preadv"):
+            return os.preadv(self.number, [target], start)
+        with self.path.open("rb") as file:  # Windows cannot read by position
+            file.seek(start)
+            return file.readinto(target)
 
     def ask_for(self, start: int, length: int) -> None:
         """Let the system read this much ahead, where it can be told."""

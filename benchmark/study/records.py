@@ -195,9 +195,18 @@ def write(path: Path, record: Record) -> None:
     Raises:
         StoreError: the disk is full or cannot be written.
     """
-    body = {"schema": SCHEMA, "kind": record.kind, **asdict(record)}
+    body = _body(record)
     text = _dump({**body, "sha256": _checksum(body)})
     write_bytes(path, (text + "\n").encode())
+
+
+def checksum_of(record: Record) -> str:
+    """Return the checksum (hex) that the record's file carries."""
+    return _checksum(_body(record))
+
+
+def _body(record: Record) -> dict[str, Any]:
+    return {"schema": SCHEMA, "kind": record.kind, **asdict(record)}
 
 
 def write_bytes(path: Path, content: bytes | memoryview) -> None:

@@ -30,6 +30,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from scipy.stats.qmc import Sobol
 
 from benchmark.study.addresses import without_password
+from benchmark.study.own_id import own_id
 from benchmark.study.records import TrialRecord
 from benchmark.study.seeds import seed
 from protocols.errors import InvalidInputError, StoreError
@@ -106,6 +107,16 @@ def _setting(space: Space, shares: NDArray[np.float64]) -> Settings:
 def storage_of(out: Path) -> str:
     """Return ``OPTUNA_STORAGE``, which Optuna's own commands read too, else a file in ``out``."""
     return os.environ.get("OPTUNA_STORAGE") or f"sqlite:///{out / 'search.db'}"
+
+
+def name_in_storage(out: Path, cell: str, rules: str) -> str:
+    """Return what a cell's search is called in Optuna's database.
+
+    In a storage that others may write to it says whose study it is: equal cells of two folders
+    would overwrite each other.
+    """
+    whose = f" {own_id(out)}" if os.environ.get("OPTUNA_STORAGE") else ""
+    return f"{cell} [{rules}]{whose}"
 
 
 def export(storage: str, name: str, space: Space, trials: Sequence[TrialRecord]) -> None:

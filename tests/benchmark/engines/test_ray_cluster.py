@@ -206,3 +206,25 @@ def test_no_cluster_is_one_clear_line(tmp_path, capsys):
     assert "ray start --head" in done.stderr
     assert main([*words, "--gpus-per-job", "1.5", "--out", str(tmp_path)]) == 2
     assert "share of a GPU" in capsys.readouterr().err
+
+
+def test_a_head_that_dies_is_said_before_ray_ends_the_process(tmp_path, monkeypatch):
+    node = {"Alive": True, "Resources": {"CPU": 3.0}}
+    monkeypatch.setattr(ray_cluster, "_nodes", lambda: [node])
+    engine = ray_cluster.RayEngine(None, 1, 0.0, tmp_path / "log", deterministic=True)
+    assert engine.capacity == 3
+    engine._closed.set()
+    monkeypatch.setattr(ray_cluster, "_SILENT_S", -1.0)
+    with pytest.raises(ray_cluster.MachineError, match="start the cluster again"):
+        engine.capacity  # noqa: B018
+    engine.close()
+
+
+def test_a_job_that_fits_nowhere_is_said(monkeypatch):
+    nodes = [
+        {"Alive": alive, "Resources": {"CPU": cpus}} for alive, cpus in ((True, 2), (False, 8))
+    ]
+    monkeypatch.setattr(ray_cluster, "_nodes", lambda: nodes)
+    assert ray_cluster.shortage(2, 0.0) == ""
+    assert "has 4 CPU(s), which a job needs" in ray_cluster.shortage(4, 0.0)
+    assert "has 1 CPU(s) and 0.5 GPU(s)" in ray_cluster.shortage(1, 0.5)

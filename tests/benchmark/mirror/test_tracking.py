@@ -45,6 +45,7 @@ OTHER = CellKey(
     trains=False,
 )
 SETTINGS: Settings = {"alpha": 2.5, "beta": 50, "mine": True}
+AXES = {"method": "ms", "dataset": "toy", "trunk": "tiny", "recipe": "adam"}
 BEST = {"map_at_r": 0.25, "precision_at_1": 0.5}
 TEST = {"map_at_r": 0.125, "precision_at_1": 0.375}
 
@@ -249,7 +250,7 @@ def test_a_cell_shows_setting_means_and_environment(
 ) -> None:
     _, info, shown, params, history, _ = mirrored[1][f"cell:{CELL.id}"]
     assert info[0] == "ms toy tiny adam"
-    assert params == {"alpha": "2.5", "beta": "50", "mine": "True"}
+    assert params == {"alpha": "2.5", "beta": "50", "mine": "True", **AXES}
     tags = {"rule": "best", "chosen_trial": "0", "method": "ms", "dataset": "toy", "trunk": "tiny"}
     tags |= {
         "recipe": "adam",
@@ -259,15 +260,17 @@ def test_a_cell_shows_setting_means_and_environment(
     }
     tags |= {"rules_hash": PROTOCOL.rules_hash(), "torch": "2.11.0", "failed_runs": "0"}
     assert tags.items() <= shown.items()
-    assert [point[:2] for point in history["test_concatenated_map_at_r"]] == [(0.1875, 2)]
-    assert [point[:2] for point in history["test_separated_map_at_r"]] == [(0.125, 2)]
+    assert [point[:2] for point in history["test_concatenated_map_at_r"]] == [(0.1875, 0)]
+    assert [point[:2] for point in history["test_separated_map_at_r"]] == [(0.125, 0)]
 
 
 def test_runs_and_trials_show_their_numbers(mirrored: tuple[Study, dict[str, Any]]) -> None:
     found = runs_in(mirrored[0])
     trial, run = found[named("trial", CELL, 0)].data, found[named("run", CELL, 1)].data
     assert trial.metrics == {"best_val_map_at_r": 0.25}
-    assert trial.params == run.params == {"alpha": "2.5", "beta": "50", "mine": "True"}
+    shared = {"alpha": "2.5", "beta": "50", "mine": "True", **AXES}
+    assert trial.params == {**shared, "trial": "0"}
+    assert run.params == {**shared, "seed": "1"}
     assert {"stage": "search", "number": "0", "kind": "trial"}.items() <= trial.tags.items()
     assert {"stage": "final", "seed": "1", "kind": "run"}.items() <= run.tags.items()
     assert run.metrics["test_separated_precision_at_1"] == 0.375
@@ -285,8 +288,9 @@ def test_a_fold_shows_curves_over_training_steps(mirrored: tuple[Study, dict[str
     curve = [(value, step) for value, step, _ in history["val_map_at_r"]]
     assert curve == [(0.1, 0), (0.25, 10), (0.2, 20)]
     assert [point[:2] for point in history["loss/ms_center"]] == [(0.9, 10), (0.7, 20)]
-    assert history["best_val_map_at_r"] == [(0.25, 10, written_ms)]
-    assert history["test_map_at_r"] == [(0.125, 10, written_ms)]
+    assert history["best_val_map_at_r"] == [(0.25, 0, written_ms)]  # a bar, not a curve
+    assert history["test_map_at_r"] == [(0.125, 0, written_ms)]
+    assert params.items() >= {**AXES, "fold": "1"}.items()
 
 
 def test_data_digests_tell_folds_and_splits_apart_and_agree_between_methods(
@@ -344,6 +348,7 @@ def test_mirror_and_sync_agree_and_a_lost_database_is_rebuilt(study: Study) -> N
     assert sorted(path.name for path in study.out.iterdir() if path.is_file()) == [
         "mirrored.json",
         "mlflow.db",
+        "study.id",
         "study.json",
     ]
     assert content(study, renamed(study)) == before
@@ -382,7 +387,7 @@ def test_more_seeds_move_the_means_of_their_cell(study: Study) -> None:
     client, _ = store.connect(store.uri_of(study))
     cell = runs_in(study)[f"cell:{CELL.id}"]
     history = client.get_metric_history(cell.info.run_id, "test_concatenated_map_at_r")
-    assert [(point.value, point.step) for point in history] == [(0.1875, 2), (0.375, 3)]
+    assert [(point.value, point.step) for point in history] == [(0.1875, 0), (0.375, 0)]
     assert cell.info.status == "FINISHED"
 
 
@@ -444,6 +449,68 @@ def test_runs_of_other_people_in_the_experiment_are_left_alone(study: Study) -> 
     mine = client.create_run(cell.info.experiment_id, run_name="mine").info.run_id
     assert tracking.sync(study, []).written == 0
     assert client.get_run(mine).info.lifecycle_stage == "active"
+
+
+def test_what_was_replaced_does_not_come_back_with_its_experiment(study: Study) -> None:
+    put(study, CELL, failed(study, 1))
+    tracking.sync(study, [])
+    run(study, CELL, 1)  # redone
+    tracking.sync(study, [])
+    before, client = content(study), store.connect(store.uri_of(study))[0]
+    client.delete_experiment(next(iter(runs_in(study).values())).info.experiment_id)
+    tracking.sync(study, [])
+    assert content(study) == before
+    assert tracking.sync(study, []).written == 0
+
+
+@pytest.mark.parametrize("gone", ["cell", "trial"])
+def test_a_parent_deleted_by_hand_is_made_again_with_all_below_it(study: Study, gone: str) -> None:
+    tracking.sync(study, [])
+    before, client = content(study), store.connect(store.uri_of(study))[0]
+    key = f"cell:{CELL.id}" if gone == "cell" else named("trial", CELL, 0)
+    client.delete_run(runs_in(study)[key].info.run_id)
+    tracking.sync(study, [])
+    assert content(study) == before
+    assert tracking.sync(study, []).written == 0
+
+
+def test_a_record_with_other_content_replaces_its_run(study: Study) -> None:
+    tracking.sync(study, [])
+    run(study, CELL, 1, score=0.75)
+    assert tracking.sync(study, []).written == 1
+    metrics = runs_in(study)[named("run", CELL, 1)].data.metrics
+    assert metrics["test_concatenated_map_at_r"] == 0.75
+
+
+@pytest.mark.parametrize("order", ["ab", "ba", "abab", "aabb", "abba"])
+def test_equal_cells_of_two_folders_on_one_server_stay_apart(
+    tmp_path: Path, empty_database: Path, order: str
+) -> None:
+    shared = tmp_path / "server" / "mlflow.db"
+    shared.parent.mkdir()
+    shutil.copy(empty_database, shared)
+    uri = f"sqlite:///{shared}"
+    studies = {n: make_study(tmp_path / n, empty_database, CELL) for n in "ab"}
+    run(studies["b"], CELL, 1, score=0.75)  # the same id, another number
+    for name in order:
+        tracking.sync(studies[name], artifacts(studies[name]), uri)
+    client, _ = store.connect(uri)
+    (experiment,) = (e for e in client.search_experiments() if e.name.startswith("toy"))
+    runs = client.search_runs([experiment.experiment_id], max_results=1000)
+    one = 1 + 1 * (1 + 2) + 2 * (1 + 2) + 1  # cell, trial, runs, their folds, tables
+    assert len(runs) == 2 * one
+    scored = {
+        r.data.tags["study_id"]: r.data.metrics["test_concatenated_map_at_r"]
+        for r in runs
+        if r.data.tags["record_id"] == named("run", CELL, 1)
+    }
+    ids = {n: (studies[n].out / "study.id").read_text().strip() for n in "ab"}
+    assert scored == {ids["a"]: 0.25, ids["b"]: 0.75}
+    tables = [r for r in runs if r.data.tags["kind"] == "tables"]
+    assert {r.data.tags["study_id"] for r in tables} == set(ids.values())
+    assert all(r.data.tags["host"] for r in runs)
+    for name in "ab":
+        assert tracking.sync(studies[name], [], uri).written == 0
 
 
 def test_a_moved_folder_says_what_to_do(study: Study, tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from scipy.stats.qmc import discrepancy
 from benchmark.study import suggestions
 from benchmark.study.records import TrialRecord
 from benchmark.study.selection import choose, improves
+from benchmark.study.suggestions import name_in_storage
 from protocols.errors import InvalidInputError, StoreError
 from protocols.protocol import SearchRule
 from protocols.space import Choice, Integer, Real, defaults, place, size
@@ -306,3 +307,14 @@ def test_choice_takes_the_best_and_the_earliest_among_equals():
 def test_only_a_strictly_better_validation_counts():
     rows = [{"map_at_r": v} for v in (0.1, 0.3, 0.3)]
     assert [improves(rows[:n], "map_at_r") for n in (1, 2, 3)] == [True, True, False]
+
+
+def test_equal_cells_of_two_folders_have_names_of_their_own_in_a_shared_storage(
+    tmp_path, monkeypatch
+):
+    monkeypatch.delenv("OPTUNA_STORAGE", raising=False)
+    assert name_in_storage(tmp_path / "a", "toy/ms", "abc") == "toy/ms [abc]"
+    monkeypatch.setenv("OPTUNA_STORAGE", "sqlite:///shared.db")
+    names = [name_in_storage(tmp_path / n, "toy/ms", "abc") for n in "abab"]
+    assert names[:2] == names[2:]
+    assert names[0] != names[1]

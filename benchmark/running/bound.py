@@ -1,0 +1,57 @@
+"""How long a plan takes at most, from what must wait for what.
+
+A cell's trials go one after the other, because each is suggested from those before it, and its
+runs wait for the last. The folds of a trial go side by side, and so do all folds of all runs. No
+worker is idle while a job could start, so Graham's bound for list scheduling holds (R. L. Graham,
+Bounds on Multiprocessing Timing Anomalies, SIAM J. Appl. Math. 17(2), 1969, theorem 1): all work
+over the workers, and besides the longest chain of jobs that wait for each other, less its own
+share. Nothing is faster than the longer of the two, so the bound is less than twice the best.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from benchmark.study.grid import CellPlan
+
+
+def at_most(plans: Sequence[CellPlan], seconds: Mapping[str, float], workers: int) -> float:
+    """Return within how many seconds all jobs left end.
+
+    Args:
+        plans: how far each cell has come.
+        seconds: of a job at most, by cell id; cells that are missing count nothing.
+        workers: jobs that run at once.
+    """
+    work = sum(item.jobs_left * seconds.get(item.cell.id, 0.0) for item in plans)
+    chains = (longest_chain(item) * seconds.get(item.cell.id, 0.0) for item in plans)
+    return graham(work, max(chains, default=0.0), workers)
+
+
+def graham(work_s: float, chain_s: float, workers: int) -> float:
+    """Return the seconds in which any order of jobs ends that leaves no worker idle.
+
+    Args:
+        work_s: seconds of all jobs, one after the other.
+        chain_s: seconds of the longest chain of jobs that wait for each other.
+        workers: jobs that run at once.
+    """
+    return work_s / workers + chain_s * (1 - 1 / workers)
+
+
+def longest_chain(item: CellPlan) -> int:
+    """Return how many of a cell's jobs left must run one after the other."""
+    if not item.jobs_left:
+        return 0
+    trials = 0 if item.chosen or item.failed else max(0, item.trials - item.trials_done)
+    return min(item.jobs_left, trials + int(item.runs_done < item.runs))
+
+
+def width(plans: Sequence[CellPlan]) -> int:
+    """Return how many jobs can run at once at most, however many workers there are."""
+    return sum(_width(item) for item in plans)
+
+
+def _width(item: CellPlan) -> int:
+    chain = longest_chain(item)
+    return item.jobs_left - chain + 1 if chain else 0
