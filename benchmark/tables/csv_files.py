@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pandas as pd
+from pandas.api.types import is_numeric_dtype
 
 from protocols.names import to_field
 
@@ -13,8 +14,8 @@ def to_csv(frame: pd.DataFrame) -> bytes:
     Text is written by :func:`protocols.names.to_field`, so that it comes back as text.
     """
     text = {
-        name: column.map(lambda value: to_field(value) if isinstance(value, str) else value)
+        str(name): column.map(lambda value: to_field(value) if isinstance(value, str) else value)
         for name, column in frame.items()
-        if column.dtype == object
+        if not is_numeric_dtype(column)
     }
     return frame.assign(**text).to_csv(index=False, lineterminator="\n").encode()

@@ -2,6 +2,7 @@
 
 import ast
 import hashlib
+import os
 import shutil
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from protocols import discovery
 from protocols.discovery import KINDS, Registry, load
 from protocols.errors import PluginError, UnknownNameError
 from protocols.method import Method
+from protocols.narrowing import space_under
 from protocols.recipe import Recipe
 
 GOOD = '''"""Mean of all values, for tests."""
@@ -425,3 +427,73 @@ def test_a_plugin_that_calls_itself_otherwise_than_its_file_is_noticed(tmp_path,
         Registry((path,)).load(kind, "mine")
     path.write_text(body[kind].replace("other", "mine"))
     assert Registry((path,)).load(kind, "mine").name == "mine"
+
+
+# Names that mislead, and plugins that move the process.
+
+
+@pytest.mark.parametrize("name", ["=cmd", "a b", "nan", "001", "\u202eevil", "a\u200bb", "-x"])
+def test_a_plugin_that_no_table_could_name_is_refused(tmp_path, name):
+    with pytest.raises(PluginError, match="the method is named by the file"):
+        Registry((plugin(tmp_path, name),))
+
+
+@pytest.mark.parametrize("name", ["Triplet", "MS", "ｍｓ"])
+def test_a_plugin_named_like_what_ships_but_for_case_or_form_is_refused(tmp_path, name):
+    with pytest.raises(PluginError, match="differ only by case or Unicode form") as error:
+        Registry((plugin(tmp_path, name),))
+    assert repr(name) in str(error.value)
+
+
+def test_two_plugins_that_differ_by_case_are_refused_with_both_names(tmp_path):
+    (tmp_path / "other").mkdir()
+    files = (plugin(tmp_path, "mine"), plugin(tmp_path / "other", "Mine"))
+    with pytest.raises(PluginError, match="'Mine' and 'mine'"):
+        Registry(files)
+
+
+@pytest.mark.parametrize("kind", ["method", "trunk", "dataset"])
+def test_an_installed_name_like_another_but_for_case_is_refused_when_asked_for(
+    tmp_path, monkeypatch, kind
+):
+    (tmp_path / "acme.py").write_text('"""Things."""\n')
+    installed(tmp_path, kind, "acme", "acme")
+    with (tmp_path / "acme_dist-1.0.dist-info" / "entry_points.txt").open("a") as file:
+        file.write("Acme = acme\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    registry = Registry()
+    with pytest.raises(PluginError, match="'acme' and 'Acme'"):
+        registry.check(kind, "acme")
+    assert registry.names(kind)  # a list is printed all the same
+
+
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        ("import os; os.chdir('/')", "changes the working folder"),
+        ("import sys; sys.path.insert(0, '/nowhere')", r"puts folders before others in sys\.path"),
+        ("import sys; del sys.path[0]", r"puts folders before others in sys\.path"),
+    ],
+)
+def test_a_plugin_that_moves_the_process_is_refused_and_undone(tmp_path, line, says):
+    before = os.getcwd(), list(sys.path)
+    registry = Registry((plugin(tmp_path, "mover", f'"""Moves."""\n{line}\n'),))
+    with pytest.raises(PluginError, match=says):
+        registry.load("method", "mover")
+    assert (os.getcwd(), list(sys.path)) == before
+
+
+def test_a_plugin_may_append_to_the_search_path(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    text = GOOD + "\nimport sys\nsys.path.append('/nowhere')\n"
+    assert Registry((plugin(tmp_path, "adder", text),)).load("method", "adder")
+
+
+@pytest.mark.parametrize("raised", ["SystemExit(0)", "GeneratorExit()", "ValueError('x')"])
+def test_what_a_declaration_raises_does_not_end_the_program(tmp_path, raised):
+    space = (
+        f"\n    @classmethod\n    def space(cls, dataset, bounds='wide'):\n        raise {raised}\n"
+    )
+    method = Registry((plugin(tmp_path, "ender", GOOD + space),)).load("method", "ender")
+    with pytest.raises(PluginError, match=rf"the search space .*{raised[:8]}"):
+        space_under(load("protocol", "toy"), "ender", method, "toy")

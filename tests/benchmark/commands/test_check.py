@@ -1,0 +1,54 @@
+"""``check`` on methods that meddle with their process, or try to end it."""
+
+import subprocess
+import sys
+
+from protocols.discovery import Registry
+from tests.running import ROOT
+
+METHOD = '''"""A method."""
+import random, sys
+import torch
+from torch.nn.functional import normalize
+from protocols.method import Method, Term
+{at_import}
+
+class Mine(Method):
+    """A test method."""
+    def make_terms(self, spec):
+        return [Term(self.loss)]
+    def loss(self, embeddings, labels):
+        {in_method}
+        z = normalize(embeddings)
+        return (z @ z.T - (labels[:, None] == labels).float()).square().mean()
+'''
+CODE = "from benchmark.cli import main; import sys; sys.exit(main(['check', sys.argv[1]]))"
+
+
+def checked(path, at_import, in_method):
+    path.write_text(METHOD.format(at_import=at_import, in_method=in_method))
+    return subprocess.run(
+        [sys.executable, "-c", CODE, str(path)], capture_output=True, text=True, cwd=ROOT
+    )
+
+
+def test_a_method_that_meddles_or_ends_the_process_fails_by_name(tmp_path):
+    done = checked(
+        tmp_path / "mine.py",
+        at_import="torch.set_default_dtype(torch.float64)",
+        in_method="sys.setrecursionlimit(900); sys.exit(0)",
+    )
+    assert done.returncode == 3, done.stderr
+    assert "SystemExit: 0" in done.stdout
+    _, found, said = done.stdout.partition("fails It leaves its process as it found it.")
+    assert found
+    assert "Python's limits, torch's default type" in " ".join(said.split())
+    assert said.endswith("checks kept\n")
+
+
+def test_every_name_that_ships_is_a_name():
+    registry = Registry()
+    for kind in ("method", "dataset", "trunk", "recipe", "protocol"):
+        for name in registry.names(kind):
+            if registry.usage(kind, name) == name:
+                registry.check(kind, name)
