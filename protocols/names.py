@@ -74,9 +74,12 @@ def to_field(text: str) -> str:
 
     What a spreadsheet would run as a formula, and what it or pandas would read as a number, a
     date, a truth value or a missing one, stands behind an apostrophe, and so does what begins
-    with one: without one apostrophe at its beginning every field is what it was.
+    with one: without one apostrophe at its beginning every field is what it was. No text at all
+    is an empty field, as what is missing.
     """
     plain = one_line(text)
+    if not plain:
+        return ""
     return f"'{plain}" if plain[:1] in tuple("=+-@'") or reads_otherwise(plain) else plain
 
 

@@ -107,8 +107,8 @@ def to_csv(about: About, asked: Sequence[Asked]) -> bytes:
 
 
 def _fields(item: Item) -> tuple[str, str]:
-    """Return an image's path and its label, which stays an empty field where there is none."""
-    return to_field(str(item.path)), item.label and to_field(item.label)
+    """Return an image's path and its label."""
+    return to_field(str(item.path)), to_field(item.label)
 
 
 def to_html(about: About, asked: Sequence[Asked]) -> bytes:

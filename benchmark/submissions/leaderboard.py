@@ -34,6 +34,7 @@ from benchmark.submissions.read import SubmittedRow
 from benchmark.submissions.schema import Cell
 from protocols import specs
 from protocols.errors import InvalidInputError
+from protocols.names import to_field
 from protocols.protocol import Protocol
 
 FILE, README = "leaderboard.csv", "README.md"
@@ -280,4 +281,6 @@ def _plain(value: Any) -> str:
         return ""
     if isinstance(value, float):
         return f"{value + 0.0:.6f}".replace("-0.000000", "0.000000")
+    if isinstance(value, str):
+        return to_field(value)
     return str(value).lower() if isinstance(value, bool) else str(value)

@@ -12,7 +12,7 @@ from protocols.names import fault, one_line, reads_otherwise, seen, to_field, tw
 
 TYPED = (
     *("001", "1e5", "nan", "NaN", "TRUE", "false", "NULL", "None", "N/A", "<NA>", "#N/A", "inf"),
-    *("-1", "+5", "1,000", "12%", ".5", "1_000", "", " ", "-Infinity", "1.#QNAN", "-nan", "#NA"),
+    *("-1", "+5", "1,000", "12%", ".5", "1_000", " ", "-Infinity", "1.#QNAN", "-nan", "#NA"),
     *("2026-01-31", "1/2", "12:30", "MAR1", "1-Sep", "=1+1", "@x", "'quoted", "''"),
 )
 
@@ -70,7 +70,7 @@ def test_text_that_looks_like_another_type_comes_back_as_text(text):
     assert to_field(text)[0] == "'"
 
 
-@given(st.lists(st.text(st.characters(exclude_categories=["C", "Z"])), min_size=1, max_size=4))
+@given(st.lists(st.text(st.characters(exclude_categories=["C", "Z"]), min_size=1), min_size=1))
 def test_every_text_comes_back(texts):
     assert read(texts) == [one_line(text) for text in texts]
     assert all(to_field(text)[0] not in "=+-@\t\r" for text in texts)
