@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pandas as pd
 from pandas.api.types import is_numeric_dtype
 
@@ -13,9 +15,14 @@ def to_csv(frame: pd.DataFrame) -> bytes:
 
     Text is written by :func:`protocols.names.to_field`, so that it comes back as text.
     """
-    text = {
-        str(name): column.map(lambda value: to_field(value) if isinstance(value, str) else value)
-        for name, column in frame.items()
-        if not is_numeric_dtype(column)
-    }
+    columns = {str(name): column for name, column in frame.items() if not is_numeric_dtype(column)}
+    text = {name: _as_text(column) for name, column in columns.items()}
     return frame.assign(**text).to_csv(index=False, lineterminator="\n").encode()
+
+
+def _as_text(column: pd.Series[Any]) -> pd.Series[Any]:
+    """Return a column with its texts as fields; each of them is looked at once."""
+    fields = {text: to_field(text) for text in column.unique() if isinstance(text, str)}
+    if all(text == field for text, field in fields.items()):
+        return column
+    return column.map(lambda value: fields.get(value, value))
