@@ -149,7 +149,7 @@ class Study:
         return Model(address.text, kept)
 
     def _repr_html_(self) -> str:
-        shown: str = self.summary.to_html(index=False, float_format="%.4f")
+        shown: str = self.summary.to_html(index=False, float_format="{:.4f}".format)
         return shown
 
     @cached_property
