@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from benchmark.running.coordinator import JobMaker
     from benchmark.training.job import Job
 
+# Of a job beside its own work: to a worker and back, records and their copies, a run's joining.
+# Measured on two cores, which the coordinator shares with two workers.
+OVERHEAD_S = 0.5
 # Dataset, trunk, recipe, trains, and on a GPU the method: their jobs take as long.
 Kind = tuple[str, str, str, bool, str]
 
@@ -154,7 +157,7 @@ def expected_seconds(
             if future.exception() is None:
                 measured[kind] = max(future.result(), measured.get(kind) or 0.0)
     found = {item.cell.id: measured.get(_kind(item.cell, ready)) for item in plans}
-    return {cell: seconds for cell, seconds in found.items() if seconds is not None}
+    return {cell: OVERHEAD_S + seconds for cell, seconds in found.items() if seconds is not None}
 
 
 def _kind(cell: CellKey, ready: Ready) -> Kind:

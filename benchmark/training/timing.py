@@ -59,7 +59,10 @@ def load_of(job: Job) -> Load:
 
 
 def job_seconds(job: Job) -> float:
-    """Return the seconds ``job`` takes if it never stops early, from a few measured steps."""
+    """Return the seconds ``job`` takes if it never stops early, from a few measured steps.
+
+    Opening the images and building the network are in it, and testing, as in a final job.
+    """
     try:
         with device.own_stream(torch.device(job.device)):
             return _job_seconds(job)
@@ -68,10 +71,11 @@ def job_seconds(job: Job) -> float:
 
 
 def _job_seconds(job: Job) -> float:
-    protocol, place = job.protocol, torch.device(job.device)
+    protocol, place, begun = job.protocol, torch.device(job.device), time.perf_counter()
     train, validation = splits.open_fold(job.source, protocol, job.fold)
     with torch.random.fork_rng([place] if place.type == "cuda" else []):
         network = made_network(job, train)
+        setup_s = time.perf_counter() - begun
         step_s = _step_seconds(job, network, train) if job.cell.trains else 0.0
     first = splits.Split(validation.store, validation.index[:64], validation.labels[:64])
     evaluate.embed(network, first, protocol)
@@ -81,7 +85,8 @@ def _job_seconds(job: Job) -> float:
     pace = protocol.pace
     steps = pace.max_steps if job.cell.trains else 0
     embedded = (1 + steps // pace.validate_every) * len(validation)
-    return steps * step_s + embedded * image_s
+    embedded += splits.test_size(job.source, protocol)
+    return setup_s + steps * step_s + embedded * image_s
 
 
 def made_network(job: Job, train: splits.Split) -> Network:
