@@ -13,6 +13,7 @@ PACE = Pace(max_steps=48, steps_per_epoch=1, validate_every=1, patience=4)
 PROTOCOL = replace(
     reality_check.PROTOCOL,
     name="reality_shaped",
+    wants_weights=False,
     summary="the paper's rules on made images at 16 px: for tests",
     label="made images: shows that the machinery runs",
     datasets=("toy",),

@@ -21,7 +21,8 @@ from benchmark.submissions.schema import Run
 Outcome = Literal["confirms", "refutes", "undecided"]
 
 MIN_RERUN = 2  # seeds that somebody else must have run, to verify a row or to refute it
-_UNSEEN = "\u115f\u1160\u3164\uffa0"  # Hangul fillers: letters to Unicode, blank to a reader
+# Hangul fillers: letters to Unicode, blank to a reader.
+_UNSEEN = "".join(map(chr, (0x115F, 0x1160, 0x3164, 0xFFA0)))
 ROUNDING = 5e-4  # what another machine's rounding may move a run, where seeds do not spread
 
 

@@ -72,12 +72,12 @@ def _look(job: Job) -> None:
     train, validation = splits.open_fold(job.source, job.protocol, job.fold)
     _check_pairs(job, train)
     network = made_network(job, train)
-    if job.cell.trains:
-        stepper(job, network, train)(0)
     one = splits.Split(validation.store, validation.index[:1], validation.labels[:1])
     found = evaluate.embed(network, one, job.protocol)
     if not np.isfinite(found).all():
         raise InvalidInputError("the first embedding is not finite: look at the weights")
+    if job.cell.trains:
+        stepper(job, network, train)(0)
 
 
 def _check_trunk(job: Job) -> None:

@@ -105,6 +105,7 @@ def test_rows_are_handed_in_without_a_word_on_stderr(toy_study, tmp_path):
 def test_verify_says_how_much_it_checked_and_nothing_else_on_stderr(results):
     done = run("-m", "benchmark", "verify", str(results))
     assert done.returncode == 0, done.stdout
-    summary, history = done.stderr.splitlines()
+    summary, history, unseen = done.stderr.splitlines()
     assert summary == "3 row(s), 0 stale; 0 problem(s)"
     assert history == "commits and earlier versions were looked up in git"
+    assert "rerun" in unseen  # what no check can see, and what is the answer to it

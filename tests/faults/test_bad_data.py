@@ -13,9 +13,10 @@ import pytest
 from PIL import Image
 
 from benchmark.cli import main
-from benchmark.training.splits import DataSource, Labels, class_folds, open_fold, prepare
+from benchmark.training.splits import DataSource, class_folds, open_fold, prepare
 from protocols.errors import BenchmarkError
 from protocols.manifest import place
+from protocols.partition import labels_of
 from protocols.specs.toy import PROTOCOL
 
 SUITE = "Bad data"
@@ -259,7 +260,7 @@ def test_one_image_per_class(ledger, tmp_path, capsys):
 def test_a_hundred_thousand_classes(ledger, tmp_path):
     with ledger.attempt(SUITE, "100,000 classes", "folds in well under a second"):
         labels = np.repeat(np.arange(100_000), 2)
-        folds = class_folds(Labels(labels, 100_000, None), PROTOCOL)
+        folds = class_folds(labels_of(labels, 100_000, None, "halves", ""), PROTOCOL)
         for fold in folds:
             assert not set(fold.train) & set(fold.validation)
             assert not set(fold.test) & (set(fold.train) | set(fold.validation))

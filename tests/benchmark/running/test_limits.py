@@ -48,7 +48,11 @@ def stopped_by(send, max_hours=None, ending=lambda: None):
         ("SIGHUP", "stopped by SIGHUP"),
     ],
 )
-def test_each_signal_stops_and_says_so(name, words):
+def test_each_signal_stops_and_says_so(name, words, request):
+    number = getattr(signal, name)
+    if signal.getsignal(number) is signal.SIG_IGN:  # the tests run under nohup, which is respected
+        signal.signal(number, signal.SIG_DFL)
+        request.addfinalizer(lambda: signal.signal(number, signal.SIG_IGN))
     before = {n: signal.getsignal(n) for n in signal.valid_signals()}
     stop = stopped_by(lambda: os.kill(os.getpid(), getattr(signal, name)))
     assert (stop.why, stop.time_up) == (words, False)
