@@ -26,6 +26,11 @@ def leave(code: int) -> NoReturn:
     os._exit(code)
 
 
-if __name__ == "__main__":
+def start() -> NoReturn:
+    """Run the command line; the console script ``dml-benchmark`` starts here too."""
     open_streams()
     leave(main())
+
+
+if __name__ == "__main__":
+    start()

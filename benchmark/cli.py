@@ -13,7 +13,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import NoReturn
 
-from benchmark import model_options
+from benchmark import __version__, model_options
 from benchmark.exit_codes import BAD_INPUT, DONE, INTERRUPTED, MACHINE
 from benchmark.values import change, hours, names, points, positive, share
 from protocols.errors import BenchmarkError, InvalidInputError, MachineError
@@ -47,17 +47,7 @@ class Parser(argparse.ArgumentParser):
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
     try:
-        parser = make_parser()
-        args = parser.parse_args(argv)  # type: ignore[no-untyped-call]
-        if getattr(args, "file", None) is not None:  # its values count where nothing is typed
-            args.parser.set_defaults(**read_study_file(args.file))
-            args = parser.parse_args(argv)  # type: ignore[no-untyped-call]
-        if not hasattr(args, "command"):
-            parser.print_help()
-            return DONE
-        module, function = args.command
-        command: Callable[[argparse.Namespace], int] = getattr(import_module(module), function)
-        return command(args)
+        return execute(argv)
     except BenchmarkError as error:
         print(f"benchmark: {one_line(str(error))}", file=sys.stderr)
         return MACHINE if isinstance(error, MachineError) else BAD_INPUT
@@ -73,6 +63,25 @@ def main(argv: Sequence[str] | None = None) -> int:
         return INTERRUPTED
 
 
+def execute(argv: Sequence[str] | None) -> int:
+    """Run one command and return its exit code; what is wrong is raised.
+
+    Raises:
+        BenchmarkError: an option, a name or a file that does not do.
+    """
+    parser = make_parser()
+    args = parser.parse_args(argv)  # type: ignore[no-untyped-call]
+    if getattr(args, "file", None) is not None:  # its values count where nothing is typed
+        args.parser.set_defaults(**read_study_file(args.file))
+        args = parser.parse_args(argv)  # type: ignore[no-untyped-call]
+    if not hasattr(args, "command"):
+        parser.print_help()
+        return DONE
+    module, function = args.command
+    command: Callable[[argparse.Namespace], int] = getattr(import_module(module), function)
+    return command(args)
+
+
 def make_parser() -> Parser:
     """Return the parser of all commands."""
     parser = Parser(
@@ -81,6 +90,7 @@ def make_parser() -> Parser:
         "test classes, intervals on every number.",
         epilog="Start with: python -m benchmark run --methods triplet,ms,group",
     )
+    parser.add_argument("--version", action="version", version=f"dml-benchmark {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND")
     _add_run(commands, "run", "search, retrain, test and tabulate; run it again to continue")
     _add_run(commands, "plan", "the grid, each cell's state, jobs left and expected time")

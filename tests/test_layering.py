@@ -37,6 +37,7 @@ ROOMS = {
         "exit_codes",
         "streams",
     },
+    "api": {"cli", "commands", "exit_codes", "models", "report", "study", "tables"},
     "cli": {"exit_codes", "values", "model_options", "benchmark"},
     "model_options": set(),
     "__main__": {"cli", "streams"},

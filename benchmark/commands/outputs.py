@@ -20,7 +20,7 @@ def tables(args: argparse.Namespace) -> int:
     from benchmark.study.records import write_bytes
     from benchmark.tables import costs
     from benchmark.tables.csv_files import to_csv
-    from benchmark.tables.formats import to_format
+    from benchmark.tables.formats import render, to_format
     from benchmark.tables.frames import looked_at, make_tables
 
     study = open_study(args.out)
@@ -33,7 +33,7 @@ def tables(args: argparse.Namespace) -> int:
     spent, path = costs.frame(frames.cells), args.out / "tables" / "costs.csv"
     write_bytes(path, to_csv(spent))
     print(path)
-    Console().print(costs.render(spent))
+    Console().print(*render(frames), costs.render(spent), sep="\n")
     return DONE
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -56,6 +57,15 @@ def save(section: Section, folder: Path) -> list[Path]:
                 figure.savefig(path, dpi=200, metadata={"Date": None} if kind == "svg" else None)
                 files.append(path)
     return files
+
+
+def forest(section: Section) -> str:
+    """Return the first chart of a section, means with their intervals, as the text of an SVG."""
+    _, drawing, _ = next(_drawings(section))
+    written = StringIO()
+    with _drawn(drawing, " · ".join(section.place)) as figure:
+        figure.savefig(written, format="svg", metadata={"Date": None})
+    return written.getvalue()
 
 
 def _drawings(section: Section) -> Iterator[tuple[str, Drawing, str]]:

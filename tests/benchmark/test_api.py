@@ -1,0 +1,110 @@
+"""The module for Python and notebooks says what the command line and the files say."""
+
+import configparser
+import importlib
+import shutil
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+import benchmark
+from benchmark import api
+from benchmark.cli import main
+from protocols.errors import BenchmarkError, InvalidInputError, StoreError, UnknownNameError
+from tests.drawing import ROOT
+
+
+@pytest.mark.parametrize("name", ["summary", "runs", "trials", "pairs"])
+def test_frames_are_those_of_the_csv_files(toy_study, name):
+    written = pd.read_csv(toy_study / "tables" / f"{name}.csv")
+    frame = getattr(api.open(toy_study), name)
+    assert list(frame.columns) == list(written.columns)
+    assert len(frame) == len(written) > 0
+    for column in written.select_dtypes("float"):
+        met = pd.to_numeric(frame[column]).to_numpy(float, na_value=np.nan)
+        np.testing.assert_allclose(met, written[column], rtol=1e-9)
+
+
+def test_the_frame_is_the_callers_own(toy_study):
+    study = api.open(toy_study)
+    mine = study.summary
+    mine["mean"] = 0.0
+    assert study.summary["mean"].max() > 0
+
+
+def test_the_forest_names_every_method(toy_study, tmp_path):
+    figure = api.open(toy_study).figure("forest")
+    assert figure._repr_html_().startswith("<svg")
+    for name in ("triplet", "ms", "untrained"):
+        assert f"<!-- {name} -->" in figure.svg
+    figure.save(tmp_path / "forest.svg")
+    assert (tmp_path / "forest.svg").read_text(encoding="utf-8") == figure.svg
+    with pytest.raises(UnknownNameError, match="forrest"):
+        api.open(toy_study).figure("forrest")
+    with pytest.raises(InvalidInputError, match="section 2"):
+        api.open(toy_study).figure("forest", 2)
+
+
+def test_a_notebook_shows_the_summary(toy_study):
+    shown = api.open(toy_study)._repr_html_()
+    assert shown.startswith("<table")
+    assert "untrained" in shown
+
+
+def test_a_kept_model_embeds_as_its_exported_file(toy_study, tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 256, (2, 40, 48, 3), dtype=np.uint8)
+    for number, one in enumerate(pixels):
+        Image.fromarray(one).save(tmp_path / f"{number}.png")
+    paths = [tmp_path / "0.png", tmp_path / "1.png"]
+    rows = api.open(toy_study).model("ms").embed(paths)
+    to, npy = tmp_path / "ms.safetensors", tmp_path / "rows.npy"
+    assert main(["export", "ms", "--out", str(toy_study), "--to", str(to)]) == 0
+    assert main(["embed", str(to), *map(str, paths), "--to", str(npy)]) == 0
+    np.testing.assert_array_equal(rows, np.load(npy))
+    model = api.open(toy_study).model("ms")  # one path is a list of one, in a batch of one
+    np.testing.assert_array_equal(model.embed(paths[0]), model.embed([str(paths[0])]))
+
+
+def test_run_goes_on_with_a_study_and_opens_it(toy_study, tmp_path, monkeypatch):
+    out = tmp_path / "out"
+    shutil.copytree(toy_study, out)
+    monkeypatch.chdir(tmp_path)
+    study = api.run(protocol="toy", methods=["triplet", "ms"], out=out)
+    assert set(study.summary["method"]) == {"triplet", "ms", "untrained"}
+    assert study.out == out
+    pd.testing.assert_frame_equal(study.runs, api.open(toy_study).runs)
+
+
+def test_options_are_typed_as_on_the_command_line():
+    options = {"methods": ["a", "b"], "match_cost": True, "seeds": 2, "dry_run": False}
+    assert api._typed("s.toml", {**options, "set": ["a=1", "b=2"], "out": None}) == [
+        "s.toml", "--methods=a,b", "--match-cost", "--seeds=2", "--set=a=1", "--set=b=2",
+    ]  # fmt: skip
+
+
+def test_what_is_wrong_is_raised(tmp_path):
+    with pytest.raises(BenchmarkError, match="--sedes"):
+        api.run(sedes=3)
+    with pytest.raises(StoreError, match="no study"):
+        api.open(tmp_path)
+
+
+def test_the_version_and_the_console_script(capsys):
+    with pytest.raises(SystemExit) as left:
+        main(["--version"])
+    assert left.value.code == 0
+    assert capsys.readouterr().out == f"dml-benchmark {benchmark.__version__}\n"
+    declared = configparser.ConfigParser()
+    declared.read(ROOT / "setup.cfg")
+    name, _, target = declared["options.entry_points"]["console_scripts"].strip().partition(" = ")
+    module, _, function = target.partition(":")
+    assert name == "dml-benchmark"
+    assert callable(getattr(importlib.import_module(module), function))
+
+
+def test_tables_prints_results_before_costs(toy_study, capsys):
+    assert main(["tables", "--out", str(toy_study)]) == 0
+    printed = capsys.readouterr().out
+    assert 0 < printed.index("MAP@R") < printed.index("Cost of one run")
