@@ -88,7 +88,7 @@ class Copy:
         self.children: dict[str, list[str]] = {}
         self.written = self.already = 0
         self.own = own_id(study.out)
-        if (database := database_of(uri)) and not database.exists():
+        if (database := database_of(uri)) and not database.is_file():
             _create_database(database)
         self.client, self.entities = connect(uri)
         self.experiment = self._open_experiment()

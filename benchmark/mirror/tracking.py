@@ -135,7 +135,7 @@ def needs_sync(study: Study, uri: str | None = None) -> bool:
     """Return whether MLflow may lack records of ``study``; asks no server."""
     uri = uri_of(study, uri)
     database = database_of(uri)
-    if database and not database.exists():
+    if database and not database.is_file():
         return True
     try:
         known = json.loads((study.out / FILE).read_text(encoding="utf-8"))

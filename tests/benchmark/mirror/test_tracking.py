@@ -688,3 +688,13 @@ def server(folder: Path, port: int) -> Iterator[None]:
     finally:
         os.killpg(process.pid, signal.SIGKILL)
         process.communicate()
+
+
+def test_a_folder_in_the_databases_place_is_one_line_and_no_wait(study: Study) -> None:
+    (study.out / "mlflow.db").unlink()
+    (study.out / "mlflow.db").mkdir()
+    started = time.monotonic()
+    with pytest.raises(StoreError, match=r"mlflow\.db.*[Dd]irectory"):
+        tracking.sync(study, [])
+    assert time.monotonic() - started < 20
+    assert "\n" not in mirror(study)[0]
