@@ -283,13 +283,14 @@ def _drawn(
         )
     values = np.nan_to_num(runs)
     totals = values @ flips  # (M, F): a pair's flipped sums are a difference of two rows
+    sums = np.empty(totals.shape[1])  # filled anew for each pair, which is half the work
     for a, b in pairs:
-        sums = totals[a] - totals[b]
+        np.subtract(totals[a], totals[b], out=sums)
         gap = runs[a] - runs[b]
         alone = np.isnan(gap)  # seeds that only one of the two has, or none
         if alone.any():
             sums -= (values[a] - values[b])[alone] @ flips[alone]
-        above = np.count_nonzero(np.abs(sums) >= _threshold(gap[~alone]))
+        above = np.count_nonzero(np.abs(sums, out=sums) >= _threshold(gap[~alone]))
         yield (above + 1) / (DRAWN_FLIPS + 1)
 
 

@@ -178,7 +178,7 @@ class Study:
 
     def _read(self, cell: CellKey, name: str, kind: type[R]) -> R | None:
         """Return a record that proves its place; what does not is doubted and counts as missing."""
-        path = self.folder(cell) / name
+        path = Path(self.out, "records", cell.path, name)  # one step: it is asked for thousands
         record, why = places.examine(path, cell.id)
         if why:
             self.doubts[path] = why

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from threadpoolctl import threadpool_limits
 
 from benchmark.statistics import paired
 from benchmark.study import failures, records
@@ -181,6 +182,11 @@ class Tables:
 
 def make_tables(study: Study) -> Tables:
     """Return the tables of ``study``, read from its records now."""
+    with threadpool_limits(limits=1, user_api="blas"):  # more threads wait longer than they work
+        return _made(study)
+
+
+def _made(study: Study) -> Tables:
     keys = sorted(study.cells, key=lambda c: (c.dataset, c.trunk, c.recipe, c.row, c.method))
     cells = [read(study, key) for key in keys]
     repeated = [_searches(study, cell) for cell in cells if len(study.searches(cell.key)) > 1]
