@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import math
+import sys
 
 from protocols.study_file import typed_value
 
@@ -18,24 +18,22 @@ def names(text: str) -> tuple[str, ...]:
 
 def points(text: str) -> float:
     """Return points of a percentage, above 0."""
-    try:
-        points = float(text)
-    except ValueError:
-        points = 0.0
-    if not 0 < points <= 100:
-        raise argparse.ArgumentTypeError(f"{text!r}: expected points above 0, like 0.5")
-    return points
+    return _above_zero(text, 100, "points above 0, like 0.5")
 
 
 def hours(text: str) -> float:
     """Return hours above 0."""
+    return _above_zero(text, sys.float_info.max, "hours above 0, like 3.9")
+
+
+def _above_zero(text: str, most: float, expected: str) -> float:
     try:
-        hours = float(text)
+        number = float(text)
     except ValueError:
-        hours = 0.0
-    if not 0 < hours < math.inf:
-        raise argparse.ArgumentTypeError(f"{text!r}: expected hours above 0, like 3.9")
-    return hours
+        number = 0.0
+    if not 0 < number <= most:
+        raise argparse.ArgumentTypeError(f"{text!r}: expected {expected}")
+    return number
 
 
 def positive(text: str) -> int:

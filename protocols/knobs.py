@@ -9,7 +9,7 @@ makes a derived protocol with a hash of its own.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from typing import Any, get_args
@@ -175,18 +175,23 @@ def read_value(key: str, value: object) -> Override:
     if key.startswith(METHOD):
         return _method_value(key, value)
     if key not in KNOBS:
-        near = get_close_matches(key, [*KNOBS, *SHORT.values()], n=2, cutoff=0.5)
-        ends = [known for known in KNOBS if known.rpartition(".")[2] == key]
-        found = list(dict.fromkeys([*ends, *near]))
-        hint = f" Did you mean {' or '.join(found)}?" if found else ""
-        raise InvalidInputError(
-            f"no key {key!r}.{hint} python -m benchmark new-study FILE writes all keys"
-        )
+        raise unknown_key(key, SHORT.values())
     knob = KNOBS[key]
     try:
         return knob.read(value)
     except ValueError as error:
         raise InvalidInputError(f"{key}: met {value!r}, expected {knob.expects}") from error
+
+
+def unknown_key(key: str, others: Iterable[str]) -> InvalidInputError:
+    """Return an error that names the nearest keys, ``others`` that are known there among them."""
+    near = get_close_matches(key, [*KNOBS, *others], n=2, cutoff=0.5)
+    ends = [known for known in KNOBS if known.rpartition(".")[2] == key]
+    found = list(dict.fromkeys([*ends, *near]))
+    hint = f" Did you mean {' or '.join(found)}?" if found else ""
+    return InvalidInputError(
+        f"no key {key!r}.{hint} python -m benchmark new-study FILE writes all keys"
+    )
 
 
 def changed(protocol: Protocol, changes: Mapping[str, Override]) -> Protocol:

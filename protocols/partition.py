@@ -129,7 +129,7 @@ def shared_classes(known: Labels) -> dict[tuple[str, str], int]:
     return {pair: n for pair in pairs if (n := len(classes[pair[0]] & classes[pair[1]]))}
 
 
-def test_images(known: Labels) -> NDArray[np.bool_]:
+def on_test_side(known: Labels) -> NDArray[np.bool_]:
     """Return for each image whether it is on the test side."""
     if known.parts is not None:
         return np.isin(known.parts, TESTS)

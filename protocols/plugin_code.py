@@ -64,6 +64,7 @@ def told(what: str, owner: type) -> Iterator[None]:
         yield
     except (BenchmarkError, KeyboardInterrupt):
         raise
+    # Broad: whatever a plugin's declaration raises, sys.exit too, is the plugin's fault, in words.
     except BaseException as error:
         if owner.__module__.startswith(_SHIPPED):
             raise

@@ -5,12 +5,11 @@ from __future__ import annotations
 import shlex
 import tomllib
 from collections.abc import Iterator, Mapping
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 from protocols.errors import InvalidInputError
-from protocols.knobs import KNOBS
+from protocols.knobs import KNOBS, unknown_key
 
 MAX_BYTES = 1 << 20
 # What a file says about the study besides its rules: key -> what it is, in one line.
@@ -55,7 +54,7 @@ def read_study_file(path: Path) -> dict[str, Any]:
         elif key.partition(".")[0] in ("method", *_heads()):
             changes.append((key, value, where))
         else:
-            raise InvalidInputError(f"{where}{_unknown(key)}")
+            raise InvalidInputError(f"{where}{unknown_key(key, ('protocol', *NAMES))}")
     return {**found, "file_changes": tuple(changes)}
 
 
@@ -139,11 +138,3 @@ def _option(key: str, value: Any, where: str) -> Any:
 
 def _heads() -> set[str]:
     return {key.partition(".")[0] for key in KNOBS}
-
-
-def _unknown(key: str) -> str:
-    known = ["protocol", *NAMES, *KNOBS]
-    ends = [each for each in KNOBS if each.rpartition(".")[2] == key]
-    near = list(dict.fromkeys([*ends, *get_close_matches(key, known, n=2, cutoff=0.5)]))
-    hint = f" Did you mean {' or '.join(near)}?" if near else ""
-    return f"no key {key!r}.{hint} python -m benchmark new-study FILE writes all keys"

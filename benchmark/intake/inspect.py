@@ -29,7 +29,7 @@ from protocols.decoding import decode, read_file, shown
 from protocols.errors import DataError
 from protocols.manifest import Row
 from protocols.names import to_field
-from protocols.partition import Rule, labels_of, test_images
+from protocols.partition import Rule, labels_of, on_test_side
 
 PROBLEMS = {
     "unreadable": "missing, changed, truncated or no image: no job can run",
@@ -98,7 +98,7 @@ def test_side(rows: Sequence[Row], digest: str, *, own: bool) -> NDArray[np.bool
     labels = np.array([row.label for row in rows], np.int64)
     published: Rule = "publisher" if parts is not None and "query" in parts else "halves"
     rule: Rule = "own" if own else published
-    return test_images(labels_of(labels, int(labels.max()) + 1, parts, rule, digest))
+    return on_test_side(labels_of(labels, int(labels.max()) + 1, parts, rule, digest))
 
 
 def to_csv(findings: Sequence[Finding]) -> bytes:

@@ -13,7 +13,7 @@ from PIL import Image
 from protocols.decoding import shown
 from protocols.errors import InvalidInputError
 from protocols.manifest import Row
-from protocols.partition import PARTS, Labels, folds_of, labels_of, shared_classes, test_images
+from protocols.partition import PARTS, Labels, folds_of, labels_of, on_test_side, shared_classes
 from protocols.splits import kfold
 
 LONG = 8  # width to height, or the reverse, from which on an image is called elongated
@@ -48,7 +48,7 @@ def next_command(name: str, root: Path, known: Labels) -> str:
 
 def _parts(known: Labels) -> Iterator[str]:
     if known.parts is None:
-        tests = test_images(known)
+        tests = on_test_side(known)
         classes = known.classes - known.classes // 2
         yield (
             f"no parts are named: {known.classes // 2:,} classes train ({(~tests).sum():,} images)"

@@ -112,7 +112,7 @@ def open_test(source: DataSource, protocol: Protocol) -> Split:
     return Split(store, index, known.labels[index], query, source.recall_at)
 
 
-def test_size(source: DataSource, protocol: Protocol) -> int:
+def count_tests(source: DataSource, protocol: Protocol) -> int:
     """Return how many test images there are, for a plan's time; none is opened."""
     known = _labels(source)
     return len(known.rows(class_folds(known, protocol)[0].test, TESTS))

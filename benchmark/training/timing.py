@@ -85,7 +85,7 @@ def _job_seconds(job: Job) -> float:
     pace = protocol.pace
     steps = pace.max_steps if job.cell.trains else 0
     embedded = (1 + steps // pace.validate_every) * len(validation)
-    embedded += splits.test_size(job.source, protocol)
+    embedded += splits.count_tests(job.source, protocol)
     return setup_s + steps * step_s + embedded * image_s
 
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from protocols.datasets._official import PASSED_OVER, Entry
 from protocols.decoding import SUFFIXES
-from protocols.errors import DataError
+from protocols.errors import DataError, InvalidInputError
 from protocols.partition import PARTS, check_parts, labels_of
 
 LabelKind = Literal["text", "number"]
@@ -116,7 +116,7 @@ def checked(entries: list[Entry], where: str) -> list[Entry]:
         classes = int(labels.max()) + 1
         try:
             check_parts(labels_of(labels, classes, parts, "publisher", ""))
-        except Exception as error:
+        except InvalidInputError as error:
             raise DataError(f"{where}: {error}") from error
     return entries
 

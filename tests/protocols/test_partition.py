@@ -9,12 +9,11 @@ from protocols.partition import (
     check_parts,
     folds_of,
     labels_of,
+    on_test_side,
     shared_classes,
-    test_images,
 )
 from protocols.splits import kfold, mlrc_folds
 
-test_images.__test__ = False
 DIGEST = "3fa9c1d2" * 8
 
 
@@ -54,7 +53,7 @@ def test_without_parts_a_shuffled_half_trains():
     assert seen.isdisjoint(fold.test)
     assert set(other.train) == set(fold.validation)
     assert seen != set(range(20)), "the order of names must not cut"
-    assert set(np.flatnonzero(test_images(known)) // 2) == set(fold.test)
+    assert set(np.flatnonzero(on_test_side(known)) // 2) == set(fold.test)
 
 
 def test_a_prefix_of_names_is_no_domain_shift():
