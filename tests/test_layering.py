@@ -48,7 +48,7 @@ ROOMS = {
 }
 # Inside protocols/ each row may import the rows below it, never its own or one above.
 PROTOCOL_ROWS = [
-    {"errors", "names", "source_code"},
+    {"errors", "names", "source_code", "reached", "two_pass"},
     {"phases", "plugin_code", "settle", "splits"},
     {"nearest_device", "partition"},
     {"nearest"},
@@ -60,6 +60,7 @@ PROTOCOL_ROWS = [
     {"method"},
     {"trunk", "discovery", "optimizer", "pretend_device", "study_file"},
     {"toy_task", "weights", "narrowing"},
+    {"conformance_batches"},
     {"conformance"},
     {"network"},
     {"methods", "datasets", "trunks", "recipes", "specs"},
