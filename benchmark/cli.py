@@ -13,7 +13,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import NoReturn
 
-from benchmark import __version__, model_options
+from benchmark import __version__, model_options, upkeep_options
 from benchmark.exit_codes import BAD_INPUT, DONE, INTERRUPTED, MACHINE
 from benchmark.values import change, hours, names, points, positive, share
 from protocols.errors import BenchmarkError, InvalidInputError, MachineError
@@ -124,6 +124,7 @@ def make_parser() -> Parser:
     ui.add_argument("--host", default="127.0.0.1", help="address to listen on (default: loopback)")
     ui.add_argument("--port", type=int, default=5000, help="default: 5000")
     model_options.add(commands, _add, positive)
+    upkeep_options.add(commands, _add, _add_out)
     check = _add(commands, "check", "does a method keep the contract?", "methods", "check")
     check.add_argument("method", metavar="NAME_OR_FILE", help="a method's name, or its file")
     fresh = _add(commands, "new-study", "a study file with every key", "study_file", "new_study")
