@@ -22,6 +22,7 @@ ROOMS = {
     "tables": {"study", "statistics"},
     "report": {"tables", "study", "statistics"},
     "submissions": {"study", "statistics"},
+    "site": {"study", "statistics", "submissions", "report"},
     "commands": {
         "study",
         "intake",
@@ -33,6 +34,7 @@ ROOMS = {
         "models",
         "tables",
         "report",
+        "site",
         "submissions",
         "benchmark",
         "exit_codes",
