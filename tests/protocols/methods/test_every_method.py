@@ -18,6 +18,7 @@ from protocols.methods.ms import MultiSimilarity
 from protocols.methods.ms_miner import MultiSimilarityMined
 from protocols.methods.nsoftmax import NormalizedSoftmax
 from protocols.methods.ntxent import NTXent
+from protocols.methods.pfml import PotentialField
 from protocols.methods.proxy_an import ProxyAN
 from protocols.methods.proxy_anchor import ProxyAnchor
 from protocols.methods.proxynca import ProxyNCA
@@ -80,6 +81,7 @@ UNIT = {  # losses of unit vectors, and how exactly their sums repeat in another
     "tcm": (ThresholdConsistent, {}, 1e-8),
     "proxy_an": (ProxyAN, {}, 1e-7),
     "ccl": (CenterContrastive, {}, 1e-8),
+    "pfml": (PotentialField, {}, 1e-8),
 }
 CLASSES = {
     "proxynca": ProxyNCA,
@@ -91,6 +93,7 @@ CLASSES = {
     "subcenter_arcface": SubCenterArcFace,
     "proxy_an": ProxyAN,
     "ccl": CenterContrastive,
+    "pfml": PotentialField,
 }
 every_pair_loss = pytest.mark.parametrize(("method", "settings"), PAIRS.values(), ids=PAIRS)
 every_unit_loss = pytest.mark.parametrize(("method", "settings", "exact"), UNIT.values(), ids=UNIT)

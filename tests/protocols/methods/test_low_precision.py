@@ -8,7 +8,7 @@ from protocols.discovery import load
 from protocols.space import declared, defaults
 from protocols.toy_task import build
 
-LATER = ("ccl", "proxy_an", "siglip", "supcon_proj", "tcm", "xbm")
+LATER = ("ccl", "pfml", "proxy_an", "siglip", "supcon_proj", "tcm", "xbm")
 
 
 def ends(method):
