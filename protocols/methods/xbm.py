@@ -80,7 +80,7 @@ class CrossBatchMemory(Method):
         """Return the terms; the memory's is 0 until ``start``, when the first batch enters it."""
         found = super().losses(views, batch)
         if self.graph_key(batch):
-            self.remember(views["embedding"].detach().float(), batch.labels)
+            self.remember(views["embedding"].float(), batch.labels)
         return found
 
     def against_batch(self, embeddings: Tensor, labels: Tensor) -> Tensor:
@@ -101,7 +101,7 @@ class CrossBatchMemory(Method):
 
     @torch.no_grad()
     def remember(self, embeddings: Tensor, labels: Tensor) -> None:
-        """Put (B, D) embeddings, of any length, in the places of the oldest rows."""
+        """Put (B, D) embeddings, of any length, detached, in the places of the oldest rows."""
         # Only the newest rows of a batch larger than the memory would stay anyway.
         z, labels = normalize(embeddings)[-len(self.rows) :], labels[-len(self.rows) :]
         at = (self.pointer + torch.arange(len(z), device=z.device)) % len(self.rows)
