@@ -98,7 +98,10 @@ def make_parser() -> Parser:
     tables = _add(commands, "tables", "rebuild the tables from the records", "outputs", "tables")
     _add_out(tables)
     tables.add_argument(
-        "--format", default="csv", choices=("csv", "md", "latex", "parquet"), help="default: csv"
+        "--format",
+        default="csv",
+        choices=("csv", "md", "latex", "parquet", "every-eval-ever"),
+        help="default: csv; latex comes with the papers to cite",
     )
     report = _add(commands, "report", "write the self-contained HTML report", "outputs", "report")
     _add_out(report)

@@ -19,7 +19,7 @@ ROOMS = {
     "statistics": {"study"},
     "models": {"study", "training", "statistics", "tables"},
     "running": {"study", "engines", "training", "mirror", "streams"},
-    "tables": {"study", "statistics"},
+    "tables": {"study", "statistics", "benchmark"},
     "report": {"tables", "study", "statistics"},
     "submissions": {"study", "statistics"},
     "site": {"study", "statistics", "submissions", "report"},
