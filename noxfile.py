@@ -97,6 +97,13 @@ def ui(session: nox.Session) -> None:
 
 
 @nox.session(default=False)
+def site(session: nox.Session) -> None:
+    """Make the website of results/ in site/: ``nox -s site -- --snapshot 2026-12``."""
+    words = ("-m", "benchmark", "site", "results", *session.posargs)
+    session.run(environment(session), *words, external=True)
+
+
+@nox.session(default=False)
 def gpu(session: nox.Session) -> None:
     """Check all that needs a CUDA device, in minutes: ``nox -s gpu -- capture fit``."""
     session.run(environment(session), "-m", "tests.gpu", *session.posargs, external=True)
