@@ -19,7 +19,7 @@ def pytest_addoption(parser):
 def pytest_collection_modifyitems(config, items):
     """Leave what is marked ``faults`` to ``nox -s faults``; begin with files that take minutes.
 
-    Each core takes one file after the other: a long one that is begun last keeps the others waiting.
+    Each core takes one file after the other; a long one begun last would keep the others waiting.
     """
     long = {item.path for item in items if item.get_closest_marker("slow")}
     items.sort(key=lambda item: item.path not in long)
