@@ -38,7 +38,7 @@ from benchmark.mirror.nodes import (
     user,
 )
 from benchmark.study import records
-from benchmark.study.addresses import without_password
+from benchmark.study.addresses import address_of, database_of, without_password
 from benchmark.study.folder import CellKey, Study
 from benchmark.study.own_id import own_id
 from benchmark.study.records import ChoiceRecord, RunRecord
@@ -54,7 +54,7 @@ STUDY = "study_id"
 LEVELS = {"cell": 0, "tables": 0, "trial": 1, "run": 1, "job": 2}  # of runs below each other
 WHERE = {"host": platform.node(), "user": user()}
 _PAGE = 1000
-_ENVIRONMENT = {
+SETTINGS = {
     # Seven retries of two minutes each, the default, would hang on a dead server for a quarter
     # of an hour; what is not delivered is not lost, so giving up early costs nothing.
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
@@ -246,7 +246,7 @@ class Copy:
             return made
         if found.lifecycle_stage == "deleted":
             self.client.restore_experiment(found.experiment_id)
-        if self.uri == _own_database(self.study) and found.artifact_location != location:
+        if self.uri == own_database(self.study) and found.artifact_location != location:
             raise StoreError("made in another folder; delete mlflow.db, it is rebuilt")
         return str(found.experiment_id)
 
@@ -264,7 +264,7 @@ class Copy:
 
     def _own_runs(self) -> Iterator[_Known]:
         """Yield this study's runs, parents first; in its own database those without an id too."""
-        mine = "" if self.uri == _own_database(self.study) else f"tags.{STUDY} = '{self.own}'"
+        mine = "" if self.uri == own_database(self.study) else f"tags.{STUDY} = '{self.own}'"
         token, more = None, True
         found: list[_Known] = []
         while more:
@@ -285,7 +285,7 @@ class Copy:
 
 def uri_of(study: Study, uri: str | None = None) -> str:
     """Return ``uri``, else ``MLFLOW_TRACKING_URI``, else a database in the output folder."""
-    return uri or os.environ.get("MLFLOW_TRACKING_URI") or _own_database(study)
+    return uri or os.environ.get("MLFLOW_TRACKING_URI") or own_database(study)
 
 
 def stamp(study: Study, uri: str) -> dict[str, str | int]:
@@ -295,14 +295,9 @@ def stamp(study: Study, uri: str) -> dict[str, str | int]:
     return {"uri": without_password(uri), "records": len(names), "digest": digest(names, 16)}
 
 
-def _own_database(study: Study) -> str:
-    return f"sqlite:///{study.out.resolve() / 'mlflow.db'}"
-
-
-def database_of(uri: str) -> Path | None:
-    """Return the file of a sqlite database, None for a server."""
-    path = uri.removeprefix("sqlite:///").partition("?")[0]
-    return None if path == uri else Path(path)
+def own_database(study: Study) -> str:
+    """Return the address of the database in the output folder."""
+    return address_of(study.out.resolve() / "mlflow.db")
 
 
 def _create_database(path: Path) -> None:
@@ -314,14 +309,14 @@ def _create_database(path: Path) -> None:
     for left in path.parent.glob(f".{path.name}.*"):
         left.unlink()
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    client, _ = connect(f"sqlite:///{part}")
+    client, _ = connect(address_of(part))
     client.delete_experiment("0")  # MLflow's empty "Default"
     part.replace(path)
 
 
 def connect(uri: str) -> tuple[Any, Any]:
     """Return a client of the server at ``uri``, and MLflow's entities."""
-    for name, value in _ENVIRONMENT.items():
+    for name, value in SETTINGS.items():
         os.environ.setdefault(name, value)  # read by MLflow on import
     import mlflow.entities
     from mlflow.tracking import MlflowClient
@@ -330,19 +325,3 @@ def connect(uri: str) -> tuple[Any, Any]:
     for name in ("mlflow", "alembic", "urllib3"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
     return MlflowClient(tracking_uri=uri, registry_uri=uri), mlflow.entities
-
-
-def reason_of(error: BaseException) -> str:
-    """Return what went wrong in one short line without passwords.
-
-    A refused connection arrives in four wrappings that repeat the address: the innermost
-    system error says it best.
-    """
-    if isinstance(error, StoreError):
-        return str(error)
-    chain = [error]
-    while inner := chain[-1].__cause__ or chain[-1].__context__:
-        chain.append(inner)
-    cause = next((e for e in reversed(chain) if isinstance(e, OSError)), error)
-    text = without_password(str(cause)).strip().partition("\n")[0].partition(". ")[0]
-    return f"{type(cause).__name__}: {text[:200]}"

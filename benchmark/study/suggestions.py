@@ -29,7 +29,7 @@ from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState, create_trial
 from scipy.stats.qmc import Sobol
 
-from benchmark.study.addresses import without_password
+from benchmark.study.addresses import address_of, without_password
 from benchmark.study.own_id import own_id
 from benchmark.study.records import TrialRecord
 from benchmark.study.seeds import seed
@@ -106,7 +106,7 @@ def _setting(space: Space, shares: NDArray[np.float64]) -> Settings:
 
 def storage_of(out: Path) -> str:
     """Return ``OPTUNA_STORAGE``, which Optuna's own commands read too, else a file in ``out``."""
-    return os.environ.get("OPTUNA_STORAGE") or f"sqlite:///{out / 'search.db'}"
+    return os.environ.get("OPTUNA_STORAGE") or address_of(out / "search.db")
 
 
 def name_in_storage(out: Path, cell: str, rules: str) -> str:

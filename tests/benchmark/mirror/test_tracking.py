@@ -6,6 +6,7 @@ import shlex
 import shutil
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import time
@@ -698,3 +699,56 @@ def test_a_folder_in_the_databases_place_is_one_line_and_no_wait(study: Study) -
         tracking.sync(study, [])
     assert time.monotonic() - started < 20
     assert "\n" not in mirror(study)[0]
+
+
+def refusal(study: Study, uri: str | None = None) -> str:
+    """Return the one line in which page, sync and mirror agree that a store cannot be used."""
+    with pytest.raises(StoreError) as by_sync:
+        tracking.sync(study, [], uri)
+    with pytest.raises(StoreError) as by_page:
+        tracking.check_store(study, store.uri_of(study, uri))
+    line, (said,) = str(by_sync.value), mirror(study, uri)
+    assert str(by_page.value).startswith(line)
+    assert line.partition(": ")[2] in said
+    assert "\n" not in str(by_page.value)
+    return line
+
+
+def of_another_version(database: Path) -> None:
+    with sqlite3.connect(database) as connection:
+        connection.execute("UPDATE alembic_version SET version_num = 'ffffffffffff'")
+
+
+def test_a_database_of_a_newer_mlflow_is_one_line_and_rebuilt_when_deleted(study: Study) -> None:
+    of_another_version(study.out / "mlflow.db")
+    line = refusal(study)
+    assert line.endswith("which is installed; delete mlflow.db, it is rebuilt")
+    (study.out / "mlflow.db").unlink()
+    assert tracking.needs_sync(study)
+
+
+def test_a_shared_database_of_a_newer_mlflow_is_not_to_be_deleted(
+    study: Study, tmp_path: Path
+) -> None:
+    of_another_version(Path(shutil.copy(study.out / "mlflow.db", tmp_path / "shared.db")))
+    line = refusal(study, f"sqlite:///{tmp_path / 'shared.db'}")
+    assert "delete" not in line
+    assert "mlflow db upgrade" in line
+
+
+@pytest.mark.parametrize("scheme", ["file://", "file:", ""])
+def test_a_folder_as_a_store_is_one_line_that_names_a_database(
+    study: Study, tmp_path: Path, empty_database: Path, scheme: str
+) -> None:
+    line = refusal(study, f"{scheme}{tmp_path}/mlruns")
+    (named_uri,) = re.findall(r"like (sqlite:///\S+)", line)
+    assert named_uri == f"sqlite:///{tmp_path}/mlruns.db"
+    shutil.copy(empty_database, tmp_path / "mlruns.db")
+    assert tracking.sync(study, [], named_uri).written == 4
+
+
+def test_there_is_no_page_without_a_mirror(study: Study) -> None:
+    (study.out / "mlflow.db").unlink()
+    with pytest.raises(StoreError, match="benchmark sync --out"):
+        tracking.check_store(study, store.uri_of(study))
+    assert not (study.out / "mlflow.db").exists()
