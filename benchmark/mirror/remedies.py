@@ -11,6 +11,8 @@ from protocols.errors import StoreError
 # What MLflow and Alembic, its migrations' library, say of a database of another version.
 _OTHER_VERSION = re.compile("database schema|Can't locate revision")
 _NO_FOLDERS = "MLFLOW_ALLOW_FILE_STORE"  # the setting it names when it refuses a folder
+_DAMAGED = re.compile("not a database|malformed")  # as SQLite says it
+_REBUILT = "delete mlflow.db, it is rebuilt"
 
 
 def reason_of(error: BaseException, uri: str, own: str) -> str:
@@ -34,6 +36,8 @@ def reason_of(error: BaseException, uri: str, own: str) -> str:
         )
     if _OTHER_VERSION.search(str(error)):
         return f"it is not of MLflow {version('mlflow')}, which is installed; {_remedy(uri, own)}"
+    if uri == own and _DAMAGED.search(str(error)):
+        return f"it is damaged; {_REBUILT}"
     chain = [error]
     while inner := chain[-1].__cause__ or chain[-1].__context__:
         chain.append(inner)
@@ -44,7 +48,7 @@ def reason_of(error: BaseException, uri: str, own: str) -> str:
 
 def _remedy(uri: str, own: str) -> str:
     if uri == own:
-        return "delete mlflow.db, it is rebuilt"
+        return _REBUILT
     return (
         'if it is older: python -m mlflow db upgrade "$MLFLOW_TRACKING_URI"; if it is newer: '
         "python -m pip install --upgrade mlflow; or set MLFLOW_TRACKING_URI to another one"
