@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from benchmark.mirror import keeper
-from benchmark.mirror.store import SETTINGS
+from benchmark.mirror.client import SETTINGS
 from protocols.errors import InvalidInputError, StoreError
 
 PORTS = range(1, 1 << 16)

@@ -15,9 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from queue import SimpleQueue
 
+from benchmark.mirror.client import connect
 from benchmark.mirror.nodes import Shown
 from benchmark.mirror.remedies import reason_of
-from benchmark.mirror.store import FILE, Copy, connect, own_database, stamp, uri_of
+from benchmark.mirror.store import FILE, Copy, own_database, stamp, uri_of
 from benchmark.study.addresses import database_of, without_password
 from benchmark.study.folder import CellKey, Study
 from benchmark.study.records import ChoiceRecord, Record, RunRecord, TrialRecord
@@ -133,7 +134,7 @@ def check_store(study: Study, uri: str) -> None:
     if (database := database_of(uri)) and not database.is_file():
         raise StoreError(f"there is no mirror in {database} yet. {again}")
     try:
-        connect(uri)[0].search_experiments(max_results=1)
+        connect(uri).client.search_experiments(max_results=1)
     # Broad, as in sync.
     except Exception as error:
         reason = reason_of(error, uri, own_database(study))

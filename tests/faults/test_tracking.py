@@ -1,5 +1,6 @@
 """The stores that are no truth: their page, a server that two studies share, other versions."""
 
+import os
 import shutil
 import signal
 import sqlite3
@@ -10,8 +11,11 @@ import urllib.request
 
 import pytest
 
+from benchmark.mirror import tracking
+from benchmark.mirror.client import connect
+from benchmark.study.folder import load_study
 from tests.benchmark.mirror.test_page import below, ended_within
-from tests.benchmark.mirror.test_tracking import free_port
+from tests.benchmark.mirror.test_tracking import free_port, server
 from tests.running import start, workers_of
 
 STORES = "Stores"
@@ -125,3 +129,112 @@ def test_stores_that_mlflow_cannot_open(ledger, shown, tmp_path):
         assert f"sqlite:///{tmp_path}/mlruns.db" in line
         database = {"MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path}/mlruns.db"}
         assert " 0 were there" in ended("sync", out=out, **database)
+
+
+@pytest.fixture
+def two_studies(whole, tmp_path):
+    """A finished study and one of equal cells that lacks its last seeds."""
+    studies = {name: tmp_path / name / "out" for name in ("finished", "begun")}
+    for out in studies.values():
+        shutil.copytree(whole, out)
+        (out / "study.id").unlink()  # else a server takes the copies for one study
+    for record in (studies["begun"] / "records").rglob("seed-1.json"):
+        record.unlink()
+    return studies
+
+
+def at_once(*processes):
+    """Wait for processes that were started together; each must end well and warn of nothing."""
+    for process in processes:
+        printed, _ = process.communicate(timeout=240)
+        assert process.returncode == 0, printed
+        assert "is behind" not in printed
+
+
+def held_of(client, out):
+    """Return the runs that the server shows of a study, by record; none may be there twice."""
+    (experiment,) = (e for e in client.search_experiments() if e.name.startswith("toy"))
+    own = f"tags.study_id = '{(out / 'study.id').read_text().strip()}'"
+    runs = client.search_runs([experiment.experiment_id], own, max_results=1000)
+    found = {run.data.tags["record_id"]: run for run in runs}
+    assert len(found) == len(runs)
+    assert {run.info.status for run in runs} == {"FINISHED"}
+    above = {run.info.run_id for run in runs}
+    assert all(run.data.tags.get("mlflow.parentRunId", run.info.run_id) in above for run in runs)
+    return found
+
+
+@pytest.mark.faults
+def test_two_studies_write_to_one_server_at_once(ledger, two_studies, tmp_path):
+    port = free_port()
+    shared = {"MLFLOW_TRACKING_URI": f"http://127.0.0.1:{port}"}
+    finished, begun = two_studies.values()
+    client = connect(shared["MLFLOW_TRACKING_URI"]).client
+    words = ("run", "--protocol", "toy", "--methods", "triplet")
+    outcome = "each has all its runs, once; neither touches the other's"
+    with server(tmp_path, port):
+        with ledger.attempt(STORES, "two folders with equal cells, one MLflow server", outcome):
+            at_once(
+                start("sync", out=finished, environment=shared),
+                start(*words, out=begun, environment=shared),
+            )
+            before = {out: held_of(client, out) for out in (finished, begun)}
+            assert before[finished].keys() == before[begun].keys()
+            ids = {
+                out: {run.info.run_id for run in found.values()} for out, found in before.items()
+            }
+            assert not ids[finished] & ids[begun]
+        outcome = "both mend it at once by `sync`; what was replaced does not come back"
+        with ledger.attempt(STORES, "parents, then the experiment deleted in the UI", outcome):
+            for found in before.values():
+                cell = next(run for key, run in found.items() if key.startswith("cell:"))
+                client.delete_run(cell.info.run_id)
+            client.delete_experiment(cell.info.experiment_id)
+            at_once(*(start("sync", out=out, environment=shared) for out in before))
+            assert {out: held_of(client, out).keys() for out in before} == {
+                out: found.keys() for out, found in before.items()
+            }
+            for out in before:
+                study = load_study(out)
+                assert tracking.sync(study, [], shared["MLFLOW_TRACKING_URI"]).written == 0
+
+
+def in_the_middle(client, out, environment):
+    """Start a sync and return it when the server has the first of the study's runs."""
+    process = start("sync", out=out, environment=environment)
+    own = out / "study.id"
+    while True:
+        assert process.poll() is None, process.stdout.read()
+        found = [e for e in client.search_experiments() if e.name.startswith("toy")]
+        if found and own.exists():
+            mine = f"tags.study_id = '{own.read_text().strip()}'"
+            if client.search_runs([found[0].experiment_id], mine, max_results=1):
+                return process
+
+
+@pytest.mark.faults
+def test_a_server_that_stops_or_dies_in_a_sync(ledger, two_studies, tmp_path):
+    port = free_port()
+    shared = {"MLFLOW_TRACKING_URI": f"http://127.0.0.1:{port}", "MLFLOW_HTTP_REQUEST_TIMEOUT": "2"}
+    client = connect(shared["MLFLOW_TRACKING_URI"]).client
+    outcome = "exit 2, one line; the next `sync` completes it"
+    with ledger.attempt(STORES, "MLflow server stopped or killed in a `sync`", outcome, 2):
+        with server(tmp_path, port) as process:
+            for out, number in zip(
+                two_studies.values(), (signal.SIGSTOP, signal.SIGKILL), strict=True
+            ):
+                asking = in_the_middle(client, out, shared)
+                os.killpg(process.pid, number)
+                printed, _ = asking.communicate(timeout=60)
+                assert asking.returncode == 2, printed
+                (line,) = [each for each in printed.splitlines() if "MLflow at" in each]
+                assert line.startswith("benchmark: MLflow at http://127.0.0.1")
+                assert "Traceback" not in printed
+                os.killpg(process.pid, signal.SIGCONT)
+        with server(tmp_path, port):
+            at_once(*(start("sync", out=out, environment=shared) for out in two_studies.values()))
+            for out in two_studies.values():
+                held_of(client, out)
+                assert (
+                    tracking.sync(load_study(out), [], shared["MLFLOW_TRACKING_URI"]).written == 0
+                )
