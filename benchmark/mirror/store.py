@@ -183,12 +183,28 @@ class Copy:
         self._note(node.key, run)
         self._batch(run, params=node.settings, metrics=node.metrics, at_ms=node.end_ms)
         if node.inputs:
-            self.client.log_inputs(run.id, [self._input(node, *split) for split in node.inputs])
+            self._put_inputs(run, [self._input(node, *split) for split in node.inputs])
         for child in node.children:
             self._write(child, run.id)
         if node.status != run.status:
             self.client.set_terminated(run.id, status=node.status, end_time=node.end_ms)
             run.status = node.status
+
+    def _put_inputs(self, run: _Known, inputs: list[Any]) -> None:
+        """Say which data a run had. Put again after a refusal, it is the same.
+
+        Equal data are one row in MLflow, which refuses one of two studies that add it at the
+        same time; asked again it finds the row.
+        """
+        for _ in inputs:
+            try:
+                self.client.log_inputs(run.id, inputs)
+            except self.refused as error:
+                if getattr(error, "error_code", "") != "BAD_REQUEST":
+                    raise
+            else:
+                return
+        self.client.log_inputs(run.id, inputs)
 
     def _input(self, node: Node, context: str, key: str) -> Any:
         name = node.tags["dataset"]

@@ -133,14 +133,12 @@ def test_stores_that_mlflow_cannot_open(ledger, shown, tmp_path):
 
 @pytest.fixture
 def two_studies(whole, tmp_path):
-    """A finished study and one of equal cells that lacks its last seeds."""
-    studies = {name: tmp_path / name / "out" for name in ("finished", "begun")}
+    """Two finished studies of equal cells in two folders."""
+    studies = {name: tmp_path / name / "out" for name in "ab"}
     for out in studies.values():
         shutil.copytree(whole, out)
         (out / "study.id").unlink()  # else a server takes the copies for one study
-    for record in (studies["begun"] / "records").rglob("seed-1.json"):
-        record.unlink()
-    return studies
+    return list(studies.values())
 
 
 def at_once(*processes):
@@ -168,7 +166,9 @@ def held_of(client, out):
 def test_two_studies_write_to_one_server_at_once(ledger, two_studies, tmp_path):
     port = free_port()
     shared = {"MLFLOW_TRACKING_URI": f"http://127.0.0.1:{port}"}
-    finished, begun = two_studies.values()
+    finished, begun = two_studies
+    for record in (begun / "records").rglob("seed-1.json"):
+        record.unlink()
     client = connect(shared["MLFLOW_TRACKING_URI"]).client
     words = ("run", "--protocol", "toy", "--methods", "triplet")
     outcome = "each has all its runs, once; neither touches the other's"
@@ -220,9 +220,7 @@ def test_a_server_that_stops_or_dies_in_a_sync(ledger, two_studies, tmp_path):
     outcome = "exit 2, one line; the next `sync` completes it"
     with ledger.attempt(STORES, "MLflow server stopped or killed in a `sync`", outcome, 2):
         with server(tmp_path, port) as process:
-            for out, number in zip(
-                two_studies.values(), (signal.SIGSTOP, signal.SIGKILL), strict=True
-            ):
+            for out, number in zip(two_studies, (signal.SIGSTOP, signal.SIGKILL), strict=True):
                 asking = in_the_middle(client, out, shared)
                 os.killpg(process.pid, number)
                 printed, _ = asking.communicate(timeout=60)
@@ -232,8 +230,8 @@ def test_a_server_that_stops_or_dies_in_a_sync(ledger, two_studies, tmp_path):
                 assert "Traceback" not in printed
                 os.killpg(process.pid, signal.SIGCONT)
         with server(tmp_path, port):
-            at_once(*(start("sync", out=out, environment=shared) for out in two_studies.values()))
-            for out in two_studies.values():
+            at_once(*(start("sync", out=out, environment=shared) for out in two_studies))
+            for out in two_studies:
                 held_of(client, out)
                 assert (
                     tracking.sync(load_study(out), [], shared["MLFLOW_TRACKING_URI"]).written == 0

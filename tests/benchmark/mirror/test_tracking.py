@@ -669,7 +669,7 @@ def port_of(listening: socket.socket) -> int:
 
 @contextmanager
 def server(folder: Path, port: int) -> Iterator[subprocess.Popen[str]]:
-    """An MLflow server on loopback, the leader of its process group, killed at the end with all its processes."""
+    """An MLflow server on loopback, killed at the end with all its processes; it leads them."""
     command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1"]
     command += ["--port", str(port), "--workers", "1"]
     command += ["--backend-store-uri", f"sqlite:///{folder / 'server.db'}"]
@@ -799,3 +799,26 @@ def test_an_experiment_that_another_study_opens_at_the_same_time_is_shared(
     shared = f"sqlite:///{study.out / '..' / study.out.name / 'mlflow.db'}"  # as a server's is
     tracking.sync(study, [], shared)
     assert len(content(study)) == 10
+
+
+def test_data_that_another_study_adds_at_the_same_time_are_shared(
+    study: Study, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each call is refused at first, as one of two that add the same row is."""
+    connected = connect(store.uri_of(study))
+    kind, asked = type(connected.client), set[str]()
+    put_inputs = kind.log_inputs
+
+    def refused_once(client: Any, run_id: str, inputs: list[Any]) -> None:
+        if run_id not in asked:
+            asked.add(run_id)
+            error = connected.refused("UNIQUE constraint failed")
+            error.error_code = "BAD_REQUEST"  # type: ignore[attr-defined]
+            raise error
+        put_inputs(client, run_id, inputs)
+
+    monkeypatch.setattr(kind, "log_inputs", refused_once)
+    tracking.sync(study, [])
+    shown = content(study)
+    assert len(shown[named("job", CELL, "final", 0, 0)][5]) == 3
+    assert len(asked) == len(shown)
