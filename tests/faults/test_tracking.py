@@ -8,6 +8,7 @@ import subprocess
 import time
 import urllib.error
 import urllib.request
+from contextlib import closing
 
 import pytest
 
@@ -16,22 +17,25 @@ from benchmark.mirror.client import connect
 from benchmark.study.folder import load_study
 from tests.benchmark.mirror.test_page import below, ended_within
 from tests.benchmark.mirror.test_tracking import free_port, server
-from tests.running import start, workers_of
+from tests.running import run, start, tables, truth, workers_of
 
 STORES = "Stores"
 
 
+OWN = {"MLFLOW_TRACKING_URI": ""}  # of a study that is mirrored to the database in its folder
+ODD = "50% a?b%20"  # signs that mean something else in the address of a database
+
+
 @pytest.fixture(scope="module")
 def shown(whole, tmp_path_factory):
-    """A finished study with a database of its own."""
-    out = tmp_path_factory.mktemp("shown") / "study" / "out"
+    """A study that was gone on with in an odd place, where it made both databases."""
+    out = tmp_path_factory.mktemp("shown") / ODD / "out"
     shutil.copytree(whole, out)
-    printed = ended("sync", out=out)
-    assert "records written" in printed
+    (out / "search.db").unlink()
+    for record in (out / "records").rglob("seed-1.json"):
+        record.unlink()
+    assert "behind" not in run("--methods", "triplet", out=out, environment=OWN)
     return out
-
-
-OWN = {"MLFLOW_TRACKING_URI": ""}  # of a study that is mirrored to the database in its folder
 
 
 def ended(*words, out, code=0, **environment):
@@ -39,6 +43,20 @@ def ended(*words, out, code=0, **environment):
     printed, _ = process.communicate(timeout=120)
     assert process.returncode == code, printed
     return printed
+
+
+@pytest.mark.faults
+def test_a_folder_whose_path_an_address_must_quote(ledger, whole, shown):
+    outcome = "run, `sync`, `tables` and `ui` work there and make nothing beside it; same tables"
+    with ledger.attempt(STORES, "`--out` with `?` and `%`", outcome):
+        assert (truth(shown), tables(shown)) == (truth(whole), tables(whole))
+        assert "0 records written" in ended("sync", out=shown)
+        ended("tables", out=shown)
+        assert {path.name for path in shown.glob("*.db")} == {"mlflow.db", "search.db"}
+        with closing(sqlite3.connect(shown / "search.db")) as database:
+            assert database.execute("SELECT count(*) FROM trials").fetchone() == (2,)
+        assert list(shown.parent.iterdir()) == [shown]
+        assert list(shown.parent.parent.iterdir()) == [shown.parent]
 
 
 def asked(port, path="/health", host=None, origin=None, body=None):
@@ -162,43 +180,6 @@ def held_of(client, out):
     return found
 
 
-@pytest.mark.faults
-def test_two_studies_write_to_one_server_at_once(ledger, two_studies, tmp_path):
-    port = free_port()
-    shared = {"MLFLOW_TRACKING_URI": f"http://127.0.0.1:{port}"}
-    finished, begun = two_studies
-    for record in (begun / "records").rglob("seed-1.json"):
-        record.unlink()
-    client = connect(shared["MLFLOW_TRACKING_URI"]).client
-    words = ("run", "--protocol", "toy", "--methods", "triplet")
-    outcome = "each has all its runs, once; neither touches the other's"
-    with server(tmp_path, port):
-        with ledger.attempt(STORES, "two folders with equal cells, one MLflow server", outcome):
-            at_once(
-                start("sync", out=finished, environment=shared),
-                start(*words, out=begun, environment=shared),
-            )
-            before = {out: held_of(client, out) for out in (finished, begun)}
-            assert before[finished].keys() == before[begun].keys()
-            ids = {
-                out: {run.info.run_id for run in found.values()} for out, found in before.items()
-            }
-            assert not ids[finished] & ids[begun]
-        outcome = "both mend it at once by `sync`; what was replaced does not come back"
-        with ledger.attempt(STORES, "parents, then the experiment deleted in the UI", outcome):
-            for found in before.values():
-                cell = next(run for key, run in found.items() if key.startswith("cell:"))
-                client.delete_run(cell.info.run_id)
-            client.delete_experiment(cell.info.experiment_id)
-            at_once(*(start("sync", out=out, environment=shared) for out in before))
-            assert {out: held_of(client, out).keys() for out in before} == {
-                out: found.keys() for out, found in before.items()
-            }
-            for out in before:
-                study = load_study(out)
-                assert tracking.sync(study, [], shared["MLFLOW_TRACKING_URI"]).written == 0
-
-
 def in_the_middle(client, out, environment):
     """Start a sync and return it when the server has the first of the study's runs."""
     process = start("sync", out=out, environment=environment)
@@ -212,27 +193,50 @@ def in_the_middle(client, out, environment):
                 return process
 
 
+def cut_off(client, process, out, number, environment):
+    """Send a signal to the server in the middle of a sync, which must say so and end."""
+    asking = in_the_middle(client, out, environment)
+    os.killpg(process.pid, number)
+    printed, _ = asking.communicate(timeout=60)
+    os.killpg(process.pid, signal.SIGCONT)
+    assert asking.returncode == 2, printed
+    (line,) = printed.splitlines()
+    assert line.startswith("benchmark: MLflow at http://127.0.0.1")
+
+
 @pytest.mark.faults
-def test_a_server_that_stops_or_dies_in_a_sync(ledger, two_studies, tmp_path):
-    port = free_port()
-    shared = {"MLFLOW_TRACKING_URI": f"http://127.0.0.1:{port}", "MLFLOW_HTTP_REQUEST_TIMEOUT": "2"}
-    client = connect(shared["MLFLOW_TRACKING_URI"]).client
+def test_two_studies_and_one_server(ledger, two_studies, tmp_path):
+    port, (finished, begun) = free_port(), two_studies
+    uri = f"http://127.0.0.1:{port}"
+    shared = {"MLFLOW_TRACKING_URI": uri, "MLFLOW_HTTP_REQUEST_TIMEOUT": "5"}
+    client = connect(uri).client
     outcome = "exit 2, one line; the next `sync` completes it"
     with ledger.attempt(STORES, "MLflow server stopped or killed in a `sync`", outcome, 2):
         with server(tmp_path, port) as process:
-            for out, number in zip(two_studies, (signal.SIGSTOP, signal.SIGKILL), strict=True):
-                asking = in_the_middle(client, out, shared)
-                os.killpg(process.pid, number)
-                printed, _ = asking.communicate(timeout=60)
-                assert asking.returncode == 2, printed
-                (line,) = [each for each in printed.splitlines() if "MLflow at" in each]
-                assert line.startswith("benchmark: MLflow at http://127.0.0.1")
-                assert "Traceback" not in printed
-                os.killpg(process.pid, signal.SIGCONT)
+            cut_off(client, process, finished, signal.SIGSTOP, shared)
+            cut_off(client, process, begun, signal.SIGKILL, shared)
+        for record in (begun / "records").rglob("seed-1.json"):
+            record.unlink()
         with server(tmp_path, port):
-            at_once(*(start("sync", out=out, environment=shared) for out in two_studies))
-            for out in two_studies:
-                held_of(client, out)
-                assert (
-                    tracking.sync(load_study(out), [], shared["MLFLOW_TRACKING_URI"]).written == 0
+            outcome = "each has all its runs, once; neither touches the other's"
+            fault = "two folders with equal cells write to one MLflow server at once"
+            with ledger.attempt(STORES, fault, outcome):
+                words = ("run", "--protocol", "toy", "--methods", "triplet")
+                at_once(
+                    start("sync", out=finished, environment=shared),
+                    start(*words, out=begun, environment=shared),
                 )
+                before = {out: held_of(client, out) for out in two_studies}
+                assert before[finished].keys() == before[begun].keys()
+                ids = [{run.info.run_id for run in found.values()} for found in before.values()]
+                assert not ids[0] & ids[1]
+            outcome = "both mend it at once by `sync`; what was replaced does not come back"
+            with ledger.attempt(STORES, "parents, then the experiment deleted in the UI", outcome):
+                for found in before.values():
+                    cell = next(run for key, run in found.items() if key.startswith("cell:"))
+                    client.delete_run(cell.info.run_id)
+                client.delete_experiment(cell.info.experiment_id)
+                at_once(*(start("sync", out=out, environment=shared) for out in two_studies))
+                for out in two_studies:
+                    assert held_of(client, out).keys() == before[out].keys()
+                    assert tracking.sync(load_study(out), [], uri).written == 0
