@@ -126,6 +126,12 @@ def make_parser() -> Parser:
     _add_out(ui)
     ui.add_argument("--host", default="127.0.0.1", help="address to listen on (default: loopback)")
     ui.add_argument("--port", type=int, default=5000, help="default: 5000")
+    ui.add_argument(
+        "--allowed-hosts",
+        type=names,
+        metavar="A,B",
+        help="names to open it by from elsewhere",
+    )
     model_options.add(commands, _add, positive)
     upkeep_options.add(commands, _add, _add_out)
     check = _add(commands, "check", "does a method keep the contract?", "methods", "check")

@@ -170,7 +170,7 @@ def test_protocols_knows_no_runner_store_or_clock() -> None:
     ("package", "home"),
     [
         ("optuna", "benchmark.study.suggestions"),
-        ("mlflow", "benchmark.mirror.store"),
+        ("mlflow", "benchmark.mirror.client"),
         ("ray", "benchmark.engines.ray_cluster"),
     ],
 )

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import argparse
-import subprocess
-import sys
+import re
 from pathlib import Path
 
 from rich.console import Console
 
 from benchmark.commands.doubts import say_doubts
-from benchmark.exit_codes import DONE
+from benchmark.engines.starting import check_system
+from benchmark.exit_codes import DONE, INTERRUPTED
+from benchmark.study.addresses import without_password
 from benchmark.study.folder import Study, load_study
 from protocols.errors import StoreError
 
@@ -64,17 +65,26 @@ def sync(args: argparse.Namespace) -> int:
 
 
 def ui(args: argparse.Namespace) -> int:
-    """Serve the MLflow mirror until interrupted."""
+    """Serve the MLflow mirror until interrupted; nothing of it stays when this process ends."""
+    from benchmark.mirror import page, tracking
     from benchmark.mirror.store import uri_of
+    from benchmark.running.limits import Stopped, stoppable
 
+    check_system()
     study = open_study(args.out)
     uri = uri_of(study)
-    if uri.startswith("http"):  # a server has a page of its own
-        print(f"this study is mirrored to a server: open {uri}")
+    if re.match("https?:|databricks", uri):  # a server has a page of its own
+        print(f"this study is mirrored to a server: open {without_password(uri)}")
         return DONE
-    print(f"MLflow at http://{args.host}:{args.port} ({uri}); Ctrl-C ends it")
-    command = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", uri]
-    return subprocess.run([*command, "--host", args.host, "--port", str(args.port)]).returncode
+    page.check_port(args.host, args.port)
+    tracking.check_store(study, uri)
+    where = f"http://{args.host}:{args.port} ({without_password(uri)})"
+    try:
+        with stoppable(None, 0.0):
+            print(f"MLflow at {where}; Ctrl-C ends it", flush=True)
+            page.serve(page.command(uri, args.host, args.port, args.allowed_hosts or ()))
+    except Stopped:
+        return INTERRUPTED
 
 
 def open_study(out: Path) -> Study:

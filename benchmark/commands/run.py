@@ -38,6 +38,7 @@ from benchmark.engines.holding import lock
 from benchmark.engines.machine import check_disk, check_writable
 from benchmark.engines.starting import check_system
 from benchmark.exit_codes import DONE, FAILED_JOBS, INTERRUPTED, TIME_UP
+from benchmark.running import search_copy
 from benchmark.running.limits import Stopped, left, start_counting, stoppable
 from benchmark.running.progress import Progress
 from benchmark.running.setup import Asked, Ready, make_ready, set_up
@@ -94,6 +95,7 @@ def do_all(console: Console, asked: Asked) -> None:
         work(console, asked, ready, plans, tracker)
     else:
         say(console, f"nothing left to do in {study.out}")
+        search_copy.mend(study, asked.keys, space_of(asked), partial(say, console))
         study.save()
         grid.save_cells(study, asked.cells)
     artifacts = write_outputs(study)
@@ -160,6 +162,8 @@ def work(
             flows.run(coordinator.flows(asked.keys), engine)
             if asked.options.keep:
                 flows.run([remake(study, asked.keys, keep, make_job, progress)], engine)
+    if not coordinator.copy_again:  # where it failed just now it would fail again
+        search_copy.mend(study, asked.keys, space_of(asked), partial(say, console))
 
 
 def open_tracker(console: Console, study: Study, plans: list[CellPlan]) -> Tracker:

@@ -13,6 +13,7 @@ from benchmark.engines.limits import check_room
 from benchmark.engines.machine import check_places, cuda_devices, default_workers, pick_device
 from benchmark.engines.starting import check_address_space, check_processes
 from benchmark.study import datasets, grid, machines
+from benchmark.study.addresses import address_of
 from benchmark.study.datasets import Data
 from benchmark.study.folder import CellKey, Study, load_study
 from benchmark.study.grid import Axes
@@ -78,6 +79,7 @@ def set_up(args: argparse.Namespace) -> Asked:
     """Turn names into objects; raise on the first that is wrong, before anything is written."""
     check_address_space()
     check_places(args.out)
+    address_of(args.out.resolve() / "search.db")  # refused before anything starts
     environment, registry = dict(os.environ), Registry(tuple(args.plugin))
     protocol = read_protocol(args, registry)
     known = load_study(args.out)
