@@ -5,21 +5,24 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.box import SIMPLE
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from benchmark.commands.lines import say
+from benchmark.commands.lines import say, say_reading
 from benchmark.commands.proposal import continuing_command
 from benchmark.exit_codes import DONE
 from benchmark.study.folder import Study, load_study
 from benchmark.study.scores import NOTHING, per_cent
-from benchmark.tables.beside_paper import PROTOCOL, Apart, Compared, compare, rule_differences
 from protocols import paper
 from protocols.errors import InvalidInputError
 from protocols.protocol import protocol_line
+
+if TYPE_CHECKING:
+    from benchmark.tables.beside_paper import Apart, Compared
 
 COLUMNS = ("method", "metric", "paper", "ours", "difference", "paper's must lie in", "inside")
 HOW = f"""\
@@ -42,6 +45,7 @@ def reproduce(args: argparse.Namespace) -> int:
         for dataset in asked_datasets(args):
             show_settings(console, dataset, args.out)
     else:
+        say_reading(f"the paper's numbers, and {args.out}")
         for dataset in asked_datasets(args):
             show_results(console, dataset, args.out)
     return DONE
@@ -60,6 +64,8 @@ def asked_datasets(args: argparse.Namespace) -> tuple[str, ...]:
 
 def show_results(console: Console, dataset: str, out: Path) -> None:
     """Print the paper's means, ours where the rules are its, what is apart, and what is missing."""
+    from benchmark.tables.beside_paper import compare  # here: it imports pandas
+
     study = load_study(out)
     rows, apart = compare(dataset, study)
     several = len({row.trunk for row in rows if row.ours}) > 1
@@ -113,6 +119,8 @@ def _show_apart(console: Console, apart: Sequence[Apart]) -> None:
 
 def _filling(study: Study | None, out: Path, dataset: str, missing: Sequence[str]) -> str:
     """Return the command that adds missing rows: in this folder if its rules are the paper's."""
+    from benchmark.tables.beside_paper import PROTOCOL, rule_differences
+
     axes = {"datasets": (dataset,), "methods": missing}
     if study is None:
         return continuing_command(None, out, **axes)
@@ -150,8 +158,11 @@ def _folder_of_its_own(out: Path) -> Path:
 def show_published(console: Console, methods: Sequence[str], dataset: str | None) -> None:
     """Print figures of the methods' own papers, each with its trunk, size and source."""
     columns = ("method", "dataset", "trunk", "size", "metric", "per cent", "caution", "source")
-    table = Table(*columns)
-    for row in paper.published(methods, dataset):
+    table, rows = Table(*columns), paper.published(methods, dataset)
+    if not rows:
+        raise InvalidInputError(f"no published figure for {', '.join(methods) or 'these names'}")
+    say(console, "figures of the methods' own papers:")
+    for row in rows:
         table.add_row(
             row["method"],
             row["dataset"],
@@ -162,8 +173,6 @@ def show_published(console: Console, methods: Sequence[str], dataset: str | None
             row["caution"] or "–",
             row["source"],
         )
-    if not table.row_count:
-        raise InvalidInputError(f"no published figure for {', '.join(methods) or 'these names'}")
     console.print(table, highlight=False)
     console.print(
         "Many of these were selected on test classes, and some used cropped images (caution says "

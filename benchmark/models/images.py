@@ -7,19 +7,20 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from benchmark.models.description import Description
 from benchmark.study.pixels import resize
 from protocols.datasets._official import PASSED_OVER
 from protocols.decoding import SUFFIXES, decode, shown
 from protocols.errors import DataError
-from protocols.images import crop, eval_boxes
 from protocols.protocol import ImagePipeline
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -98,6 +99,10 @@ def pixels_of(item: Item) -> NDArray[np.uint8]:
 
 def cropped(pixels: NDArray[np.uint8], description: Description) -> Tensor:
     """Return what a model sees of an (H, W, 3) image: (1, 3, H, W) float32 in 0..255."""
+    import torch  # only now: a command says first what it reads
+
+    from protocols.images import crop, eval_boxes
+
     pipeline = ImagePipeline(description.resize_px, description.crop_px)
     stored = resize(pixels, pipeline.resize_px)
     boxes = eval_boxes(pipeline, np.array([stored.shape[:2]]))
