@@ -33,7 +33,7 @@ def evaluate(args: argparse.Namespace) -> int:
     """Score a model on images, or embeddings with labels; into a study's table if asked."""
     _check(args)
     rows, console = _rows(args) if args.what.suffix == ".npy" else None, Console()
-    say_reading(args.what)
+    say_reading("the model" if rows is None else "the labels")
     if args.into is None:
         scored = _alone(args, rows)
     else:

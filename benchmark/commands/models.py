@@ -64,7 +64,7 @@ def embed(args: argparse.Namespace) -> int:
     if args.to.suffix not in (".npy", ".parquet"):
         raise InvalidInputError(f"--to {args.to}: expected a name that ends in .npy or .parquet")
     items = gather(args.images)
-    say_reading(args.model)
+    say_reading("the model")
     from benchmark.models.model import embed_items, load
 
     rows = embed_items(load(args.model, Registry(tuple(args.plugin))), items)
@@ -77,7 +77,7 @@ def embed(args: argparse.Namespace) -> int:
 def index(args: argparse.Namespace) -> int:
     """Make a gallery of images that can be searched."""
     items = gather(args.images)
-    say_reading(args.model)
+    say_reading("the model")
     from benchmark.models import index as galleries
     from benchmark.models.model import embed_items, load
 
@@ -97,7 +97,7 @@ def search(args: argparse.Namespace) -> int:
     gallery = galleries.read(args.gallery)
     path, about = args.model or Path(gallery.about.model), gallery.about
     queries = gather(args.images)
-    say_reading(path)
+    say_reading("the model")
     from benchmark.models import answers
     from benchmark.models.model import embed_items, load
 
