@@ -39,6 +39,10 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "winner.onnx --into runs --name peer",
     ),
     "check": ("ms", "my_loss.py"),
+    "merge": ("runs-a runs-b --out runs",),
+    "remove": ("horde --out runs",),
+    "clean": ("", "--out runs --yes"),
+    "doctor": ("", "--out runs --root data"),
     "new-study": ("shoes.toml --protocol photos",),
     "new-method": ("my_loss --folder methods",),
 }

@@ -10,16 +10,17 @@ from collections.abc import Iterable, Sequence
 from statistics import fmean
 
 import pandas as pd
-from rich.table import Table
-from rich.text import Text
 
 from benchmark.study.machines import BETWEEN, parted
 from benchmark.study.records import RunRecord
 from benchmark.study.scores import NOTHING
+from benchmark.tables.formats import Fitted
 from benchmark.tables.frames import COUNTS
+from benchmark.tables.headlines import Headline
 from benchmark.tables.results import CellResults
-from protocols.names import one_line
 
+TITLE = "Cost of one run, all folds; seconds are this machine's"
+HEADER = ("Method", "Trained", "Deployed", "Images", "Embedded", "Seconds", "CPU s", "MB")
 MEASURED = ("train_s", "seconds", "cpu_s", "peak_memory_mb")
 MAX_PRINTED = 60  # rows on a terminal; laying out a thousand takes seconds
 COLUMNS = ("dataset", "trunk", "recipe", "method", "n", *COUNTS, *MEASURED, "device")
@@ -42,19 +43,19 @@ def frame(cells: Iterable[CellResults]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
-def render(costs: pd.DataFrame) -> Table:
+def render(costs: pd.DataFrame) -> Fitted:
     """Return the costs as a table for a terminal, the first of them where there are many."""
-    table = Table(title="Cost of one run, all folds; seconds are this machine's")
-    for column in ("Method", "Trained", "Deployed", "Images", "Embedded", "Seconds", "CPU s", "MB"):
-        first = column == "Method"
-        table.add_column(column, justify="left" if first else "right", no_wrap=first)
     names = (*COUNTS, "seconds", "cpu_s", "peak_memory_mb")
-    if len(costs) > MAX_PRINTED:
-        table.caption = f"the first {MAX_PRINTED} of {len(costs)} cells; all are in the file"
-    for row in costs.head(MAX_PRINTED).to_dict("records"):
-        cells = (f"{row[name]:,.0f}" if row[name] == row[name] else NOTHING for name in names)
-        table.add_row(Text(one_line(str(row["method"]))), *cells)
-    return table
+    rows = [
+        (
+            str(row["method"]),
+            *(f"{row[name]:,.0f}" if row[name] == row[name] else NOTHING for name in names),
+        )
+        for row in costs.head(MAX_PRINTED).to_dict("records")
+    ]
+    more = f"the first {MAX_PRINTED} of {len(costs)} cells; all are in the file"
+    caption = more if len(costs) > MAX_PRINTED else ""
+    return Fitted(Headline(TITLE, HEADER, rows, caption))
 
 
 def _devices(runs: Sequence[RunRecord]) -> str:
