@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+from collections import Counter
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,7 +18,7 @@ from benchmark.commands.lines import say, say_reading
 from benchmark.commands.outputs import open_study
 from benchmark.engines.holding import lock
 from benchmark.exit_codes import DONE
-from benchmark.models.images import gather, read_list
+from benchmark.models.images import Item, gather, read_list
 from benchmark.models.tested import test_images
 from benchmark.report.gallery import class_names
 from benchmark.study import references
@@ -24,6 +26,7 @@ from benchmark.study.folder import CellKey, Study
 from benchmark.study.scores import NOTHING, label_of, per_cent
 from protocols.discovery import Registry
 from protocols.errors import DataError, InvalidInputError
+from protocols.partition import TESTS
 
 if TYPE_CHECKING:
     from benchmark.models.evaluation import Scored
@@ -105,11 +108,26 @@ def _alone(args: argparse.Namespace, rows: NDArray[np.float32] | None) -> Scored
 
     if rows is not None:
         by_angle = args.compare != "distance"
-        return evaluation.score_items(rows, read_list(_labels(args)), by_angle=by_angle)
+        items = read_list(_labels(args))
+        evaluation.check_as_many(rows, items)
+        at = _tested(items)
+        return evaluation.score_items(rows[at], [items[n] for n in at], by_angle=by_angle)
     items = gather(args.images)
+    items = [items[n] for n in _tested(items)]
     model = load(args.what, Registry(tuple(args.plugin)))
     by_angle = model.description.by_angle
     return evaluation.score_items(embed_items(model, items), items, by_angle=by_angle)
+
+
+def _tested(items: Sequence[Item]) -> list[int]:
+    """Return which images are scored: where some are named as tests, these alone; else all."""
+    at = [number for number, item in enumerate(items) if item.part in TESTS]
+    if not at:
+        return list(range(len(items)))
+    if others := Counter(item.part or "no part" for item in items if item.part not in TESTS):
+        said = ", ".join(f"{count:,} of {part}" for part, count in sorted(others.items()))
+        say(Console(), f"passed over, being no tests: {said}")
+    return at
 
 
 def _against(

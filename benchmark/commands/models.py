@@ -35,7 +35,7 @@ def export(args: argparse.Namespace) -> int:
     """Write a kept model of a study to one file, and say how near it is to what was recorded."""
     study, registry = open_study(args.out), Registry(tuple(args.plugin))
     address = find(study, args.run)
-    say_reading(f"the weights of {address.text}")
+    say_reading("the weights")
     from benchmark.models import export as exporting
 
     exporting.check_target(args.to)
@@ -63,6 +63,12 @@ def embed(args: argparse.Namespace) -> int:
     """Write the embeddings of images, with their paths."""
     if args.to.suffix not in (".npy", ".parquet"):
         raise InvalidInputError(f"--to {args.to}: expected a name that ends in .npy or .parquet")
+    beside = args.to.with_suffix(".csv")
+    if args.to.suffix == ".npy" and beside.resolve() in {path.resolve() for path in args.images}:
+        raise InvalidInputError(
+            f"--to {args.to}: the paths are written beside it, to {beside}, which lists the "
+            "images here. Choose another name"
+        )
     items = gather(args.images)
     say_reading("the model")
     from benchmark.models.model import embed_items, load

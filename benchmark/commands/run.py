@@ -22,7 +22,7 @@ from benchmark.commands.jobs import (
     space_of,
 )
 from benchmark.commands.kept import keep_of, tidy_weights
-from benchmark.commands.lines import say, say_reading
+from benchmark.commands.lines import counted, say, say_reading
 from benchmark.commands.plan import plan
 from benchmark.commands.plans import (
     MEASURING,
@@ -87,7 +87,7 @@ def do_all(console: Console, asked: Asked) -> None:
         take_back(console, asked)
     clean(study)
     if begun := partials.tidy(study):
-        say(console, f"{begun} training(s) were begun and go on")
+        say(console, f"begun, and going on: {counted(begun, 'training')}")
     lacking = tidy_weights(console, asked)
     plans = grid.progress_of(study, asked.keys)
     left = lacking or not all(item.ended for item in plans)

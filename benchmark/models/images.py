@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from benchmark.models.description import Description
 from benchmark.study.pixels import resize
 from protocols.datasets._official import PASSED_OVER
+from protocols.datasets.csv import read_rows
 from protocols.decoding import SUFFIXES, decode, shown
 from protocols.errors import DataError
 from protocols.protocol import ImagePipeline
@@ -66,8 +67,25 @@ def gather(places: Sequence[Path]) -> list[Item]:
 def read_list(path: Path) -> list[Item]:
     """Return the images that a CSV file lists, whether they exist or not.
 
+    What this program writes is read to the letter; all that ``data prepare csv:FILE`` takes is
+    taken too: semicolons, tabs, Latin-1, blanks and capitals in the head.
+
     Raises:
         DataError: it cannot be read, or has no column ``path``.
+    """
+    rows = _own_rows(path)
+    if rows is None:
+        rows, _ = read_rows(path, shown(path), needed=("path",))
+    return [
+        Item(path.parent / row["path"], row.get("label", "").strip(), row.get("part", "").strip())
+        for row in rows
+    ]
+
+
+def _own_rows(path: Path) -> list[dict[str, str]] | None:
+    """Return the rows of a file as this program writes it, None where it is of another form.
+
+    Names of files that are no text stand in it as their bytes.
     """
     try:
         with path.open(newline="", encoding="utf-8-sig", errors="surrogateescape") as file:
@@ -76,12 +94,15 @@ def read_list(path: Path) -> list[Item]:
     except (OSError, csv.Error) as error:
         raise DataError(f"{shown(path)}: cannot be read as a list: {error}") from error
     if "path" not in columns:
-        met = ", ".join(columns[:5]) or "nothing"
-        raise DataError(f"{shown(path)}: expected a column path, and label and part; met {met}")
-    return [
-        Item(path.parent / row["path"], row.get("label", "").strip(), row.get("part", "").strip())
-        for row in rows
-    ]
+        return None
+    if all(map(_is_text, ("".join(map(str, row.values())) for row in rows))):
+        return rows
+    named_by_bytes = (path.parent / row["path"] for row in rows if not _is_text(row["path"]))
+    return rows if any(place.is_file() for place in named_by_bytes) else None
+
+
+def _is_text(text: str) -> bool:
+    return not any("\udc80" <= sign <= "\udcff" for sign in text)
 
 
 def pixels_of(item: Item) -> NDArray[np.uint8]:

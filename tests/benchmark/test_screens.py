@@ -13,7 +13,9 @@ from benchmark.cli import main, make_parser
 from benchmark.commands.lines import Tables, counted
 from benchmark.examples import EXAMPLES
 from benchmark.running.rules import check_same_rules
-from benchmark.study.folder import Study
+from benchmark.study.folder import Study, load_study
+from benchmark.tables import costs, formats
+from benchmark.tables.frames import make_tables
 from protocols.errors import StoreError
 from protocols.knobs import changed
 from protocols.specs.toy import PROTOCOL
@@ -177,6 +179,20 @@ def test_a_name_wider_than_its_place_is_shown_whole():
     tables.show(Console(file=printed, width=60))
     assert max(map(len, printed.getvalue().splitlines())) <= 60
     assert printed.getvalue().count("n") - "Runs".count("n") == len(name)
+
+
+@pytest.mark.parametrize("width", [50, 60, 70, 80])
+def test_results_and_costs_fit_and_break_no_name(width, toy_study):
+    tables = make_tables(load_study(toy_study))
+    printed = io.StringIO()
+    console = Console(file=printed, width=width)
+    console.print(*formats.render(tables), costs.render(costs.frame(tables.cells)), sep="\n")
+    lines = printed.getvalue().splitlines()
+    assert max(map(len, lines)) <= width
+    words = printed.getvalue().split()
+    for name in ("triplet", "ms", "untrained", "(baseline)", "separated", "Embedded"):
+        assert name in words
+    assert {word for word in words if "…" in word} == set()
 
 
 def test_one_is_singular():

@@ -231,7 +231,7 @@ def test_commands_prepare_check_and_list(own: Own, capsys) -> None:
     assert "prepared already" in capsys.readouterr().out
     assert data_commands.check(own.args()) == 3
     out = capsys.readouterr().out
-    assert "1 problems, 12 notes" in out
+    assert "1 problem, 12 notes" in out
     assert "leak: 1" in out
     assert "grey: 12" in out
     assert "and 2 more" in out
