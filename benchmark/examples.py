@@ -27,6 +27,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "submit": ("runs --methods ms",),
     "rerun": ("results/quick/emoji/ms --out runs-again",),
     "verify": ("results", "results --since main"),
+    "site": ("results --to site",),
     "sync": ("--out runs",),
     "ui": ("--out runs --port 5001",),
     "export": ("ms --to winner.onnx", "ms/seed-0/fold-1 --out runs --to fold.safetensors"),
