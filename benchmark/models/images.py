@@ -18,6 +18,7 @@ from protocols.datasets._official import PASSED_OVER
 from protocols.datasets.csv import read_rows
 from protocols.decoding import SUFFIXES, decode, shown
 from protocols.errors import DataError
+from protocols.partition import PARTS
 from protocols.protocol import ImagePipeline
 
 if TYPE_CHECKING:
@@ -42,7 +43,8 @@ class Item:
 def gather(places: Sequence[Path]) -> list[Item]:
     """Return the images at ``places``: files, folders with all below them, CSV lists.
 
-    In a folder the label is the first folder on the way to the image. A list has a column
+    In a folder the label is the first folder on the way to the image, behind folders that are
+    called as parts are (train, val, test, query, gallery) where all on top are. A list has a column
     ``path``, relative to its own folder, and if you like ``label`` and ``part``.
 
     Raises:
@@ -131,15 +133,22 @@ def cropped(pixels: NDArray[np.uint8], description: Description) -> Tensor:
 
 
 def _folder(base: Path) -> list[Item]:
-    found = []
+    found: list[Path] = []
     for here, folders, names in os.walk(base):
         folders[:] = sorted(n for n in folders if not n.startswith(".") and n not in PASSED_OVER)
         for name in sorted(names):
             path = Path(here, name)
             if path.suffix.lower() in SUFFIXES and not name.startswith("."):
-                between = path.relative_to(base).parts[:-1]
-                found.append(Item(path, between[0] if between else ""))
-    return found
+                found.append(path)
+    between = {path: path.relative_to(base).parts[:-1] for path in found}
+    tops = {folders[0].lower() if len(folders) > 1 else "" for folders in between.values()}
+    in_parts = len(tops) > 1 and tops <= set(PARTS)
+    return [
+        Item(path, folders[1], folders[0].lower())
+        if in_parts
+        else Item(path, folders[0] if folders else "")
+        for path, folders in between.items()
+    ]
 
 
 _ENDINGS = ", ".join(sorted(SUFFIXES))

@@ -127,6 +127,19 @@ def test_embeddings_are_not_written_over_the_list_of_the_images(exported, photos
     assert main([*words[:-1], str(tmp_path / "shop.parquet.npy")]) == 0
 
 
+def test_folders_of_parts_are_no_classes(photos, tmp_path):
+    first, second = sorted(photos.rglob("*.png"))[:2]
+    for place in ("split/train/a/1.png", "split/Test/b/2.png", "classes/train/1.png"):
+        (tmp_path / place).parent.mkdir(parents=True)
+        shutil.copy(first, tmp_path / place)
+    (tmp_path / "classes" / "test").mkdir()
+    shutil.copy(second, tmp_path / "classes" / "test" / "2.png")
+    split = gather([tmp_path / "split"])
+    assert sorted((item.label, item.part) for item in split) == [("a", "train"), ("b", "test")]
+    classes = gather([tmp_path / "classes"])
+    assert sorted((item.label, item.part) for item in classes) == [("test", ""), ("train", "")]
+
+
 def test_of_a_list_that_names_tests_these_alone_are_scored(exported, photos, tmp_path, capsys):
     model, table = str(exported(".safetensors")), tmp_path / "split.csv"
     rows = [(path, path.parent.name) for path in sorted(photos.rglob("*.png"))]
