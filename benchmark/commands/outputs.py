@@ -9,6 +9,7 @@ from pathlib import Path
 from rich.console import Console
 
 from benchmark.commands.doubts import say_doubts
+from benchmark.commands.lines import counted, say_reading
 from benchmark.engines.starting import check_system
 from benchmark.exit_codes import DONE, INTERRUPTED
 from benchmark.study.addresses import without_password
@@ -18,13 +19,14 @@ from protocols.errors import StoreError
 
 def tables(args: argparse.Namespace) -> int:
     """Rebuild the tables from the records, and print where they are."""
+    study = open_study(args.out)
+    say_reading(args.out)
     from benchmark.study.records import write_bytes
     from benchmark.tables import costs
     from benchmark.tables.csv_files import to_csv
     from benchmark.tables.formats import render, to_format
     from benchmark.tables.frames import looked_at, make_tables
 
-    study = open_study(args.out)
     frames = looked_at(make_tables(study))
     for name, content in to_format(frames, args.format).items():
         path = args.out / "tables" / name
@@ -40,27 +42,29 @@ def tables(args: argparse.Namespace) -> int:
 
 def report(args: argparse.Namespace) -> int:
     """Write the HTML report, and figures if asked for, and print where they are."""
+    study = open_study(args.out)
+    say_reading(args.out)
     from benchmark.report import page
     from benchmark.tables.frames import looked_at, make_tables
 
-    study = open_study(args.out)
     frames = looked_at(make_tables(study))
     print(page.write(frames))
     say_doubts(study)
     if args.figures:
         files = page.figures(frames)
-        print(f"{len(files)} figures in {study.out / 'report' / 'figures'}")
+        print(f"{counted(len(files), 'figure')} in {study.out / 'report' / 'figures'}")
     return DONE
 
 
 def sync(args: argparse.Namespace) -> int:
     """Rebuild the MLflow mirror from the records."""
+    study = open_study(args.out)
+    say_reading(args.out)
     from benchmark.commands.run import write_outputs
     from benchmark.mirror import tracking
 
-    study = open_study(args.out)
     done = tracking.sync(study, write_outputs(study))
-    print(f"{done.written} records written, {done.already} were there: {done.uri}")
+    print(f"{counted(done.written, 'record')} written, {done.already} were there: {done.uri}")
     return DONE
 
 
