@@ -13,7 +13,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import NoReturn
 
-from benchmark import __version__, model_options
+from benchmark import __version__, model_options, upkeep_options
 from benchmark.exit_codes import BAD_INPUT, DONE, INTERRUPTED, MACHINE
 from benchmark.values import change, hours, names, points, positive, share
 from protocols.errors import BenchmarkError, InvalidInputError, MachineError
@@ -124,6 +124,7 @@ def make_parser() -> Parser:
     ui.add_argument("--host", default="127.0.0.1", help="address to listen on (default: loopback)")
     ui.add_argument("--port", type=int, default=5000, help="default: 5000")
     model_options.add(commands, _add, positive)
+    upkeep_options.add(commands, _add, _add_out)
     check = _add(commands, "check", "does a method keep the contract?", "methods", "check")
     check.add_argument("method", metavar="NAME_OR_FILE", help="a method's name, or its file")
     fresh = _add(commands, "new-study", "a study file with every key", "study_file", "new_study")
@@ -303,8 +304,12 @@ def _add_results(commands: argparse._SubParsersAction[Parser]) -> None:
     submit.add_argument("--plugin", type=Path, action="append", default=[], metavar="FILE")
     submit.add_argument("--methods", type=names, metavar="A,B", help="whose rows (default: all)")
     submit.add_argument("--challenge", metavar="DATE", help="a rerun of rows that are there")
+    submit.add_argument("--sign", type=Path, metavar="KEY", help="a private SSH key; offline")
     again = _add(commands, "rerun", "prepare a rerun of a row, to verify it", "results", "rerun")
-    again.add_argument("row", type=Path, metavar="ROW", help="like results/quick/emoji/ms")
+    again.add_argument(
+        "row", nargs="?", type=Path, metavar="ROW", help="like results/quick/emoji/ms"
+    )
+    again.add_argument("--voided", action="store_true", help="commands for all void rows instead")
     _add_out(again)
     verify = _add(commands, "verify", "every problem of results/ at once", "results", "verify")
     verify.add_argument("results", type=Path, metavar="DIR", help="the folder, results")

@@ -34,12 +34,14 @@ ROOMS = {
         "tables",
         "report",
         "submissions",
+        "benchmark",
         "exit_codes",
         "streams",
     },
     "api": {"cli", "commands", "exit_codes", "models", "report", "study", "tables"},
-    "cli": {"exit_codes", "values", "model_options", "benchmark"},
+    "cli": {"exit_codes", "values", "model_options", "upkeep_options", "benchmark"},
     "model_options": set(),
+    "upkeep_options": {"values"},
     "__main__": {"cli", "streams"},
     "exit_codes": set(),
     "values": set(),
@@ -48,7 +50,7 @@ ROOMS = {
 }
 # Inside protocols/ each row may import the rows below it, never its own or one above.
 PROTOCOL_ROWS = [
-    {"errors", "names", "source_code"},
+    {"errors", "names", "source_code", "reached", "two_pass"},
     {"phases", "plugin_code", "settle", "splits"},
     {"nearest_device", "partition"},
     {"nearest"},
@@ -60,6 +62,7 @@ PROTOCOL_ROWS = [
     {"method"},
     {"trunk", "discovery", "optimizer", "pretend_device", "study_file"},
     {"toy_task", "weights", "narrowing"},
+    {"conformance_batches"},
     {"conformance"},
     {"network"},
     {"methods", "datasets", "trunks", "recipes", "specs"},
