@@ -1,9 +1,8 @@
 """The trunk's pooled features minus their mean over the training images."""
 
-import torch
 from torch import Tensor
 
-from protocols.method import TrainSpec
+from protocols.method import Features, TrainSpec
 from protocols.methods._closed_form import ClosedForm, Projection
 
 
@@ -15,10 +14,15 @@ class Centred(ClosedForm):
     """
 
     def make_head(self, spec: TrainSpec) -> Projection:
-        """Return a map that keeps every channel."""
-        return Projection(spec.channels, spec.channels)
+        """Return a head that has a mean and no axes: every channel stays."""
+        return Projection(spec.channels, 0)
 
     def fitted(self, centred: Tensor, labels: Tensor) -> Tensor:
-        """Return the channels themselves."""
+        """Return no axes."""
         del labels
-        return torch.eye(centred.shape[1], dtype=centred.dtype)
+        return centred.new_empty(centred.shape[1], 0)
+
+    def forward(self, features: Features) -> dict[str, Tensor]:
+        """Return the vector minus the mean as the embedding."""
+        mean: Tensor = self.head.mean  # type: ignore[assignment]
+        return {"embedding": features.vector.float() - mean}
