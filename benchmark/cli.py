@@ -98,7 +98,10 @@ def make_parser() -> Parser:
     tables = _add(commands, "tables", "rebuild the tables from the records", "outputs", "tables")
     _add_out(tables)
     tables.add_argument(
-        "--format", default="csv", choices=("csv", "md", "latex", "parquet"), help="default: csv"
+        "--format",
+        default="csv",
+        choices=("csv", "md", "latex", "parquet", "every-eval-ever"),
+        help="default: csv; latex comes with the papers to cite",
     )
     report = _add(commands, "report", "write the self-contained HTML report", "outputs", "report")
     _add_out(report)
@@ -315,6 +318,10 @@ def _add_results(commands: argparse._SubParsersAction[Parser]) -> None:
     verify.add_argument("results", type=Path, metavar="DIR", help="the folder, results")
     verify.add_argument("--since", metavar="REF", help="what this branch or commit has stays as is")
     verify.add_argument("--rebuild", action="store_true", help="write the leaderboard first")
+    site = _add(commands, "site", "results/ as a static website", "site", "site")
+    site.add_argument("results", type=Path, metavar="DIR", help="the folder, results")
+    site.add_argument("--to", type=Path, default=Path("site"), metavar="DIR", help="default: site/")
+    site.add_argument("--snapshot", metavar="MONTH", help="freeze the leaderboard as 2026-12 first")
 
 
 def _add_list(commands: argparse._SubParsersAction[Parser]) -> None:

@@ -145,10 +145,13 @@ def is_current(cell: Cell, known: Mapping[str, Protocol]) -> bool:
     return protocol is not None and cell.protocol_hash == protocol.hash()
 
 
-def build(results: Path, rows: Iterable[SubmittedRow]) -> dict[Path, bytes]:
-    """Return the files that ``rows`` make: the CSV, and the README with its block replaced."""
-    known = shipped_protocols()
-    rows = list(rows)
+def tables(results: Path, rows: Iterable[SubmittedRow]) -> list[list[dict[str, Any]]]:
+    """Return the tables that ``rows`` make, those that hold first.
+
+    Each is a list of dictionaries, one a row and metric, best first by the headline metric, with
+    the names of ``COLUMNS`` and ``place``, the row's folder below ``results``.
+    """
+    known, rows = shipped_protocols(), list(rows)
     voids, signers = read_voids(), signers_of(results, [results / row.place for row in rows])
     lines = [
         _Line(r, r.cell, is_current(r.cell, known), standing(r, void_of(r.cell, voids), signers))
@@ -156,14 +159,19 @@ def build(results: Path, rows: Iterable[SubmittedRow]) -> dict[Path, bytes]:
         if r.cell and r.runs
     ]
     lines.sort(key=lambda line: (line.group, line.cell.row))
-    tables = [_table(list(group)) for _, group in groupby(lines, key=lambda line: line.group)]
-    files = {results / FILE: _csv(tables)}
+    return [_table(list(group)) for _, group in groupby(lines, key=lambda line: line.group)]
+
+
+def build(results: Path, rows: Iterable[SubmittedRow]) -> dict[Path, bytes]:
+    """Return the files that ``rows`` make: the CSV, and the README with its block replaced."""
+    made = tables(results, rows)
+    files = {results / FILE: to_csv(made)}
     readme = results / README
     text = "" if readme_fault(readme) or not readme.is_file() else readme.read_text("utf-8")
     head, begin, rest = text.partition(BEGIN)
     _, end, tail = rest.partition(END)
     if begin and end:
-        block = "\n".join(block_of(tables, known))
+        block = "\n".join(block_of(made, shipped_protocols()))
         files[readme] = f"{head}{BEGIN}\n\n{block}\n{END}{tail}".encode()
     return files
 
@@ -270,6 +278,7 @@ def _columns(line: _Line, part: Part, values: list[float]) -> dict[str, Any]:
     return {
         **{name: getattr(cell, name) for name in names},
         "current": line.current,
+        "place": row.place,
         "method": cell.row,
         "embedding": part[0],
         "metric": part[1],
@@ -300,7 +309,8 @@ def _standing_columns(found: Standing) -> dict[str, Any]:
     }
 
 
-def _csv(tables: Sequence[Sequence[dict[str, Any]]]) -> bytes:
+def to_csv(tables: Sequence[Sequence[dict[str, Any]]]) -> bytes:
+    """Return tables as one CSV file, fractions and seconds with six digits."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(COLUMNS)

@@ -28,6 +28,7 @@ from benchmark.submissions.read import SubmittedRow
 from protocols.errors import InvalidInputError
 
 _ONCE = ("cell.json", "trials.jsonl", "seed-", "values-")
+_FROZEN = "snapshots/"  # leaderboards of earlier months
 SHOWN = 10  # problems of one file; the rest are counted
 _LONGEST = 400  # characters of a message
 
@@ -137,7 +138,8 @@ def _edited(
     places = {row.place: row for row in rows}
     for path, content in before.items():
         place, _, name = _split(path)
-        if not name.startswith(_ONCE) and not name.startswith("challenge-"):
+        frozen = path.startswith(_FROZEN)
+        if not frozen and not name.startswith((*_ONCE, "challenge-")):
             continue
         file = results / path
         if file.is_file() and not file.is_symlink() and git.blob(file.read_bytes()) == content:
