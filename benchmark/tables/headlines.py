@@ -100,7 +100,7 @@ class _Group:
         """Return what stands behind a method's name."""
         if method == self.baseline:
             return " (baseline)"
-        return " (frozen trunk)" if self.pretrained and method in self.references else ""
+        return " (frozen)" if self.pretrained and method in self.references else ""
 
     @property
     def judged(self) -> dict[str, FrameRow]:

@@ -90,7 +90,7 @@ def test_a_baseline_may_be_fixed(tmp_path):
 def test_the_block_stands_above_and_the_caption_says_who_lies_below(study):
     (table,) = headlines(make_tables(study))
     names = [row[0] for row in table.rows]
-    frozen = ["lda (frozen trunk)", "pretrained (frozen trunk)"]
+    frozen = ["lda (frozen)", "pretrained (frozen)"]
     assert names == [*frozen, "triplet (baseline)", "ms", "group"]
     assert [row[-2] for row in table.rows] == ["1/1", "1/1", "3/3", "3/3", "3/3"]
     assert f"{FIXED}, one run: lda, pretrained" in table.caption
@@ -115,7 +115,7 @@ def test_across_datasets_a_fixed_row_has_a_mean_without_interval(tmp_path):
 
 
 def test_the_first_answer_of_the_report_names_who_lies_below(study):
-    (answer,) = answers(sections(make_tables(study)))
+    (answer,) = answers(list(sections(make_tables(study))))
     assert answer.frozen == (
         "2 of 3 trained methods lie below lda (32.00 % MAP@R), the best that the trunk does "
         "untrained: ms, group."
@@ -124,6 +124,6 @@ def test_the_first_answer_of_the_report_names_who_lies_below(study):
 
 def test_it_is_said_also_where_nothing_is_compared(tmp_path):
     values = {"triplet": VALUES["triplet"], "lda": [0.32]}
-    (answer,) = answers(sections(make_tables(study_of(tmp_path, values))))
+    (answer,) = answers(list(sections(make_tables(study_of(tmp_path, values)))))
     assert (answer.reply, answer.groups) == ("Nothing is compared yet.", {})
     assert answer.frozen.startswith("0 of 1 trained methods lie below lda")
