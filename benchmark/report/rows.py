@@ -42,7 +42,6 @@ class MethodRow:
 
     Attributes:
         key: its cell.
-        asked: how many runs it has.
         role: ``baseline``, ``reference`` or empty.
         runs: the runs that have ended, failed ones too.
         choice: the setting that was chosen, None during the search.
@@ -52,10 +51,10 @@ class MethodRow:
         mark: MAP@R of the joined embeddings; single seeds also while runs are missing.
         kind: of the interval.
         reason: why there is no number.
+        asked: how many runs it has.
     """
 
     key: CellKey
-    asked: int
     role: str
     runs: list[RunRecord]
     choice: ChoiceRecord | None
@@ -65,6 +64,7 @@ class MethodRow:
     mark: Mark
     kind: str
     reason: str
+    asked: int
 
     @property
     def name(self) -> str:
@@ -235,7 +235,6 @@ def _row(study: Study, cell: CellResults, summary: Sequence[Any]) -> MethodRow:
     role = "reference" if stands_aside(key, protocol) else ""
     return MethodRow(
         key=key,
-        asked=study.runs_asked(key),
         role="baseline" if key.method == protocol.baseline else role,
         runs=runs,
         choice=cell.choice,
@@ -245,6 +244,7 @@ def _row(study: Study, cell: CellResults, summary: Sequence[Any]) -> MethodRow:
         mark=_mark(key.row, main if finished else None, "mean", dots, reason),
         kind=str(main.ci_kind) if finished and main else "",
         reason=reason,
+        asked=study.runs_asked(key),
     )
 
 
