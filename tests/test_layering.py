@@ -41,7 +41,9 @@ ROOMS = {
         "streams",
     },
     "api": {"cli", "commands", "exit_codes", "models", "report", "study", "tables"},
-    "cli": {"exit_codes", "values", "model_options", "upkeep_options", "benchmark"},
+    "cli": {"exit_codes", "values", "model_options", "upkeep_options", "parser", "benchmark"},
+    "parser": {"examples"},
+    "examples": set(),
     "model_options": set(),
     "upkeep_options": {"values"},
     "__main__": {"cli", "streams"},
@@ -170,7 +172,7 @@ def test_protocols_knows_no_runner_store_or_clock() -> None:
     ("package", "home"),
     [
         ("optuna", "benchmark.study.suggestions"),
-        ("mlflow", "benchmark.mirror.store"),
+        ("mlflow", "benchmark.mirror.client"),
         ("ray", "benchmark.engines.ray_cluster"),
     ],
 )

@@ -11,15 +11,15 @@ from statistics import fmean
 from typing import Any
 
 import pandas as pd
-from rich.table import Table
-from rich.text import Text
 
 from benchmark.study.machines import BETWEEN, parted
 from benchmark.study.records import COUNTS, RunRecord
 from benchmark.study.scores import NOTHING
+from benchmark.tables.formats import Fitted
+from benchmark.tables.headlines import Headline
 from benchmark.tables.results import CellResults
-from protocols.names import one_line
 
+TITLE = "Cost of one run, all folds; seconds are this machine's"
 MEASURED = ("train_s", "seconds", "cpu_s", "peak_memory_mb")
 MAX_PRINTED = 60  # rows on a terminal; laying out a thousand takes seconds
 COLUMNS = ("dataset", "trunk", "recipe", "method", "n", *COUNTS, *MEASURED, "device")
@@ -63,18 +63,15 @@ def frame(cells: Iterable[CellResults]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
-def render(costs: pd.DataFrame) -> Table:
+def render(costs: pd.DataFrame) -> Fitted:
     """Return the costs as a table for a terminal, the first of them where there are many."""
-    table = Table(title="Cost of one run, all folds; seconds are this machine's")
-    for column in ("Method", *_SHOWN.values()):
-        first = column == "Method"
-        table.add_column(column, justify="left" if first else "right", no_wrap=first)
-    if len(costs) > MAX_PRINTED:
-        table.caption = f"the first {MAX_PRINTED} of {len(costs)} cells; all are in the file"
-    for row in costs.head(MAX_PRINTED).to_dict("records"):
-        cells = (_cell(row, name) for name in _SHOWN)
-        table.add_row(Text(one_line(str(row["method"]))), *cells)
-    return table
+    rows = [
+        (str(row["method"]), *(_cell(row, name) for name in _SHOWN))
+        for row in costs.head(MAX_PRINTED).to_dict("records")
+    ]
+    more = f"the first {MAX_PRINTED} of {len(costs)} cells; all are in the file"
+    caption = more if len(costs) > MAX_PRINTED else ""
+    return Fitted(Headline(TITLE, ("Method", *_SHOWN.values()), rows, caption))
 
 
 def _cell(row: dict[Hashable, Any], name: str) -> str:

@@ -159,8 +159,8 @@ def test_run_lines_show_what_failed_and_what_is_missing(tmp_path):
     assert len(lines) == 1 + 3 * 3
     assert lines[1].startswith("shapes,tiny,adam,contrastive,0,done,,0.55,0.35,0.25,0.6")
     assert lines[1].endswith(f"{settings},4,3,{'ab' * 32},70,,640,,,")
-    assert lines[2] == f"shapes,tiny,adam,contrastive,1,failed,oom,,,,,,,,{settings},,,,,,,,"
-    assert lines[5] == "shapes,tiny,adam,multi_similarity,1,missing,,,,,,,,,,,,,,,,,"
+    assert lines[2] == f"shapes,tiny,adam,contrastive,1,failed,oom,,,,,,,,{settings},,,,,,,,,"
+    assert lines[5] == "shapes,tiny,adam,multi_similarity,1,missing,,,,,,,,,,,,,,,,,,"
 
 
 def test_trial_lines_show_failed_folds_and_the_choice(tmp_path):

@@ -1,5 +1,6 @@
 """Every method trains on as many images: draws are bounded, and larger losses pay for theirs."""
 
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -10,11 +11,12 @@ from torch import nn
 
 from benchmark.study.folder import CellKey
 from benchmark.tables import costs
-from benchmark.training import splits
+from benchmark.training import job, keeper, splits
 from benchmark.training.device_steps import DeviceSteps
 from benchmark.training.draws import Draws, Probe, Streams
 from benchmark.training.first_look import first_look
 from benchmark.training.job import Job, build_network, execute
+from benchmark.training.keeper import Clock, Keeper
 from benchmark.training.steps import HostSteps, Parts, Training, batch_of
 from protocols.discovery import load
 from protocols.errors import InvalidInputError, PluginError
@@ -24,7 +26,7 @@ from protocols.methods.recall_at_k import RecallAtK
 from protocols.methods.triplet import Triplet
 from protocols.optimizer import make_optimizer
 from protocols.protocol import Pace
-from tests.benchmark.training.test_resume import resumed, same
+from tests.benchmark.training.test_resume import Killed, same
 from tests.emulator import Emulator, as_on_a_device
 from tests.made import draws, square, training
 
@@ -74,8 +76,8 @@ def job_of(source, path, code, **changes):
 
 
 def test_a_plan_of_more_images_than_the_protocols_is_refused_by_name(source, tmp_path):
-    job = job_of(source, tmp_path, GREEDY.format(size="(1 if epoch < 2 else 3)"))
-    record = execute(job).record
+    made = job_of(source, tmp_path, GREEDY.format(size="(1 if epoch < 2 else 3)"))
+    record = execute(made).record
     assert (record.status, record.reason) == ("failed", "error")
     images = PROTOCOL.batch_size
     expected = f"plan of epoch 2: a batch of {3 * images} images, expected at most {images}"
@@ -83,8 +85,8 @@ def test_a_plan_of_more_images_than_the_protocols_is_refused_by_name(source, tmp
 
 
 def test_it_is_seen_before_anything_starts(source, tmp_path):
-    job = job_of(source, tmp_path, GREEDY.format(size="3"))
-    assert f"a batch of {3 * PROTOCOL.batch_size} images" in first_look(job).problem
+    made = job_of(source, tmp_path, GREEDY.format(size="3"))
+    assert f"a batch of {3 * PROTOCOL.batch_size} images" in first_look(made).problem
     assert not first_look(job_of(source, tmp_path, GREEDY.format(size="1"))).problem
 
 
@@ -127,11 +129,26 @@ def test_losses_are_means_over_the_steps_that_were_taken(source, tmp_path, monke
 
 
 def test_what_was_interrupted_goes_on_bit_for_bit(source, tmp_path, monkeypatch):
+    """Also between the batches that one step costs, and in the middle of an epoch."""
     pace = Pace(max_steps=24, steps_per_epoch=5, validate_every=12, patience=9)
     made = job_of(source, tmp_path, LARGE.format(batches=3), pace=pace)
-    outcome = resumed(monkeypatch, made, tmp_path, (11, 20), first=9)
-    assert same(outcome, execute(made))
-    assert outcome.record.measured["resumed"] == [11, 20]
+    made, due, clock = replace(made, partial=tmp_path / "partial.pt"), Draws.due, Clock()
+
+    def until(self, step):
+        if step == 9:
+            monkeypatch.setattr(keeper, "EVERY_S", 0.0)
+        if step == 10:
+            raise Killed
+        return due(self, step)
+
+    monkeypatch.setattr(Draws, "due", until)
+    with pytest.raises(Killed):
+        job._go_on(made, Keeper(made.partial, made.id, "cpu", clock), clock)
+    monkeypatch.setattr(Draws, "due", due)
+    monkeypatch.setattr(keeper, "EVERY_S", math.inf)
+    outcome = execute(made)
+    assert same(outcome, execute(replace(made, partial=None)))
+    assert outcome.record.measured["resumed"] == [10]
 
 
 def large(method, batches, **wants):
