@@ -6,12 +6,15 @@ import torch
 
 from protocols.conformance import CHECKS, SPEC
 from protocols.discovery import Registry
+from protocols.methods.antico import AntiCollapse
 from protocols.methods.arcface import ArcFace
 from protocols.methods.ccl import CenterContrastive
 from protocols.methods.circle import Circle
+from protocols.methods.contextual import Contextual
 from protocols.methods.contrastive import Contrastive
 from protocols.methods.cosface import CosFace
 from protocols.methods.fastap import FastAP
+from protocols.methods.hyp import Hyp
 from protocols.methods.margin import Margin
 from protocols.methods.margin_class import MarginClass
 from protocols.methods.ms import MultiSimilarity
@@ -53,6 +56,8 @@ PAIRS = {
     "ms_miner": (MultiSimilarityMined, {}),
     "siglip": (SigLIP, {}),
     "tcm": (ThresholdConsistent, {}),
+    "hyp": (Hyp, {}),
+    "contextual": (Contextual, {}),
 }
 UNIT = {  # losses of unit vectors, and how exactly their sums repeat in another order
     "triplet": (Triplet, {}, 1e-8),
@@ -82,6 +87,8 @@ UNIT = {  # losses of unit vectors, and how exactly their sums repeat in another
     "proxy_an": (ProxyAN, {}, 1e-7),
     "ccl": (CenterContrastive, {}, 1e-8),
     "pfml": (PotentialField, {}, 1e-8),
+    "antico": (AntiCollapse, {}, 1e-7),
+    "contextual": (Contextual, {}, 1e-7),
 }
 CLASSES = {
     "proxynca": ProxyNCA,
