@@ -38,7 +38,8 @@ class Hier(ProxyAnchor):
     and 0.1, two images of a class in a batch of 90, LayerNorm before the head, 512 ancestors on
     their datasets. Elsewhere 64 are the default, and there are never more than the training
     images less one, the inner nodes of a binary tree over them: time, memory and noise of a step
-    grow with 50 A^2. Of few points each relates to half of them at most.
+    grow with 50 A^2 (on one core 0.04 s with 64, 3 s with 512). Of few points each relates to half
+    of them at most.
 
     Where the released code differs: it draws triplets from numpy's global generator, an image can
     be drawn as its own negative, and it skips anchors with a single related point.
