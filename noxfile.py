@@ -66,8 +66,9 @@ def results(session: nox.Session) -> None:
 
 @nox.session
 def tests(session: nox.Session) -> None:
-    """Run the tests: ``nox -s tests -- -k metrics``."""
-    session.run(environment(session), "-m", "pytest", *session.posargs, external=True)
+    """Run the tests, one file a core: ``nox -s tests -- -k metrics``."""
+    cores = ("--numprocesses=auto", "--dist=loadfile", "--no-loadscope-reorder")
+    session.run(environment(session), "-m", "pytest", *cores, *session.posargs, external=True)
 
 
 @nox.session(default=False)
