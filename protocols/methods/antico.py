@@ -3,10 +3,11 @@
 from collections.abc import Sequence
 
 import torch
+from pytorch_metric_learning.losses import ProxyAnchorLoss
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from protocols.method import Term, TrainSpec
+from protocols.method import Term, TrainSpec, Wants
 from protocols.methods.proxy_anchor import ProxyAnchor
 from protocols.space import Real
 
@@ -30,6 +31,7 @@ class AntiCollapse(ProxyAnchor):
     """
 
     paper = "Jiang et al., TMM 2024, arXiv:2407.03106"
+    wants = Wants(images_per_class=2)
     alpha = Real(1.0, 128.0, default=64.0, log=True)
     weight = Real(1.0, 1e4, default=286.0, log=True)
     epsilon = Real(0.1, 1.0, default=0.5)
@@ -41,8 +43,9 @@ class AntiCollapse(ProxyAnchor):
 
     def collapse(self, embeddings: Tensor, labels: Tensor) -> Tensor:
         """Return exp(-R) of the proxies of the (B,) labels; (B, D) embeddings give the width."""
-        anchor, _ = self._terms()
-        proxies = normalize(anchor.loss.proxies)[labels]  # (B, D)
+        loss = self._terms()[0].loss
+        assert isinstance(loss, ProxyAnchorLoss)
+        proxies: Tensor = normalize(loss.proxies)[labels]  # (B, D)
         # Each class once, in as many rows whatever the labels: a row of zeros adds nothing to R.
         first = (labels[:, None] == labels).tril(-1).sum(1) == 0  # (B,)
         factor = first.to(proxies.dtype).sum() / (embeddings.shape[1] * self.epsilon)
@@ -56,5 +59,5 @@ def coding_rate(rows: Tensor, factor: Tensor) -> Tensor:
     """
     own = torch.eye(len(rows), dtype=rows.dtype, device=rows.device)
     # Unlike a determinant the factors of Cholesky cannot overflow; no eigenvalue is below 1.
-    lower = torch.linalg.cholesky_ex(own + factor * rows @ rows.T).L
+    lower: Tensor = torch.linalg.cholesky_ex(own + factor * rows @ rows.T).L
     return lower.diagonal().log().sum()

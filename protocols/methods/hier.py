@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import one_hot, relu
 
-from protocols.method import Term, TrainSpec
+from protocols.method import Term, TrainSpec, Wants
 from protocols.methods._hyperbolic import hyperbolic
 from protocols.methods.proxy_anchor import ProxyAnchor
 from protocols.space import Integer, Real, Settings
@@ -52,7 +52,7 @@ class Hier(ProxyAnchor):
     published: ClassVar[Mapping[str, Settings]] = MappingProxyType(
         {name: {"ancestors": 512} for name in ("cub200", "cars196", "sop", "inshop")}
     )
-    draws = "pairs"
+    wants = Wants(images_per_class=2)
     weight = Real(0.05, 2.0, default=0.5, log=True)
     ancestors = Integer(16, 512, default=64, log=True)
     tree_margin = Real(0.0, 1.0, default=0.1)

@@ -3,6 +3,7 @@
 from torch import Tensor
 
 from protocols import dense
+from protocols.method import Wants
 from protocols.methods._hyperbolic import hyperbolic
 from protocols.methods.ntxent import NTXent
 from protocols.space import Choice, Real
@@ -32,6 +33,7 @@ class Hyp(NTXent):
     """
 
     paper = "Ermolov et al., CVPR 2022, arXiv:2203.10833"
+    wants = Wants(images_per_class=2)
     paper_name = ""  # the Reality Check has no such row
     temperature = Real(0.02, 2.0, default=0.2, log=True)
     compat = Choice((False,), default=False)  # the Reality Check's form is of no use here

@@ -14,6 +14,7 @@ from protocols.methods.contextual import Contextual
 from protocols.methods.contrastive import Contrastive
 from protocols.methods.cosface import CosFace
 from protocols.methods.fastap import FastAP
+from protocols.methods.hier import Hier
 from protocols.methods.hyp import Hyp
 from protocols.methods.margin import Margin
 from protocols.methods.margin_class import MarginClass
@@ -111,6 +112,11 @@ every_class_loss = pytest.mark.parametrize("method", CLASSES.values(), ids=CLASS
 @pytest.mark.parametrize("name", Registry().names("method"))
 def test_conformance(name, check):
     check(Registry().load("method", name))
+
+
+@pytest.mark.parametrize("method", [AntiCollapse, Hier, Hyp])
+def test_two_images_of_a_class_are_drawn_where_the_authors_do(method):
+    assert method.wants.images_per_class == 2
 
 
 @every_pair_loss
