@@ -9,7 +9,7 @@ from pathlib import Path
 
 from benchmark.exit_codes import BAD_INPUT, DONE
 from benchmark.study.folder import load_study
-from benchmark.submissions import git, leaderboard, read
+from benchmark.submissions import git, leaderboard
 from benchmark.submissions.rerun import lay_out_rerun, submit_challenge
 from benchmark.submissions.submit import submit_rows
 from benchmark.submissions.verify import examine
@@ -72,18 +72,15 @@ def verify(args: argparse.Namespace) -> int:
         for written in leaderboard.write(results):
             print(f"wrote {written}")
     history = git.find(results)
-    rows = [read.read_row(results, folder) for folder in read.row_folders(results)]
-    found = examine(results, rows, history, args.since)
+    found = examine(results, history, args.since)
     for message, path in found.problems:
         print(_printable(f"{message} @ {results}/{path}"))
     for line in (*found.looks, *(f"{place}: {why}" for place, why in found.unread.items())):
         print(_printable(f"for a human look: {line}"), file=sys.stderr)
-    known = leaderboard.shipped_protocols()
-    stale = sum(r.cell is not None and not leaderboard.is_current(r.cell, known) for r in rows)
     count = len(found.problems)
-    print(f"{len(rows)} row(s), {stale} stale; {count} problem(s)", file=sys.stderr)
+    print(f"{found.rows} row(s), {found.stale} stale; {count} problem(s)", file=sys.stderr)
     print(git.said_of(history), file=sys.stderr)
-    if len(rows) > stale:
+    if found.rows > found.stale:
         print(_NOT_SEEN, file=sys.stderr)
     return BAD_INPUT if count else DONE
 

@@ -7,7 +7,7 @@ embeddings that collapsed to a point all rank the files in their order. Those sh
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from hashlib import sha256
 
 from benchmark.submissions.read import Runs, SubmittedRow
@@ -62,21 +62,23 @@ def _trials(row: SubmittedRow) -> Iterator[Problem]:
         yield message, f"{row.place}/trials.jsonl"
 
 
-def between(rows: Iterable[SubmittedRow]) -> Iterator[Problem]:
+def between(rows: Iterable[tuple[SubmittedRow, Mapping[int, Marks]]]) -> Iterator[Problem]:
     """Yield runs that a row of another method, trunk or recipe has too; the first keeps them.
+
+    Each row comes with the marks of its runs by seed.
 
     The same three under another version of the protocol may honestly find the same numbers: the
     seeds are the same, and what the version moved may not concern the row.
     """
     seen: dict[tuple[str, str], tuple[object, str]] = {}
-    for row in rows:
+    for row, marks in rows:
         cell = row.cell
         if cell is None or cell.is_reference:
             continue
         trained = (cell.method, cell.trunk, cell.recipe)
-        for seed, run in sorted(row.runs.items()):
+        for seed, found in marks.items():
             path = f"{row.place}/seed-{seed}.json"
-            for mark in marks_of(run, row.values.get(seed)).items():
+            for mark in found.items():
                 other, where = seen.setdefault(mark, (trained, path))
                 if other != trained:
                     yield f"has {mark[0]} of {where}", path
@@ -89,6 +91,8 @@ def copied(row: SubmittedRow) -> Iterator[Problem]:
     On the same processor a rerun finds the claim's bits at the same seed; the times differ. So a
     copy has the claim's times too, or another seed's bits.
     """
+    if not row.reruns:
+        return
     claimed = {
         mark: seed
         for seed, run in row.runs.items()

@@ -13,7 +13,6 @@ import math
 import pkgutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from importlib import import_module
 from itertools import groupby
 from pathlib import Path
@@ -26,10 +25,10 @@ from benchmark.statistics.ranking import Standing
 from benchmark.study.machines import unlike
 from benchmark.study.records import write_bytes
 from benchmark.study.scores import HEADLINE, PARTS, Part
-from benchmark.submissions import bounds, read
+from benchmark.submissions import bounds
 from benchmark.submissions.board import block_of
-from benchmark.submissions.class_bootstrap import class_columns
 from benchmark.submissions.judging import Outcome, judge, score_of
+from benchmark.submissions.kept import Kept, unchecked
 from benchmark.submissions.read import SubmittedRow
 from benchmark.submissions.schema import Cell
 from protocols import specs
@@ -92,6 +91,7 @@ class _Line:
     row: SubmittedRow
     cell: Cell
     current: bool
+    class_columns: Mapping[Part, dict[str, Any]]  # of the interval over test classes
 
     @property
     def group(self) -> tuple[Any, ...]:
@@ -99,11 +99,6 @@ class _Line:
         c = self.cell
         rules = (c.protocol, -c.protocol_version, c.protocol_hash, c.seeds)
         return (not self.current, *rules, c.dataset, c.trunk, c.recipe)
-
-    @cached_property
-    def class_columns(self) -> dict[Part, dict[str, Any]]:
-        """Return the columns of the interval over test classes."""
-        return class_columns(self.row)
 
     def values(self, part: Part) -> list[float]:
         """Return a metric at every seed, NaN where the run diverged."""
@@ -126,10 +121,14 @@ def is_current(cell: Cell, known: Mapping[str, Protocol]) -> bool:
     return protocol is not None and cell.protocol_hash == protocol.hash()
 
 
-def build(results: Path, rows: Iterable[SubmittedRow]) -> dict[Path, bytes]:
+def build(results: Path, rows: Iterable[Kept]) -> dict[Path, bytes]:
     """Return the files that ``rows`` make: the CSV, and the README with its block replaced."""
     known = shipped_protocols()
-    lines = [_Line(r, r.cell, is_current(r.cell, known)) for r in rows if r.cell and r.runs]
+    lines = [
+        _Line(kept.row, cell, is_current(cell, known), kept.class_columns)
+        for kept in rows
+        if (cell := kept.row.cell) and kept.row.runs
+    ]
     lines.sort(key=lambda line: (line.group, line.cell.row))
     tables = [_table(list(group)) for _, group in groupby(lines, key=lambda line: line.group)]
     files = {results / FILE: _csv(tables)}
@@ -158,9 +157,8 @@ def readme_fault(path: Path) -> str:
 
 def write(results: Path) -> list[Path]:
     """Rebuild the leaderboard of ``results``; return the files that changed."""
-    rows = [read.read_row(results, folder) for folder in read.row_folders(results)]
     changed = []
-    for path, content in build(results, rows).items():
+    for path, content in build(results, unchecked(results)).items():
         if not path.exists() or path.read_bytes() != content:
             write_bytes(path, content)
             changed.append(path)

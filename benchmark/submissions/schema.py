@@ -44,6 +44,8 @@ from benchmark.submissions.identity import Identity
 from protocols.errors import InvalidInputError
 from protocols.protocol import digest
 
+_JSON = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False)
+
 SCHEMA = 2  # 1 had no per-query values
 LAST_WITHOUT_VALUES = 2  # protocol version: rows under a later one must be of schema 2
 
@@ -304,8 +306,7 @@ def pack_trials(trials: list[dict[str, Any]]) -> bytes:
 
 def checksum(body: Mapping[str, Any]) -> str:
     """Return sha256 over ``body``, its own field ``sha256`` left out."""
-    text = compact({k: v for k, v in body.items() if k != "sha256"})
-    return hashlib.sha256(text.encode()).hexdigest()
+    return _checksum(_fields(body))
 
 
 def _check(kind: str, name: str, pattern: str) -> None:
@@ -318,10 +319,30 @@ def _check(kind: str, name: str, pattern: str) -> None:
 
 def lines_of(body: Mapping[str, Any]) -> bytes:
     """Return ``body`` as JSON, a top-level field a line, in fixed order."""
-    rows = [f"{compact(key)}: {compact(body[key])}" for key in sorted(body)]
-    return ("{\n" + ",\n".join(rows) + "\n}\n").encode()
+    return _lines(_fields(body))
+
+
+def laid_out(body: Mapping[str, Any]) -> tuple[bytes, str]:
+    """Return :func:`lines_of` and :func:`checksum` of ``body``, its values written once."""
+    fields = _fields(body)
+    return _lines(fields), _checksum(fields)
 
 
 def compact(value: object) -> str:
     """Return ``value`` as JSON on one line; raise ValueError for NaN."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return _JSON.encode(value)
+
+
+def _fields(body: Mapping[str, Any]) -> dict[str, str]:
+    """Return the values as JSON by name, in fixed order."""
+    return {name: compact(body[name]) for name in sorted(body)}
+
+
+def _lines(fields: Mapping[str, str]) -> bytes:
+    rows = [f"{compact(name)}: {value}" for name, value in fields.items()]
+    return ("{\n" + ",\n".join(rows) + "\n}\n").encode()
+
+
+def _checksum(fields: Mapping[str, str]) -> str:
+    kept = [f"{compact(name)}:{value}" for name, value in fields.items() if name != "sha256"]
+    return hashlib.sha256(("{" + ",".join(kept) + "}").encode()).hexdigest()

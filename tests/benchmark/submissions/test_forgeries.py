@@ -52,8 +52,7 @@ def results(checkout):
 
 def findings(results):
     leaderboard.write(results)
-    read = [rowread.read_row(results, folder) for folder in rowread.row_folders(results)]
-    return examine(results, read, git.find(results))
+    return examine(results, git.find(results))
 
 
 def said(results):
@@ -350,6 +349,11 @@ UNSEEN = {
     "ligature and accent": "A. Claima\u0300nt",
     "spaces": "  A .  Claimant ",
     "Hangul filler": "A. Claimant\u3164",
+    "letters of formulas": "\U0001d400. Claimant",
+    "a capital i for an l": "A. CIaimant",
+    "a digit for a letter": "A. C1aimant",
+    "a Cyrillic word": "\u0410. Claimant",
+    "small capitals": "\u1d00. Claimant",
 }
 
 
@@ -365,6 +369,26 @@ def test_the_same_person_is_seen(who, results):
     assert "made the claim too" in line
     row = rowread.read_row(results, results / MS)
     assert judging.judge(row, row.reruns[0]) == "undecided"
+
+
+@pytest.mark.parametrize(
+    "who", ["A. Cl\u0430imant", "\u0391. \u03f9laimant", "A. Cl\u200b\u0430imant"]
+)
+def test_a_word_of_two_scripts_is_no_name(who, results):
+    """Cyrillic a, Greek sigma, the same behind a sign that nobody sees."""
+    challenge(results / MS, str(TODAY), who)
+    (line,) = said(results)
+    assert "in one word" in line
+    row = rowread.read_row(results, results / MS)
+    assert judging.judge(row, row.reruns[0]) == "undecided"
+
+
+@pytest.mark.parametrize("who", ["", "\u200b", "A. Cl\u0430imant"])
+def test_a_claim_is_somebodys(who, results):
+    claim = results / MS / "claim.toml"
+    claim.write_text(claim.read_text("utf-8").replace("A. Claimant", who), "utf-8")
+    (line,) = said(results)
+    assert line.endswith(f"{MS}/claim.toml")
 
 
 def test_nobody_is_no_name(results):

@@ -17,6 +17,7 @@ from benchmark.cli import main
 from benchmark.submissions import budget, judging, leaderboard, schema
 from benchmark.submissions import git as history
 from benchmark.submissions import read as rowread
+from benchmark.submissions.kept import keep
 from benchmark.submissions.verify import examine
 from protocols.metrics import METRICS, reported
 from protocols.space import Choice
@@ -26,8 +27,7 @@ ROW = "toy/toy/ms"
 
 
 def found(results, *, since=None):
-    read = [rowread.read_row(results, folder) for folder in rowread.row_folders(results)]
-    return examine(results, read, history.find(results), since).problems
+    return examine(results, history.find(results), since).problems
 
 
 def rebuilt(results):
@@ -38,8 +38,7 @@ def rebuilt(results):
 
 def without_git(results):
     leaderboard.write(results)
-    read = [rowread.read_row(results, folder) for folder in rowread.row_folders(results)]
-    return examine(results, read, None).problems
+    return examine(results, None).problems
 
 
 def seed(results, number=0):
@@ -566,7 +565,7 @@ def test_what_a_rerun_says(values, rerun, who, said, results):
     row = claimed(results, values, rerun, who)
     assert judging.judge(row, row.reruns[0]) == said
     rows_ = [row, rowread.read_row(results, results / "toy/toy/triplet")]
-    files = leaderboard.build(results, rows_)
+    files = leaderboard.build(results, map(keep, rows_))
     text = files[results / "README.md"].decode()
     assert ("yes; confirmed by challenge-2026-01-31" in text) == (said == "confirms")
     assert ("**refuted** by challenge-2026-01-31" in text) == (said == "refutes")
