@@ -38,7 +38,8 @@ class Findings:
         rows: how many rows there are.
         stale: how many of them are of a protocol that has changed since.
         problems: (message, path below the folder), by path; bounded in number and length.
-        looks: rows out of line with the others, for a human, with the statistic; no problems.
+        looks: rows out of line with the others, with the statistic, and trials with equal scores:
+            for a human, no problems.
         unread: rows whose search space cannot be told without running their method, and why.
     """
 
@@ -70,6 +71,7 @@ def examine(results: Path, history: History | None, since: str | None = None) ->
         met += _edited(results, rows, history, since)
     stale = sum(cell is not None for _, cell in cells) - len(current)
     looks = standout.looks(kept.row for kept in current)
+    looks += [line for kept in current for line in alike.equal_trials(kept.row)]
     unread = {kept.row.place: kept.unread for kept in rows if kept.unread}
     return Findings(len(rows), stale, _bounded(met), looks, unread)
 
