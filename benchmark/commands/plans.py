@@ -11,7 +11,7 @@ from benchmark.running.bound import at_most
 from benchmark.running.progress import duration
 from benchmark.running.setup import Asked, unmoved_by_bounds
 from benchmark.study import grid, weights
-from benchmark.study.environment import no_commit
+from benchmark.study.environment import commit, no_commit
 from benchmark.study.folder import Study
 from benchmark.study.grid import CellPlan
 from benchmark.study.scores import NOTHING
@@ -67,7 +67,13 @@ def show_expected(
 
 
 def show_uncommitted(console: Console) -> None:
-    """Print that results will name no commit, and so cannot be submitted, where that is so."""
+    """Print why results of this cannot be submitted: no commit, or changes that are in none."""
+    if commit()["dirty"]:
+        say(
+            console,
+            "code or files here differ from the last commit: results/ takes no run of that. "
+            "To submit this, commit first",
+        )
     if reason := no_commit():
         say(
             console,

@@ -5,16 +5,19 @@ from __future__ import annotations
 import argparse
 import shlex
 import sys
+from functools import cache, partial
 from pathlib import Path
 
 from benchmark.exit_codes import BAD_INPUT, DONE
-from benchmark.study.folder import load_study
-from benchmark.submissions import git, leaderboard
+from benchmark.study.folder import Study, load_study
+from benchmark.submissions import claims, git, leaderboard
+from benchmark.submissions.packing import environment_of
 from benchmark.submissions.rerun import lay_out_rerun, submit_challenge
 from benchmark.submissions.submit import submit_rows
 from benchmark.submissions.verify import examine
 from protocols.discovery import Registry
 from protocols.errors import InvalidInputError, StoreError
+from protocols.names import one_line
 
 _NOT_SEEN = (
     "numbers made up consistently, per-query values and all, cannot be told from measured ones "
@@ -30,22 +33,47 @@ def submit(args: argparse.Namespace) -> int:
     study = load_study(args.study)
     if study is None:
         raise StoreError(f"no study in {args.study}. Name the --out folder of a finished one")
+    if args.claim and (args.who or args.hardware or args.challenge):
+        raise InvalidInputError("--claim says who and on what already; leave the other options out")
+    sign = cache(partial(_signed, args, study))
     if args.challenge:
-        written = submit_challenge(study, args.challenge, args.results)
+        written = submit_challenge(study, args.challenge, args.results, lambda: sign().challenge())
     else:
         registry = Registry(tuple(args.plugin))
-        done = submit_rows(study, args.results, registry, args.claim, args.methods or ())
+        claim = (lambda: _claim(args.claim)) if args.claim else (lambda: sign().claim())
+        done = submit_rows(study, args.results, registry, claim, args.methods or ())
         written = done.written
         for folder in done.there:
             print(f"{folder} is there already and stays (rerun by others: submit --challenge DATE)")
     written += leaderboard.write(args.results)
     for path in written:
         print(path)
-    forms = [path for path in written if path.suffix == ".toml"]
-    if forms and not args.claim:
-        print(f"fill in by hand: {', '.join(map(str, forms))}")
+    if sign.cache_info().currsize:
+        print(f"by {sign().who}, on {sign().hardware}: stands in every new .toml, to be corrected")
     print(f"then check it: python -m benchmark {shlex.join(('verify', str(args.results)))}")
     return DONE
+
+
+def _claim(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise InvalidInputError(f"--claim {str(path)!r}: {error.strerror}") from error
+
+
+def _signed(args: argparse.Namespace, study: Study) -> claims.Signer:
+    """Return who hands in; somebody at a terminal is asked what the command does not say."""
+    runs = (run for key in study.cells for run in study.runs(key))
+    device = next((environment_of(run).get("device") for run in runs), None) or "an unknown device"
+    seated = sys.stdin.isatty() and sys.stdout.isatty()
+    return claims.signer(args.who, args.hardware, Path(), device, _ask if seated else None)
+
+
+def _ask(what: str, usual: str) -> str:
+    try:
+        return input(f"{what}{f' [{usual}]' if usual else ''}? ").strip() or usual
+    except EOFError as error:
+        raise InvalidInputError(f"{what}? Give --who and --hardware") from error
 
 
 def rerun(args: argparse.Namespace) -> int:
@@ -74,17 +102,12 @@ def verify(args: argparse.Namespace) -> int:
     history = git.find(results)
     found = examine(results, history, args.since)
     for message, path in found.problems:
-        print(_printable(f"{message} @ {results}/{path}"))
+        print(one_line(f"{message} @ {results}/{path}"))
     for line in (*found.looks, *(f"{place}: {why}" for place, why in found.unread.items())):
-        print(_printable(f"for a human look: {line}"), file=sys.stderr)
+        print(one_line(f"for a human look: {line}"), file=sys.stderr)
     count = len(found.problems)
     print(f"{found.rows} row(s), {found.stale} stale; {count} problem(s)", file=sys.stderr)
     print(git.said_of(history), file=sys.stderr)
     if found.rows > found.stale:
         print(_NOT_SEEN, file=sys.stderr)
     return BAD_INPUT if count else DONE
-
-
-def _printable(text: str) -> str:
-    """Return ``text`` on one line, without characters that steer a terminal."""
-    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)

@@ -262,4 +262,4 @@ def _recall(first: Array | None, model: int, k: int) -> float | None:
     """Return the share of queries whose first hit is at rank k or before; None if not known."""
     if first is None or model >= len(first):
         return None
-    return int(np.count_nonzero((first[model] > 0) & (first[model] <= k))) / first.shape[1]
+    return float(np.count_nonzero((first[model] > 0) & (first[model] <= k)) / len(first[model]))

@@ -247,6 +247,7 @@ class Claim(Data):
         note: anything else.
     """
 
+    file: ClassVar[str] = "claim.toml"
     who: Said
     hardware: Said
     deviations: Text
