@@ -134,7 +134,7 @@ def new_method(args: argparse.Namespace) -> int:
             raise StoreError(f"{target} exists already; nothing was written")
     args.folder.mkdir(parents=True, exist_ok=True)
     title = args.name.title().replace("_", "")
-    words = {"HEAD": _AMONG if ships else _BESIDE, "FILE": test.as_posix() if ships else test.name}
+    words = {"HEAD": _AMONG if ships else _BESIDE}
     words |= {"IMPORT": f"from protocols.methods.{args.name} import {title}\n" if ships else ""}
     words |= {"NAME": args.name, "Title": title}
     for template, target in (("method.py.txt", plugin), ("test_method.py.txt", test)):
@@ -147,6 +147,8 @@ def new_method(args: argparse.Namespace) -> int:
     compare = [*([] if ships else ["--plugin", str(plugin)]), *named]
     print(f"check it    python -m benchmark {shlex.join(('check', str(plugin)))}")
     print(f"test it     python -m pytest {shlex.quote(str(test))}")
+    if ships:
+        print(f"tell whose its defaults are, in a line each: {args.folder / 'README.md'}")
     print(f"compare it  python -m benchmark {shlex.join(('run', *compare))}")
     return DONE
 
