@@ -66,12 +66,12 @@ def show_expected(
     say(console, f"{jobs} jobs left, {how}: {expected}")
 
 
-def show_uncommitted(console: Console) -> None:
+def show_uncommitted(console: Console, plugins: tuple[Path, ...]) -> None:
     """Print why results of this cannot be submitted: no commit, or changes that are in none."""
-    if commit()["dirty"]:
+    if commit(files=plugins)["dirty"]:
         say(
             console,
-            "code or files here differ from the last commit: results/ takes no run of that. "
+            "files or plugins here are not as in the last commit: results/ takes no run of that. "
             "To submit this, commit first",
         )
     if reason := no_commit():

@@ -49,7 +49,7 @@ def submit(args: argparse.Namespace) -> int:
     for path in written:
         print(path)
     if sign.cache_info().currsize:
-        print(f"by {sign().who}, on {sign().hardware}: stands in every new .toml, to be corrected")
+        print(f"by {sign().who}, on {sign().hardware}: correct the new .toml files if it is not so")
     print(f"then check it: python -m benchmark {shlex.join(('verify', str(args.results)))}")
     return DONE
 

@@ -22,6 +22,7 @@ from benchmark.submissions.verify import examine
 from protocols.metrics import METRICS, reported
 from protocols.space import Choice
 from tests.benchmark import rows
+from tests.benchmark.test_nasty_names import NASTY, assert_seen
 
 ROW = "toy/toy/ms"
 
@@ -337,6 +338,21 @@ def test_hostile_words_in_a_claim_reach_no_table(results):
     leaderboard.write(results)
     for path in (results / "leaderboard.csv", results / "README.md"):
         assert "<script>" not in path.read_text()
+
+
+def test_what_a_claim_says_is_shown_sign_by_sign(results, capsys):
+    """Texts that steer a terminal, turn the line or compute, in every field of a stranger's."""
+    text = json.dumps("".join(NASTY), ensure_ascii=True)
+    fields = "".join(f"{name} = {text}\n" for name in ("deviations", "predecessor", "note"))
+    for who in NASTY[::4]:
+        quoted = json.dumps(f"{who} m\u0455", ensure_ascii=True)
+        (results / ROW / "claim.toml").write_text(f"who = {quoted}\nhardware = {quoted}\n{fields}")
+        assert main(["verify", str(results), "--rebuild"]) == 2
+        said = capsys.readouterr()
+        assert_seen(said.out + said.err)
+        assert f"{ROW}/claim.toml" in said.out
+    for name in ("leaderboard.csv", "README.md"):
+        assert_seen((results / name).read_text("utf-8"))
 
 
 def test_links_are_named_and_not_followed(results, tmp_path):
