@@ -8,40 +8,18 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable, Sequence
-from difflib import get_close_matches
 from importlib import import_module
 from pathlib import Path
-from typing import NoReturn
 
-from benchmark import __version__, model_options
+from benchmark import __version__, model_options, upkeep_options
 from benchmark.exit_codes import BAD_INPUT, DONE, INTERRUPTED, MACHINE
+from benchmark.parser import SCRIPT, Parser, started_as
 from benchmark.values import change, hours, names, points, positive, share
-from protocols.errors import BenchmarkError, InvalidInputError, MachineError
+from protocols.errors import BenchmarkError, MachineError
 from protocols.names import one_line
 from protocols.study_file import read_study_file
 
 KINDS = ("methods", "datasets", "trunks", "recipes", "protocols")
-
-
-class Parser(argparse.ArgumentParser):
-    """A parser whose complaints are one line, with the nearest names."""
-
-    def error(self, message: str) -> NoReturn:
-        """Raise InvalidInputError in place of printing the usage and leaving."""
-        raise InvalidInputError(f"{message}. See: {self.prog} --help")
-
-    def parse_args(self, args=None, namespace=None):  # type: ignore[no-untyped-def]
-        """Parse, and suggest the nearest option for one that does not exist."""
-        parsed, unknown = self.parse_known_args(args, namespace)
-        if unknown:
-            command = getattr(parsed, "parser", self)
-            known = [o for action in command._actions for o in action.option_strings]
-            near = get_close_matches(unknown[0], known, n=1, cutoff=0.5)
-            hint = f" Did you mean {near[0]!r}?" if near else ""
-            raise InvalidInputError(
-                f"unknown argument {unknown[0]!r}.{hint} See: {command.prog} --help"
-            )
-        return parsed
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -50,6 +28,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return execute(argv)
     except BenchmarkError as error:
         print(f"benchmark: {one_line(str(error))}", file=sys.stderr)
+        for line in getattr(error, "lines", ()):  # what differs, one thing a line
+            print(f"  {one_line(line)}", file=sys.stderr)
         return MACHINE if isinstance(error, MachineError) else BAD_INPUT
     except MemoryError:
         print(
@@ -85,12 +65,11 @@ def execute(argv: Sequence[str] | None) -> int:
 def make_parser() -> Parser:
     """Return the parser of all commands."""
     parser = Parser(
-        prog="python -m benchmark",
+        prog=started_as(),
         description="Benchmark deep metric learning methods: same trunk, same budget, sealed "
         "test classes, intervals on every number.",
-        epilog="Start with: python -m benchmark run --methods triplet,ms,group",
     )
-    parser.add_argument("--version", action="version", version=f"dml-benchmark {__version__}")
+    parser.add_argument("--version", action="version", version=f"{SCRIPT} {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND")
     _add_run(commands, "run", "search, retrain, test and tabulate; run it again to continue")
     _add_run(commands, "plan", "the grid, each cell's state, jobs left and expected time")
@@ -98,7 +77,10 @@ def make_parser() -> Parser:
     tables = _add(commands, "tables", "rebuild the tables from the records", "outputs", "tables")
     _add_out(tables)
     tables.add_argument(
-        "--format", default="csv", choices=("csv", "md", "latex", "parquet"), help="default: csv"
+        "--format",
+        default="csv",
+        choices=("csv", "md", "latex", "parquet", "every-eval-ever"),
+        help="default: csv; latex comes with the papers to cite",
     )
     report = _add(commands, "report", "write the self-contained HTML report", "outputs", "report")
     _add_out(report)
@@ -123,7 +105,14 @@ def make_parser() -> Parser:
     _add_out(ui)
     ui.add_argument("--host", default="127.0.0.1", help="address to listen on (default: loopback)")
     ui.add_argument("--port", type=int, default=5000, help="default: 5000")
+    ui.add_argument(
+        "--allowed-hosts",
+        type=names,
+        metavar="A,B",
+        help="names to open it by from elsewhere",
+    )
     model_options.add(commands, _add, positive)
+    upkeep_options.add(commands, _add, _add_out)
     check = _add(commands, "check", "does a method keep the contract?", "methods", "check")
     check.add_argument("method", metavar="NAME_OR_FILE", help="a method's name, or its file")
     fresh = _add(commands, "new-study", "a study file with every key", "study_file", "new_study")
@@ -137,7 +126,7 @@ def make_parser() -> Parser:
 
 
 def _add_run(commands: argparse._SubParsersAction[Parser], name: str, summary: str) -> None:
-    parser = _add(commands, name, summary, "run", name)
+    parser = _add(commands, name, summary, name, name)
     parser.add_argument(
         "file", nargs="?", type=Path, metavar="STUDY.toml", help="a study file, see new-study"
     )
@@ -305,13 +294,21 @@ def _add_results(commands: argparse._SubParsersAction[Parser]) -> None:
     submit.add_argument("--plugin", type=Path, action="append", default=[], metavar="FILE")
     submit.add_argument("--methods", type=names, metavar="A,B", help="whose rows (default: all)")
     submit.add_argument("--challenge", metavar="DATE", help="a rerun of rows that are there")
+    submit.add_argument("--sign", type=Path, metavar="KEY", help="a private SSH key; offline")
     again = _add(commands, "rerun", "prepare a rerun of a row, to verify it", "results", "rerun")
-    again.add_argument("row", type=Path, metavar="ROW", help="like results/quick/emoji/ms")
+    again.add_argument(
+        "row", nargs="?", type=Path, metavar="ROW", help="like results/quick/emoji/ms"
+    )
+    again.add_argument("--voided", action="store_true", help="commands for all void rows instead")
     _add_out(again)
     verify = _add(commands, "verify", "every problem of results/ at once", "results", "verify")
     verify.add_argument("results", type=Path, metavar="DIR", help="the folder, results")
     verify.add_argument("--since", metavar="REF", help="what this branch or commit has stays as is")
     verify.add_argument("--rebuild", action="store_true", help="write the leaderboard first")
+    site = _add(commands, "site", "results/ as a static website", "site", "site")
+    site.add_argument("results", type=Path, metavar="DIR", help="the folder, results")
+    site.add_argument("--to", type=Path, default=Path("site"), metavar="DIR", help="default: site/")
+    site.add_argument("--snapshot", metavar="MONTH", help="freeze the leaderboard as 2026-12 first")
 
 
 def _add_list(commands: argparse._SubParsersAction[Parser]) -> None:

@@ -5,16 +5,21 @@ from __future__ import annotations
 import argparse
 import shlex
 import sys
+from collections.abc import Sequence
 from functools import cache, partial
 from pathlib import Path
 
 from benchmark.exit_codes import BAD_INPUT, DONE
 from benchmark.study.folder import Study, load_study
-from benchmark.submissions import claims, git, leaderboard
+from benchmark.submissions import claims, git, leaderboard, signatures
+from benchmark.submissions.kept import unchecked
 from benchmark.submissions.packing import environment_of
+from benchmark.submissions.read import SubmittedRow
+from benchmark.submissions.remake import remakes
 from benchmark.submissions.rerun import lay_out_rerun, submit_challenge
 from benchmark.submissions.submit import submit_rows
 from benchmark.submissions.verify import examine
+from benchmark.submissions.voided import read_voids, seconds_of, void_of
 from protocols.discovery import Registry
 from protocols.errors import InvalidInputError, StoreError
 from protocols.names import one_line
@@ -36,6 +41,8 @@ def submit(args: argparse.Namespace) -> int:
     if args.claim and (args.who or args.hardware or args.challenge):
         raise InvalidInputError("--claim says who and on what already; leave the other options out")
     sign = cache(partial(_signed, args, study))
+    if args.sign:
+        signatures.check_key(args.sign)
     if args.challenge:
         written = submit_challenge(study, args.challenge, args.results, lambda: sign().challenge())
     else:
@@ -45,6 +52,8 @@ def submit(args: argparse.Namespace) -> int:
         written = done.written
         for folder in done.there:
             print(f"{folder} is there already and stays (rerun by others: submit --challenge DATE)")
+    if args.sign:
+        written += _sign(args, written)
     written += leaderboard.write(args.results)
     for path in written:
         print(path)
@@ -76,8 +85,36 @@ def _ask(what: str, usual: str) -> str:
         raise InvalidInputError(f"{what}? Give --who and --hardware") from error
 
 
+def _sign(args: argparse.Namespace, written: Sequence[Path]) -> list[Path]:
+    """Sign the rows or reruns that were written, and rows that are there if they are named.
+
+    What somebody else submitted is not signed by whoever happens to have run it too.
+    """
+    name = f"challenge-{args.challenge}" if args.challenge else signatures.CLAIM
+    tomls = {path for path in written if path.name == f"{name}.toml"}
+    folders = {path.parent for path in tomls}
+    if args.methods:
+        mine = {
+            row.place: row for row in (kept.row for kept in unchecked(args.results)) if row.cell
+        }
+        named = (place for place, row in mine.items() if row.cell and row.cell.row in args.methods)
+        folders |= {args.results / place for place in named}
+    return [
+        signatures.sign(args.results, folder, name, args.sign)
+        for folder in sorted(folders)
+        if (folder / f"{name}.toml").is_file()
+    ]
+
+
 def rerun(args: argparse.Namespace) -> int:
-    """Lay out a study that only has to run the final runs of a claim's chosen setting."""
+    """Lay out a study that only has to run the final runs of a claim's chosen setting.
+
+    Under ``--voided`` print the studies that make all void rows anew.
+    """
+    if args.voided:
+        return _remake(args)
+    if args.row is None:
+        raise InvalidInputError("expected a row like results/quick/emoji/ms, or --voided")
     cell = lay_out_rerun(args.row, args.out)
     words = ["run", "--protocol", cell.protocol, "--methods", cell.method]
     words += ["--datasets", cell.dataset, "--trunks", cell.trunk, "--recipes", cell.recipe]
@@ -88,6 +125,21 @@ def rerun(args: argparse.Namespace) -> int:
     print("the claim's choice is in place; now run at least two seeds of it, then submit them:")
     print(f"  python -m benchmark {shlex.join(words)}")
     print(f"  python -m benchmark {shlex.join(hand_in)}")
+    return DONE
+
+
+def _remake(args: argparse.Namespace) -> int:
+    """Print the commands that make void rows anew, and what they took before."""
+    results = args.row or Path("results")
+    voids = read_voids()
+    void = [kept.row for kept in unchecked(results) if void_of(kept.row.cell, voids)]
+    for study in remakes(void, args.out):
+        took = f"{study.rows} row(s), {study.seconds / 3600:.2f} h of trainings before"
+        weights = f"; add --weights, the file with {study.weights}" if study.weights else ""
+        print(f"# {took}{weights}")
+        print(f"python -m benchmark {shlex.join(study.words)}")
+    if not void:
+        print(f"no row of {results} is void")
     return DONE
 
 
@@ -105,9 +157,28 @@ def verify(args: argparse.Namespace) -> int:
         print(one_line(f"{message} @ {results}/{path}"))
     for line in (*found.looks, *(f"{place}: {why}" for place, why in found.unread.items())):
         print(one_line(f"for a human look: {line}"), file=sys.stderr)
+    void = _say_void(found.rows)
+    if not signatures.can_check() and any(results.glob(f"*/*/*/*{signatures.SUFFIX}")):
+        print("for a human look: signatures were not checked: no ssh-keygen here", file=sys.stderr)
     count = len(found.problems)
-    print(f"{found.rows} row(s), {found.stale} stale; {count} problem(s)", file=sys.stderr)
+    apart = f"{found.stale} stale, {void} void" if void else f"{found.stale} stale"
+    print(f"{len(found.rows)} row(s), {apart}; {count} problem(s)", file=sys.stderr)
     print(git.said_of(history), file=sys.stderr)
-    if found.rows > found.stale:
+    if len(found.rows) > found.stale:
         print(_NOT_SEEN, file=sys.stderr)
     return BAD_INPUT if count else DONE
+
+
+def _say_void(rows: Sequence[SubmittedRow]) -> int:
+    """Print each void row with the reason and the cost of making it anew; return how many."""
+    voids, count = read_voids(), 0
+    for row in rows:
+        if entry := void_of(row.cell, voids):
+            count += 1
+            cost = f"{seconds_of(row) / 3600:.2f} h of trainings to make it anew"
+            what = f"{entry.what} {entry.name}"
+            line = f"void: {row.place}: {what}, since {entry.since}: {entry.why} ({cost})"
+            print(one_line(line), file=sys.stderr)
+    if count:
+        print("all of them: python -m benchmark rerun --voided --out DIR", file=sys.stderr)
+    return count

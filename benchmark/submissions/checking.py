@@ -12,7 +12,7 @@ from pathlib import Path
 from benchmark.submissions import leaderboard, read
 from benchmark.submissions.check import problems_of
 from benchmark.submissions.git import History, Objects
-from benchmark.submissions.kept import Kept, keep
+from benchmark.submissions.kept import Kept, keep, without_values
 from benchmark.submissions.provenance import Code
 from protocols.errors import StoreError
 from protocols.protocol import Protocol
@@ -62,4 +62,5 @@ def _row(results: Path, folder: Path, known: dict[str, Protocol], code: Code | N
     row = read.read_row(results, folder)
     current = row.cell is not None and leaderboard.is_current(row.cell, known)
     problems = list(problems_of(row, known, code, current=current))
-    return keep(row, problems, code.unread.get(row.place, "") if code else "")
+    unread = code.unread.get(row.place, "") if code else ""
+    return without_values(keep(row, problems, unread))

@@ -23,7 +23,7 @@ Problem = tuple[str, str]  # message, path below the results folder
 
 @dataclass(frozen=True)
 class Kept:
-    """A row without its per-query values, and what followed from them.
+    """A row and what follows from its per-query values, which it need not hold any more.
 
     Attributes:
         row: the row.
@@ -43,16 +43,21 @@ class Kept:
 
 
 def keep(row: SubmittedRow, problems: Iterable[Problem] = (), unread: str = "") -> Kept:
-    """Return ``row`` without its per-query values, which it loses."""
+    """Return ``row`` with what follows from its per-query values; it keeps them."""
     found = row.values.values()
     digests = {sha256(v.labels.tobytes() + v.query.tobytes()).hexdigest() for v in found}
     marks = {seed: marks_of(run, row.values.get(seed)) for seed, run in sorted(row.runs.items())}
-    kept = Kept(row, list(problems), unread, marks, sorted(digests), class_columns(row))
-    for runs in (row, *row.reruns):
+    return Kept(row, list(problems), unread, marks, sorted(digests), class_columns(row))
+
+
+def without_values(kept: Kept) -> Kept:
+    """Return the same after its row and reruns have lost their per-query values."""
+    for runs in (kept.row, *kept.row.reruns):
         runs.values.clear()
     return kept
 
 
 def unchecked(results: Path) -> list[Kept]:
-    """Return the rows of a folder as they are."""
-    return [keep(read.read_row(results, folder)) for folder in read.row_folders(results)]
+    """Return the rows of a folder as they are, without their per-query values."""
+    folders = read.row_folders(results)
+    return [without_values(keep(read.read_row(results, folder))) for folder in folders]

@@ -22,6 +22,7 @@ from pydantic import ConfigDict, Field
 from benchmark.submissions.fields import (
     GRID_NAME,
     NAME,
+    Bounds,
     Commit,
     Data,
     Fraction,
@@ -29,7 +30,6 @@ from benchmark.submissions.fields import (
     Id,
     Name,
     Natural,
-    Number,
     ReportedMetric,
     Said,
     Seconds,
@@ -37,7 +37,6 @@ from benchmark.submissions.fields import (
     Sha256,
     ShortHash,
     Text,
-    Value,
     Version,
 )
 from benchmark.submissions.identity import Identity
@@ -48,37 +47,6 @@ _JSON = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 SCHEMA = 2  # 1 had no per-query values
 LAST_WITHOUT_VALUES = 2  # protocol version: rows under a later one must be of schema 2
-
-
-class RealBounds(Data):
-    """A :class:`protocols.space.Real` as data."""
-
-    kind: Literal["real"]
-    low: Number
-    high: Number
-    log: bool
-    default: Number
-
-
-class IntegerBounds(Data):
-    """A :class:`protocols.space.Integer` as data."""
-
-    kind: Literal["integer"]
-    low: int
-    high: int
-    log: bool
-    default: int
-
-
-class Options(Data):
-    """A :class:`protocols.space.Choice` as data."""
-
-    kind: Literal["choice"]
-    options: list[Value]
-    default: Value
-
-
-Bounds = Annotated[RealBounds | IntegerBounds | Options, Field(discriminator="kind")]
 
 
 class Chosen(Data):
@@ -256,11 +224,18 @@ class Claim(Data):
 
 
 class Challenge(Data):
-    """``challenge-DATE.toml``: somebody else's rerun of a claim, written by hand."""
+    """``challenge-DATE.toml``: somebody else's rerun of a claim, written by hand.
+
+    Attributes:
+        who, hardware, note: as in a claim.
+        author_of_method: whether the rerun is by an author of the method's paper; it counts as
+            theirs if it is signed.
+    """
 
     who: Said
     hardware: Said
     note: Text
+    author_of_method: bool = False
 
 
 def folder_name(row: str, trunk: str, recipe: str, rules_default: tuple[str, str]) -> str:

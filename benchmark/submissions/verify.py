@@ -1,4 +1,4 @@
-"""Every problem of results/ at once, by twelve checks; nothing is imported, run or unpickled.
+"""Every problem of results/ at once, by thirteen checks; nothing is imported, run or unpickled.
 
 1 form, no unknown fields, nothing too large or too deep · 2 the protocol as it is now, else the
 row is stale and shown apart · 3 exactly the protocol's seeds · 4 settings inside the space, which
@@ -7,7 +7,7 @@ images and seconds inside the budget, on one kind of machine · 7 one commit, cl
 the code, recipe and trunk that the row names · 8 one content and one test set per dataset · 9
 metrics that can be true and follow from every query's · 10 no two seeds, rows or reruns that are
 one training · 11 the leaderboard rebuilds byte for byte · 12 files that were there before are
-unchanged.
+unchanged · 13 signatures are of the files as they are.
 """
 
 from __future__ import annotations
@@ -19,13 +19,15 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmark.submissions import alike, bounds, git, leaderboard, standout, together
+from benchmark.submissions import alike, bounds, git, leaderboard, signatures, standout, together
 from benchmark.submissions.checking import checked
 from benchmark.submissions.git import History
 from benchmark.submissions.kept import Kept, Problem
+from benchmark.submissions.read import SubmittedRow
 from protocols.errors import InvalidInputError
 
 _ONCE = ("cell.json", "trials.jsonl", "seed-", "values-")
+_FROZEN = "snapshots/"  # leaderboards of earlier months
 SHOWN = 10  # problems of one file; the rest are counted
 _LONGEST = 400  # characters of a message
 
@@ -35,15 +37,15 @@ class Findings:
     """What a check of results/ found.
 
     Attributes:
-        rows: how many rows there are.
-        stale: how many of them are of a protocol that has changed since.
+        rows: all of them, without their per-query values.
+        stale: how many are of a protocol that has changed since.
         problems: (message, path below the folder), by path; bounded in number and length.
         looks: rows out of line with the others, with the statistic, and trials with equal scores:
             for a human, no problems.
         unread: rows whose search space cannot be told without running their method, and why.
     """
 
-    rows: int
+    rows: list[SubmittedRow]
     stale: int
     problems: list[Problem]
     looks: list[str]
@@ -66,6 +68,7 @@ def examine(results: Path, history: History | None, since: str | None = None) ->
     met += _stray(results)
     met += together.faults(rows, current)
     met += alike.between((kept.row, kept.marks) for kept in rows)
+    met += signatures.faults(results, [results / kept.row.place for kept in rows])
     met += _leaderboard(results, rows)
     if history:
         met += _edited(results, rows, history, since)
@@ -73,7 +76,7 @@ def examine(results: Path, history: History | None, since: str | None = None) ->
     looks = standout.looks(kept.row for kept in current)
     looks += [line for kept in current for line in alike.equal_trials(kept.row)]
     unread = {kept.row.place: kept.unread for kept in rows if kept.unread}
-    return Findings(len(rows), stale, _bounded(met), looks, unread)
+    return Findings([kept.row for kept in rows], stale, _bounded(met), looks, unread)
 
 
 def _bounded(met: Iterable[Problem]) -> list[Problem]:
@@ -136,7 +139,8 @@ def _edited(
     places = {kept.row.place: kept.row for kept in rows}
     for path, content in before.items():
         place, _, name = _split(path)
-        if not name.startswith(_ONCE) and not name.startswith("challenge-"):
+        frozen = path.startswith(_FROZEN)
+        if not frozen and not name.startswith((*_ONCE, "challenge-")):
             continue
         file = results / path
         if file.is_file() and not file.is_symlink() and git.blob(file.read_bytes()) == content:
