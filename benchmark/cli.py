@@ -293,6 +293,8 @@ def _add_results(commands: argparse._SubParsersAction[Parser]) -> None:
         "--results", type=Path, default=Path("results"), metavar="DIR", help="default: results/"
     )
     submit.add_argument("--claim", type=Path, metavar="FILE", help="a filled-in claim.toml")
+    submit.add_argument("--who", metavar="NAME", help="who ran it (default: git's user)")
+    submit.add_argument("--hardware", metavar="TEXT", help="on what (default: this machine)")
     submit.add_argument("--plugin", type=Path, action="append", default=[], metavar="FILE")
     submit.add_argument("--methods", type=names, metavar="A,B", help="whose rows (default: all)")
     submit.add_argument("--challenge", metavar="DATE", help="a rerun of rows that are there")

@@ -197,11 +197,12 @@ class Registry:
         return (ast.get_docstring(tree) or "").split("\n")[0]
 
     def _check_alike(self, kind: str, name: str) -> None:
-        """Raise PluginError where another name of ``kind`` is ``name`` but for case or form."""
+        """Raise PluginError where another name of ``kind`` looks like ``name``."""
         for other in naming.twins(name, self.names(kind)):
             raise PluginError(
-                f"{kind}s {name!r} and {other!r} ({other!a}) differ only by case or Unicode form, "
-                "which file systems and readers take for one; rename one of them"
+                f"{kind}s {name!r} and {other!r} ({other!a}) differ only by case, Unicode form "
+                "or letters that look alike, which file systems and readers take for one; rename "
+                "one of them"
             )
 
     def _known(self, kind: str, name: str) -> str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Iterable
+from itertools import groupby
 
 # Printable to Python, and nothing to be seen: fillers of scripts, braille without a dot.
 _UNSEEN = frozenset(map(chr, (0x34F, 0x115F, 0x1160, 0x17B4, 0x17B5, 0x2800, 0x3164, 0xFFA0)))
@@ -22,6 +23,27 @@ _OTHER_FORMS = re.compile(
     r"|\d{1,4}([-/:.]\d{1,4}){1,2}"
     rf"|({_MONTHS})[a-z]*[- .]?\d{{1,4}}|\d{{1,2}}[- .]?({_MONTHS})[a-z]*"
 )
+# Letters of other scripts, and a few of Latin, by the plain letter that a reader takes them for.
+# Upper and lower case stand apart: a Greek capital eta looks like H, a small one like n.
+_LOOKALIKES = {
+    "A": "\u0391\u0410\u13aa", "B": "\u0392\u0412\u13f4", "C": "\u03f9\u0421\u13df",
+    "E": "\u0395\u0415\u13ac", "F": "\u03dc", "H": "\u0397\u041d\u13bb",
+    "J": "\u037f\u0408\u13ab", "K": "\u039a\u041a\u212a\u13e6", "M": "\u039c\u041c\u13b7",
+    "N": "\u039d", "P": "\u03a1\u0420\u13e2", "Q": "\u051a", "S": "\u0405\u13da",
+    "T": "\u03a4\u0422\u13a2", "V": "\u0474\u13d9", "W": "\u051c\u13b3",
+    "X": "\u03a7\u0425", "Y": "\u03a5\u04ae\u0423\u13a9", "Z": "\u0396\u13c3",
+    "a": "\u0251\u03b1\u0430\u1d00", "b": "\u042c\u044c\u0432\u0299", "c": "\u03f2\u0441\u1d04",
+    "d": "\u0501\u1d05", "e": "\u0435\u1d07", "g": "\u0261\u050d", "h": "\u043d\u04bb\u0570\u029c",
+    "i": "\u0131\u03b9\u0456", "j": "\u03f3\u0458", "k": "\u03ba\u043a\u1d0b", "m": "\u043c\u1d0d",
+    "n": "\u03b7\u0578\u0274", "o": "0O\u039f\u03bf\u03c3\u041e\u043e\u0555\u0585\u1d0f",
+    "p": "\u03c1\u0440\u1d18", "q": "\u051b\u0566", "r": "\u0433\u0280", "s": "\u0455\ua731",
+    "t": "\u03c4\u0442\u1d1b", "u": "\u03c5\u057d\u1d1c", "v": "\u03bd\u0475\u1d20",
+    "w": "\u03c9\u051d\u1d21", "x": "\u03c7\u0445", "y": "\u03b3\u0443\u028f", "z": "\u1d22",
+    "l": "1I\u0399\u0406\u04c0\u04cf\u13c6",
+}  # fmt: skip
+_PLAIN = str.maketrans({c: plain for plain, those in _LOOKALIKES.items() for c in those})
+# Scripts that stand together within one word where people write so.
+_TOGETHER = frozenset({"CJK", "HIRAGANA", "KATAKANA", "HANGUL", "BOPOMOFO"})
 
 
 def fault(name: str) -> str:
@@ -31,6 +53,8 @@ def fault(name: str) -> str:
             "expected letters, digits, and _ . + - between them, 64 at most, a letter or digit "
             "first"
         )
+    if mixed := mixed_word(name):
+        return mixed
     if reads_otherwise(name):
         return "spreadsheets read it as a number, a date, a truth value or a missing one"
     return ""
@@ -43,8 +67,51 @@ def reads_otherwise(text: str) -> bool:
 
 
 def twins(name: str, known: Iterable[str]) -> list[str]:
-    """Return those of ``known`` that differ from ``name`` by case or Unicode form alone."""
-    return [other for other in known if other != name and _folded(other) == _folded(name)]
+    """Return those of ``known`` that differ from ``name`` by what readers cannot tell apart.
+
+    That is case, Unicode form, or letters of another script that look the same.
+    """
+    return [other for other in known if other != name and alike(other, name)]
+
+
+def alike(one: str, other: str) -> bool:
+    """Return whether readers or file systems may take one name for the other."""
+    return _folded(one) == _folded(other) or skeleton(one) == skeleton(other)
+
+
+def skeleton(text: str) -> str:
+    """Return ``text`` with each sign as the plain letter that it looks like, without case.
+
+    Two texts with one skeleton look the same. Known are the look-alikes among Latin, Greek,
+    Cyrillic and a few other letters, and whatever Unicode's compatibility form makes one: wide
+    letters, those of formulas, ligatures.
+
+    Source: the idea and the name are those of Unicode Technical Standard 39, section 4.
+    """
+    plain = unicodedata.normalize("NFKD", text.translate(_PLAIN)).translate(_PLAIN)
+    plain = plain.casefold().translate(_PLAIN)
+    return unicodedata.normalize("NFKD", plain)
+
+
+def mixed_word(text: str) -> str:
+    """Return which word of ``text`` has letters of several scripts, "" if none has.
+
+    An honest word is of one script; a letter of another one is there to be taken for its own.
+    """
+    plain = (c for c in unicodedata.normalize("NFKC", text) if c not in _UNSEEN)
+    kept = (c for c in plain if unicodedata.category(c) not in ("Mn", "Me", "Cf", "Lm"))
+    for is_word, letters in groupby(kept, str.isalpha):
+        word = "".join(letters)
+        scripts = set(map(_script, word)) if is_word else set()
+        if len(scripts - _TOGETHER) + bool(scripts & _TOGETHER) > 1:
+            said = " and ".join(sorted(script.capitalize() for script in scripts))
+            return f"letters of {said} in one word, {word!a}; expected one script in a word"
+    return ""
+
+
+def _script(letter: str) -> str:
+    """Return the first word of a letter's name, which is its script's: LATIN, GREEK, CYRILLIC."""
+    return unicodedata.name(letter, "unknown").split(maxsplit=1)[0]
 
 
 def one_line(text: str) -> str:

@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
 from typing import Any, Literal
 
 from protocols.errors import InvalidInputError
@@ -187,12 +188,20 @@ class Protocol:
 
         An oracle gap enters too, where there is one.
         """
+        return self._hash
+
+    def rules_hash(self) -> str:
+        """Return 12 hex digits over the rules alone."""
+        return self._rules_hash
+
+    @cached_property  # asked for again by every row of results/
+    def _hash(self) -> str:
         grid = {"datasets": self.datasets, "trunk": self.trunk, "recipe": self.recipe}
         opened = {"oracle_gap": True} if self.oracle_gap else {}
         return digest({**self.rules(), **grid, **opened, "seeds": self.seeds})
 
-    def rules_hash(self) -> str:
-        """Return 12 hex digits over the rules alone."""
+    @cached_property
+    def _rules_hash(self) -> str:
         return digest(self.rules())
 
     def images_per_class(self, draws: str) -> int:

@@ -1,6 +1,6 @@
 """How long ``verify`` takes: made rows of many methods and recipes, checked as a pull request is.
 
-    python -m tests.measure_verify --rows 200 --seeds 3
+    python -m tests.measure_verify --rows 200 --protocol emoji
 
 Rows are drawn, not trained: rankings at random, everything else as ``submit`` writes it. They are
 laid into a clone of this checkout, whose current commit they name.
@@ -80,7 +80,7 @@ def run_of(rng: np.random.Generator, cell: dict[str, Any], seed: int, folds: int
 
 
 def files_of(
-    protocol: Protocol, method: str, recipe: str, shared: dict[str, Any], seeds: int
+    protocol: Protocol, method: str, recipe: str, shared: dict[str, Any]
 ) -> Iterator[tuple[str, bytes]]:
     """Yield the names and contents of a made row's files."""
     rng = np.random.default_rng([sum(method.encode()), sum(recipe.encode())])
@@ -124,7 +124,7 @@ def files_of(
     yield "cell.json", schema.pack(cell)
     yield "trials.jsonl", packed
     yield "claim.toml", CLAIM.encode()
-    for seed in range(seeds):
+    for seed in range(protocol.seeds):
         run = run_of(rng, cell, seed, protocol.folds)
         content = run.pop("packed")
         run |= {**shared, "values_sha256": hashlib.sha256(content).hexdigest()}
@@ -178,15 +178,14 @@ def shared_fields(protocol: Protocol, commit: str) -> dict[str, Any]:
     }
 
 
-def lay_out(root: Path, count: int, seeds: int) -> Path:
-    """Write ``count`` rows into a fresh clone below ``root``; return its folder results."""
+def lay_out(root: Path, count: int, protocol: Protocol) -> Path:
+    """Write rows of ``protocol`` into a fresh clone below ``root``; return its folder results."""
     subprocess.run(["git", "clone", "--quiet", str(ROOT), str(root)], check=True)
     git = ["git", "-C", str(root), "-c", "user.name=t", "-c", "user.email=t@example.org"]
     subprocess.run([*git, "rm", "-rq", *OLD], check=True)
     subprocess.run([*git, "commit", "-qm", "rows removed"], check=True)
     head = [*git, "rev-parse", "HEAD"]
     commit = subprocess.run(head, capture_output=True, text=True, check=True).stdout.strip()
-    protocol: Protocol = load("protocol", "quick")
     registry, results = Registry(), root / "results"
     default = (protocol.trunk, protocol.recipe)
     methods = [m for m in registry.names("method") if m not in ("untrained", "pretrained")]
@@ -196,7 +195,7 @@ def lay_out(root: Path, count: int, seeds: int) -> Path:
         folder = schema.folder_name(method, protocol.trunk, recipe, default)
         target = results / schema.place_of(protocol.name, "emoji", folder)
         target.mkdir(parents=True)
-        for name, content in files_of(protocol, method, recipe, shared, seeds):
+        for name, content in files_of(protocol, method, recipe, shared):
             (target / name).write_bytes(content)
     leaderboard.write(results)
     return results
@@ -206,10 +205,10 @@ def main() -> None:
     """Make rows, check them three times, print sizes and seconds."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rows", type=int, default=200)
-    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--protocol", default="quick")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        results = lay_out(Path(folder) / "clone", args.rows, args.seeds)
+        results = lay_out(Path(folder) / "clone", args.rows, load("protocol", args.protocol))
         files = list(results.rglob("values-*.npz"))
         size = fmean(path.stat().st_size for path in files)
         print(f"{len(files)} runs, {size / 1000:.1f} kB of values each")

@@ -61,8 +61,9 @@ def prepare(args: argparse.Namespace) -> int:
     if args.word is not None:
         aliases.keep(args.word, name, root)
     header = done.header
-    print(f"{args.name}: {header.images:,} images in {header.classes:,} classes")
-    print(f"{'prepared' if done.fresh else 'was prepared already'}: {shown(done.folder)}")
+    print(one_line(f"{args.name}: {header.images:,} images in {header.classes:,} classes"))
+    where = f"{'prepared' if done.fresh else 'was prepared already'}: {shown(done.folder)}"
+    print(one_line(where))
     print(f"digest {header.digest}")
     if own:
         _say_understood(done, aliases.word_of(name, root) or name, name, root)
@@ -74,10 +75,10 @@ def _say_understood(done: Prepared, word: str, name: str, root: Path) -> None:
     _, rows = manifest.read(done.folder / manifest.FILE, name)
     known = own_labels(rows, done.header.digest)
     for line in (*done.notes, *lines(rows, done.folder, known)):
-        print(f"- {line}")
+        print(f"- {one_line(line)}")
     print("next:")
     for command in next_command(word, root, known).splitlines():
-        print(f"  {command}")
+        print(f"  {one_line(command)}")
 
 
 def check(args: argparse.Namespace) -> int:

@@ -16,6 +16,8 @@ from rich.text import Text
 
 from benchmark.engines.starting import check_address_space, check_system
 from benchmark.exit_codes import DONE, FAILED_JOBS
+from benchmark.study.environment import CHECKOUT
+from protocols import methods
 from protocols.discovery import KINDS, Registry
 from protocols.errors import InvalidInputError, StoreError, in_words
 from protocols.names import one_line
@@ -25,6 +27,26 @@ if TYPE_CHECKING:
 
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
 _TEMPLATES = Path(__file__).parent / "templates"
+_SHIPPED = Path(methods.__file__).parent
+_TESTS = CHECKOUT / "tests" / "protocols" / "methods"
+# How a test finds its method: among those that ship, or in the file beside it.
+_AMONG = """\
+import pytest
+import torch
+
+"""
+_BESIDE = """\
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from NAME import Title
+
+"""
 
 
 def list_names(args: argparse.Namespace) -> int:
@@ -95,29 +117,43 @@ def _say(console: Console, claim: str, wrong: str) -> bool:
 
 
 def new_method(args: argparse.Namespace) -> int:
-    """Write a working plugin and its test; refuse to overwrite anything."""
+    """Write a working plugin and its test; refuse to overwrite anything.
+
+    A test of a method that shall ship lies with the others' tests.
+    """
     if not _NAME.fullmatch(args.name):
         raise InvalidInputError(
             f"name {args.name!r}: expected lower-case letters, digits and underscores"
         )
     if args.name in Registry().names("method"):
         raise InvalidInputError(f"a method {args.name!r} exists already; choose another name")
-    title = args.name.title().replace("_", "")
-    targets = {
-        "method.py.txt": args.folder / f"{args.name}.py",
-        "test_method.py.txt": args.folder / f"test_{args.name}.py",
-    }
-    for target in targets.values():
+    ships = args.folder.resolve() == _SHIPPED.resolve() and _TESTS.is_dir()
+    plugin = args.folder / f"{args.name}.py"
+    test = (_relative(_TESTS) if ships else args.folder) / f"test_{args.name}.py"
+    for target in (plugin, test):
         if target.exists():
             raise StoreError(f"{target} exists already; nothing was written")
     args.folder.mkdir(parents=True, exist_ok=True)
-    for template, target in targets.items():
+    title = args.name.title().replace("_", "")
+    words = {"HEAD": _AMONG if ships else _BESIDE}
+    words |= {"IMPORT": f"from protocols.methods.{args.name} import {title}\n" if ships else ""}
+    words |= {"NAME": args.name, "Title": title}
+    for template, target in (("method.py.txt", plugin), ("test_method.py.txt", test)):
         text = (_TEMPLATES / template).read_text(encoding="utf-8")
-        target.write_text(text.replace("NAME", args.name).replace("Title", title), "utf-8")
+        for word, value in words.items():
+            text = text.replace(word, value)
+        target.write_text(text, "utf-8")
         print(f"wrote {target}")
-    plugin = str(targets["method.py.txt"])
-    compare = ["run", "--plugin", plugin, "--methods", f"{args.name},triplet"]
-    compare += ["--out", f"runs-{args.name}"]
-    print(f"check it    python -m benchmark {shlex.join(('check', plugin))}")
-    print(f"compare it  python -m benchmark {shlex.join(compare)}")
+    named = ["--methods", f"{args.name},triplet", "--out", f"runs-{args.name}"]
+    compare = [*([] if ships else ["--plugin", str(plugin)]), *named]
+    print(f"check it    python -m benchmark {shlex.join(('check', str(plugin)))}")
+    print(f"test it     python -m pytest {shlex.quote(str(test))}")
+    if ships:
+        print(f"tell whose its defaults are, in a line each: {args.folder / 'README.md'}")
+    print(f"compare it  python -m benchmark {shlex.join(('run', *compare))}")
     return DONE
+
+
+def _relative(folder: Path) -> Path:
+    """Return a folder as seen from here, where it lies below."""
+    return folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder

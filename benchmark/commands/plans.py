@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from rich.console import Console
 
 from benchmark.commands.lines import Tables, counted, say
@@ -9,7 +11,7 @@ from benchmark.running.bound import at_most
 from benchmark.running.progress import duration
 from benchmark.running.setup import Asked, unmoved_by_bounds
 from benchmark.study import grid, weights
-from benchmark.study.environment import no_commit
+from benchmark.study.environment import commit, no_commit
 from benchmark.study.folder import CellKey, Study
 from benchmark.study.grid import CellPlan
 from benchmark.study.scores import NOTHING
@@ -59,8 +61,14 @@ def show_expected(
     say(console, f"{counted(jobs, 'job')} left, {how}: {expected}")
 
 
-def show_uncommitted(console: Console) -> None:
-    """Print that results will name no commit, and so cannot be submitted, where that is so."""
+def show_uncommitted(console: Console, plugins: tuple[Path, ...]) -> None:
+    """Print why results of this cannot be submitted: no commit, or changes that are in none."""
+    if commit(files=plugins)["dirty"]:
+        say(
+            console,
+            "files or plugins here are not as in the last commit: results/ takes no run of that. "
+            "To submit this, commit first",
+        )
     if reason := no_commit():
         say(
             console,

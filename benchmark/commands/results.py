@@ -6,11 +6,14 @@ import argparse
 import shlex
 import sys
 from collections.abc import Sequence
+from functools import cache, partial
 from pathlib import Path
 
 from benchmark.exit_codes import BAD_INPUT, DONE
-from benchmark.study.folder import load_study
-from benchmark.submissions import git, leaderboard, read, signatures
+from benchmark.study.folder import Study, load_study
+from benchmark.submissions import claims, git, leaderboard, signatures
+from benchmark.submissions.kept import unchecked
+from benchmark.submissions.packing import environment_of
 from benchmark.submissions.read import SubmittedRow
 from benchmark.submissions.remake import remakes
 from benchmark.submissions.rerun import lay_out_rerun, submit_challenge
@@ -19,6 +22,7 @@ from benchmark.submissions.verify import examine
 from benchmark.submissions.voided import read_voids, seconds_of, void_of
 from protocols.discovery import Registry
 from protocols.errors import InvalidInputError, StoreError
+from protocols.names import one_line
 
 _NOT_SEEN = (
     "numbers made up consistently, per-query values and all, cannot be told from measured ones "
@@ -34,13 +38,17 @@ def submit(args: argparse.Namespace) -> int:
     study = load_study(args.study)
     if study is None:
         raise StoreError(f"no study in {args.study}. Name the --out folder of a finished one")
+    if args.claim and (args.who or args.hardware or args.challenge):
+        raise InvalidInputError("--claim says who and on what already; leave the other options out")
+    sign = cache(partial(_signed, args, study))
     if args.sign:
         signatures.check_key(args.sign)
     if args.challenge:
-        written = submit_challenge(study, args.challenge, args.results)
+        written = submit_challenge(study, args.challenge, args.results, lambda: sign().challenge())
     else:
         registry = Registry(tuple(args.plugin))
-        done = submit_rows(study, args.results, registry, args.claim, args.methods or ())
+        claim = (lambda: _claim(args.claim)) if args.claim else (lambda: sign().claim())
+        done = submit_rows(study, args.results, registry, claim, args.methods or ())
         written = done.written
         for folder in done.there:
             print(f"{folder} is there already and stays (rerun by others: submit --challenge DATE)")
@@ -49,11 +57,32 @@ def submit(args: argparse.Namespace) -> int:
     written += leaderboard.write(args.results)
     for path in written:
         print(path)
-    forms = [path for path in written if path.suffix == ".toml"]
-    if forms and not args.claim:
-        print(f"fill in by hand: {', '.join(map(str, forms))}")
+    if sign.cache_info().currsize:
+        print(f"by {sign().who}, on {sign().hardware}: correct the new .toml files if it is not so")
     print(f"then check it: python -m benchmark {shlex.join(('verify', str(args.results)))}")
     return DONE
+
+
+def _claim(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise InvalidInputError(f"--claim {str(path)!r}: {error.strerror}") from error
+
+
+def _signed(args: argparse.Namespace, study: Study) -> claims.Signer:
+    """Return who hands in; somebody at a terminal is asked what the command does not say."""
+    runs = (run for key in study.cells for run in study.runs(key))
+    device = next((environment_of(run).get("device") for run in runs), None) or "an unknown device"
+    seated = sys.stdin.isatty() and sys.stdout.isatty()
+    return claims.signer(args.who, args.hardware, Path(), device, _ask if seated else None)
+
+
+def _ask(what: str, usual: str) -> str:
+    try:
+        return input(f"{what}{f' [{usual}]' if usual else ''}? ").strip() or usual
+    except EOFError as error:
+        raise InvalidInputError(f"{what}? Give --who and --hardware") from error
 
 
 def _sign(args: argparse.Namespace, written: Sequence[Path]) -> list[Path]:
@@ -65,7 +94,9 @@ def _sign(args: argparse.Namespace, written: Sequence[Path]) -> list[Path]:
     tomls = {path for path in written if path.name == f"{name}.toml"}
     folders = {path.parent for path in tomls}
     if args.methods:
-        mine = {row.place: row for row in _rows(args.results) if row.cell}
+        mine = {
+            row.place: row for row in (kept.row for kept in unchecked(args.results)) if row.cell
+        }
         named = (place for place, row in mine.items() if row.cell and row.cell.row in args.methods)
         folders |= {args.results / place for place in named}
     return [
@@ -101,7 +132,7 @@ def _remake(args: argparse.Namespace) -> int:
     """Print the commands that make void rows anew, and what they took before."""
     results = args.row or Path("results")
     voids = read_voids()
-    void = [row for row in _rows(results) if void_of(row.cell, voids)]
+    void = [kept.row for kept in unchecked(results) if void_of(kept.row.cell, voids)]
     for study in remakes(void, args.out):
         took = f"{study.rows} row(s), {study.seconds / 3600:.2f} h of trainings before"
         weights = f"; add --weights, the file with {study.weights}" if study.weights else ""
@@ -121,28 +152,21 @@ def verify(args: argparse.Namespace) -> int:
         for written in leaderboard.write(results):
             print(f"wrote {written}")
     history = git.find(results)
-    rows = _rows(results)
-    found = examine(results, rows, history, args.since)
+    found = examine(results, history, args.since)
     for message, path in found.problems:
-        print(_printable(f"{message} @ {results}/{path}"))
+        print(one_line(f"{message} @ {results}/{path}"))
     for line in (*found.looks, *(f"{place}: {why}" for place, why in found.unread.items())):
-        print(_printable(f"for a human look: {line}"), file=sys.stderr)
-    void = _say_void(rows)
+        print(one_line(f"for a human look: {line}"), file=sys.stderr)
+    void = _say_void(found.rows)
     if not signatures.can_check() and any(results.glob(f"*/*/*/*{signatures.SUFFIX}")):
         print("for a human look: signatures were not checked: no ssh-keygen here", file=sys.stderr)
-    known = leaderboard.shipped_protocols()
-    stale = sum(r.cell is not None and not leaderboard.is_current(r.cell, known) for r in rows)
     count = len(found.problems)
-    apart = f"{stale} stale, {void} void" if void else f"{stale} stale"
-    print(f"{len(rows)} row(s), {apart}; {count} problem(s)", file=sys.stderr)
+    apart = f"{found.stale} stale, {void} void" if void else f"{found.stale} stale"
+    print(f"{len(found.rows)} row(s), {apart}; {count} problem(s)", file=sys.stderr)
     print(git.said_of(history), file=sys.stderr)
-    if len(rows) > stale:
+    if len(found.rows) > found.stale:
         print(_NOT_SEEN, file=sys.stderr)
     return BAD_INPUT if count else DONE
-
-
-def _rows(results: Path) -> list[SubmittedRow]:
-    return [read.read_row(results, folder) for folder in read.row_folders(results)]
 
 
 def _say_void(rows: Sequence[SubmittedRow]) -> int:
@@ -154,12 +178,7 @@ def _say_void(rows: Sequence[SubmittedRow]) -> int:
             cost = f"{seconds_of(row) / 3600:.2f} h of trainings to make it anew"
             what = f"{entry.what} {entry.name}"
             line = f"void: {row.place}: {what}, since {entry.since}: {entry.why} ({cost})"
-            print(_printable(line), file=sys.stderr)
+            print(one_line(line), file=sys.stderr)
     if count:
         print("all of them: python -m benchmark rerun --voided --out DIR", file=sys.stderr)
     return count
-
-
-def _printable(text: str) -> str:
-    """Return ``text`` on one line, without characters that steer a terminal."""
-    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)

@@ -128,7 +128,7 @@ def work(
         show_phases(console, asked, plans)
         show_weights(console, asked, plans, keep_of(asked))
         show_expected(console, plans, seconds, engine.capacity, ready.device)
-        show_uncommitted(console)
+        show_uncommitted(console, asked.registry.plugins)
         study.save()
         plan_seeds(study)
         grid.save_cells(study, asked.cells)

@@ -6,6 +6,7 @@ import hashlib
 import time
 from collections.abc import Callable, Generator
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 from benchmark.mirror.tracking import Tracker
@@ -226,7 +227,8 @@ class Coordinator:
         record = outcome.record
         self.streak.ended(cell.method, lost=failures.lost(record))
         # The commit is this process's: a worker elsewhere has the code, not the checkout.
-        here = {**record.measured.get("environment", {}), **environment.commit()}
+        at = environment.commit(files=_plugins_of(cell, job.plugins))
+        here = {**record.measured.get("environment", {}), **at}
         failed = self.attempts.pop(job.id, [])
         measured = {**record.measured, "environment": here, "failed_attempts": failed}
         record = replace(record, measured=measured)
@@ -261,6 +263,12 @@ class Coordinator:
         if not path.exists():
             return False
         return hashlib.sha256(path.read_bytes()).hexdigest() == record.vectors_sha256
+
+
+def _plugins_of(cell: CellKey, plugins: tuple[Path, ...]) -> tuple[Path, ...]:
+    """Return the files among ``plugins`` that a cell is made of; a file is named as its plugin."""
+    parts = (cell.method, cell.dataset, cell.trunk.partition("+")[0].partition(":")[0], cell.recipe)
+    return tuple(path for path in plugins if path.stem in parts)
 
 
 def _where(job: Job) -> str:

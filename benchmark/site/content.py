@@ -15,6 +15,7 @@ from benchmark.statistics.words import spoken
 from benchmark.study.scores import HEADLINE, NOTHING, PARTS, Part, label_of, per_cent
 from benchmark.submissions import leaderboard, read
 from benchmark.submissions.judging import judge, score_of
+from benchmark.submissions.kept import keep
 from benchmark.submissions.read import SubmittedRow
 from benchmark.submissions.schema import Cell, Run
 
@@ -185,7 +186,7 @@ class Content:
 def read_results(results: Path) -> Content:
     """Return what ``results`` holds; what does not read is left to ``verify``."""
     rows = [read.read_row(results, folder) for folder in read.row_folders(results)]
-    made = leaderboard.tables(results, rows)
+    made = leaderboard.tables(results, map(keep, rows))
     known = leaderboard.shipped_protocols()
     by_place = {row.place: row for row in rows}
     boards = []

@@ -48,10 +48,17 @@ def sum_by_class(labels: NDArray[Any], values: Floats) -> tuple[NDArray[np.int64
     A query that is excluded is NaN in every metric; it is neither summed nor counted.
     """
     counted = ~np.isnan(values).any(axis=0)
-    classes, codes = np.unique(labels[counted].astype(np.int64), return_inverse=True)
-    counts = np.bincount(codes, minlength=len(classes)).astype(np.float64)
-    sums = [np.bincount(codes, weights=row, minlength=len(classes)) for row in values[:, counted]]
+    classes, codes, counts = _coded(labels[counted].astype(np.int64).tobytes())
+    kept = values if counted.all() else values[:, counted]
+    sums = [np.bincount(codes, weights=row, minlength=len(classes)) for row in kept]
     return classes, counts, np.array(sums)
+
+
+@lru_cache(maxsize=16)  # runs on one dataset have one test set
+def _coded(labels: bytes) -> tuple[NDArray[np.int64], NDArray[np.int64], Floats]:
+    """Return class ids (C,), each query's position among them and each class's queries (C,)."""
+    classes, codes = np.unique(np.frombuffer(labels, np.int64), return_inverse=True)
+    return classes, codes, np.bincount(codes, minlength=len(classes)).astype(np.float64)
 
 
 def class_means(drawn: NDArray[np.uint8], sums: Floats, counts: Floats) -> Floats:

@@ -27,13 +27,18 @@ def versions() -> dict[str, str]:
     return found
 
 
-@lru_cache(maxsize=1)
-def commit(root: Path = CHECKOUT) -> dict[str, str | bool | None]:
+@lru_cache(maxsize=64)
+def commit(root: Path = CHECKOUT, files: tuple[Path, ...] = ()) -> dict[str, str | bool | None]:
     """Return the checkout's commit, and whether files differ from it; None outside a checkout.
 
-    A checkout is dirty if a tracked file was edited, wherever it lies, or if an untracked file
-    lies among the code: a new method can be run before anyone adds it to git. Of the files that
-    git is told to ignore only Python files count, so caches do not.
+    A checkout is dirty if a tracked file was edited, wherever it lies, if git is told to overlook
+    edits of one, or if an untracked file lies among the code: a new method can be run before
+    anyone adds it to git. Of the files that git is told to ignore only Python files count, so
+    caches do not.
+
+    Args:
+        root: the checkout.
+        files: plugins that ran, which must lie in it and be tracked too.
     """
 
     def git(*words: str) -> str | None:
@@ -52,8 +57,16 @@ def commit(root: Path = CHECKOUT) -> dict[str, str | bool | None]:
         git("ls-files", "--others", "--exclude-standard", "--", *CODE),
         git("ls-files", "--others", "--", *python),
     )
+    plugins = [str(file.resolve()) for file in files]
+    tracked = not plugins or git("ls-files", "--error-unmatch", "--", *plugins) is not None
+    # git marks files whose edits it overlooks by a small letter or an S.
+    marks = git("ls-files", "-v", "--", *CODE, *(plugins if tracked else ()))
+    overlooked = marks is None or any(
+        line[0] == "S" or line[0].islower() for line in marks.split("\n") if line
+    )
     # What git fails to answer (None) counts as a change: clean is a claim.
-    return {"commit": head, "dirty": any(change != "" for change in changes)}
+    dirty = any(change != "" for change in changes) or overlooked or not tracked
+    return {"commit": head, "dirty": dirty}
 
 
 def no_commit(root: Path = CHECKOUT) -> str:

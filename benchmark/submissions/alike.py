@@ -7,11 +7,12 @@ embeddings that collapsed to a point all rank the files in their order. Those sh
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
 from hashlib import sha256
 
 from benchmark.submissions.read import Runs, SubmittedRow
-from benchmark.submissions.schema import Run
+from benchmark.submissions.schema import Run, compact
 from benchmark.submissions.values import Values
 from protocols.metrics import METRICS
 
@@ -52,31 +53,54 @@ def _seeds(runs: Runs, place: str) -> Iterator[Problem]:
 
 
 def _trials(row: SubmittedRow) -> Iterator[Problem]:
-    """Yield a search whose trials, under different settings, all found the same.
+    """Yield trials that repeat a setting, and a search that found the same under all settings.
 
-    It is honest where every training collapsed, and then the final runs did too.
+    A search never repeats a setting. It may find the same everywhere where every training
+    collapsed, and then the final runs did too.
     """
+    path, first = f"{row.place}/trials.jsonl", dict[str, int]()
+    for trial in row.trials:
+        other = first.setdefault(compact(trial.settings), trial.number)
+        if other != trial.number:
+            yield f"trial {trial.number}: the settings of trial {other}; expected others", path
     done = [tuple(trial.folds) for trial in row.trials if trial.status == "done"]
     if len(done) > 1 and len(set(done)) == 1 and not all(map(_collapsed, row.runs.values())):
-        message = f"all {len(done)} trials have the folds {list(done[0])}, under other settings"
-        yield message, f"{row.place}/trials.jsonl"
+        yield f"all {len(done)} trials have the folds {list(done[0])}, under other settings", path
 
 
-def between(rows: Iterable[SubmittedRow]) -> Iterator[Problem]:
+def equal_trials(row: SubmittedRow) -> Iterator[str]:
+    """Yield in a line each which trials of a search, under other settings, found the very same.
+
+    It is honest where a hyperparameter does nothing or trainings collapsed; where all trials are
+    alike it is a problem already.
+    """
+    by_folds = defaultdict[tuple[float | None, ...], list[int]](list)
+    for trial in row.trials:
+        if trial.status == "done":
+            by_folds[tuple(trial.folds)].append(trial.number)
+    for folds, numbers in by_folds.items():
+        if len(numbers) > 1 and len(by_folds) > 1:
+            which = " and ".join(map(str, numbers))
+            yield f"{row.place}: trials {which} have the very folds {list(folds)}"
+
+
+def between(rows: Iterable[tuple[SubmittedRow, Mapping[int, Marks]]]) -> Iterator[Problem]:
     """Yield runs that a row of another method, trunk or recipe has too; the first keeps them.
+
+    Each row comes with the marks of its runs by seed.
 
     The same three under another version of the protocol may honestly find the same numbers: the
     seeds are the same, and what the version moved may not concern the row.
     """
     seen: dict[tuple[str, str], tuple[object, str]] = {}
-    for row in rows:
+    for row, marks in rows:
         cell = row.cell
         if cell is None or row.untrained:
             continue
         trained = (cell.method, cell.trunk, cell.recipe)
-        for seed, run in sorted(row.runs.items()):
+        for seed, found in marks.items():
             path = f"{row.place}/seed-{seed}.json"
-            for mark in marks_of(run, row.values.get(seed)).items():
+            for mark in found.items():
                 other, where = seen.setdefault(mark, (trained, path))
                 if other != trained:
                     yield f"has {mark[0]} of {where}", path
@@ -89,6 +113,8 @@ def copied(row: SubmittedRow) -> Iterator[Problem]:
     On the same processor a rerun finds the claim's bits at the same seed; the times differ. So a
     copy has the claim's times too, or another seed's bits.
     """
+    if not row.reruns:
+        return
     claimed = {
         mark: seed
         for seed, run in row.runs.items()

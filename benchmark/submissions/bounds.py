@@ -74,13 +74,19 @@ def parse_json(text: bytes) -> Any:
         ValueError: it is no JSON, is nested too deep, or holds a number that is too long, NaN or
             infinite.
     """
+    if text.count(b"[") + text.count(b"{") > MAX_DEPTH:
+        _refuse_depth(text)
+    return json.loads(text, parse_int=_whole, parse_float=_real, parse_constant=_not_a_number)
+
+
+def _refuse_depth(text: bytes) -> None:
+    """Raise ValueError if brackets, those in strings left out, are nested too deep."""
     depth = 0
     for found in _BRACKETS.finditer(text):
         token = found[0]
         depth += (token in b"[{") - (token in b"]}")
         if depth > MAX_DEPTH:
             raise ValueError(f"nested more than {MAX_DEPTH} deep")
-    return json.loads(text, parse_int=_whole, parse_float=_real, parse_constant=_not_a_number)
 
 
 def parse_toml(text: bytes) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What is wrong with somebody else's rerun: who, when, and how many runs."""
+"""What is wrong with who made a claim, and with a rerun: by whom, when, how many runs."""
 
 from __future__ import annotations
 
@@ -14,15 +14,17 @@ _ELSEWHERE = timedelta(days=1)  # by which a day may differ where the challenger
 
 
 def faults(row: SubmittedRow, code: Code | None) -> Iterator[Problem]:
-    """Yield challenges that are nobody's, of an impossible day, or without enough runs."""
+    """Yield claims and challenges that are nobody's, and reruns of an impossible day or too few."""
+    if row.claim and (fault := judging.name_fault(row.claim.who)):
+        yield fault, f"{row.place}/claim.toml"
     for rerun in row.reruns:
         path = f"{row.place}/{rerun.name}.toml"
         if not rerun.runs:
             yield "a challenge without runs of its own", path
         elif len(rerun.runs) < judging.MIN_RERUN and not row.fixed:
             yield f"one run decides nothing; expected {judging.MIN_RERUN} seeds or more", path
-        if rerun.challenge and not judging.plain(rerun.challenge.who):
-            yield f"who {rerun.challenge.who!r}: expected a name", path
+        if rerun.challenge and (fault := judging.name_fault(rerun.challenge.who)):
+            yield fault, path
         elif rerun.challenge and row.claim and judging.same_person(row, rerun):
             yield f"{rerun.challenge.who!r} made the claim too; somebody else must rerun it", path
         if fault := _day_fault(rerun, code):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -32,3 +32,34 @@ class Data(BaseModel):
     """Strict types, no field that is not declared, no NaN."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+
+
+class RealBounds(Data):
+    """A :class:`protocols.space.Real` as data."""
+
+    kind: Literal["real"]
+    low: Number
+    high: Number
+    log: bool
+    default: Number
+
+
+class IntegerBounds(Data):
+    """A :class:`protocols.space.Integer` as data."""
+
+    kind: Literal["integer"]
+    low: int
+    high: int
+    log: bool
+    default: int
+
+
+class Options(Data):
+    """A :class:`protocols.space.Choice` as data."""
+
+    kind: Literal["choice"]
+    options: list[Value]
+    default: Value
+
+
+Bounds = Annotated[RealBounds | IntegerBounds | Options, Field(discriminator="kind")]

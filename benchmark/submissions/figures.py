@@ -32,7 +32,7 @@ def faults(run: Run, cell: Cell, queries: int | None) -> Iterator[str]:
         if run.reason is None or any(value is not None for value in told):
             yield "failed, but without a reason or with scores"
         return
-    if run.reason is not None or any(value is None for value in told) or None in run.folds:
+    if run.reason is not None or any(value is None for value in (*told, *run.folds)):
         yield "done, but with a reason or without scores"
         return
     if len(run.folds) != folds or len(run.best_steps) != folds:

@@ -133,6 +133,11 @@ def find(folder: Path) -> History | None:
     return History(folder, _git(folder, "rev-parse", "--is-shallow-repository") == "true\n")
 
 
+def user(folder: Path) -> str:
+    """Return whose name git puts into commits made in ``folder``; empty where it knows none."""
+    return (_git(folder, "config", "user.name") or "").strip()
+
+
 def blob(content: bytes) -> str:
     """Return git's hash of a file with ``content``."""
     header = f"blob {len(content)}\0".encode()

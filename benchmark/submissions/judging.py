@@ -17,6 +17,7 @@ from benchmark.statistics import paired
 from benchmark.study.scores import HEADLINE
 from benchmark.submissions.read import Rerun, SubmittedRow
 from benchmark.submissions.schema import Run
+from protocols.names import mixed_word, skeleton
 
 Outcome = Literal["confirms", "refutes", "undecided"]
 
@@ -72,8 +73,22 @@ def _key(row: SubmittedRow, seed: int, run: Run) -> object:
 
 def same_person(row: SubmittedRow, rerun: Rerun) -> bool:
     """Return whether claim and rerun are by the same, or one of them does not say by whom."""
-    names = [plain(x.who) if x else "" for x in (row.claim, rerun.challenge)]
-    return names[0] == names[1] or "" in names
+    claim, other = (x.who if x else "" for x in (row.claim, rerun.challenge))
+    names = plain(claim), plain(other)
+    return "" in names or names[0] == names[1] or _looks(claim) == _looks(other)
+
+
+def _looks(name: str) -> str:
+    """Return what a name looks like: its letters and digits, each as the one it is taken for."""
+    return "".join(c for c in skeleton(name) if c.isalnum() and c not in _UNSEEN)
+
+
+def name_fault(who: str) -> str:
+    """Return why ``who`` is no person's name, "" if it may be one."""
+    if not plain(who):
+        return f"who {who!r}: expected a name"
+    mixed = mixed_word(who)
+    return f"who: {mixed}" if mixed else ""
 
 
 def plain(name: str) -> str:

@@ -13,7 +13,6 @@ import math
 import pkgutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from importlib import import_module
 from itertools import groupby
 from pathlib import Path
@@ -25,10 +24,10 @@ from benchmark.statistics import paired, ranking, verdicts
 from benchmark.study.machines import unlike
 from benchmark.study.records import write_bytes
 from benchmark.study.scores import HEADLINE, PARTS, Part
-from benchmark.submissions import bounds, read
+from benchmark.submissions import bounds
 from benchmark.submissions.board import block_of
-from benchmark.submissions.class_bootstrap import class_columns
 from benchmark.submissions.judging import Outcome, judge, score_of
+from benchmark.submissions.kept import Kept, unchecked
 from benchmark.submissions.read import SubmittedRow
 from benchmark.submissions.schema import Cell
 from benchmark.submissions.signatures import signers_of
@@ -98,6 +97,7 @@ class _Line:
     row: SubmittedRow
     cell: Cell
     current: bool
+    class_columns: Mapping[Part, dict[str, Any]]  # of the interval over test classes
     standing: Standing
 
     @property
@@ -118,11 +118,6 @@ class _Line:
     def stands_aside(self) -> bool:
         """Return whether the row only shows what its trunk can do."""
         return self.row.untrained or self.cell.method in FROZEN_ROWS
-
-    @cached_property
-    def class_columns(self) -> dict[Part, dict[str, Any]]:
-        """Return the columns of the interval over test classes."""
-        return class_columns(self.row)
 
     def values(self, part: Part) -> list[float]:
         """Return a metric at every seed, NaN where the run diverged."""
@@ -145,24 +140,30 @@ def is_current(cell: Cell, known: Mapping[str, Protocol]) -> bool:
     return protocol is not None and cell.protocol_hash == protocol.hash()
 
 
-def tables(results: Path, rows: Iterable[SubmittedRow]) -> list[list[dict[str, Any]]]:
+def tables(results: Path, rows: Iterable[Kept]) -> list[list[dict[str, Any]]]:
     """Return the tables that ``rows`` make, those that hold first.
 
     Each is a list of dictionaries, one a row and metric, best first by the headline metric, with
     the names of ``COLUMNS`` and ``place``, the row's folder below ``results``.
     """
-    known, rows = shipped_protocols(), list(rows)
-    voids, signers = read_voids(), signers_of(results, [results / row.place for row in rows])
+    known, rows, voids = shipped_protocols(), list(rows), read_voids()
+    signers = signers_of(results, [results / kept.row.place for kept in rows])
     lines = [
-        _Line(r, r.cell, is_current(r.cell, known), standing(r, void_of(r.cell, voids), signers))
-        for r in rows
-        if r.cell and r.runs
+        _Line(
+            row,
+            cell,
+            is_current(cell, known),
+            kept.class_columns,
+            standing(row, void_of(cell, voids), signers),
+        )
+        for kept in rows
+        if (cell := (row := kept.row).cell) and row.runs
     ]
     lines.sort(key=lambda line: (line.group, line.cell.row))
     return [_table(list(group)) for _, group in groupby(lines, key=lambda line: line.group)]
 
 
-def build(results: Path, rows: Iterable[SubmittedRow]) -> dict[Path, bytes]:
+def build(results: Path, rows: Iterable[Kept]) -> dict[Path, bytes]:
     """Return the files that ``rows`` make: the CSV, and the README with its block replaced."""
     made = tables(results, rows)
     files = {results / FILE: to_csv(made)}
@@ -191,9 +192,8 @@ def readme_fault(path: Path) -> str:
 
 def write(results: Path) -> list[Path]:
     """Rebuild the leaderboard of ``results``; return the files that changed."""
-    rows = [read.read_row(results, folder) for folder in read.row_folders(results)]
     changed = []
-    for path, content in build(results, rows).items():
+    for path, content in build(results, unchecked(results)).items():
         if not path.exists() or path.read_bytes() != content:
             write_bytes(path, content)
             changed.append(path)

@@ -26,9 +26,8 @@ from benchmark.submissions.schema import (
     Claim,
     Run,
     Trial,
-    checksum,
     compact,
-    lines_of,
+    laid_out,
 )
 from benchmark.submissions.values import Values
 from protocols.errors import InvalidInputError
@@ -178,7 +177,7 @@ def _read_json(path: Path, model: type[M], row: SubmittedRow, results: Path) -> 
         body = bounds.parse_json(content)
         if not isinstance(body, dict):
             raise ValueError("expected an object")
-        canonical = lines_of(body)
+        canonical, sha256 = laid_out(body)
     except InvalidInputError as error:
         row.problems.append((str(error), where))
         return None
@@ -187,7 +186,7 @@ def _read_json(path: Path, model: type[M], row: SubmittedRow, results: Path) -> 
         return None
     if content != canonical:
         row.problems.append(("is not laid out as `submit` writes it", where))
-    if body.get("sha256") != checksum(body):
+    if body.get("sha256") != sha256:
         row.problems.append(("was edited: its checksum is not that of its content", where))
     return _parse(body, model, row, where)
 

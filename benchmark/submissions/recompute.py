@@ -8,7 +8,9 @@ R is small and bounded where R is large.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
@@ -16,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmark.submissions.schema import Run, Scores
-from benchmark.submissions.values import Values
+from benchmark.submissions.values import INT, Values
 from protocols.metrics import AVERAGED, METRICS
 
 LISTED = 10  # up to this R all 2^R rankings are listed
@@ -27,12 +29,36 @@ Floats = NDArray[np.float64]
 Array = NDArray[Any]
 
 
+@dataclass(frozen=True, eq=False)
+class _Asked:
+    """What the q queries that have an image to find got under F + 1 models.
+
+    Attributes:
+        query: (q,) positions of their images.
+        n: (q,) images to find, at least one.
+        k: (F + 1, q) hits among the first n.
+        fraction: (F + 1, q) k / n, which float32 has rounded.
+        rows: by metric (F + 1, q), and (1, q) of what is reported of the joined embedding alone.
+    """
+
+    query: Array
+    n: NDArray[np.int64]
+    k: Floats
+    fraction: Floats
+    rows: dict[str, Floats]
+
+
 def relevant(values: Values) -> NDArray[np.int64]:
     """Return R of every query, (Q,): images of its class to find, itself not among them.
 
     Where not every image is a query, the others are the gallery.
     """
-    labels, query = values.labels, values.query
+    return _relevant(values.labels.tobytes(), values.query.tobytes())
+
+
+@lru_cache(maxsize=16)  # rows of one dataset have one test set
+def _relevant(labels_bytes: bytes, query_bytes: bytes) -> NDArray[np.int64]:
+    labels, query = np.frombuffer(labels_bytes, INT), np.frombuffer(query_bytes, INT)
     if len(query) == len(labels):
         _, code, count = np.unique(labels, return_inverse=True, return_counts=True)
         return np.asarray(count[code] - 1)
@@ -50,18 +76,24 @@ def faults(run: Run, values: Values) -> Iterator[str]:
         yield layout
         return
     found = relevant(values)
-    if not (found > 0).any():
+    counted = found > 0
+    if not counted.any():
         yield "no query has an image to find"
         return
-    counted, expected = found > 0, int((found == 0).sum())
+    expected = int((~counted).sum())
     if run.excluded != expected:
         yield f"{run.excluded} queries excluded; by the labels {expected} are"
+    for name in METRICS:
+        if (np.isnan(values.found[name]) == counted).any():
+            yield f"{name}: expected a value for every query with an image to find, NaN else"
+            return
+    asked = _asked(values, found, counted)
     depth = max((run.concatenated.recalls if run.concatenated else {}), default=0)
-    impossible = _impossible(values, found, counted, depth)
+    impossible = _impossible(asked, depth)
     if impossible:
         yield impossible
         return
-    wrong = list(_means(run, values, found, counted))
+    wrong = list(_means(run, asked))
     if wrong:
         yield f"{wrong[0]}{f' (and {len(wrong) - 1} more)' if len(wrong) > 1 else ''}"
 
@@ -77,34 +109,39 @@ def _layout(run: Run, values: Values) -> str:
     return "" if (run.ties or 0) <= len(query) else f"{run.ties} ties of {len(query)} queries"
 
 
-def _impossible(
-    values: Values, found: NDArray[np.int64], counted: NDArray[np.bool_], depth: int
-) -> str:
+def _asked(values: Values, found: NDArray[np.int64], counted: NDArray[np.bool_]) -> _Asked:
+    """Return the counted queries of ``values``, which find ``found`` images each."""
+    everyone = bool(counted.all())  # the usual case, which needs no copies
+    rows = {
+        name: (row if everyone else row[:, counted]).astype(np.float64)
+        for name, row in values.found.items()
+    }
+    n = found[counted]
+    k = np.clip(np.rint(rows["r_precision"] * n), 0, n)
+    return _Asked(values.query[counted], n, k, k / n, rows)
+
+
+def _impossible(asked: _Asked, depth: int) -> str:
     """Return which query's values no ranking gives, in one line; empty if there is none.
 
     ``depth`` is the rank down to which first hits were looked for.
     """
-    number = {name: rows.astype(np.float64) for name, rows in values.found.items()}
-    for name in METRICS:
-        if (np.isnan(number[name]) == counted).any():
-            return f"{name}: expected a value for every query with an image to find, NaN else"
-    n = found[counted]
-    p1, rp, ap = (number[name][:, counted] for name in METRICS)
-    k = np.clip(np.rint(rp * n), 0, n)
+    n, k = asked.n, asked.k
+    p1, rp, ap = (asked.rows[name] for name in METRICS)
     broken = {
         "precision_at_1 is 0 or 1": (p1 != 0) & (p1 != 1),
-        "r_precision is a whole number of R": ~_near(rp, k / n),
+        "r_precision is a whole number of R": ~_near(rp, asked.fraction),
         "a first hit counts among the first R": (p1 > k) | ((k == n) & (p1 == 0)),
         "map_at_r is one of a ranking with these hits": ~_attainable(ap, k, p1, n),
     }
-    if "first_hit" in number:
-        first, ten = number["first_hit"][:, counted], number["map_at_10"][:, counted]
+    if "first_hit" in asked.rows:
+        first, ten = asked.rows["first_hit"], asked.rows["map_at_10"]
         broken |= _first_hits(first, ten, p1[:1], k[:1], ap[:1], n, depth)
     for rule, where in broken.items():
         if where.any():
             model, at = np.argwhere(where)[0]
             which = f"fold {model - 1}" if model else "the joined embedding"
-            position = int(values.query[np.flatnonzero(counted)[at]])
+            position = int(asked.query[at])
             return f"image {position} under {which}: no ranking gives its values ({rule})"
     return ""
 
@@ -140,31 +177,48 @@ def _first_hits(
 
 def _attainable(ap: Floats, k: Floats, p1: Floats, n: Array) -> NDArray[np.bool_]:
     """Return (F + 1, q) whether a ranking with these hits has this MAP@R."""
-    good = np.empty(ap.shape, bool)
     large = n > LISTED
-    if large.any():
-        low, high = _ends(k[:, large], p1[:, large], n[large])
-        good[:, large] = (ap[:, large] >= low - CLOSE) & (ap[:, large] <= high + CLOSE)
-    for size in np.unique(n[~large]).tolist():
-        of_size = n == size
-        code = 4 * k[:, of_size] + 2 * p1[:, of_size] + ap[:, of_size]
-        known = _rankings(size)
-        at = np.searchsorted(known, code)
-        nearest = np.minimum(
-            np.abs(code - known[np.minimum(at, len(known) - 1)]),
-            np.abs(code - known[np.maximum(at - 1, 0)]),
-        )
-        good[:, of_size] = nearest <= CLOSE
+    if not large.any():
+        return _listed(ap, k, p1, n)
+    good = np.empty(ap.shape, bool)
+    low, high = _ends(k[:, large], p1[:, large], n[large])
+    good[:, large] = (ap[:, large] >= low - CLOSE) & (ap[:, large] <= high + CLOSE)
+    good[:, ~large] = _listed(ap[:, ~large], k[:, ~large], p1[:, ~large], n[~large])
     return good
 
 
+def _listed(ap: Floats, k: Floats, p1: Floats, n: Array) -> NDArray[np.bool_]:
+    """Return the same where R is small enough to list the rankings."""
+    starts, parts, known = _rankings()
+    of = parts[n]
+    exact = ap * of
+    whole = np.rint(exact)
+    at = starts[n] + ((2 * k + (p1 > 0)) * (of + 1) + whole).astype(np.int64)
+    return np.asarray((np.abs(exact - whole) <= CLOSE * of) & known[at])
+
+
 @lru_cache
-def _rankings(n: int) -> Floats:
-    """Return 4 k + 2 P@1 + MAP@R of every one of the 2^n hits and misses at n ranks, ascending."""
-    hits = (np.arange(1 << n)[:, None] >> np.arange(n)) & 1  # (2^n, n)
-    ranks = np.arange(1, n + 1)
-    ap = (hits * hits.cumsum(axis=1) / ranks).sum(axis=1) / n
-    return np.unique(4 * hits.sum(axis=1) + 2 * hits[:, 0] + ap)
+def _rankings() -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.bool_]]:
+    """Return which MAP@R the 2^n hits and misses at n ranks give, for n up to ``LISTED``.
+
+    MAP@R is a sum of j / rank over n, so a whole number of parts of which n lcm(1, …, n) are 1.
+
+    Returns:
+        by n the start of its table, by n its number of parts, and the tables one behind the other:
+        known[start + (2 k + P@1) * (parts + 1) + MAP@R in parts].
+    """
+    starts, parts, tables = [0], [0], [np.zeros(0, bool)]
+    for n in range(1, LISTED + 1):
+        ranks = np.arange(1, n + 1)
+        hits = (np.arange(1 << n)[:, None] >> np.arange(n)) & 1  # (2^n, n)
+        whole = math.lcm(*ranks.tolist())
+        sums = (hits * hits.cumsum(axis=1) * (whole // ranks)).sum(axis=1)
+        table = np.zeros((2 * n + 2, n * whole + 1), bool)
+        table[2 * hits.sum(axis=1) + hits[:, 0], sums] = True
+        starts.append(starts[-1] + tables[-1].size)
+        parts.append(n * whole)
+        tables.append(table.ravel())
+    return np.array(starts), np.array(parts), np.concatenate(tables)
 
 
 def _ends(k: Floats, p1: Floats, n: Array) -> tuple[Floats, Floats]:
@@ -182,20 +236,20 @@ def _ends(k: Floats, p1: Floats, n: Array) -> tuple[Floats, Floats]:
     return low, high
 
 
-def _means(
-    run: Run, values: Values, found: NDArray[np.int64], counted: NDArray[np.bool_]
-) -> Iterator[str]:
+def _means(run: Run, asked: _Asked) -> Iterator[str]:
     """Yield which of the run's numbers is not the mean over its queries."""
-    n = found[counted]
     stated: list[tuple[str, Scores | None]] = [("concatenated", run.concatenated)]
     stated += [(f"folds.{number}", scores) for number, scores in enumerate(run.folds)]
+    exact = {**asked.rows, "r_precision": asked.fraction}
+    first = exact.pop("first_hit", None)
+    means = {metric: found.mean(axis=1).tolist() for metric, found in exact.items()}
     for model, (name, scores) in enumerate(stated):
         assert scores is not None
-        kept = {m: v for m, v in values.found.items() if model < len(v)}
-        rows = {m: v[model, counted].astype(np.float64) for m, v in kept.items()}
-        rows["r_precision"] = np.rint(rows["r_precision"] * n) / n  # what float32 has rounded
         for metric in (*METRICS, *scores.reported):
-            mean = _mean(metric, rows)
+            if metric.startswith("recall_at_"):
+                mean = _recall(first, model, int(metric.removeprefix("recall_at_")))
+            else:
+                mean = next(iter(means.get(metric, [])[model : model + 1]), None)
             said = getattr(scores, metric)
             near = EXACT if metric not in ("map_at_r", "map_at_10") else CLOSE
             if mean is None:
@@ -204,9 +258,8 @@ def _means(
                 yield f"{name}.{metric} {said}; its queries give {mean:.12g}"
 
 
-def _mean(metric: str, rows: dict[str, Floats]) -> float | None:
-    if not metric.startswith("recall_at_"):
-        return float(rows[metric].mean()) if metric in rows else None
-    first = rows.get("first_hit")
-    k = int(metric.removeprefix("recall_at_"))
-    return None if first is None else float(((first > 0) & (first <= k)).mean())
+def _recall(first: Array | None, model: int, k: int) -> float | None:
+    """Return the share of queries whose first hit is at rank k or before; None if not known."""
+    if first is None or model >= len(first):
+        return None
+    return float(np.count_nonzero((first[model] > 0) & (first[model] <= k)) / len(first[model]))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Callable
 from pathlib import Path
 
 from benchmark.study import records
@@ -19,17 +20,15 @@ from benchmark.submissions.submit import (
 )
 from protocols.errors import InvalidInputError, StoreError
 
-CHALLENGE_FORM = """\
-# Somebody else's rerun of the claim beside it. Fill in who and hardware.
-who = ""
-hardware = ""
-note = ""
-"""
 
+def submit_challenge(
+    study: Study, date: str, results: Path, form: Callable[[], bytes]
+) -> list[Path]:
+    """Copy the runs of a rerun beside the claims that it reran; return the files written.
 
-def submit_challenge(study: Study, date: str, results: Path) -> list[Path]:
-    """Copy the runs of a rerun beside the claims that it reran; return the files written."""
-    return write_once(_challenge_files(study, date, results))
+    ``form`` gives the challenge's TOML file, asked where there is none yet.
+    """
+    return write_once(_challenge_files(study, date, results, form))
 
 
 def lay_out_rerun(row: Path, out: Path) -> Cell:
@@ -84,7 +83,9 @@ def _claimed(results: Path, folder: Path) -> Cell:
     return row.cell
 
 
-def _challenge_files(study: Study, date: str, results: Path) -> dict[Path, bytes]:
+def _challenge_files(
+    study: Study, date: str, results: Path, form: Callable[[], bytes]
+) -> dict[Path, bytes]:
     """Return the files of a rerun, to lie beside the claim that it reran."""
     name = f"challenge-{date}"
     if not CHALLENGE.fullmatch(name):
@@ -105,7 +106,7 @@ def _challenge_files(study: Study, date: str, results: Path) -> dict[Path, bytes
             )
         files |= finished.run_files(folder / name)
         if not (folder / f"{name}.toml").exists():
-            files[folder / f"{name}.toml"] = CHALLENGE_FORM.encode()
+            files[folder / f"{name}.toml"] = form()
     if not files:
         raise StoreError(f"nothing in {study.out} is a row of {results}")
     return files

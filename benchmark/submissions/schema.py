@@ -22,6 +22,7 @@ from pydantic import ConfigDict, Field
 from benchmark.submissions.fields import (
     GRID_NAME,
     NAME,
+    Bounds,
     Commit,
     Data,
     Fraction,
@@ -29,7 +30,6 @@ from benchmark.submissions.fields import (
     Id,
     Name,
     Natural,
-    Number,
     ReportedMetric,
     Said,
     Seconds,
@@ -37,47 +37,17 @@ from benchmark.submissions.fields import (
     Sha256,
     ShortHash,
     Text,
-    Value,
     Version,
 )
 from benchmark.submissions.identity import Identity
 from protocols.errors import InvalidInputError
 from protocols.protocol import digest
 
+_JSON = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False)
+
 SCHEMA = 2  # 1 had no per-query values
 LAST_WITHOUT_VALUES = 2  # protocol version: rows under a later one must be of schema 2
 LAST_REPEATED = 2  # likewise: up to here a row in which nothing is drawn has a run for each seed
-
-
-class RealBounds(Data):
-    """A :class:`protocols.space.Real` as data."""
-
-    kind: Literal["real"]
-    low: Number
-    high: Number
-    log: bool
-    default: Number
-
-
-class IntegerBounds(Data):
-    """A :class:`protocols.space.Integer` as data."""
-
-    kind: Literal["integer"]
-    low: int
-    high: int
-    log: bool
-    default: int
-
-
-class Options(Data):
-    """A :class:`protocols.space.Choice` as data."""
-
-    kind: Literal["choice"]
-    options: list[Value]
-    default: Value
-
-
-Bounds = Annotated[RealBounds | IntegerBounds | Options, Field(discriminator="kind")]
 
 
 class Chosen(Data):
@@ -246,6 +216,7 @@ class Claim(Data):
         note: anything else.
     """
 
+    file: ClassVar[str] = "claim.toml"
     who: Said
     hardware: Said
     deviations: Text
@@ -312,8 +283,7 @@ def pack_trials(trials: list[dict[str, Any]]) -> bytes:
 
 def checksum(body: Mapping[str, Any]) -> str:
     """Return sha256 over ``body``, its own field ``sha256`` left out."""
-    text = compact({k: v for k, v in body.items() if k != "sha256"})
-    return hashlib.sha256(text.encode()).hexdigest()
+    return _checksum(_fields(body))
 
 
 def _check(kind: str, name: str, pattern: str) -> None:
@@ -326,10 +296,30 @@ def _check(kind: str, name: str, pattern: str) -> None:
 
 def lines_of(body: Mapping[str, Any]) -> bytes:
     """Return ``body`` as JSON, a top-level field a line, in fixed order."""
-    rows = [f"{compact(key)}: {compact(body[key])}" for key in sorted(body)]
-    return ("{\n" + ",\n".join(rows) + "\n}\n").encode()
+    return _lines(_fields(body))
+
+
+def laid_out(body: Mapping[str, Any]) -> tuple[bytes, str]:
+    """Return :func:`lines_of` and :func:`checksum` of ``body``, its values written once."""
+    fields = _fields(body)
+    return _lines(fields), _checksum(fields)
 
 
 def compact(value: object) -> str:
     """Return ``value`` as JSON on one line; raise ValueError for NaN."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return _JSON.encode(value)
+
+
+def _fields(body: Mapping[str, Any]) -> dict[str, str]:
+    """Return the values as JSON by name, in fixed order."""
+    return {name: compact(body[name]) for name in sorted(body)}
+
+
+def _lines(fields: Mapping[str, str]) -> bytes:
+    rows = [f"{compact(name)}: {value}" for name, value in fields.items()]
+    return ("{\n" + ",\n".join(rows) + "\n}\n").encode()
+
+
+def _checksum(fields: Mapping[str, str]) -> str:
+    kept = [f"{compact(name)}:{value}" for name, value in fields.items() if name != "sha256"]
+    return hashlib.sha256(("{" + ",".join(kept) + "}").encode()).hexdigest()

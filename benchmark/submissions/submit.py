@@ -2,77 +2,28 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 from zipfile import BadZipFile
 
 from benchmark.study import records
-from benchmark.study.environment import PACKAGES
 from benchmark.study.folder import CellKey, Study
 from benchmark.study.lost import lost_in
 from benchmark.study.machines import mixed
 from benchmark.study.queries import fault, read_queries
-from benchmark.study.records import CellRecord, ChoiceRecord, Metrics, RunRecord, TrialRecord
+from benchmark.study.records import CellRecord, RunRecord
 from benchmark.submissions import schema, values
 from benchmark.submissions.leaderboard import shipped_protocols
+from benchmark.submissions.packing import ENVIRONMENT, Finished, environment_of, row_files
 from benchmark.submissions.read import read_row
-from benchmark.submissions.schema import Cell
+from benchmark.submissions.schema import Cell, Claim
 from protocols.discovery import Registry
-from protocols.errors import InvalidInputError, StoreError, unknown_name
+from protocols.errors import StoreError, unknown_name
 from protocols.metrics import METRICS
+from protocols.plugin_code import told
 from protocols.protocol import Protocol
 from protocols.space import Space, described
-
-_ENVIRONMENT = (
-    "python",
-    "device",
-    "device_kind",
-    "threads",
-    "cpu_capability",
-    "mkl_cbwr",
-    "matmul_precision",
-    "conv_precision",
-    "cuda",
-    "cudnn",
-    "driver",
-    "deterministic",
-    "commit",
-    "dirty",
-    *PACKAGES,
-)
-
-CLAIM = """\
-# What the records cannot know. Fill in who and hardware; leave the others empty if there is none.
-who = ""
-hardware = ""
-deviations = ""
-predecessor = ""  # commit that holds the rows which these replace
-note = ""
-"""
-
-
-@dataclass(frozen=True)
-class Finished:
-    """All records of one finished cell, and by seed what its runs found for every query."""
-
-    key: CellKey
-    record: CellRecord
-    choice: ChoiceRecord
-    trials: list[TrialRecord]
-    trial_seconds: list[float]
-    runs: list[RunRecord]
-    values: dict[int, bytes]
-
-    def run_files(self, folder: Path) -> dict[Path, bytes]:
-        """Return the content of the runs' files, to lie in ``folder``."""
-        found = {folder / f"values-{seed}.npz": packed for seed, packed in self.values.items()}
-        for run in self.runs:
-            body = run_fields(run, self.values.get(run.seed))
-            found[folder / f"seed-{run.seed}.json"] = schema.pack(body)
-        return found
 
 
 @dataclass(frozen=True)
@@ -87,7 +38,7 @@ def submit_rows(
     study: Study,
     results: Path,
     registry: Registry,
-    claim: Path | None,
+    claim: Callable[[], bytes],
     methods: Sequence[str] = (),
 ) -> Submission:
     """Copy the study's finished cells below ``results``; rows of the same cells stay as they are.
@@ -99,7 +50,7 @@ def submit_rows(
         study: every cell of it that is to be copied must be finished.
         results: the folder.
         registry: knows the methods' code, which must still be the study's.
-        claim: a filled-in claim.toml for every new row; None writes the empty form.
+        claim: gives the claim.toml of every new row; asked once where there is one.
         methods: whose rows to copy; none for all of the study.
 
     Raises:
@@ -108,7 +59,7 @@ def submit_rows(
             exists with another content; nothing is written then.
     """
     files: dict[Path, bytes] = {}
-    form, there = _claim(claim), []
+    there, form = [], None
     shipped = check_protocol(study)
     for key in _wanted(study, methods):
         folder = results / folder_of(shipped, key)
@@ -117,9 +68,10 @@ def submit_rows(
             continue
         finished = finished_cell(study, key)
         space = _space(finished.record, shipped, registry)
-        files |= _row_files(folder, finished, shipped, space)
-        if not (folder / "claim.toml").exists():
-            files[folder / "claim.toml"] = form
+        files |= row_files(folder, finished, shipped, space)
+        if not (folder / Claim.file).exists():
+            form = form or claim()
+            files[folder / Claim.file] = form
     return Submission(write_once(files), there)
 
 
@@ -194,15 +146,6 @@ def folder_of(protocol: Protocol, key: CellKey) -> str:
     return schema.place_of(protocol.name, key.dataset, folder)
 
 
-def _claim(path: Path | None) -> bytes:
-    if path is None:
-        return CLAIM.encode()
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise InvalidInputError(f"--claim {str(path)!r}: {error.strerror}") from error
-
-
 def finished_cell(study: Study, key: CellKey) -> Finished:
     """Return the records of a cell; raise StoreError if one is missing or the machine failed."""
     where, asked = f"{study.out}: {key.row} on {key.dataset}", study.runs_asked(key)
@@ -254,97 +197,19 @@ def _space(record: CellRecord, protocol: Protocol, registry: Registry) -> Space:
             f"({code}, the study has {record.identity['method_code']}). Run it again"
         )
     method = registry.load("method", record.method)
-    space: Space = method.space(record.dataset, protocol.search.bounds)
+    with told("the search space", method):
+        space: Space = method.space(record.dataset, protocol.search.bounds)
+        described(space)
     return space
-
-
-def _row_files(
-    folder: Path, finished: Finished, protocol: Protocol, space: Space
-) -> dict[Path, bytes]:
-    """Return the content of every file of a row but its claim."""
-    trials = schema.pack_trials(
-        [
-            _trial(trial, seconds)
-            for trial, seconds in zip(finished.trials, finished.trial_seconds, strict=True)
-        ]
-    )
-    choice = finished.choice
-    cell = {
-        "schema": schema.SCHEMA,
-        **asdict(finished.record),
-        "protocol_hash": protocol.hash(),
-        "seeds": protocol.seeds,
-        "space": described(space),
-        "chosen": {k: getattr(choice, k) for k in ("rule", "trial", "settings", "value")},
-        "trials_sha256": hashlib.sha256(trials).hexdigest(),
-    }
-    found = {folder / Cell.file: schema.pack(cell), folder / "trials.jsonl": trials}
-    return found | finished.run_files(folder)
-
-
-def _trial(trial: TrialRecord, seconds: float) -> dict[str, Any]:
-    names = ("id", "number", "status", "reason", "settings", "folds", "value")
-    return {**{name: getattr(trial, name) for name in names}, "seconds": seconds}
-
-
-def run_fields(run: RunRecord, packed: bytes | None) -> dict[str, Any]:
-    """Return a run's fields; words for people and where files lay stay behind.
-
-    Args:
-        run: the record.
-        packed: what it found for every query; None for a run that diverged.
-    """
-    names = (
-        "cell",
-        "id",
-        "seed",
-        "status",
-        "reason",
-        "settings",
-        "concatenated",
-        "validation",
-        "best_steps",
-        "excluded",
-        "ties",
-        "embeddings_sha256",
-        "embeddings_shape",
-        "counts",
-    )
-    measured = run.measured
-    made_with = _environment(run)
-    environment = {name: made_with[name] for name in _ENVIRONMENT if name in made_with}
-    return {
-        "schema": schema.SCHEMA,
-        **{name: getattr(run, name) for name in names},
-        # What is reported alone is kept of the joined embedding: a row stays small in git.
-        "folds": [_selecting(scores) for scores in run.folds],
-        "separated": _selecting(run.separated),
-        "queries_sha256": run.queries["sha256"] if run.queries else None,
-        "values_sha256": hashlib.sha256(packed).hexdigest() if packed else None,
-        "openings": len(run.openings),
-        **{name: measured.get(name, 0.0) for name in ("seconds", "train_s")},
-        "peak_memory_mb": measured.get("peak_memory_mb", 0),
-        "environment": {**environment, "system": made_with.get("system", "unknown").split("-")[0]},
-    }
 
 
 def _check_one_environment(run: RunRecord, where: str) -> None:
     """Raise StoreError if the folds of a run met two machines, versions or commits."""
-    made_with = _environment(run)
-    unlike = [f"{name} {made_with[name]}" for name in mixed(made_with) if name in _ENVIRONMENT]
+    made_with = environment_of(run)
+    unlike = [f"{name} {made_with[name]}" for name in mixed(made_with) if name in ENVIRONMENT]
     if unlike:
         raise StoreError(
             f"{where}: the folds of seed {run.seed} were trained in unlike environments "
             f"({'; '.join(unlike)}), and a row of results/ has one. Remove that seed's records "
             "and run it again"
         )
-
-
-def _selecting(scores: Metrics | None) -> Metrics | None:
-    """Return the metrics that may select, without those that are reported alone."""
-    return {name: scores[name] for name in METRICS} if scores else scores
-
-
-def _environment(run: RunRecord) -> dict[str, Any]:
-    made_with: dict[str, Any] = run.measured.get("environment", {})
-    return made_with

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
-from hashlib import sha256
 
+from benchmark.submissions.kept import Kept
 from benchmark.submissions.read import SubmittedRow
 
 Problem = tuple[str, str]  # message, path below the results folder
 _Said = tuple[object, str, str]  # what is compared, the same in words, place
 
 
-def faults(rows: Iterable[SubmittedRow], current: Iterable[SubmittedRow]) -> Iterator[Problem]:
+def faults(rows: Iterable[Kept], current: Iterable[Kept]) -> Iterator[Problem]:
     """Yield rows that speak of other test images than most rows of their dataset (check 8).
 
     Args:
@@ -22,19 +22,19 @@ def faults(rows: Iterable[SubmittedRow], current: Iterable[SubmittedRow]) -> Ite
     contents: dict[str, list[_Said]] = defaultdict(list)
     sizes: dict[tuple[str, str], list[_Said]] = defaultdict(list)
     labels: dict[tuple[str, str], list[_Said]] = defaultdict(list)
-    for row in current:
+    for row in (kept.row for kept in current):
         if row.cell:
             content = row.cell.made_of.dataset_digest
             contents[row.cell.dataset].append((content, f"content {content[:12]}", row.place))
-    for row in rows:
-        for kept, found in ((sizes, _size(row)), (labels, _labels(row))):
-            if row.cell and found:
-                key = row.cell.dataset, row.cell.made_of.dataset_digest
-                kept[key].append((*found, row.place))
+    for kept in rows:
+        cell = kept.row.cell
+        for table, found in ((sizes, _size(kept.row)), (labels, _labels(kept))):
+            if cell and found:
+                table[cell.dataset, cell.made_of.dataset_digest].append((*found, kept.row.place))
     for dataset, those in contents.items():
         yield from _odd(dataset, those)
-    for kept in (sizes, labels):
-        for (dataset, _), those in kept.items():
+    for table in (sizes, labels):
+        for (dataset, _), those in table.items():
             yield from _odd(dataset, those)
 
 
@@ -47,10 +47,9 @@ def _size(row: SubmittedRow) -> tuple[object, str] | None:
     return None
 
 
-def _labels(row: SubmittedRow) -> tuple[object, str] | None:
-    """Return a digest of the labels and queries of a row's runs; rows of schema 1 have none."""
-    digests = {sha256(v.labels.tobytes() + v.query.tobytes()) for v in row.values.values()}
-    met = sorted({found.hexdigest() for found in digests})
+def _labels(kept: Kept) -> tuple[object, str] | None:
+    """Return digests of the labels and queries of a row's runs; rows of schema 1 have none."""
+    met = kept.test_sets
     return (tuple(met), f"labels {' and '.join(d[:12] for d in met)}") if met else None
 
 

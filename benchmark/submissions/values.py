@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import hashlib
 import io
+import math
 import zipfile
 import zlib
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -27,6 +29,7 @@ MAX_UNPACKED = 64 << 20  # bytes; Stanford Online Products under four folds take
 # the fold models, and theirs would be a third of the file.
 ALONE = ("map_at_10", "first_hit")
 _HEADER = 128  # bytes before the numbers, as numpy writes them for shapes like these
+_LENGTH_AT = 8  # where format 1.0 says in two bytes how long the rest of the header is
 
 FLOAT, INT = np.dtype("<f4"), np.dtype("<i4")
 
@@ -101,19 +104,29 @@ def _arrays(file: zipfile.ZipFile) -> dict[str, Array]:
 
 def _array(name: str, body: bytes) -> Array:
     """Return one array; its shape must fit the bytes that are there."""
-    head = io.BytesIO(body[: 8 * _HEADER])
-    if npy.read_magic(head) != (1, 0):
-        raise ValueError(f"{name}: expected numpy's format 1.0")
-    shape, fortran, dtype = npy.read_array_header_1_0(head)
+    start = _LENGTH_AT + 2 + int.from_bytes(body[_LENGTH_AT : _LENGTH_AT + 2], "little")
+    try:
+        shape, fortran, dtype = _header(body[: min(start, 8 * _HEADER)])
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}") from error
     whole = name in ("labels", "query") or name.endswith("first_hit")
     expected = INT if whole else FLOAT
     dimensions = 2 if name.startswith("separated_") else 1
     if dtype != expected or fortran or len(shape) != dimensions:
         raise ValueError(f"{name}: {dtype} {shape}; expected {expected}, {dimensions} axes")
-    rest = body[head.tell() :]
-    if len(rest) != expected.itemsize * int(np.prod(shape, dtype=object)):
-        raise ValueError(f"{name}: {len(rest)} bytes for shape {shape}")
-    found: Array = np.frombuffer(rest, expected).reshape(shape)
+    if len(body) - start != expected.itemsize * math.prod(shape):
+        raise ValueError(f"{name}: {len(body) - start} bytes for shape {shape}")
+    found: Array = np.frombuffer(body, expected, offset=start).reshape(shape)
+    return found
+
+
+@lru_cache(maxsize=64)
+def _header(head: bytes) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    """Return shape, order and type from an array's first bytes; rows of one dataset share them."""
+    stream = io.BytesIO(head)
+    if npy.read_magic(stream) != (1, 0):
+        raise ValueError("expected numpy's format 1.0")
+    found: tuple[tuple[int, ...], bool, np.dtype[Any]] = npy.read_array_header_1_0(stream)
     return found
 
 
@@ -137,6 +150,8 @@ def _values(arrays: dict[str, Array], content: bytes) -> Values:
         joined, apart = arrays[f"concatenated_{name}"], arrays[f"separated_{name}"]
         found[name] = np.concatenate([joined[None], apart])
     for name, rows in found.items():
-        if name != "first_hit" and (np.isinf(rows).any() or (rows < 0).any() or (rows > 1).any()):
+        if name != "first_hit" and (
+            np.fmin.reduce(rows, axis=None) < 0 or np.fmax.reduce(rows, axis=None) > 1
+        ):
             raise InvalidInputError(f"{name}: expected fractions, or NaN for a query left out")
     return Values(hashlib.sha256(content).hexdigest(), labels, query, found)

@@ -16,14 +16,13 @@ import os
 import shlex
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
 from benchmark.submissions import alike, bounds, git, leaderboard, signatures, standout, together
-from benchmark.submissions.check import Problem, problems_of
-from benchmark.submissions.git import History, Objects
-from benchmark.submissions.provenance import Code
+from benchmark.submissions.checking import checked
+from benchmark.submissions.git import History
+from benchmark.submissions.kept import Kept, Problem
 from benchmark.submissions.read import SubmittedRow
 from protocols.errors import InvalidInputError
 
@@ -38,44 +37,46 @@ class Findings:
     """What a check of results/ found.
 
     Attributes:
+        rows: all of them, without their per-query values.
+        stale: how many are of a protocol that has changed since.
         problems: (message, path below the folder), by path; bounded in number and length.
-        looks: rows out of line with the others, for a human, with the statistic; no problems.
+        looks: rows out of line with the others, with the statistic, and trials with equal scores:
+            for a human, no problems.
         unread: rows whose search space cannot be told without running their method, and why.
     """
 
+    rows: list[SubmittedRow]
+    stale: int
     problems: list[Problem]
     looks: list[str]
     unread: dict[str, str]
 
 
-def examine(
-    results: Path, rows: list[SubmittedRow], history: History | None, since: str | None = None
-) -> Findings:
-    """Return all that is wrong or odd in results/.
+def examine(results: Path, history: History | None, since: str | None = None) -> Findings:
+    """Return all that is wrong or odd in results/; every file is read once.
 
     Args:
         results: the folder.
-        rows: what is in it, from :func:`benchmark.submissions.read.read_row`.
         history: its git checkout; without one checks 7 and 12 see files only.
         since: a branch or commit: files it has must be unchanged; the current commit if None.
     """
     known = leaderboard.shipped_protocols()
-    current = [row for row in rows if row.cell and leaderboard.is_current(row.cell, known)]
-    met: list[Problem] = []
-    with ExitStack() as stack:
-        code = None
-        if history:
-            code = Code(history, stack.enter_context(Objects(history.folder)))
-        for row in rows:
-            met += problems_of(row, known, code, current=row in current)
+    rows = checked(results, history)
+    cells = [(kept, kept.row.cell) for kept in rows]
+    current = [kept for kept, cell in cells if cell and leaderboard.is_current(cell, known)]
+    met = [problem for kept in rows for problem in kept.problems]
     met += _stray(results)
     met += together.faults(rows, current)
-    met += alike.between(rows)
-    met += signatures.faults(results, [results / row.place for row in rows])
+    met += alike.between((kept.row, kept.marks) for kept in rows)
+    met += signatures.faults(results, [results / kept.row.place for kept in rows])
     met += _leaderboard(results, rows)
     if history:
         met += _edited(results, rows, history, since)
-    return Findings(_bounded(met), standout.looks(current), code.unread if code else {})
+    stale = sum(cell is not None for _, cell in cells) - len(current)
+    looks = standout.looks(kept.row for kept in current)
+    looks += [line for kept in current for line in alike.equal_trials(kept.row)]
+    unread = {kept.row.place: kept.unread for kept in rows if kept.unread}
+    return Findings([kept.row for kept in rows], stale, _bounded(met), looks, unread)
 
 
 def _bounded(met: Iterable[Problem]) -> list[Problem]:
@@ -105,7 +106,7 @@ def _stray(results: Path) -> Iterator[Problem]:
                 yield "a link; expected a file or folder", path.relative_to(results).as_posix()
 
 
-def _leaderboard(results: Path, rows: list[SubmittedRow]) -> Iterator[Problem]:
+def _leaderboard(results: Path, rows: list[Kept]) -> Iterator[Problem]:
     """Yield generated files that are not what the rows make (check 11)."""
     readme = results / leaderboard.README
     if fault := leaderboard.readme_fault(readme):
@@ -127,7 +128,7 @@ def _leaderboard(results: Path, rows: list[SubmittedRow]) -> Iterator[Problem]:
 
 
 def _edited(
-    results: Path, rows: list[SubmittedRow], history: History, since: str | None
+    results: Path, rows: list[Kept], history: History, since: str | None
 ) -> Iterator[Problem]:
     """Yield files that an earlier commit has and that were changed or removed (check 12).
 
@@ -135,7 +136,7 @@ def _edited(
     earlier files, the very ones of ``since``.
     """
     before = history.files(history.merge_base(since) if since else "HEAD")
-    places = {row.place: row for row in rows}
+    places = {kept.row.place: kept.row for kept in rows}
     for path, content in before.items():
         place, _, name = _split(path)
         frozen = path.startswith(_FROZEN)

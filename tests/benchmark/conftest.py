@@ -12,7 +12,7 @@ from tests.benchmark import rows
 def toy_study(tmp_path_factory):
     """The output folder of a finished study: triplet, ms, untrained."""
     out = tmp_path_factory.mktemp("study") / "out"
-    rows.run(out, "--methods", "triplet,ms")
+    rows.run(out, "--methods", "triplet,ms", "--jobs", "2")
     return out
 
 

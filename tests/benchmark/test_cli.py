@@ -183,6 +183,30 @@ def test_new_method_writes_a_plugin_that_passes(capsys, tmp_path):
     assert "exists already" in capsys.readouterr().err
 
 
+def test_a_method_that_shall_ship_has_its_test_with_the_others(capsys, tmp_path, monkeypatch):
+    """CONTRIBUTING's first command, in a checkout of which two folders lie elsewhere."""
+    shipped, tests = tmp_path / "protocols" / "methods", tmp_path / "tests" / "methods"
+    shipped.mkdir(parents=True)
+    tests.mkdir(parents=True)
+    monkeypatch.setattr(methods, "_SHIPPED", shipped)
+    monkeypatch.setattr(methods, "_TESTS", tests)
+    monkeypatch.chdir(tmp_path)
+    assert main(["new-method", "fresh_idea", "--folder", "protocols/methods"]) == 0
+    printed = capsys.readouterr().out
+    assert "run --methods fresh_idea,triplet" in printed
+    assert [p.name for p in shipped.iterdir()] == ["fresh_idea.py"]
+    aside = f"import protocols.methods\nprotocols.methods.__path__.append({str(shipped)!r})\n"
+    (tests / "conftest.py").write_text(aside)
+    (tested,) = [line for line in printed.splitlines() if line.startswith("test it")]
+    words = [sys.executable, "-m", *tested.split("python -m ")[1].split()]
+    assert words[-1] == "tests/methods/test_fresh_idea.py"
+    environment = {"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin"}
+    done = subprocess.run(
+        [*words, "-q", "-p", "no:cacheprovider"], env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stdout
+
+
 def test_check_names_what_a_broken_method_breaks(capsys, tmp_path):
     path = tmp_path / "dead.py"
     path.write_text(

@@ -5,10 +5,20 @@ import unicodedata
 
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from protocols.names import fault, one_line, reads_otherwise, seen, to_field, twins
+from protocols import names
+from protocols.names import (
+    alike,
+    fault,
+    mixed_word,
+    one_line,
+    reads_otherwise,
+    seen,
+    to_field,
+    twins,
+)
 
 TYPED = (
     *("001", "1e5", "nan", "NaN", "TRUE", "false", "NULL", "None", "N/A", "<NA>", "#N/A", "inf"),
@@ -41,6 +51,53 @@ def test_names_are_alike_that_differ_by_case_or_unicode_form_alone():
     assert twins("GRÖSSE", ["große"]) == []
     assert twins("STRASSE", ["straße"]) == ["straße"]
     assert twins("\ufb01x", ["fix"]) == ["fix"]  # a ligature
+
+
+@pytest.mark.parametrize(
+    ("name", "looks_like"),
+    [("\u043c\u0455", "ms"), ("\uff4d\uff53", "ms"), ("m5", ""), ("mI", "ml"), ("pr0xy", "proxy"),
+     ("\u0421\u0410\u0420", "cap"), ("\u03bf", "o"), ("\U0001d426s", "ms"), ("\u03b1\u03b2", "")],
+)  # fmt: skip
+def test_names_are_alike_whose_letters_look_the_same(name, looks_like):
+    known = ["ms", "ml", "proxy", "cap", "o", "m", "ab"]
+    assert twins(name, known) == ([looks_like] if looks_like else [])
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.text(st.sampled_from("abcehijkmnopstuvwxyzABCEHKMNOPTXYZ"), min_size=1), st.data())
+def test_a_name_in_other_letters_is_alike_in_any_mixture(text, data):
+    """Each letter by itself or by one that looks like it."""
+    other = "".join(
+        data.draw(st.sampled_from([c, *names._LOOKALIKES.get(c, "")]), label=c) for c in text
+    )
+    assert alike(text, other)
+
+
+@pytest.mark.parametrize(
+    ("text", "mixed"),
+    [
+        ("m\u0455", True),
+        ("m\u200b\u0455", True),
+        ("mi\u0301\u0441", True),
+        ("\u03b2loss", True),
+        ("\u03b2_loss", False),
+        ("\u9234\u6728\u3055\u3093", False),
+        ("O\u2019Brien", False),
+        ("\u02bbOkina", False),
+        ("Nguy\u1ec5n", False),
+        ("\u043c\u0438\u0440", False),
+        ("\uff4ds", False),
+        ("ms\u3164", False),
+    ],
+)
+def test_a_word_is_of_one_script(text, mixed):
+    assert bool(mixed_word(text)) == mixed
+
+
+def test_a_sign_is_taken_for_one_letter():
+    listed = "".join(names._LOOKALIKES.values())
+    assert len(set(listed)) == len(listed)
+    assert all(c.isalnum() for c in listed)
 
 
 def test_an_event_is_one_line():

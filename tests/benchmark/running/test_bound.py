@@ -9,6 +9,7 @@ from benchmark.running.bound import at_most, graham, longest_chain, width
 from benchmark.running.progress import _Work, time_left
 from benchmark.study.folder import CellKey
 from benchmark.study.grid import CellPlan
+from tests.promised import span_and_bound
 
 
 def plan(name, trials, runs, folds, done=0, chosen=False):
@@ -95,3 +96,9 @@ def test_the_time_left_counts_what_waits_for_each_other():
     alone.chain -= 5
     other = _Work(0, 2.0, jobs_done=15, done_s=30.0)
     assert time_left([alone, other], 4, 10.0) == pytest.approx(10)
+
+
+def test_a_study_ends_within_what_its_plan_promises(toy_study):
+    """Two workers; --faults does it with four, where a cell's trials still go one by one."""
+    span, bound = span_and_bound(toy_study, 2)
+    assert 0 < span < bound

@@ -55,6 +55,31 @@ def test_an_edited_file_counts_wherever_it_lies(checkout):
     assert environment.commit(checkout)["dirty"] is True
 
 
+def test_a_plugin_is_clean_where_the_commit_has_it(checkout, tmp_path_factory):
+    """Untracked with whatever settings of git, ignored, or somewhere else: in no commit."""
+    outside = tmp_path_factory.mktemp("elsewhere") / "mine.py"
+    inside, ignored = checkout / "mine.py", checkout / "local_mine.py"
+    for path in (outside, inside, ignored):
+        path.write_text("2\n")
+    git(checkout, "config", "status.showUntrackedFiles", "no")
+    for path in (outside, inside, ignored):
+        assert environment.commit(checkout, (path,))["dirty"] is True
+    assert environment.commit(checkout)["dirty"] is False, "nothing of the plugin ran"
+    git(checkout, "add", "mine.py")
+    git(checkout, "commit", "--quiet", "-m", "mine")
+    environment.commit.cache_clear()
+    assert environment.commit(checkout, (inside,))["dirty"] is False
+    (checkout / "link.py").symlink_to(inside)
+    assert environment.commit(checkout, (checkout / "link.py",))["dirty"] is False
+
+
+@pytest.mark.parametrize("flag", ["--assume-unchanged", "--skip-worktree"])
+def test_an_edit_that_git_is_told_to_overlook_counts(checkout, flag):
+    git(checkout, "update-index", flag, "protocols/methods/one.py")
+    (checkout / "protocols/methods/one.py").write_text("2\n")
+    assert environment.commit(checkout)["dirty"] is True
+
+
 def test_outside_a_checkout_nothing_is_said(tmp_path):
     assert environment.commit(tmp_path) == {"commit": None, "dirty": None}
 

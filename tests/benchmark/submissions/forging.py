@@ -98,7 +98,7 @@ def challenge(row: Path, date: str, who: str = "B. Other", seeds: tuple[int, ...
     """Lay an honest rerun of ``seeds`` beside the claim: the same bits, other times."""
     folder = row / f"challenge-{date}"
     folder.mkdir()
-    form = f'who = {json.dumps(who)}\nhardware = "another"\nnote = ""\n'
+    form = f'who = {json.dumps(who, ensure_ascii=False)}\nhardware = "another"\nnote = ""\n'
     folder.with_suffix(".toml").write_text(form, encoding="utf-8")
     for seed in seeds:
         for name in (f"seed-{seed}.json", f"values-{seed}.npz"):

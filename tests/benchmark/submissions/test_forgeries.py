@@ -12,9 +12,10 @@ import numpy as np
 import pytest
 
 from benchmark.cli import main
-from benchmark.submissions import git, judging, leaderboard, schema
+from benchmark.submissions import alike, checking, git, judging, leaderboard, schema
 from benchmark.submissions import read as rowread
 from benchmark.submissions.verify import SHOWN, examine
+from protocols.errors import StoreError
 from tests.benchmark import rows
 from tests.benchmark.submissions import forging
 from tests.benchmark.submissions.forging import (
@@ -52,8 +53,7 @@ def results(checkout):
 
 def findings(results):
     leaderboard.write(results)
-    read = [rowread.read_row(results, folder) for folder in rowread.row_folders(results)]
-    return examine(results, read, git.find(results))
+    return examine(results, git.find(results))
 
 
 def said(results):
@@ -253,6 +253,24 @@ def all_alike(row):
     edit_cell(row, lambda body: None)
 
 
+def repeated(row):
+    """Hand a setting in twice, with scores of its own: a search with a draw too many."""
+
+    def change(trials):
+        trials[1].update(settings=trials[0]["settings"])
+        identity = cell_of(row)["id"]
+        trials[1]["id"] = rows.digest([identity, "trial", 1, trials[1]["settings"]], 16)
+
+    rows.edit_trials(row, change)
+    chosen = cell_of(row)["chosen"]
+    if chosen["trial"] == 1:
+        first = json.loads((row / "trials.jsonl").read_text().splitlines()[0])
+        edit_cell(row, lambda body: body["chosen"].update(settings=first["settings"]))
+        for seed in (0, 1):
+            edit_run(row, lambda body: body.update(settings=first["settings"]), seed)
+        edit_cell(row, lambda body: None)
+
+
 def disguised(row):
     """Hand seed 0 in as seed 1 too, under other checksums of what nobody sees."""
     take_runs(row, row, {1: 0})
@@ -315,6 +333,7 @@ ROWS = {
         "of toy/toy/ms/seed-0.json",
     ),
     "trials all alike": (all_alike, "all 2 trials have the folds"),
+    "a setting tried twice": (repeated, "trial 1: the settings of trial 0; expected others"),
 }  # fmt: skip
 OF_TRIPLET = ("another row's runs",)
 LINES = 4  # at most, for one forgery in both seeds
@@ -330,6 +349,37 @@ def test_a_forgery_is_named(name, results):
         return
     assert any(expected in line for line in lines), lines
     assert len(lines) <= LINES, lines
+
+
+def test_trials_with_the_same_scores_are_listed(results):
+    """It may be honest, so no problem; all of them alike is one."""
+    row = rowread.read_row(results, results / MS)
+    first, second = row.trials
+    like = first.model_copy(update={"number": 2, "settings": {**first.settings, "beta": 2.5}})
+    row.trials = [first, second, like]
+    assert list(alike.equal_trials(row)) == [
+        f"{MS}: trials 0 and 2 have the very folds {first.folds}"
+    ]
+    row.trials = [first, like]
+    assert list(alike.equal_trials(row)) == []
+    row.trials = [first, second]
+    assert list(alike.equal_trials(row)) == []
+
+
+def test_many_rows_are_checked_in_two_processes_as_in_one(results, monkeypatch):
+    better(results / MS)
+    (results / TRIPLET / "claim.toml").unlink()
+    alone = findings(results)
+    monkeypatch.setattr(checking, "MANY", 2)
+    assert findings(results) == alone
+    assert {path for _, path in alone.problems} > {f"{TRIPLET}/claim.toml"}
+
+
+def test_a_check_whose_process_is_ended_says_so(results, monkeypatch):
+    monkeypatch.setattr(checking, "MANY", 2)
+    monkeypatch.setattr(checking, "_row", lambda *_: os._exit(9))
+    with pytest.raises(StoreError, match="ended from outside"):
+        checking.checked(results, None)
 
 
 def test_equal_files_of_queries_are_one_run(results):
@@ -366,6 +416,11 @@ UNSEEN = {
     "ligature and accent": "A. Claima\u0300nt",
     "spaces": "  A .  Claimant ",
     "Hangul filler": "A. Claimant\u3164",
+    "letters of formulas": "\U0001d400. Claimant",
+    "a capital i for an l": "A. CIaimant",
+    "a digit for a letter": "A. C1aimant",
+    "a Cyrillic word": "\u0410. Claimant",
+    "small capitals": "\u1d00. Claimant",
 }
 
 
@@ -381,6 +436,26 @@ def test_the_same_person_is_seen(who, results):
     assert "made the claim too" in line
     row = rowread.read_row(results, results / MS)
     assert judging.judge(row, row.reruns[0]) == "undecided"
+
+
+@pytest.mark.parametrize(
+    "who", ["A. Cl\u0430imant", "\u0391. \u03f9laimant", "A. Cl\u200b\u0430imant"]
+)
+def test_a_word_of_two_scripts_is_no_name(who, results):
+    """Cyrillic a, Greek sigma, the same behind a sign that nobody sees."""
+    challenge(results / MS, str(TODAY), who)
+    (line,) = said(results)
+    assert "in one word" in line
+    row = rowread.read_row(results, results / MS)
+    assert judging.judge(row, row.reruns[0]) == "undecided"
+
+
+@pytest.mark.parametrize("who", ["", "\u200b", "A. Cl\u0430imant"])
+def test_a_claim_is_somebodys(who, results):
+    claim = results / MS / "claim.toml"
+    claim.write_text(claim.read_text("utf-8").replace("A. Claimant", who), "utf-8")
+    (line,) = said(results)
+    assert line.endswith(f"{MS}/claim.toml")
 
 
 def test_nobody_is_no_name(results):

@@ -135,9 +135,12 @@ def test_attainable_values_are_those_of_all_rankings():
             assert low[0, 0] == pytest.approx(min(expected), abs=1e-12)
             assert high[0, 0] == pytest.approx(max(expected), abs=1e-12)
             if n <= recompute.LISTED:
-                known = recompute._rankings(n)
-                for value in expected:
-                    assert np.abs(known - (4 * k + 2 * p1 + value)).min() < 1e-12
+                tried = np.linspace(0, 1, 2000)
+                asked = np.array([*expected, *tried])
+                kind = np.full(asked.shape, float(k)), np.full(asked.shape, float(p1))
+                near = np.abs(asked[:, None] - np.unique(expected)).min(axis=1) <= recompute.CLOSE
+                good = recompute._listed(asked, *kind, np.full(len(asked), n))
+                assert good.tolist() == near.tolist()
 
 
 def test_what_is_left_out_and_who_is_asked_follow_from_the_labels():

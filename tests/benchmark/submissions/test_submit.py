@@ -12,6 +12,7 @@ from benchmark.cli import main
 from benchmark.study.folder import CellKey, _checksum, _read_file, load_study
 from benchmark.submissions import schema
 from benchmark.submissions import submit as submit_module
+from benchmark.submissions.read import read_row
 from benchmark.submissions.submit import write_once
 from protocols.discovery import Registry
 from protocols.errors import InvalidInputError, StoreError
@@ -129,6 +130,32 @@ def test_a_row_that_is_there_stays_whatever_the_clock_said(study, tmp_path, caps
     assert "triplet is there already and stays" in capsys.readouterr().out
     assert {p.name for p in (results / "toy" / "toy").iterdir()} == {"ms", "triplet", "untrained"}
     assert {p: p.read_bytes() for p in before} == before
+
+
+def test_who_and_hardware_stand_in_every_new_claim(study, tmp_path, capsys):
+    results = tmp_path / "results"
+    results.mkdir()
+    words = ["submit", str(study), "--results", str(results), "--methods", "ms"]
+    assert main([*words, "--who", 'A. "Q" Claimant', "--hardware", "=1+1"]) == 0
+    assert 'by A. "Q" Claimant, on =1+1: stands in every new .toml' in capsys.readouterr().out
+    claim = read_row(results, results / "toy" / "toy" / "ms").claim
+    assert (claim.who, claim.hardware) == ('A. "Q" Claimant', "=1+1")
+    assert main([*words, "--who", "Another", "--hardware", "another"]) == 0
+    assert "Another" not in capsys.readouterr().out, "the row is there, so nobody signs"
+    assert main([*words, "--who", "x", "--claim", "claim.toml"]) == 2
+    assert "--claim says who" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("raised", ["ValueError('no')", "SystemExit(0)"])
+def test_a_space_that_raises_is_one_line(raised, study, tmp_path, capsys, monkeypatch):
+    class Odd:
+        @classmethod
+        def space(cls, dataset, bounds):
+            raise eval(raised)
+
+    monkeypatch.setattr(Registry, "load", lambda self, kind, name: Odd)
+    line = refused(study, tmp_path, capsys)
+    assert "the search space of Odd raises" in line
 
 
 def test_a_method_that_the_study_has_not_is_named(study, tmp_path, capsys):
@@ -287,16 +314,13 @@ def test_a_claim_can_be_rerun_without_its_search(study, toy_study, tmp_path, cap
     rows.run(again, "--methods", "ms", "--seeds", "2", mirror=toy_study / "mlflow.db")
     assert not list(again.glob("records/**/trial-*.json")), "the search is not repeated"
     words = ("submit", str(again), "--results", str(results), "--challenge", "2026-01-31")
-    assert main(list(words)) == 0
+    assert main([*words, "--who", "B. Other", "--hardware", "another"]) == 0
+    assert "by B. Other, on another" in capsys.readouterr().out
     folder = results / "toy" / "toy" / "ms"
     for seed in (0, 1):
         claimed = json.loads((folder / f"seed-{seed}.json").read_text())
         rerun = json.loads((folder / "challenge-2026-01-31" / f"seed-{seed}.json").read_text())
         assert rerun["embeddings_sha256"] == claimed["embeddings_sha256"], "the same bits on a CPU"
-    form = folder / "challenge-2026-01-31.toml"
-    form.write_text(form.read_text().replace('""', '"B. Other"', 2))
-    for other in results.glob("toy/toy/untrained/challenge*.toml"):
-        other.write_text(form.read_text())
     assert main(["verify", str(results), "--rebuild"]) in (0, 2)
     found = [p for p in rows.verify(results, capsys)[1] if "uncommitted" not in p]
     assert found == []

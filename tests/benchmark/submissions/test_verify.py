@@ -17,17 +17,18 @@ from benchmark.cli import main
 from benchmark.submissions import budget, judging, leaderboard, schema
 from benchmark.submissions import git as history
 from benchmark.submissions import read as rowread
+from benchmark.submissions.kept import keep
 from benchmark.submissions.verify import examine
 from protocols.metrics import METRICS, reported
 from protocols.space import Choice
 from tests.benchmark import rows
+from tests.benchmark.test_nasty_names import NASTY, assert_seen
 
 ROW = "toy/toy/ms"
 
 
 def found(results, *, since=None):
-    read = [rowread.read_row(results, folder) for folder in rowread.row_folders(results)]
-    return examine(results, read, history.find(results), since).problems
+    return examine(results, history.find(results), since).problems
 
 
 def rebuilt(results):
@@ -38,8 +39,7 @@ def rebuilt(results):
 
 def without_git(results):
     leaderboard.write(results)
-    read = [rowread.read_row(results, folder) for folder in rowread.row_folders(results)]
-    return examine(results, read, None).problems
+    return examine(results, None).problems
 
 
 def seed(results, number=0):
@@ -340,6 +340,21 @@ def test_hostile_words_in_a_claim_reach_no_table(results):
         assert "<script>" not in path.read_text()
 
 
+def test_what_a_claim_says_is_shown_sign_by_sign(results, capsys):
+    """Texts that steer a terminal, turn the line or compute, in every field of a stranger's."""
+    text = json.dumps("".join(NASTY), ensure_ascii=True)
+    fields = "".join(f"{name} = {text}\n" for name in ("deviations", "predecessor", "note"))
+    for who in NASTY[::4]:
+        quoted = json.dumps(f"{who} m\u0455", ensure_ascii=True)
+        (results / ROW / "claim.toml").write_text(f"who = {quoted}\nhardware = {quoted}\n{fields}")
+        assert main(["verify", str(results), "--rebuild"]) == 2
+        said = capsys.readouterr()
+        assert_seen(said.out + said.err)
+        assert f"{ROW}/claim.toml" in said.out
+    for name in ("leaderboard.csv", "README.md"):
+        assert_seen((results / name).read_text("utf-8"))
+
+
 def test_links_are_named_and_not_followed(results, tmp_path):
     secret = tmp_path / "secret" / "inner"
     secret.mkdir(parents=True)
@@ -566,7 +581,7 @@ def test_what_a_rerun_says(values, rerun, who, said, results):
     row = claimed(results, values, rerun, who)
     assert judging.judge(row, row.reruns[0]) == said
     rows_ = [row, rowread.read_row(results, results / "toy/toy/triplet")]
-    files = leaderboard.build(results, rows_)
+    files = leaderboard.build(results, map(keep, rows_))
     text = files[results / "README.md"].decode()
     assert ("| verified; confirmed by challenge-2026-01-31; " in text) == (said == "confirms")
     assert ("| **refuted**; refuted by challenge-2026-01-31; " in text) == (said == "refutes")

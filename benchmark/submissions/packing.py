@@ -1,0 +1,137 @@
+"""A study's records as the files of a row: the fields that are handed in, and no others."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from benchmark.study.environment import PACKAGES
+from benchmark.study.folder import CellKey
+from benchmark.study.records import CellRecord, ChoiceRecord, Metrics, RunRecord, TrialRecord
+from benchmark.submissions import schema
+from benchmark.submissions.schema import Cell
+from protocols.metrics import METRICS
+from protocols.protocol import Protocol
+from protocols.space import Space, described
+
+ENVIRONMENT = (
+    "python",
+    "device",
+    "device_kind",
+    "threads",
+    "cpu_capability",
+    "mkl_cbwr",
+    "matmul_precision",
+    "conv_precision",
+    "cuda",
+    "cudnn",
+    "driver",
+    "deterministic",
+    "commit",
+    "dirty",
+    *PACKAGES,
+)
+
+
+@dataclass(frozen=True)
+class Finished:
+    """All records of one finished cell, and by seed what its runs found for every query."""
+
+    key: CellKey
+    record: CellRecord
+    choice: ChoiceRecord
+    trials: list[TrialRecord]
+    trial_seconds: list[float]
+    runs: list[RunRecord]
+    values: dict[int, bytes]
+
+    def run_files(self, folder: Path) -> dict[Path, bytes]:
+        """Return the content of the runs' files, to lie in ``folder``."""
+        found = {folder / f"values-{seed}.npz": packed for seed, packed in self.values.items()}
+        for run in self.runs:
+            body = run_fields(run, self.values.get(run.seed))
+            found[folder / f"seed-{run.seed}.json"] = schema.pack(body)
+        return found
+
+
+def row_files(
+    folder: Path, finished: Finished, protocol: Protocol, space: Space
+) -> dict[Path, bytes]:
+    """Return the content of every file of a row but its claim."""
+    trials = schema.pack_trials(
+        [
+            _trial(trial, seconds)
+            for trial, seconds in zip(finished.trials, finished.trial_seconds, strict=True)
+        ]
+    )
+    choice = finished.choice
+    cell = {
+        "schema": schema.SCHEMA,
+        **asdict(finished.record),
+        "protocol_hash": protocol.hash(),
+        "seeds": protocol.seeds,
+        "space": described(space),
+        "chosen": {k: getattr(choice, k) for k in ("rule", "trial", "settings", "value")},
+        "trials_sha256": hashlib.sha256(trials).hexdigest(),
+    }
+    found = {folder / Cell.file: schema.pack(cell), folder / "trials.jsonl": trials}
+    return found | finished.run_files(folder)
+
+
+def _trial(trial: TrialRecord, seconds: float) -> dict[str, Any]:
+    names = ("id", "number", "status", "reason", "settings", "folds", "value")
+    return {**{name: getattr(trial, name) for name in names}, "seconds": seconds}
+
+
+def run_fields(run: RunRecord, packed: bytes | None) -> dict[str, Any]:
+    """Return a run's fields; words for people and where files lay stay behind.
+
+    Args:
+        run: the record.
+        packed: what it found for every query; None for a run that diverged.
+    """
+    names = (
+        "cell",
+        "id",
+        "seed",
+        "status",
+        "reason",
+        "settings",
+        "concatenated",
+        "validation",
+        "best_steps",
+        "excluded",
+        "ties",
+        "embeddings_sha256",
+        "embeddings_shape",
+        "counts",
+    )
+    measured = run.measured
+    made_with = environment_of(run)
+    environment = {name: made_with[name] for name in ENVIRONMENT if name in made_with}
+    return {
+        "schema": schema.SCHEMA,
+        **{name: getattr(run, name) for name in names},
+        # What is reported alone is kept of the joined embedding: a row stays small in git.
+        "folds": [_selecting(scores) for scores in run.folds],
+        "separated": _selecting(run.separated),
+        "queries_sha256": run.queries["sha256"] if run.queries else None,
+        "values_sha256": hashlib.sha256(packed).hexdigest() if packed else None,
+        "openings": len(run.openings),
+        **{name: measured.get(name, 0.0) for name in ("seconds", "train_s")},
+        "peak_memory_mb": measured.get("peak_memory_mb", 0),
+        "environment": {**environment, "system": made_with.get("system", "unknown").split("-")[0]},
+    }
+
+
+def _selecting(scores: Metrics | None) -> Metrics | None:
+    """Return the metrics that may select, without those that are reported alone."""
+    return {name: scores[name] for name in METRICS} if scores else scores
+
+
+def environment_of(run: RunRecord) -> dict[str, Any]:
+    """Return what a run was made with; empty where it was not recorded."""
+    made_with: dict[str, Any] = run.measured.get("environment", {})
+    return made_with
