@@ -66,8 +66,9 @@ def results(session: nox.Session) -> None:
 
 @nox.session
 def tests(session: nox.Session) -> None:
-    """Run the tests: ``nox -s tests -- -k metrics``."""
-    session.run(environment(session), "-m", "pytest", *session.posargs, external=True)
+    """Run the tests, one file a core: ``nox -s tests -- -k metrics``."""
+    cores = ("--numprocesses=auto", "--dist=loadfile", "--no-loadscope-reorder")
+    session.run(environment(session), "-m", "pytest", *cores, *session.posargs, external=True)
 
 
 @nox.session(default=False)
@@ -93,6 +94,13 @@ def benchmark(session: nox.Session) -> None:
 def ui(session: nox.Session) -> None:
     """Open the MLflow mirror of a study: ``nox -s ui -- --out runs``."""
     session.run(environment(session), "-m", "benchmark", "ui", *session.posargs, external=True)
+
+
+@nox.session(default=False)
+def site(session: nox.Session) -> None:
+    """Make the website of results/ in site/: ``nox -s site -- --snapshot 2026-12``."""
+    words = ("-m", "benchmark", "site", "results", *session.posargs)
+    session.run(environment(session), *words, external=True)
 
 
 @nox.session(default=False)

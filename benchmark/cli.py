@@ -13,7 +13,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import NoReturn
 
-from benchmark import __version__, model_options
+from benchmark import __version__, model_options, upkeep_options
 from benchmark.exit_codes import BAD_INPUT, DONE, INTERRUPTED, MACHINE
 from benchmark.values import change, hours, names, points, positive, share
 from protocols.errors import BenchmarkError, InvalidInputError, MachineError
@@ -98,7 +98,10 @@ def make_parser() -> Parser:
     tables = _add(commands, "tables", "rebuild the tables from the records", "outputs", "tables")
     _add_out(tables)
     tables.add_argument(
-        "--format", default="csv", choices=("csv", "md", "latex", "parquet"), help="default: csv"
+        "--format",
+        default="csv",
+        choices=("csv", "md", "latex", "parquet", "every-eval-ever"),
+        help="default: csv; latex comes with the papers to cite",
     )
     report = _add(commands, "report", "write the self-contained HTML report", "outputs", "report")
     _add_out(report)
@@ -124,6 +127,7 @@ def make_parser() -> Parser:
     ui.add_argument("--host", default="127.0.0.1", help="address to listen on (default: loopback)")
     ui.add_argument("--port", type=int, default=5000, help="default: 5000")
     model_options.add(commands, _add, positive)
+    upkeep_options.add(commands, _add, _add_out)
     check = _add(commands, "check", "does a method keep the contract?", "methods", "check")
     check.add_argument("method", metavar="NAME_OR_FILE", help="a method's name, or its file")
     fresh = _add(commands, "new-study", "a study file with every key", "study_file", "new_study")
@@ -303,13 +307,21 @@ def _add_results(commands: argparse._SubParsersAction[Parser]) -> None:
     submit.add_argument("--plugin", type=Path, action="append", default=[], metavar="FILE")
     submit.add_argument("--methods", type=names, metavar="A,B", help="whose rows (default: all)")
     submit.add_argument("--challenge", metavar="DATE", help="a rerun of rows that are there")
+    submit.add_argument("--sign", type=Path, metavar="KEY", help="a private SSH key; offline")
     again = _add(commands, "rerun", "prepare a rerun of a row, to verify it", "results", "rerun")
-    again.add_argument("row", type=Path, metavar="ROW", help="like results/quick/emoji/ms")
+    again.add_argument(
+        "row", nargs="?", type=Path, metavar="ROW", help="like results/quick/emoji/ms"
+    )
+    again.add_argument("--voided", action="store_true", help="commands for all void rows instead")
     _add_out(again)
     verify = _add(commands, "verify", "every problem of results/ at once", "results", "verify")
     verify.add_argument("results", type=Path, metavar="DIR", help="the folder, results")
     verify.add_argument("--since", metavar="REF", help="what this branch or commit has stays as is")
     verify.add_argument("--rebuild", action="store_true", help="write the leaderboard first")
+    site = _add(commands, "site", "results/ as a static website", "site", "site")
+    site.add_argument("results", type=Path, metavar="DIR", help="the folder, results")
+    site.add_argument("--to", type=Path, default=Path("site"), metavar="DIR", help="default: site/")
+    site.add_argument("--snapshot", metavar="MONTH", help="freeze the leaderboard as 2026-12 first")
 
 
 def _add_list(commands: argparse._SubParsersAction[Parser]) -> None:

@@ -12,6 +12,8 @@ import pytest
 from protocols.metrics import METRICS
 from tests.running import METHODS, gone, queries, run, start, tables, truth, weights, workers_of
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):

@@ -15,6 +15,8 @@ from tests.gpu import __main__ as supervisor
 from tests.gpu import checks, correct, plugins
 from tests.gpu.__main__ import main
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(autouse=True)
 def _on_the_cpu(monkeypatch):

@@ -14,6 +14,8 @@ from protocols import discovery, manifest
 from protocols.datasets._official import Published
 from tests import archives
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parent.parent
 PLUGIN = ROOT / "tests" / "paper_shaped.py"
 EVERYWHERE = Published(240, 48, 120, {"train": (120, 48), "test": (120, 48)})

@@ -16,6 +16,8 @@ from tests.perf.fit import Task, ratios
 from tests.perf.rows import Row, in_turn, ratio
 from tests.perf.training import Rate, network_of
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parent.parent
 
 

@@ -17,6 +17,8 @@ from protocols.specs import reality_check
 from tests import running
 from tests.reality_shaped import PACE, PROTOCOL
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parent.parent
 RULES = ("--plugin", str(ROOT / "tests" / "reality_shaped.py"), "--protocol", "reality_shaped")
 STARTUP = PROTOCOL.search.startup_trials

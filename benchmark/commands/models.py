@@ -51,7 +51,7 @@ def export(args: argparse.Namespace) -> int:
         f"{args.to.name} against the model it was made from: {_difference(done.exported)}",
         *(["it takes one image at a time: its network fixes the number"] * (told.batch == 1)),
         f"model    {args.to}",
-        f"about it {args.to}.json",
+        f"about it {args.to}.json, and a model card, {args.to.name}.md",
     ]
     for line in lines:
         say(console, line)

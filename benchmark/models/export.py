@@ -14,8 +14,8 @@ import torch
 from numpy.typing import NDArray
 from torch._dynamo.exc import UserError
 
+from benchmark.models import card, networks, onnx_files
 from benchmark.models import description as descriptions
-from benchmark.models import networks, onnx_files
 from benchmark.models.address import Address, jobs_of
 from benchmark.models.description import Description, extent_of
 from benchmark.models.model import (
@@ -65,7 +65,7 @@ def check_target(to: Path) -> None:
 
 
 def export(study: Study, address: Address, to: Path, registry: Registry, remake: str) -> Exported:
-    """Write the model at ``address`` to the file ``to`` and its description beside it.
+    """Write the model at ``address`` to the file ``to``, its description and card beside it.
 
     Args:
         study: the output folder.
@@ -103,6 +103,7 @@ def export(study: Study, address: Address, to: Path, registry: Registry, remake:
         )
     write_bytes(to, content)
     descriptions.write(to, told)
+    card.write(to, told)
     return Exported(to, told, recorded, difference)
 
 

@@ -23,6 +23,7 @@ from benchmark.study.records import RunRecord, TrialRecord
 from benchmark.study.scores import HEADLINE_METRIC, MARKS, NOTHING, label_of, per_cent
 from benchmark.tables import diagnostics
 from benchmark.tables.beyond import further
+from benchmark.tables.bibliography import cited
 from benchmark.tables.frames import Tables
 from benchmark.tables.machines import notes as unlike
 from benchmark.tables.references import reference_rows
@@ -74,6 +75,7 @@ def render(frames: Tables) -> str:
             unlike=unlike(frames.cells),
             openings=sum(len(run.openings) for row in everything for run in row.runs),
             excluded=_excluded(everything),
+            sources=cited(study),
             failures=failures[:MAX_FAILURES],
             failure_count=len(failures),
             lost=any(reason.endswith("machine") for _, _, reason, _ in failures),

@@ -8,7 +8,7 @@ file of its per-query results. What goes aside undamaged comes out the same agai
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 
 from benchmark.study import failures, places, queries, selection
@@ -29,10 +29,7 @@ def set_aside(study: Study, cell: CellKey) -> dict[str, str]:
         Why each of them is not believed, by file name; a file that is gone has a name too.
     """
     folder, lost = study.folder(cell), faults(study, cell)
-    stems = {name.partition(".fold-")[0] for name in lost if ".fold-" in name}
-    above = {f"{stem}.json" for stem in stems}
-    if any(name.startswith("trial-") for name in lost.keys() | above):
-        above.add("choice.json")
+    above = made_from(lost)
     # What was made from a lost record goes first: if this is interrupted, the lost ones are
     # still there to be noticed.
     for names, mark in ((above - lost.keys(), "aside"), (lost.keys(), "damaged")):
@@ -41,6 +38,15 @@ def set_aside(study: Study, cell: CellKey) -> dict[str, str]:
                 (folder / name).replace(folder / f"{name}.{mark}")
     later_aside(study, cell)
     return lost
+
+
+def made_from(lost: Iterable[str]) -> set[str]:
+    """Return the names of records that were made from those in ``lost``, by name alone."""
+    stems = {name.partition(".fold-")[0] for name in lost if ".fold-" in name}
+    above = {f"{stem}.json" for stem in stems}
+    if any(name.startswith("trial-") for name in {*lost, *above}):
+        above.add("choice.json")
+    return above
 
 
 def later_aside(study: Study, cell: CellKey) -> None:
@@ -69,10 +75,19 @@ def in_words(lost: dict[str, str]) -> str:
 
 def faults(study: Study, cell: CellKey) -> dict[str, str]:
     """Return why records of the cell are not believed, by file name; change nothing."""
+    return believed(study, cell)[1]
+
+
+def believed(study: Study, cell: CellKey) -> tuple[Held, dict[str, str]]:
+    """Return the cell's records that are believed, and why others are not; both by file name.
+
+    A record that was made from one that is not believed is in neither.
+    """
     held, lost = _read(study, cell)
     for name, why in _disagreements(study, cell, held):
         lost.setdefault(name, why)
-    return lost
+    gone = lost.keys() | made_from(lost)
+    return {name: record for name, record in held.items() if name not in gone}, lost
 
 
 def missing_trial(study: Study, cell: CellKey, trials: Sequence[TrialRecord]) -> str | None:

@@ -20,14 +20,20 @@ def clean(study: Study) -> int:
     Only whoever holds the folder's lock may call this. A part whose process still lives here is
     left: ``tables`` and ``report`` write without the lock.
     """
-    useless = [path for path, pid in _parts(study.out) if not _alive(pid)]
-    if vectors := list((study.out / "vectors").rglob("*.npz")):
-        waiting = _waiting(study)
-        useless += [path for path in vectors if path not in waiting]
-    for path in useless:
+    gone = useless(study)
+    for path in gone:
         with suppress(FileNotFoundError):
             path.unlink()
-    return len(useless)
+    return len(gone)
+
+
+def useless(study: Study) -> list[Path]:
+    """Return what :func:`clean` removes."""
+    found = [path for path, pid in _parts(study.out) if not _alive(pid)]
+    if vectors := list((study.out / "vectors").rglob("*.npz")):
+        waiting = _waiting(study)
+        found += [path for path in vectors if path not in waiting]
+    return found
 
 
 def _parts(out: Path) -> Iterator[tuple[Path, int]]:

@@ -9,6 +9,7 @@ no new look.
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -26,22 +27,29 @@ class Looks:
     Attributes:
         planned: seeds that were asked for before the first final run began; None if not known.
         seen: numbers of seeds at which verdicts were shown, rising.
+        removed: rows that were taken out of the study after verdicts had been shown: with fewer
+            comparisons the same difference is called sooner.
     """
 
     planned: int | None = None
     seen: tuple[int, ...] = ()
+    removed: tuple[str, ...] = ()
 
     @property
     def clean(self) -> bool:
         """Return whether the last look is the planned one, so that error rates are as stated."""
-        return bool(self.seen) and self.seen[-1] == self.planned
+        return bool(self.seen) and self.seen[-1] == self.planned and not self.removed
 
     def sentence(self) -> str:
-        """Return what to know about the number of seeds; empty before any verdict was shown."""
+        """Return what to know about seeds and rows; empty before any verdict was shown."""
         if not self.seen:
             return ""
+        taken = f"; rows removed after a look: {', '.join(self.removed)}" if self.removed else ""
+        return self._seeds() + taken
+
+    def _seeds(self) -> str:
         last, before = self.seen[-1], self.seen[:-1]
-        if self.clean:
+        if last == self.planned:
             return f"{last} seeds, as planned before the first run"
         if self.planned is not None and last < self.planned:
             return f"verdicts at {last} of {self.planned} planned seeds: not the final ones"
@@ -65,10 +73,11 @@ def read_looks(study: Study) -> Looks:
     try:
         body = json.loads(records.content(path))
         planned = None if body["planned"] is None else int(body["planned"])
-        return Looks(planned, tuple(sorted({int(n) for n in body["seen"]})))
+        removed = tuple(str(row) for row in body.get("removed", ()))
+        return Looks(planned, tuple(sorted({int(n) for n in body["seen"]})), removed)
     except FileNotFoundError:
         return Looks()
-    except (ValueError, KeyError, TypeError, records.DamagedRecordError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, records.DamagedRecordError) as error:
         raise StoreError(
             f"{path} is damaged ({error}). It says how often verdicts were looked at: restore it, "
             "or delete it and say so beside the results"
@@ -96,8 +105,37 @@ def look(study: Study, seeds: int) -> Looks:
     return _save(study.out, looks, replace(looks, seen=(*looks.seen, seeds)))
 
 
+def removed(study: Study, rows: Sequence[str]) -> Looks:
+    """Record that rows were taken out of the study, if its verdicts have been shown."""
+    looks = read_looks(study)
+    if not looks.seen:
+        return looks
+    together = tuple(dict.fromkeys((*looks.removed, *rows)))
+    return _save(study.out, looks, replace(looks, removed=together))
+
+
+def merged(known: Sequence[Looks]) -> Looks:
+    """Return every look that was taken anywhere, and the plan if all had the same one."""
+    plans = {each.planned for each in known}
+    return Looks(
+        plans.pop() if len(plans) == 1 else None,
+        tuple(sorted({seeds for each in known for seeds in each.seen})),
+        tuple(dict.fromkeys(row for each in known for row in each.removed)),
+    )
+
+
+def write_looks(study: Study, looks: Looks) -> None:
+    """Write ``looks`` into the study's folder.
+
+    Raises:
+        StoreError: the disk is full or cannot be written.
+    """
+    _save(study.out, read_looks(study), looks)
+
+
 def _save(out: Path, before: Looks, after: Looks) -> Looks:
     if after != before:
-        text = json.dumps(asdict(after), indent=1, sort_keys=True) + "\n"
+        body = {name: value for name, value in asdict(after).items() if name != "removed" or value}
+        text = json.dumps(body, indent=1, sort_keys=True) + "\n"
         records.write_bytes(out / FILE, text.encode())
     return after

@@ -46,22 +46,45 @@ def tidy(study: Study) -> int:
     one that was set aside. One of a job that the machine lost stays: it may be asked for again.
     Only whoever holds the folder's lock may call this.
     """
-    root, waiting = study.out / FOLDER, 0
-    cells = {Path(cell.path): cell for cell in study.all_cells}
-    for path in sorted(root.rglob("*")):
-        if path.is_dir() or path.name.startswith("."):  # parts of files are cleaned with others
-            continue
-        cell = cells.get(path.parent.relative_to(root))
-        if cell is None or path.suffix != SUFFIX:
-            path.unlink()
-            continue
-        place = study.folder(cell) / path.with_suffix(".json").name
-        record, why = places.examine(place, cell.id)
-        if record is None:
-            waiting += not why
-        elif not (isinstance(record, JobRecord) and failures.lost(record)):
-            path.unlink()
+    root = study.out / FOLDER
+    for path in useless(study):
+        path.unlink()
     for folder, _, _ in os.walk(root, topdown=False):
         with suppress(OSError):  # one that is not empty
             Path(folder).rmdir()
-    return waiting
+    cells = {Path(cell.path): cell for cell in study.all_cells}
+    return sum(
+        _unrecorded(study, cells[path.parent.relative_to(root)], path) for path in _files(root)
+    )
+
+
+def useless(study: Study) -> list[Path]:
+    """Return the checkpoints that :func:`tidy` removes."""
+    root, found = study.out / FOLDER, []
+    cells = {Path(cell.path): cell for cell in study.all_cells}
+    for path in _files(root):
+        cell = cells.get(path.parent.relative_to(root))
+        if cell is None or path.suffix != SUFFIX or _recorded(study, cell, path):
+            found.append(path)
+    return found
+
+
+def _files(root: Path) -> list[Path]:
+    """Return the files of a folder; parts of files are cleaned with others."""
+    paths = sorted(root.rglob("*"))
+    return [path for path in paths if not path.is_dir() and not path.name.startswith(".")]
+
+
+def _recorded(study: Study, cell: CellKey, path: Path) -> bool:
+    """Return whether the training of a checkpoint has a record that the machine did not lose."""
+    record, _ = places.examine(_record_of(study, cell, path), cell.id)
+    return record is not None and not (isinstance(record, JobRecord) and failures.lost(record))
+
+
+def _unrecorded(study: Study, cell: CellKey, path: Path) -> bool:
+    """Return whether the training of a checkpoint has no record at all."""
+    return places.examine(_record_of(study, cell, path), cell.id) == (None, "")
+
+
+def _record_of(study: Study, cell: CellKey, path: Path) -> Path:
+    return study.folder(cell) / path.with_suffix(".json").name

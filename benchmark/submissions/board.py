@@ -14,16 +14,36 @@ def block_of(
     tables: Sequence[Sequence[dict[str, Any]]], known: Mapping[str, Protocol]
 ) -> Iterator[str]:
     """Yield the README's block: the headline metric of every table, per cent."""
-    stale = False
+    section = ""
     for table in tables:
         rows = [row for row in table if (row["embedding"], row["metric"]) == HEADLINE]
         first = rows[0]
-        if not first["current"] and not stale:
-            stale = True
-            yield "## Stale: under an earlier version of their protocol\n"
-        yield from _markdown_table(rows, known[first["protocol"]].label if not stale else "")
+        heading = _heading(first)
+        if heading != section:
+            section = heading
+            yield f"## {heading}\n"
+        yield from _markdown_table(rows, "" if section else known[first["protocol"]].label)
+        yield from _voids(rows)
         if first["machines"]:
             yield f"{first['machines'][0].upper()}{first['machines'][1:]}.\n"
+
+
+def _heading(row: dict[str, Any]) -> str:
+    """Return what a table stands under, empty for one that holds."""
+    if row["void_since"]:
+        return "Void: a fix has shown them to be wrong"
+    return "" if row["current"] else "Stale: under an earlier version of their protocol"
+
+
+def _voids(rows: Sequence[dict[str, Any]]) -> Iterator[str]:
+    """Yield why each row of a table is void, and what it costs to make it anew."""
+    for row in rows:
+        if row["void_since"]:
+            seconds = row["search_s"] + row["run_s"]
+            why = f"void since {row['void_since']}: {row['void_why']}"
+            yield f"- `{row['method']}`: {why} ({seconds:.0f} s of trainings to make it anew)"
+    if any(row["void_since"] for row in rows):
+        yield ""
 
 
 def _markdown_table(rows: Sequence[dict[str, Any]], label: str) -> Iterator[str]:
@@ -31,7 +51,7 @@ def _markdown_table(rows: Sequence[dict[str, Any]], label: str) -> Iterator[str]
     version = f"v{first['protocol_version']} {first['protocol_hash']}"
     names = " · ".join(f"`{first[name]}`" for name in ("protocol", "dataset", "trunk", "recipe"))
     yield f"{names} ({version}){f': {label}' if label else ''}\n"
-    yield "| method | MAP@R, % | 95 % | n | vs baseline | p | verdict | trials | s | verified |"
+    yield "| method | MAP@R, % | 95 % | n | vs baseline | p | verdict | trials | s | state |"
     yield "|---|--:|---|--:|---|--:|---|--:|--:|---|"
     for row in rows:
         is_baseline = row["method"] == row["baseline"]
@@ -45,7 +65,7 @@ def _markdown_table(rows: Sequence[dict[str, Any]], label: str) -> Iterator[str]
             _verdict(row),
             row["trials"],
             f"{row['search_s'] + row['run_s']:.0f}",
-            _verified(row),
+            _state(row),
         )
         yield f"| {' | '.join(map(str, cells))} |"
     if any(row["deviates"] for row in rows):
@@ -60,11 +80,15 @@ def _verdict(row: dict[str, Any]) -> str:
     return f"{said} ({row['mark']})" if row["mark"] else said
 
 
-def _verified(row: dict[str, Any]) -> str:
-    said = "yes" if row["verified"] else "no"
+def _state(row: dict[str, Any]) -> str:
+    """Return a row's state with the reruns that made it, and who signed the row."""
+    parts = [f"**{row['state']}**" if row["state"] in ("refuted", "voided") else row["state"]]
     if row["confirmed_by"]:
-        said += f"; confirmed by {row['confirmed_by']}"
-    return f"{said}; **refuted** by {row['refuted_by']}" if row["refuted_by"] else said
+        parts.append(f"confirmed by {row['confirmed_by']}")
+    if row["refuted_by"]:
+        parts.append(f"refuted by {row['refuted_by']}")
+    parts.append(f"signed by {row['signed_by']}" if row["signed_by"] else "unsigned")
+    return "; ".join(parts)
 
 
 def _difference(row: dict[str, Any]) -> str:

@@ -17,7 +17,13 @@ from typing import Any
 
 from protocols.errors import InvalidInputError
 
-LIMITS = {".json": 64 << 10, ".jsonl": 512 << 10, ".toml": 16 << 10, ".npz": 4 << 20}
+LIMITS = {
+    ".json": 64 << 10,
+    ".jsonl": 512 << 10,
+    ".toml": 16 << 10,
+    ".npz": 4 << 20,
+    ".sig": 8 << 10,
+}
 MAX_DEPTH = 12  # of brackets in a JSON file; a row's own go to 5
 MAX_DIGITS = 18  # of a whole number, of which float and int64 hold every one
 MAX_DOTS = 8  # in one TOML key: ours have none

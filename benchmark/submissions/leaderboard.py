@@ -22,7 +22,6 @@ from typing import Any
 import numpy as np
 
 from benchmark.statistics import paired, ranking, verdicts
-from benchmark.statistics.ranking import Standing
 from benchmark.study.machines import unlike
 from benchmark.study.records import write_bytes
 from benchmark.study.scores import HEADLINE, PARTS, Part
@@ -32,6 +31,9 @@ from benchmark.submissions.class_bootstrap import class_columns
 from benchmark.submissions.judging import Outcome, judge, score_of
 from benchmark.submissions.read import SubmittedRow
 from benchmark.submissions.schema import Cell
+from benchmark.submissions.signatures import signers_of
+from benchmark.submissions.standing import Standing, standing
+from benchmark.submissions.voided import read_voids, void_of
 from protocols import specs
 from protocols.errors import InvalidInputError
 from protocols.names import to_field
@@ -81,6 +83,10 @@ COLUMNS = (
     "test_ci_low",
     "test_ci_high",
     "test_ci_kind",
+    "state",
+    "signed_by",
+    "void_since",
+    "void_why",
 )
 _MAX_README = 1 << 20  # bytes
 
@@ -92,13 +98,21 @@ class _Line:
     row: SubmittedRow
     cell: Cell
     current: bool
+    standing: Standing
 
     @property
     def group(self) -> tuple[Any, ...]:
-        """Return what rows of one table share; stale ones come last."""
+        """Return what rows of one table share; stale ones come late, void ones last."""
         c = self.cell
         rules = (c.protocol, -c.protocol_version, c.protocol_hash, c.seeds)
-        return (not self.current, *rules, c.dataset, c.trunk, c.recipe)
+        return (
+            self.standing.void is not None,
+            not self.current,
+            *rules,
+            c.dataset,
+            c.trunk,
+            c.recipe,
+        )
 
     @cached_property
     def class_columns(self) -> dict[Part, dict[str, Any]]:
@@ -126,19 +140,33 @@ def is_current(cell: Cell, known: Mapping[str, Protocol]) -> bool:
     return protocol is not None and cell.protocol_hash == protocol.hash()
 
 
+def tables(results: Path, rows: Iterable[SubmittedRow]) -> list[list[dict[str, Any]]]:
+    """Return the tables that ``rows`` make, those that hold first.
+
+    Each is a list of dictionaries, one a row and metric, best first by the headline metric, with
+    the names of ``COLUMNS`` and ``place``, the row's folder below ``results``.
+    """
+    known, rows = shipped_protocols(), list(rows)
+    voids, signers = read_voids(), signers_of(results, [results / row.place for row in rows])
+    lines = [
+        _Line(r, r.cell, is_current(r.cell, known), standing(r, void_of(r.cell, voids), signers))
+        for r in rows
+        if r.cell and r.runs
+    ]
+    lines.sort(key=lambda line: (line.group, line.cell.row))
+    return [_table(list(group)) for _, group in groupby(lines, key=lambda line: line.group)]
+
+
 def build(results: Path, rows: Iterable[SubmittedRow]) -> dict[Path, bytes]:
     """Return the files that ``rows`` make: the CSV, and the README with its block replaced."""
-    known = shipped_protocols()
-    lines = [_Line(r, r.cell, is_current(r.cell, known)) for r in rows if r.cell and r.runs]
-    lines.sort(key=lambda line: (line.group, line.cell.row))
-    tables = [_table(list(group)) for _, group in groupby(lines, key=lambda line: line.group)]
-    files = {results / FILE: _csv(tables)}
+    made = tables(results, rows)
+    files = {results / FILE: to_csv(made)}
     readme = results / README
     text = "" if readme_fault(readme) or not readme.is_file() else readme.read_text("utf-8")
     head, begin, rest = text.partition(BEGIN)
     _, end, tail = rest.partition(END)
     if begin and end:
-        block = "\n".join(block_of(tables, known))
+        block = "\n".join(block_of(made, shipped_protocols()))
         files[readme] = f"{head}{BEGIN}\n\n{block}\n{END}{tail}".encode()
     return files
 
@@ -185,7 +213,7 @@ def _table(lines: Sequence[_Line]) -> list[dict[str, Any]]:
     for part in PARTS:
         rows += [{**row, "machines": note} for row in _compared(lines, part)]
     standings = [
-        Standing(row["method"], row["mean"] or 0.0, row["n"], row["runs"] - row["n"])
+        ranking.Standing(row["method"], row["mean"] or 0.0, row["n"], row["runs"] - row["n"])
         for row in rows
         if (row["embedding"], row["metric"]) == HEADLINE
     ]
@@ -247,6 +275,7 @@ def _columns(line: _Line, part: Part, values: list[float]) -> dict[str, Any]:
     return {
         **{name: getattr(cell, name) for name in names},
         "current": line.current,
+        "place": row.place,
         "method": cell.row,
         "embedding": part[0],
         "metric": part[1],
@@ -263,10 +292,22 @@ def _columns(line: _Line, part: Part, values: list[float]) -> dict[str, Any]:
         "confirmed_by": " ".join(confirmed),
         "refuted_by": " ".join(refuted),
         "deviates": bool(row.claim and row.claim.deviations),
+        **_standing_columns(line.standing),
     }
 
 
-def _csv(tables: Sequence[Sequence[dict[str, Any]]]) -> bytes:
+def _standing_columns(found: Standing) -> dict[str, Any]:
+    void = found.void
+    return {
+        "state": found.state,
+        "signed_by": found.signed_by or None,
+        "void_since": void.since.isoformat() if void else None,
+        "void_why": void.why if void else None,
+    }
+
+
+def to_csv(tables: Sequence[Sequence[dict[str, Any]]]) -> bytes:
+    """Return tables as one CSV file, fractions and seconds with six digits."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(COLUMNS)

@@ -85,6 +85,8 @@ def read_row(results: Path, folder: Path) -> SubmittedRow:
             row.claim = _read_toml(path, Claim, row, results)
         elif path.suffix == ".toml" and CHALLENGE.fullmatch(path.stem):
             row.reruns.append(_read_rerun(path, row, results))
+        elif path.suffix == ".sig" and path.with_suffix(".toml").is_file():
+            continue  # what it is worth is found out apart
         elif not _read_run(path, row, row, results) and not CHALLENGE.fullmatch(name):
             row.problems.append(("does not belong into a row's folder", _where(path, results)))
         elif CHALLENGE.fullmatch(name) and not path.with_name(f"{name}.toml").is_file():

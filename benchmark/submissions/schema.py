@@ -253,11 +253,18 @@ class Claim(Data):
 
 
 class Challenge(Data):
-    """``challenge-DATE.toml``: somebody else's rerun of a claim, written by hand."""
+    """``challenge-DATE.toml``: somebody else's rerun of a claim, written by hand.
+
+    Attributes:
+        who, hardware, note: as in a claim.
+        author_of_method: whether the rerun is by an author of the method's paper; it counts as
+            theirs if it is signed.
+    """
 
     who: Said
     hardware: Said
     note: Text
+    author_of_method: bool = False
 
 
 def folder_name(row: str, trunk: str, recipe: str, rules_default: tuple[str, str]) -> str:

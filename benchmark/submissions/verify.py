@@ -1,4 +1,4 @@
-"""Every problem of results/ at once, by twelve checks; nothing is imported, run or unpickled.
+"""Every problem of results/ at once, by thirteen checks; nothing is imported, run or unpickled.
 
 1 form, no unknown fields, nothing too large or too deep · 2 the protocol as it is now, else the
 row is stale and shown apart · 3 exactly the protocol's seeds · 4 settings inside the space, which
@@ -7,7 +7,7 @@ images and seconds inside the budget, on one kind of machine · 7 one commit, cl
 the code, recipe and trunk that the row names · 8 one content and one test set per dataset · 9
 metrics that can be true and follow from every query's · 10 no two seeds, rows or reruns that are
 one training · 11 the leaderboard rebuilds byte for byte · 12 files that were there before are
-unchanged.
+unchanged · 13 signatures are of the files as they are.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmark.submissions import alike, bounds, git, leaderboard, standout, together
+from benchmark.submissions import alike, bounds, git, leaderboard, signatures, standout, together
 from benchmark.submissions.check import Problem, problems_of
 from benchmark.submissions.git import History, Objects
 from benchmark.submissions.provenance import Code
@@ -28,6 +28,7 @@ from benchmark.submissions.read import SubmittedRow
 from protocols.errors import InvalidInputError
 
 _ONCE = ("cell.json", "trials.jsonl", "seed-", "values-")
+_FROZEN = "snapshots/"  # leaderboards of earlier months
 SHOWN = 10  # problems of one file; the rest are counted
 _LONGEST = 400  # characters of a message
 
@@ -70,6 +71,7 @@ def examine(
     met += _stray(results)
     met += together.faults(rows, current)
     met += alike.between(rows)
+    met += signatures.faults(results, [results / row.place for row in rows])
     met += _leaderboard(results, rows)
     if history:
         met += _edited(results, rows, history, since)
@@ -136,7 +138,8 @@ def _edited(
     places = {row.place: row for row in rows}
     for path, content in before.items():
         place, _, name = _split(path)
-        if not name.startswith(_ONCE) and not name.startswith("challenge-"):
+        frozen = path.startswith(_FROZEN)
+        if not frozen and not name.startswith((*_ONCE, "challenge-")):
             continue
         file = results / path
         if file.is_file() and not file.is_symlink() and git.blob(file.read_bytes()) == content:

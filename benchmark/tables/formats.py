@@ -14,7 +14,9 @@ from rich.text import Text
 
 from benchmark.study.scores import MARKS, NOTHING
 from benchmark.tables.beyond import further
+from benchmark.tables.bibliography import to_bibtex
 from benchmark.tables.csv_files import to_csv
+from benchmark.tables.every_eval import to_records
 from benchmark.tables.frames import Tables
 from benchmark.tables.headlines import Headline, headlines
 from protocols.errors import InvalidInputError, unknown_name
@@ -39,7 +41,8 @@ def to_format(tables: Tables, name: str) -> dict[str, bytes]:
     """Return files in format ``name``, content by file name.
 
     ``csv`` and ``parquet`` give the frames; ``md`` and ``latex`` give the tables for people,
-    LaTeX as a fragment that needs the package booktabs.
+    LaTeX as a fragment that needs the package booktabs, with the papers to cite as BibTeX.
+    ``every-eval-ever`` gives a JSON file for each row, see :mod:`benchmark.tables.every_eval`.
 
     Raises:
         UnknownNameError: no such format.
@@ -175,6 +178,7 @@ _TEX = str.maketrans(
 _FORMATS: dict[str, Callable[[Tables], dict[str, bytes]]] = {
     "md": _markdown,
     "csv": lambda tables: {f"{name}.csv": to_csv(getattr(tables, name)) for name in tables.names},
-    "latex": _latex,
+    "latex": lambda tables: {**_latex(tables), "references.bib": to_bibtex(tables.study)},
     "parquet": _parquet,
+    "every-eval-ever": to_records,
 }

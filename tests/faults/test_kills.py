@@ -13,6 +13,8 @@ from mlflow.tracking import MlflowClient
 
 from tests.running import gone, run, start, tables, truth, weights, workers_of
 
+pytestmark = pytest.mark.slow
+
 WORDS = ("--methods", "triplet")
 KILLS = "Processes"
 

@@ -1,4 +1,4 @@
-"""verify results: each of the twelve checks sees its fault, and nothing in a row can harm."""
+"""verify results: each of the thirteen checks sees its fault, and nothing in a row can harm."""
 
 import json
 import math
@@ -259,7 +259,7 @@ def test_11_the_leaderboard_is_what_the_rows_make(results, capsys):
     board, readme = results / "leaderboard.csv", results / "README.md"
     right = board.read_bytes(), readme.read_bytes()
     board.write_bytes(right[0].replace(b",false,", b",true,", 1))
-    readme.write_bytes(right[1].replace(b"| no |", b"| yes |", 1))
+    readme.write_bytes(right[1].replace(b"| submitted; ", b"| verified; ", 1))
     assert [path for _, path in found(results)] == ["README.md", "leaderboard.csv"]
     code, _ = rows.verify(results, capsys, "--rebuild")
     assert code == 0
@@ -568,8 +568,8 @@ def test_what_a_rerun_says(values, rerun, who, said, results):
     rows_ = [row, rowread.read_row(results, results / "toy/toy/triplet")]
     files = leaderboard.build(results, rows_)
     text = files[results / "README.md"].decode()
-    assert ("yes; confirmed by challenge-2026-01-31" in text) == (said == "confirms")
-    assert ("**refuted** by challenge-2026-01-31" in text) == (said == "refutes")
+    assert ("| verified; confirmed by challenge-2026-01-31; " in text) == (said == "confirms")
+    assert ("| **refuted**; refuted by challenge-2026-01-31; " in text) == (said == "refutes")
     column = [line.split(",") for line in files[results / "leaderboard.csv"].decode().splitlines()]
     verified = column[0].index("verified")
     assert {line[verified] for line in column[1:] if line[7] == "ms"} == {

@@ -513,7 +513,9 @@ def test_parquet_without_pyarrow_says_what_to_do(tmp_path, monkeypatch):
 
 def test_an_unknown_format_names_the_known_ones(tmp_path):
     frames = make_tables(make(tmp_path, {}))
-    with pytest.raises(BenchmarkError, match=r"no format 'markdown'\..* Known: csv, latex, md"):
+    with pytest.raises(
+        BenchmarkError, match=r"no format 'markdown'\..* Known: csv, every-eval-ever, latex, md"
+    ):
         formats.to_format(frames, "markdown")
 
 

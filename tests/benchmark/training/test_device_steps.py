@@ -87,6 +87,15 @@ def test_group_is_recorded_before_and_after_its_warm_start(train):
     assert same(state, wanted)
 
 
+def test_a_memory_is_recorded_before_and_after_it_is_used(train):
+    recorder, steps = Emulator(), 2 * (WARM + PROOFS + 3)
+    made = {"start": 0.5, "memory": 0.3, "steps": steps}
+    taken, state, _ = run(training(train, "xbm", **made), recorder, steps)
+    _, wanted, _ = run(training(train, "xbm", **made), None, steps)
+    assert (taken.how, recorder.recorded) == ("graph", 2)
+    assert same(state, wanted)
+
+
 @pytest.mark.parametrize("sampling", ["distance", "nearest"])
 def test_divide_and_conquer_is_recorded_for_each_learner(train, sampling):
     recorder, steps = Emulator(), 4 * (WARM + PROOFS + 2)

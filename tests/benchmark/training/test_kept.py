@@ -64,7 +64,13 @@ def test_it_embeds_the_test_images_to_the_recorded_bits(method, source):
 
 @pytest.mark.parametrize(
     ("method", "gone"),
-    [("horde", "moments"), ("proxy_anchor", "terms"), ("divide_conquer", "clusters")],
+    [
+        ("horde", "moments"),
+        ("proxy_anchor", "terms"),
+        ("divide_conquer", "clusters"),
+        ("xbm", "rows"),
+        ("supcon_proj", "projector"),
+    ],
 )
 def test_what_only_trains_stays_behind(method, gone, source):
     fold = networks.unpacked(train(source, method).weights, "weights")

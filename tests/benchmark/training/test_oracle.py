@@ -19,6 +19,8 @@ from benchmark.training import oracle, splits
 from benchmark.training.job import Job, execute
 from protocols.discovery import load
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[3]
 PLAIN = load("protocol", "toy")
 WATCHED = PLAIN.derive(oracle_gap=True)

@@ -7,6 +7,7 @@ import torch
 from protocols.conformance import CHECKS, SPEC
 from protocols.discovery import Registry
 from protocols.methods.arcface import ArcFace
+from protocols.methods.ccl import CenterContrastive
 from protocols.methods.circle import Circle
 from protocols.methods.contrastive import Contrastive
 from protocols.methods.cosface import CosFace
@@ -17,15 +18,19 @@ from protocols.methods.ms import MultiSimilarity
 from protocols.methods.ms_miner import MultiSimilarityMined
 from protocols.methods.nsoftmax import NormalizedSoftmax
 from protocols.methods.ntxent import NTXent
+from protocols.methods.pfml import PotentialField
+from protocols.methods.proxy_an import ProxyAN
 from protocols.methods.proxy_anchor import ProxyAnchor
 from protocols.methods.proxynca import ProxyNCA
 from protocols.methods.recall_at_k import RecallAtK
 from protocols.methods.roadmap import Roadmap
+from protocols.methods.siglip import SigLIP
 from protocols.methods.smooth_ap import SmoothAP
 from protocols.methods.snr import SNR
 from protocols.methods.softtriple import SoftTriple
 from protocols.methods.subcenter_arcface import SubCenterArcFace
 from protocols.methods.supcon import SupCon
+from protocols.methods.tcm import ThresholdConsistent
 from protocols.methods.triplet import Triplet
 from protocols.methods.triplet_hard import TripletHard
 from protocols.space import declared
@@ -46,6 +51,8 @@ PAIRS = {
     "contrastive": (Contrastive, {}),
     "ms": (MultiSimilarity, {}),
     "ms_miner": (MultiSimilarityMined, {}),
+    "siglip": (SigLIP, {}),
+    "tcm": (ThresholdConsistent, {}),
 }
 UNIT = {  # losses of unit vectors, and how exactly their sums repeat in another order
     "triplet": (Triplet, {}, 1e-8),
@@ -70,6 +77,11 @@ UNIT = {  # losses of unit vectors, and how exactly their sums repeat in another
     "roadmap": (Roadmap, {}, 1e-7),
     "proxy_anchor": (ProxyAnchor, {}, 1e-7),
     "subcenter_arcface": (SubCenterArcFace, {}, 1e-7),
+    "siglip": (SigLIP, {}, 1e-8),
+    "tcm": (ThresholdConsistent, {}, 1e-8),
+    "proxy_an": (ProxyAN, {}, 1e-7),
+    "ccl": (CenterContrastive, {}, 1e-8),
+    "pfml": (PotentialField, {}, 1e-8),
 }
 CLASSES = {
     "proxynca": ProxyNCA,
@@ -79,6 +91,9 @@ CLASSES = {
     "softtriple": SoftTriple,
     "proxy_anchor": ProxyAnchor,
     "subcenter_arcface": SubCenterArcFace,
+    "proxy_an": ProxyAN,
+    "ccl": CenterContrastive,
+    "pfml": PotentialField,
 }
 every_pair_loss = pytest.mark.parametrize(("method", "settings"), PAIRS.values(), ids=PAIRS)
 every_unit_loss = pytest.mark.parametrize(("method", "settings", "exact"), UNIT.values(), ids=UNIT)

@@ -1,0 +1,190 @@
+"""The commands that change what an output folder holds: merge, remove, clean."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from benchmark.commands.lines import say
+from benchmark.commands.outputs import open_study
+from benchmark.commands.run import write_outputs
+from benchmark.engines.holding import lock
+from benchmark.engines.machine import check_disk, check_places, check_writable
+from benchmark.exit_codes import DONE
+from benchmark.study import grid, looks, merging, records, remains
+from benchmark.study.aside import in_words
+from benchmark.study.folder import CellKey, Study, load_study, reference_methods
+from protocols.errors import InvalidInputError, StoreError
+
+SHOWN = 12  # conflicts printed; the rest are counted
+
+
+def merge(args: argparse.Namespace) -> int:
+    """Bring studies that were made apart into one folder, and tabulate it.
+
+    Raises:
+        StoreError: a folder holds no study, or two of them disagree; nothing is written then.
+    """
+    console, out = Console(), args.out
+    check_disk(out)
+    check_places(out)
+    check_writable(out)
+    with lock(out, partial(say, console)):
+        studies = _distinct(out, args.folders)
+        merging.check_alike(studies)
+        parts = [part for study in studies for part in merging.parts_of(study)]
+        references, unlike = merging.reference_files(studies)
+        _refuse([*merging.conflicts(parts), *unlike])
+        target = merging.together(studies, out)
+        target.save()
+        came = merging.carry(target, parts)
+        for name, path in references.items():
+            records.write_bytes(out / "references" / name, path.read_bytes())
+        merging.keep_most(target, studies)
+        merging.add_looks(target, studies)
+        write_outputs(target)
+    for study in studies:
+        if study.out in came:
+            say(console, f"{study.out}: {_count(came[study.out], 'record')} taken")
+        for part in parts:
+            if part.study is study and part.doubted:
+                where = f"{study.out}: {part.cell.row} on {part.cell.dataset}"
+                say(console, f"{where}: {in_words(part.doubted)}; left there")
+    _show(console, target)
+    return DONE
+
+
+def remove(args: argparse.Namespace) -> int:
+    """Take rows out of a study; their records stay on disk.
+
+    Raises:
+        InvalidInputError: a row that the study does not have, or that every table needs.
+    """
+    console, study = Console(), open_study(args.out)
+    going = _named(study, args.methods, args.datasets)
+    with lock(args.out, partial(say, console)):
+        rows = list(dict.fromkeys(cell.row for cell in going))
+        places = {cell.axes for cell in going}
+        # Said before it is done: an interruption must not leave a smaller family unsaid.
+        looks.removed(study, rows)
+        left = replace(
+            study,
+            cells=tuple(cell for cell in study.cells if cell.axes not in places),
+            repeats=tuple(cell for cell in study.repeats if cell.axes not in places),
+        )
+        left.save()
+        write_outputs(left)
+    say(console, f"removed {', '.join(rows)}: {_count(len(going), 'cell')}")
+    say(console, f"the records stay in {args.out / 'records'}; run the methods again to have them")
+    _show(console, left)
+    return DONE
+
+
+def clean(args: argparse.Namespace) -> int:
+    """Say what an output folder holds that is made anew from its records; remove it if told so."""
+    console, study = Console(), open_study(args.out)
+    with lock(args.out, partial(say, console)):
+        found = remains.found(study)
+        table = Table(title=f"{args.out}: what no result needs", title_justify="left")
+        for column in ("What", "Files", "Size"):
+            table.add_column(column, justify="left" if column == "What" else "right")
+        for kind in found:
+            table.add_row(kind.name, str(len(kind.files)), _size(kind.bytes))
+        console.print(table)
+        total = sum(kind.bytes for kind in found)
+        if not any(kind.files for kind in found):
+            say(console, "nothing to remove")
+        elif args.yes or _answered(f"remove {_size(total)}? [y/N] "):
+            remains.remove(study, found)
+            say(console, f"removed {_size(total)}; records, queries and weights are untouched")
+        else:
+            say(console, "nothing removed; --yes removes it")
+    return DONE
+
+
+def _distinct(out: Path, folders: Sequence[Path]) -> list[Study]:
+    """Return the study in ``out``, if there is one, and those in ``folders``, each once."""
+    held = load_study(out)
+    found = {} if held is None else {out.resolve(): held}
+    for folder in folders:
+        found.setdefault(folder.resolve(), open_study(folder))
+    if len(found) < 2:
+        raise StoreError(
+            f"one study only, {next(iter(found.values())).out}: nothing to merge. Name two "
+            "folders, or one and an --out that holds a study"
+        )
+    return list(found.values())
+
+
+def _refuse(found: Sequence[str]) -> None:
+    """Raise StoreError if there is a conflict; print each in a line of its own."""
+    for line in found[:SHOWN]:
+        print(line, file=sys.stderr)
+    if len(found) > SHOWN:
+        print(f"and {len(found) - SHOWN} more", file=sys.stderr)
+    if found:
+        raise StoreError(
+            f"the studies disagree in {_count(len(found), 'place')}, named above; nothing was "
+            "written. Remove the row that is wrong (remove METHOD --out DIR) and merge again"
+        )
+
+
+def _named(study: Study, rows: Sequence[str], datasets: Sequence[str] | None) -> list[CellKey]:
+    """Return the cells of rows or methods by name, narrowed to datasets."""
+    cells = study.all_cells
+    known = {name for cell in cells for name in (cell.row, cell.method)}
+    if missing := [name for name in rows if name not in known]:
+        have = ", ".join(sorted({cell.row for cell in cells}))
+        raise InvalidInputError(f"no row {missing[0]!r} in {study.out}; it has {have}")
+    shown = {name for cell in cells for name in (cell.dataset, cell.axes[0])}
+    if missing := [name for name in datasets or () if name not in shown]:
+        have = ", ".join(sorted({cell.dataset for cell in cells}))
+        raise InvalidInputError(f"no dataset {missing[0]!r} in {study.out}; it has {have}")
+    going = [cell for cell in cells if {cell.row, cell.method} & set(rows)]
+    if datasets:
+        going = [cell for cell in going if {cell.dataset, cell.axes[0]} & set(datasets)]
+    needed = {study.protocol.baseline: "the others are compared with it"}
+    needed |= dict.fromkeys(reference_methods(study.protocol), "every study has it")
+    for cell in going:
+        if cell.method in needed:
+            raise InvalidInputError(f"{cell.row} stays: {needed[cell.method]}")
+    return going
+
+
+def _show(console: Console, study: Study) -> None:
+    """Print the tables, and how many jobs a study lacks."""
+    from benchmark.tables import formats
+    from benchmark.tables.frames import make_tables
+
+    for part in formats.render(make_tables(study)):
+        console.print(part)
+    left = sum(item.jobs_left for item in grid.progress_of(study, list(study.all_cells)))
+    if left:
+        say(console, f"{_count(left, 'job')} missing: run the same methods with --out {study.out}")
+    say(console, f"tables   {study.out / 'tables'}")
+    say(console, f"next     python -m benchmark sync --out {study.out}")
+
+
+def _answered(question: str) -> bool:
+    """Return whether somebody at a terminal says yes."""
+    if not (sys.stdin and sys.stdin.isatty() and sys.stdout.isatty()):
+        return False
+    try:
+        return input(question).strip().lower() in ("y", "yes")
+    except EOFError:
+        return False
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def _size(count: int) -> str:
+    return f"{count / 1e6:,.1f} MB"

@@ -1,0 +1,114 @@
+"""A model card beside an exported model: Markdown that people read, with a block that hubs read.
+
+Form: https://huggingface.co/docs/hub/model-cards, metadata as YAML between two lines of dashes,
+results as its ``model-index``.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from benchmark.models.description import Description
+from benchmark.study.records import write_bytes
+from benchmark.study.scores import label_of, per_cent
+from protocols.protocol import hw
+
+TASK = "image-feature-extraction"
+
+
+def beside(path: Path) -> Path:
+    """Return where the card of the model at ``path`` lies."""
+    return path.with_name(f"{path.name}.md")
+
+
+def write(path: Path, told: Description) -> None:
+    """Write the card of the model at ``path``.
+
+    Raises:
+        StoreError: it cannot be written.
+    """
+    write_bytes(beside(path), render(path.name, told).encode())
+
+
+def render(file: str, told: Description) -> str:
+    """Return the card of a model that was exported from a study to the file named ``file``."""
+    made = told.origin
+    data = _metadata(told)
+    lines = ["---", *(f"{key}: {_yaml(value)}" for key, value in data.items()), "---", ""]
+    lines += [
+        f"# {told.name} on {made['dataset']}",
+        "",
+        f"Turns an image into {told.size} numbers; images of one kind lie near each other, also of "
+        "kinds that it was never trained on. Made by dml-reality-bench.",
+        "",
+        "## Use",
+        "",
+        f"    python -m benchmark embed {file} photos --to photos.npy",
+        "",
+        f"The shorter side of an image is resized to {told.resize_px} pixels, the middle "
+        f"{' x '.join(map(str, hw(told.crop_px)))} is cut out, and pixels stay RGB in 0..255: the "
+        f"model scales them. Compare embeddings by {told.compare}. All of this is in "
+        f"`{file}.json`.",
+        "",
+        "## How it was trained",
+        "",
+        *(f"- {name}: {value}" for name, value in _facts(told)),
+        "",
+        "## How well it retrieves",
+        "",
+        "On classes that were never trained on, each image a query among all others:",
+        "",
+        "| metric | per cent |",
+        "|---|--:|",
+        *(f"| {label_of(name)} | {per_cent(value)} |" for name, value in _scores(made)),
+        "",
+        "The setting and the steps were chosen on validation classes; the test classes chose "
+        "nothing. This is one seed: the study's report has all seeds and their interval.",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _metadata(told: Description) -> dict[str, Any]:
+    made = told.origin
+    metrics = [
+        {"type": name, "name": label_of(name), "value": value} for name, value in _scores(made)
+    ]
+    result = {
+        "task": {"type": TASK, "name": "Image retrieval of unseen classes"},
+        "dataset": {"type": made["dataset"], "name": made["dataset"], "split": "test"},
+        "metrics": metrics,
+    }
+    return {
+        "library_name": "dml-reality-bench",
+        "pipeline_tag": TASK,
+        "tags": ["deep-metric-learning", "image-retrieval", made["method"], made["trunk"]],
+        "metrics": [metric["type"] for metric in metrics],
+        "model-index": [{"name": told.name, "results": [result]}],
+    }
+
+
+def _facts(told: Description) -> Iterator[tuple[str, str]]:
+    made = told.origin
+    settings = ", ".join(f"{key} {value}" for key, value in sorted(made["settings"].items()))
+    folds = made["folds"]
+    yield "loss", f"{made['method']}{f' ({settings})' if settings else ''}"
+    yield "trunk and recipe", f"{made['trunk']}, {made['recipe']}"
+    yield "protocol", f"{made['protocol']} ({made['protocol_hash']}), seed {made['seed']}"
+    joined = f"{len(folds)} fold models, embeddings joined" if made["joined"] else "one fold model"
+    yield "models", f"{joined}, {', '.join(map(str, made['classes']))} training classes"
+    yield "steps kept", ", ".join(map(str, made["steps"]))
+
+
+def _scores(made: dict[str, Any]) -> list[tuple[str, float]]:
+    """Return the test metrics, those that head every table first."""
+    found: dict[str, float] = made["test"] or {}
+    return [(name, value) for name, value in found.items() if isinstance(value, float)]
+
+
+def _yaml(value: Any) -> str:
+    """Return a value as YAML on one line, of which JSON is a part."""
+    return json.dumps(value, ensure_ascii=False, allow_nan=False)

@@ -1,0 +1,205 @@
+"""Studies merged, rows removed, folders cleaned: against one that was run in one place."""
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from benchmark.cli import main
+from benchmark.study import aside, records
+from benchmark.study.folder import Study, load_study
+from benchmark.study.looks import Looks, read_looks, write_looks
+from tests.running import queries, run, tables, truth, weights
+
+
+@pytest.fixture(scope="module")
+def straight(tmp_path_factory):
+    """A study of three rows, run in one place."""
+    out = tmp_path_factory.mktemp("straight") / "out"
+    run("--methods", "triplet,ms", "--seeds", "2", "--trials", "2", out=out)
+    return out
+
+
+def parted(straight, folder, name, keep):
+    """Return a copy as a machine would have left it that ran only what ``keep`` says of a path."""
+    out = folder / name
+    shutil.copytree(straight, out, ignore=shutil.ignore_patterns("cache", "study.id"))
+    for path in sorted((out / "records").rglob("*.json")):
+        if not keep(path):
+            path.unlink()
+    study = load_study(out)
+    cells = tuple(cell for cell in study.cells if any(study.folder(cell).glob("*.json")))
+    type(study)(out, study.protocol, cells).save()
+    return out
+
+
+def of(*methods):
+    return lambda path: any(path.parent.name.startswith(f"{name}-") for name in methods)
+
+
+def merge(*folders, out):
+    return main(["merge", *map(str, folders), "--out", str(out)])
+
+
+def test_two_halves_make_the_tables_of_one_place(straight, tmp_path, capsys):
+    one = parted(straight, tmp_path, "one", of("triplet", "untrained"))
+    two = parted(straight, tmp_path, "two", of("ms", "untrained"))
+    assert merge(one, two, out=tmp_path / "all") == 0
+    said = capsys.readouterr().out
+    assert f"{two}: " in said
+    assert "missing" not in said
+    assert tables(tmp_path / "all") == tables(straight)
+    assert truth(tmp_path / "all") == truth(straight)
+    assert queries(tmp_path / "all") == queries(straight)
+    assert weights(tmp_path / "all") == weights(straight)
+    assert not aside.faults(load_study(tmp_path / "all"), load_study(straight).cells[0])
+    # What was merged is continued as if it had been run there: nothing is left to do.
+    assert "nothing left to do" in run(
+        *("--methods", "triplet,ms", "--seeds", "2", "--trials", "2"), out=tmp_path / "all"
+    )
+
+
+def test_parts_of_one_cell_come_together_and_the_rest_is_run(straight, tmp_path, capsys):
+    one = parted(straight, tmp_path, "one", lambda path: "seed-1" not in path.name)
+    two = parted(straight, tmp_path, "two", lambda path: "seed-0" not in path.name)
+    for path in (two / "records").rglob("trial-001*"):
+        path.unlink()
+    for path in (two / "records").rglob("choice.json"):
+        path.unlink()
+    assert merge(one, two, out=tmp_path / "all") == 0
+    assert truth(tmp_path / "all") == truth(straight)
+    assert "missing" not in capsys.readouterr().out
+
+
+def test_it_goes_on_where_it_was_interrupted_and_into_a_study_that_is_there(straight, tmp_path):
+    one = parted(straight, tmp_path, "one", of("triplet", "untrained"))
+    two = parted(straight, tmp_path, "two", of("ms", "untrained"))
+    assert merge(two, out=one) == 0  # the folder that is written is one of the studies
+    assert truth(one) == truth(straight)
+    for path in sorted((one / "records").rglob("*.json"))[::3]:
+        path.unlink()
+    assert merge(two, parted(straight, tmp_path, "three", of("triplet")), out=one) == 0
+    assert truth(one) == truth(straight)
+
+
+def test_a_disagreement_is_named_and_nothing_is_written(straight, tmp_path, capsys):
+    one = parted(straight, tmp_path, "one", of("triplet", "untrained"))
+    two = parted(straight, tmp_path, "two", of("triplet", "untrained"))
+    path = next((two / "records").rglob("triplet-*/seed-1.fold-0.json"))
+    record = records.load(path)
+    other = {name: value / 2 for name, value in record.test.items()}
+    records.write(path, type(record)(**{**vars(record), "test": other}))
+    assert merge(one, two, out=tmp_path / "all") == 2
+    said = capsys.readouterr().err
+    assert f"triplet on toy: seed-1.fold-0.json is another one in {one} and in {two}" in said
+    assert "1 place" in said.splitlines()[-1]
+    assert not (tmp_path / "all" / "study.json").exists()
+
+
+def test_other_rules_or_code_or_device_are_refused(straight, tmp_path, capsys):
+    one = parted(straight, tmp_path, "one", of("triplet", "untrained"))
+    rules = load_study(straight).protocol
+    other = Study(tmp_path / "other", replace(rules, search=replace(rules.search, trials=3)))
+    other.save()
+    assert merge(one, other.out, out=tmp_path / "all") == 2
+    assert "are under other rules (search" in capsys.readouterr().err
+    two = parted(straight, tmp_path, "two", of("ms", "untrained"))
+    for path in (two / "records").rglob("*.fold-*.json"):
+        record = records.load(path)
+        environment = {**record.measured["environment"], "device_kind": "cuda"}
+        measured = {**record.measured, "environment": environment}
+        records.write(path, type(record)(**{**vars(record), "measured": measured}))
+    assert merge(one, two, out=tmp_path / "all") == 2
+    assert f"({one} on cpu, {two} on cuda)" in capsys.readouterr().err
+    assert merge(one, out=tmp_path / "all") == 2
+    assert "one study only" in capsys.readouterr().err
+    assert not (tmp_path / "all" / "study.json").exists()
+
+
+def test_what_is_not_believed_stays_behind_and_is_said(straight, tmp_path, capsys):
+    one = parted(straight, tmp_path, "one", of("triplet", "untrained"))
+    two = parted(straight, tmp_path, "two", of("ms", "untrained"))
+    damaged = next((two / "records").rglob("ms-*/trial-001.fold-0.json"))
+    damaged.write_bytes(damaged.read_bytes()[:-30])
+    assert merge(one, two, out=tmp_path / "all") == 0
+    said = capsys.readouterr().out
+    assert "ms on toy: 1 record not believed: trial-001.fold-0.json (damaged); left there" in said
+    assert "missing: run the same methods" in said
+    names = {path.name for path in (tmp_path / "all" / "records").rglob("ms-*/*.json")}
+    assert "trial-000.json" in names
+    assert not names & {"trial-001.fold-0.json", "trial-001.json", "choice.json"}
+
+
+def test_looks_of_both_are_kept(straight, tmp_path):
+    one = parted(straight, tmp_path, "one", of("triplet", "untrained"))
+    two = parted(straight, tmp_path, "two", of("ms", "untrained"))
+    write_looks(load_study(one), Looks(2, (2,), ("horde",)))
+    write_looks(load_study(two), Looks(6, (1,)))
+    assert merge(one, two, out=tmp_path / "all") == 0
+    assert read_looks(load_study(tmp_path / "all")) == Looks(None, (1, 2), ("horde",))
+
+
+def test_a_row_that_is_removed_leaves_the_tables_and_comes_back_without_work(
+    straight, tmp_path, capsys
+):
+    out = parted(straight, tmp_path, "out", lambda path: True)
+    before = tables(out)
+    assert main(["remove", "ms", "--out", str(out)]) == 0
+    assert "removed ms: 1 cell" in capsys.readouterr().out
+    assert b",ms," not in tables(out)["runs"]
+    assert b",triplet," in tables(out)["runs"]
+    assert read_looks(load_study(out)).removed == ()  # no verdict had been shown
+    said = run("--methods", "triplet,ms", "--seeds", "2", "--trials", "2", out=out)
+    assert "nothing left to do" in said
+    assert tables(out) == before
+    write_looks(load_study(out), Looks(2, (2,)))
+    assert main(["remove", "ms", "--out", str(out)]) == 0
+    assert read_looks(load_study(out)).sentence().endswith("rows removed after a look: ms")
+    assert not read_looks(load_study(out)).clean
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["triplet"], "triplet stays: the others are compared with it"),
+        (["untrained"], "untrained stays: every study has it"),
+        (["mss"], "no row 'mss'"),
+        (["ms", "--datasets", "cub200"], "no dataset 'cub200'"),
+    ],
+)
+def test_what_cannot_be_removed(straight, capsys, words, said):
+    assert main(["remove", *words, "--out", str(straight)]) == 2
+    assert said in capsys.readouterr().err
+
+
+def test_clean_says_the_bytes_and_takes_nothing_that_a_result_needs(straight, tmp_path, capsys):
+    out = tmp_path / "out"
+    shutil.copytree(straight, out)
+    before = (truth(out), queries(out), weights(out), tables(out))
+    (out / "records" / ".seed-0.json.999999.part").write_bytes(b"x" * 1000)
+    decoded = sum(path.stat().st_size for path in (out / "cache").rglob("*") if path.is_file())
+    assert decoded
+    assert main(["clean", "--out", str(out)]) == 0  # nobody is asked without a terminal
+    said = capsys.readouterr().out
+    assert f"{decoded / 1e6:,.1f} MB" in said
+    assert "nothing removed; --yes removes it" in said
+    assert any((out / "cache").rglob("*"))
+    assert main(["clean", "--yes", "--out", str(out)]) == 0
+    assert not list(out.rglob("*.part"))
+    assert not any((out / "cache").iterdir())
+    assert (truth(out), queries(out), weights(out), tables(out)) == before
+    capsys.readouterr()
+    assert main(["clean", "--out", str(out)]) == 0
+    assert "nothing to remove" in capsys.readouterr().out
+    said = run("--methods", "triplet,ms", "--seeds", "2", "--trials", "2", out=out)
+    assert "nothing left to do" in said
+    assert tables(out) == before[3]
+
+
+def test_the_study_file_lists_what_is_left(straight, tmp_path):
+    out = parted(straight, tmp_path, "out", lambda path: True)
+    assert main(["remove", "ms", "--out", str(out)]) == 0
+    held = json.loads((Path(out) / "study.json").read_text())
+    assert [cell["row"] for cell in held["cells"]] == ["triplet", "untrained"]

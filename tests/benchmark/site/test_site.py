@@ -1,0 +1,292 @@
+"""The website of results/: every link leads somewhere, every number is the leaderboard's."""
+
+import csv
+import json
+import math
+import re
+import shutil
+import subprocess
+import sys
+from html.parser import HTMLParser
+from importlib import metadata
+from pathlib import PurePosixPath
+from posixpath import normpath
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from benchmark.cli import main
+from benchmark.site.about import about
+from benchmark.site.content import read_results
+from benchmark.site.pages import Site
+from benchmark.site.pictures import album
+from benchmark.site.snapshots import snapshots
+from benchmark.submissions import leaderboard, voided
+from protocols.discovery import Registry
+from tests.benchmark import rows
+from tests.benchmark.submissions.test_standing import entry
+from tests.running import ROOT
+
+ROW = "toy/toy/ms"
+
+
+class Page(HTMLParser):
+    """Links, ids and text of a page; tags that are not closed are an error."""
+
+    VOID = frozenset({"meta", "link", "img", "input", "br", "line", "circle", "rect", "path"})
+
+    def __init__(self, text):
+        super().__init__()
+        self.links, self.ids, self.open, self.words = [], set(), [], []
+        self.feed(text)
+        assert self.open == []
+
+    def handle_starttag(self, tag, attrs):
+        held = dict(attrs)
+        self.links += [held[k] for k in ("href", "src") if k in held]
+        self.ids |= {held["id"]} if "id" in held else set()
+        if tag == "img":
+            assert held.get("alt")
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        if tag not in self.VOID:
+            self.handle_starttag(tag, attrs)
+            self.open.pop()
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.words.append(data)
+
+    @property
+    def text(self):
+        return " ".join(" ".join(self.words).split())
+
+
+def made(results):
+    return Site(read_results(results), snapshots(results)).files()
+
+
+@pytest.fixture(scope="module")
+def files(submitted):
+    return made(submitted / "results")
+
+
+def pages(files):
+    return {name: Page(body.decode()) for name, body in files.items() if name.endswith(".html")}
+
+
+def test_every_link_leads_to_a_file_of_the_site(files):
+    found = pages(files)
+    assert {"index.html", f"rows/{ROW}.html", "methods/ms.html", "datasets/toy.html"} <= set(found)
+    seen = 0
+    for name, page in found.items():
+        for link in page.links:
+            if link.startswith(("https://arxiv.org/", "data:,")):
+                continue
+            target, _, part = link.partition("#")
+            place = normpath(str(PurePosixPath(name).parent / target)) if target else name
+            assert place in files, f"{name} links to {link}"
+            assert not part or part in found[place].ids, f"{name} links to {link}"
+            seen += 1
+    assert seen > 200
+    linked = {normpath(str(PurePosixPath(n).parent / x)) for n, p in found.items() for x in p.links}
+    assert set(files) - linked <= {"index.html"}  # nothing that no page leads to
+
+
+def test_nothing_comes_from_elsewhere(files):
+    for name, body in files.items():
+        if name.endswith((".html", ".css", ".js")):
+            text = re.sub(r"https://arxiv\.org/abs/[\d.]+", "", body.decode())
+            assert "http" not in text, name
+            assert "style=" not in text, name
+
+
+def test_the_first_page_shows_the_leaderboard(files, submitted):
+    text = pages(files)["index.html"].text
+    board = (submitted / "results" / leaderboard.FILE).read_text().splitlines()
+    shown = 0
+    for row in csv.DictReader(board):
+        if (row["embedding"], row["metric"]) == ("concatenated", "map_at_r"):
+            assert f"{row['method']} " in text
+            assert f"{100 * float(row['mean']):.2f}" in text
+            shown += 1
+    assert shown == 3
+    assert files["leaderboard.csv"].decode().splitlines() == board
+
+
+def test_a_comparison_is_that_of_the_runs(files, submitted):
+    name = next(n for n in files if n.startswith("compare/") and "ms" in n and "triplet" in n)
+    first, _, second = name.rpartition("/")[2].removesuffix(".html").partition("--")
+    values = {
+        method: [
+            json.loads((submitted / "results/toy/toy" / method / f"seed-{n}.json").read_text())
+            for n in range(2)
+        ]
+        for method in (first, second)
+    }
+    points = [
+        100 * (a["concatenated"]["map_at_r"] - b["concatenated"]["map_at_r"])
+        for a, b in zip(values[first], values[second], strict=True)
+    ]
+    text = pages(files)[name].text
+    for point in (*points, sum(points) / 2):
+        assert f"{point:+.2f}".replace("-", "\N{MINUS SIGN}") in text
+
+
+def test_intervals_of_a_pair_are_t_intervals(submitted, tmp_path):
+    """Three seeds by hand, since two have no interval."""
+    from benchmark.report.charts import spanning
+    from benchmark.site import pairs
+    from benchmark.site.content import Row
+
+    content = read_results(submitted / "results")
+    one, two = content.boards[0].rows[:2]
+
+    class Fixed(Row):
+        def values(self, part):
+            yield from enumerate(self.fixed)
+
+    def fixed(row, values):
+        found = Fixed(row.submitted, row.cell, row.parts, spanning([0, 1]))
+        object.__setattr__(found, "fixed", values)
+        return found
+
+    a, b = fixed(one, [0.5, 0.6, 0.55, math.nan]), fixed(two, [0.4, 0.55, 0.5, 0.1])
+    pair = pairs._pair(a, b, None, None)
+    expected = stats.ttest_rel([50, 60, 55], [40, 55, 50]).confidence_interval(0.95)
+    assert pair.mark.low == pytest.approx(expected.low, abs=1e-9)
+    assert pair.mark.high == pytest.approx(expected.high, abs=1e-9)
+    assert [seed for seed, _, _ in pair.by_seed] == [0, 1, 2]  # a failed seed has no pair
+
+
+def test_queries_that_speak_for_a_method_are_those_with_the_largest_gaps(files, submitted):
+    from benchmark.site import pairs
+
+    content = read_results(submitted / "results")
+    pair = next(p for p in pairs.pairs(content.boards[0]) if p.for_a)
+    gaps = [query.a - query.b for query in pair.for_a]
+    assert gaps == sorted(gaps, reverse=True)
+    assert min(gaps) > 0
+    of_a = pair.a.submitted.values
+    mean = np.mean([of_a[n].found["map_at_r"][0].astype(float) for n in of_a], axis=0)
+    of_b = pair.b.submitted.values
+    other = np.mean([of_b[n].found["map_at_r"][0].astype(float) for n in of_b], axis=0)
+    assert gaps[0] == pytest.approx(np.nanmax(mean - other))
+    assert len({query.label for query in pair.for_a}) == len(pair.for_a)
+    pictures = album("toy", Registry())
+    places = pictures.of_test(pair.labels)
+    assert (pictures.dataset.labels[places] == pair.labels).all()
+    assert pictures.of_test(pair.labels[1:]) is None  # not the dataset's own test images
+
+
+def test_a_dataset_that_does_not_ship_has_no_pictures():
+    assert album("cub200", Registry()).dataset is None
+    assert album("no-such-dataset", Registry()).sample() == []
+
+
+def test_a_method_is_described_from_its_source():
+    found = about("method", "ms", Registry())
+    assert found.paper == "Wang et al., CVPR 2019, arXiv:1904.06627"
+    assert found.link == "https://arxiv.org/abs/1904.06627"
+    assert found.file == "protocols/methods/ms.py"
+    assert "Not in this checkout" in about("method", "nobodys", Registry()).summary
+
+
+def test_words_of_strangers_are_text(results):
+    claim = results / ROW / "claim.toml"
+    nasty = "<script>alert(1)</script> & \u202eevil"
+    claim.write_text(claim.read_text().replace("a test", nasty))
+    body = made(results)[f"rows/{ROW}.html"].decode()
+    assert "<script>alert" not in body
+    assert "&lt;script&gt;alert(1)" in body
+
+
+def test_void_rows_stand_apart_with_the_reason(results, tmp_path, monkeypatch):
+    path = tmp_path / "voided.toml"
+    path.write_text(entry(results))
+    monkeypatch.setattr(voided.read_voids, "__defaults__", (path,))
+    content = read_results(results)
+    assert [board.status for board in content.boards] == ["", "void"]
+    text = pages(made(results))["index.html"].text
+    assert "ms is void since 2026-12-01: its loss had a wrong sign" in text
+
+
+def test_it_is_written_once_and_old_files_go(results, tmp_path, capsys):
+    folder = tmp_path / "site"
+    assert main(["site", str(results), "--to", str(folder)]) == 0
+    before = {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+    assert main(["site", str(results), "--to", str(folder)]) == 0
+    assert {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()} == before
+    shutil.rmtree(results / ROW)
+    (folder / "mine.txt").write_text("not the site's")
+    assert main(["site", str(results), "--to", str(folder)]) == 0
+    assert not (folder / f"rows/{ROW}.html").exists()
+    assert not (folder / "methods/ms.html").exists()
+    assert (folder / "mine.txt").exists()
+
+
+def test_a_folder_of_something_else_is_left_alone(results, tmp_path, capsys):
+    (tmp_path / "kept.txt").write_text("x")
+    assert main(["site", str(results), "--to", str(tmp_path)]) == 2
+    assert "something else than a site" in capsys.readouterr().err
+    (tmp_path / "site-files.txt").write_text("../escaped.txt\n/etc/passwd\nkept.txt\n")
+    escaped = tmp_path.parent / "escaped.txt"
+    escaped.write_text("x")
+    assert main(["site", str(results), "--to", str(tmp_path)]) == 0
+    assert escaped.exists()
+    assert not (tmp_path / "kept.txt").exists()
+
+
+def test_a_snapshot_is_frozen(results, tmp_path, capsys):
+    words = ["site", str(results), "--to", str(tmp_path / "site"), "--snapshot"]
+    assert main([*words, "2026-12"]) == 0
+    kept = results / "snapshots" / "2026-12.csv"
+    assert kept.read_bytes() == (results / leaderboard.FILE).read_bytes()
+    page = Page((tmp_path / "site/snapshots/2026-12/index.html").read_text())
+    assert "The leaderboard of 2026-12" in page.text
+    assert "ms" in page.text
+    assert main([*words, "2026-12"]) == 2
+    assert "never changed" in capsys.readouterr().err
+    assert main([*words, "2026-13"]) == 2
+    rows.git(results.parent, "add", "-A")
+    rows.git(results.parent, "commit", "--quiet", "-m", "snapshot")
+    assert rows.verify(results, capsys) == (0, [])
+    kept.write_bytes(kept.read_bytes().replace(b"ms", b"sm"))
+    code, said = rows.verify(results, capsys)
+    assert code == 2
+    assert "was changed since it was submitted" in said[0]
+
+
+def test_it_needs_only_what_its_workflow_installs(results, tmp_path):
+    workflow = (ROOT / ".github/workflows/site.yml").read_text()
+    (installed,) = re.findall(r"pip install (.+)", workflow)
+    modules = {"pillow": "PIL", "faiss-cpu": "faiss"}
+    modules["pytorch-metric-learning"] = "pytorch_metric_learning"
+    needed = metadata.requires("dml-reality-bench")
+    names = {re.split(r"[ <>=!;\[]", line)[0] for line in needed if "extra ==" not in line}
+    blocked = [modules.get(name, name) for name in sorted(names - set(installed.split()))]
+    assert {"torch", "mlflow", "optuna"} <= set(blocked)
+    code = (
+        f"import sys\nfor name in {blocked}: sys.modules[name] = None\n"
+        "from benchmark.cli import main\n"
+        f"sys.exit(main(['site', {str(results)!r}, '--to', {str(tmp_path / 'site')!r}]))"
+    )
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
+
+
+@pytest.mark.skipif(shutil.which("chromium") is None, reason="no chromium here")
+def test_a_browser_filters_and_finds_no_error(results, tmp_path):
+    assert main(["site", str(results), "--to", str(tmp_path / "site")]) == 0
+    page = (tmp_path / "site/index.html").as_uri()
+    words = ["chromium", "--headless=new", "--no-sandbox", "--disable-gpu", "--dump-dom"]
+    words += ["--enable-logging=stderr", "--virtual-time-budget=2000", f"{page}#name=triplet"]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=60, check=True)
+    assert "CONSOLE" not in done.stderr
+    hidden = re.findall(r'<tr data-row="" data-name="(\w+)[^>]*hidden', done.stdout)
+    assert sorted(hidden) == ["ms", "untrained"]
+    assert "1 row<" in done.stdout
