@@ -8,40 +8,18 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable, Sequence
-from difflib import get_close_matches
 from importlib import import_module
 from pathlib import Path
-from typing import NoReturn
 
 from benchmark import __version__, model_options, upkeep_options
 from benchmark.exit_codes import BAD_INPUT, DONE, INTERRUPTED, MACHINE
+from benchmark.parser import SCRIPT, Parser, started_as
 from benchmark.values import change, hours, names, points, positive, share
-from protocols.errors import BenchmarkError, InvalidInputError, MachineError
+from protocols.errors import BenchmarkError, MachineError
 from protocols.names import one_line
 from protocols.study_file import read_study_file
 
 KINDS = ("methods", "datasets", "trunks", "recipes", "protocols")
-
-
-class Parser(argparse.ArgumentParser):
-    """A parser whose complaints are one line, with the nearest names."""
-
-    def error(self, message: str) -> NoReturn:
-        """Raise InvalidInputError in place of printing the usage and leaving."""
-        raise InvalidInputError(f"{message}. See: {self.prog} --help")
-
-    def parse_args(self, args=None, namespace=None):  # type: ignore[no-untyped-def]
-        """Parse, and suggest the nearest option for one that does not exist."""
-        parsed, unknown = self.parse_known_args(args, namespace)
-        if unknown:
-            command = getattr(parsed, "parser", self)
-            known = [o for action in command._actions for o in action.option_strings]
-            near = get_close_matches(unknown[0], known, n=1, cutoff=0.5)
-            hint = f" Did you mean {near[0]!r}?" if near else ""
-            raise InvalidInputError(
-                f"unknown argument {unknown[0]!r}.{hint} See: {command.prog} --help"
-            )
-        return parsed
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -50,6 +28,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return execute(argv)
     except BenchmarkError as error:
         print(f"benchmark: {one_line(str(error))}", file=sys.stderr)
+        for line in getattr(error, "lines", ()):  # what differs, one thing a line
+            print(f"  {one_line(line)}", file=sys.stderr)
         return MACHINE if isinstance(error, MachineError) else BAD_INPUT
     except MemoryError:
         print(
@@ -85,12 +65,11 @@ def execute(argv: Sequence[str] | None) -> int:
 def make_parser() -> Parser:
     """Return the parser of all commands."""
     parser = Parser(
-        prog="python -m benchmark",
+        prog=started_as(),
         description="Benchmark deep metric learning methods: same trunk, same budget, sealed "
         "test classes, intervals on every number.",
-        epilog="Start with: python -m benchmark run --methods triplet,ms,group",
     )
-    parser.add_argument("--version", action="version", version=f"dml-benchmark {__version__}")
+    parser.add_argument("--version", action="version", version=f"{SCRIPT} {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND")
     _add_run(commands, "run", "search, retrain, test and tabulate; run it again to continue")
     _add_run(commands, "plan", "the grid, each cell's state, jobs left and expected time")
@@ -126,6 +105,12 @@ def make_parser() -> Parser:
     _add_out(ui)
     ui.add_argument("--host", default="127.0.0.1", help="address to listen on (default: loopback)")
     ui.add_argument("--port", type=int, default=5000, help="default: 5000")
+    ui.add_argument(
+        "--allowed-hosts",
+        type=names,
+        metavar="A,B",
+        help="names to open it by from elsewhere",
+    )
     model_options.add(commands, _add, positive)
     upkeep_options.add(commands, _add, _add_out)
     check = _add(commands, "check", "does a method keep the contract?", "methods", "check")
@@ -141,7 +126,7 @@ def make_parser() -> Parser:
 
 
 def _add_run(commands: argparse._SubParsersAction[Parser], name: str, summary: str) -> None:
-    parser = _add(commands, name, summary, "run", name)
+    parser = _add(commands, name, summary, name, name)
     parser.add_argument(
         "file", nargs="?", type=Path, metavar="STUDY.toml", help="a study file, see new-study"
     )

@@ -9,8 +9,6 @@ own test file subclasses :class:`MethodConformance`::
 
 from __future__ import annotations
 
-import functools
-import itertools
 import math
 import random
 from collections.abc import Callable
@@ -21,20 +19,23 @@ import torch
 from torch import Tensor
 
 from protocols import pretend_device
+from protocols.conformance_batches import check_parts_are_the_whole, check_plan_stays_inside
 from protocols.errors import BenchmarkError
-from protocols.method import Method, reached
+from protocols.method import Method
+from protocols.reached import reached
 from protocols.space import declared, defaults
 from protocols.toy_task import (
     ROWS,
     SETTLING,
     SPEC,
+    Check,
     as_features,
     build,
     corners,
     embed,
     fingerprint,
+    keeps_random_state,
     loss_of,
-    probed,
     toy_batch,
     toy_features,
     toy_labels,
@@ -45,35 +46,19 @@ from protocols.toy_task import (
 
 __all__ = ["CHECKS", "ROWS", "SPEC", "MethodConformance"]
 
-Check = Callable[[type[Method]], None]
 
-
-def _keeps_random_state(check: Check) -> Check:
-    """Return ``check`` so that the global generators it seeds are as before it afterwards."""
-
-    @functools.wraps(check)
-    def kept(method: type[Method]) -> None:
-        python, numpy = random.getstate(), np.random.get_state()
-        try:
-            with torch.random.fork_rng(devices=[]):
-                check(method)
-        finally:
-            random.setstate(python)
-            np.random.set_state(numpy)
-
-    return kept
-
-
-@_keeps_random_state
+@keeps_random_state
 def check_declares_itself(method: type[Method]) -> None:
-    """It has a docstring, a known way to draw batches and defaults inside its space."""
+    """It has a docstring, known draws, defaults inside its space, and it can be built."""
     assert method.__doc__, "the class needs a docstring: its first line is shown in lists"
     assert method.draws in ("pairs", "classes"), f"draws={method.draws!r}: 'pairs' or 'classes'"
+    assert method.trunk in ("trained", "frozen"), f"trunk={method.trunk!r}: 'trained' or 'frozen'"
     for name, parameter in declared(method).items():
         assert parameter.accept(parameter.default) == parameter.default, f"default of {name}"
+    build(method)
 
 
-@_keeps_random_state
+@keeps_random_state
 def check_refuses_unknown_settings(method: type[Method]) -> None:
     """An unknown hyperparameter is refused by name."""
     refusal = ""
@@ -85,7 +70,7 @@ def check_refuses_unknown_settings(method: type[Method]) -> None:
     assert "no_such_hyperparameter" in refusal, f"the refusal must name it, met: {refusal}"
 
 
-@_keeps_random_state
+@keeps_random_state
 def check_learns_through_every_parameter(method: type[Method]) -> None:
     """The loss is a finite scalar with a gradient to the features and every own parameter."""
     if not method.trains:
@@ -96,8 +81,10 @@ def check_learns_through_every_parameter(method: type[Method]) -> None:
     assert total.shape == (), f"losses must be () tensors, met {tuple(total.shape)}"
     assert math.isfinite(total.item()), f"loss is {total.item()} on an ordinary batch"
     total.backward()  # type: ignore[no-untyped-call]
-    assert features.grad is not None, "the loss is detached from the features"
-    assert features.grad.abs().sum() > 0, "the loss sends no gradient to the features"
+    if method.trunk == "trained":
+        frozen = "; say trunk = 'frozen' if only the head is to learn"
+        assert features.grad is not None, f"the loss is detached from the features{frozen}"
+        assert features.grad.abs().sum() > 0, f"the loss sends no gradient to the features{frozen}"
     for name, parameter in built.named_parameters():
         if parameter.requires_grad:
             got = parameter.grad
@@ -106,7 +93,7 @@ def check_learns_through_every_parameter(method: type[Method]) -> None:
             assert got.abs().sum() > 0, f"parameter {name} never learns: its gradient is 0"
 
 
-@_keeps_random_state
+@keeps_random_state
 def check_groups_cover_parameters_once(method: type[Method]) -> None:
     """Every trainable parameter is in exactly one group; frozen ones are in none."""
     built = build(method)
@@ -118,7 +105,7 @@ def check_groups_cover_parameters_once(method: type[Method]) -> None:
     assert set(grouped) <= set(trainable), "an optimiser group holds a frozen parameter"
 
 
-@_keeps_random_state
+@keeps_random_state
 def check_degenerate_batches(method: type[Method]) -> None:
     """One class only, and all classes different: finite loss and gradient."""
     if not method.trains:
@@ -127,7 +114,7 @@ def check_degenerate_batches(method: type[Method]) -> None:
         _finite(build(method), toy_features()[:8], labels, f"labels {labels.tolist()}")
 
 
-@_keeps_random_state
+@keeps_random_state
 def check_finite_at_every_corner(method: type[Method]) -> None:
     """Finite at all extremes of the space, on ordinary, collapsed, zero and huge features."""
     if not method.trains:
@@ -144,7 +131,7 @@ def check_finite_at_every_corner(method: type[Method]) -> None:
             _finite(build(method, settings), features, toy_labels(), f"{name} at {settings}")
 
 
-@_keeps_random_state
+@keeps_random_state
 def check_repeats_under_a_seed(method: type[Method]) -> None:
     """The same torch seed gives the same loss; no other random source is used."""
     if not method.trains:
@@ -159,7 +146,7 @@ def check_repeats_under_a_seed(method: type[Method]) -> None:
     assert values[0] == values[1], f"the same torch seed gave {values[0]} and {values[1]}"
 
 
-@_keeps_random_state
+@keeps_random_state
 def check_leaves_inputs_alone(method: type[Method]) -> None:
     """Features and labels are not changed in place."""
     if not method.trains:
@@ -171,7 +158,7 @@ def check_leaves_inputs_alone(method: type[Method]) -> None:
     assert torch.equal(batch.labels, labels), "the method changed the labels in place"
 
 
-@_keeps_random_state
+@keeps_random_state
 def check_every_setting_matters(method: type[Method]) -> None:
     """Each hyperparameter changes a loss, rate, plan or embedding, within a few steps."""
     space = declared(method)
@@ -192,7 +179,7 @@ def check_every_setting_matters(method: type[Method]) -> None:
         )
 
 
-@_keeps_random_state
+@keeps_random_state
 def check_eval_is_deterministic(method: type[Method]) -> None:
     """Eval gives ``embedding`` (B, D), the same twice, and independent of batch mates."""
     built, features = build(method).eval(), toy_features()
@@ -207,7 +194,7 @@ def check_eval_is_deterministic(method: type[Method]) -> None:
     assert torch.allclose(embedding, alone, atol=1e-4), "an embedding depends on its batch mates"
 
 
-@_keeps_random_state
+@keeps_random_state
 def check_deploys_without_terms(method: type[Method]) -> None:
     """Without its terms and what else only training needs the embedding is the same bits."""
     built = build(method).eval()
@@ -225,26 +212,7 @@ def check_deploys_without_terms(method: type[Method]) -> None:
     assert torch.equal(full, kept), "the embedding depends on a parameter that is cut off from it"
 
 
-@_keeps_random_state
-def check_plan_stays_inside(method: type[Method]) -> None:
-    """A plan gives enough batches, of training positions only, with two classes or more."""
-    built = build(method)
-
-    for epoch in range(2):
-        plan = built.plan(epoch, lambda view: probed(built, view), np.random.default_rng(0))
-        if plan is None:
-            return
-        draws = list(itertools.islice(plan, SPEC.steps_per_epoch))
-        assert len(draws) == SPEC.steps_per_epoch, f"epoch {epoch}: only {len(draws)} batches"
-        for draw in draws:
-            index = np.asarray(draw.index)
-            assert index.size, f"epoch {epoch}: an empty batch"
-            assert index.min() >= 0, f"epoch {epoch}: a negative position"
-            assert index.max() < ROWS, f"epoch {epoch}: a position outside the training images"
-            assert len(np.unique(SPEC.labels[index])) > 1, f"epoch {epoch}: a one-class batch"
-
-
-@_keeps_random_state
+@keeps_random_state
 def check_best_weights_return(method: type[Method]) -> None:
     """Weights kept at a step give that step's embedding again after more steps were taken."""
     if not method.trains:
@@ -261,7 +229,7 @@ def check_best_weights_return(method: type[Method]) -> None:
     )
 
 
-@_keeps_random_state
+@keeps_random_state
 def check_runs_on_another_device(method: type[Method]) -> None:
     """Tensors are made on the device of the input: on a GPU those of the host are refused."""
     torch.default_generator.manual_seed(0)
@@ -276,7 +244,7 @@ def check_runs_on_another_device(method: type[Method]) -> None:
         ) from error
 
 
-@_keeps_random_state
+@keeps_random_state
 def check_pulls_classes_apart(method: type[Method]) -> None:
     """A hundred steps raise MAP@R on toy classes that overlap at the start."""
     if not method.trains:
@@ -301,6 +269,7 @@ CHECKS: tuple[Check, ...] = (
     check_eval_is_deterministic,
     check_deploys_without_terms,
     check_plan_stays_inside,
+    check_parts_are_the_whole,
     check_best_weights_return,
     check_runs_on_another_device,
     check_pulls_classes_apart,

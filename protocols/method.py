@@ -21,7 +21,7 @@ from protocols import dense
 from protocols.errors import InvalidInputError, PluginError
 from protocols.phases import Phase
 from protocols.searched import search_space
-from protocols.space import Settings, Space, declared, resolve
+from protocols.space import Hyperparameter, Settings, Space, declared, resolve
 
 
 class Features(NamedTuple):
@@ -38,7 +38,7 @@ class Batch:
     labels: Tensor  # (B,) int64, 0-based among the fold's training classes
     index: Tensor  # (B,) int64, positions in the fold's training images
     group: int | None  # learner id that the plan gave this batch
-    step: int  # 0-based training step
+    step: int  # 0-based, in batches of the protocol: the last of those that this step costs
     epoch: int  # 0-based; an epoch is the protocol's steps_per_epoch
 
 
@@ -59,19 +59,35 @@ class TrainSpec:
     channels: int  # of the trunk's features
     embedding_size: int
     folds: int  # so many models of a run are joined into the concatenated embedding
-    batch_size: int
-    steps: int  # the longest a training may last
-    steps_per_epoch: int
+    batch_size: int  # the most images that one loss may see: ``wants.batches`` times the protocol's
+    steps: int  # the longest a training may last, in batches of the protocol
+    steps_per_epoch: int  # likewise
     images_per_class: int = 4  # in a batch of the kind the method draws
 
 
 @dataclass(frozen=True)
 class Wants:
-    """Trunk properties a method needs; the runner provides them or refuses by name."""
+    """What a method needs of trunk and batches; the runner provides it or refuses by name.
+
+    A loss on several of the protocol's batches costs as many of its steps, so every method trains
+    on the same images. Trunk and head then see one protocol batch at a time, twice: without
+    gradient for the loss, then to send its gradients back. That is exact only where a row of a
+    view does not depend on the other rows, so live BatchNorm and dropout are refused.
+
+    Raises:
+        PluginError: numbers below 1.
+    """
 
     last_stride: int | None = None  # stride of the trunk's last stage
     map: bool = False  # a spatial map larger than 1 x 1
     nonnegative: bool = False  # a map that ends in a ReLU
+    images_per_class: int | None = None  # in a batch; None for what ``draws`` means
+    batches: int = 1  # batches of the protocol that one loss sees
+
+    def __post_init__(self) -> None:
+        for name, count in (("images_per_class", self.images_per_class), ("batches", self.batches)):
+            if count is not None and (type(count) is not int or count < 1):
+                raise PluginError(f"Wants({name}={count!r}): expected a whole number from 1 on")
 
 
 @dataclass(frozen=True)
@@ -165,6 +181,8 @@ class Method(nn.Module):
         draws: ``pairs`` (several images of each class in a batch) or ``classes`` (as many
             classes as fit); the protocol says how many images of a class that means.
         trains: False for a reference row that is evaluated as it is.
+        trunk: ``frozen`` for a method that trains its head alone: the runner keeps the trunk as it
+            was loaded, in eval mode.
         joined: the eval view whose copies of all folds make the concatenated embedding.
         drawn: what :meth:`noise` gave for the step at hand, on a GPU; otherwise empty.
         normalize_embeddings: embeddings are compared by angle (True) or by the Euclidean
@@ -176,6 +194,7 @@ class Method(nn.Module):
     published: ClassVar[Mapping[str, Settings]] = MappingProxyType({})
     draws: ClassVar[Literal["pairs", "classes"]] = "pairs"
     trains: ClassVar[bool] = True
+    trunk: ClassVar[Literal["trained", "frozen"]] = "trained"
     wants: ClassVar[Wants] = Wants()
     joined: ClassVar[str] = "embedding"
     normalize_embeddings: bool = True
@@ -190,6 +209,15 @@ class Method(nn.Module):
         names = [term.name for term in self._terms()]
         if len(set(names)) < len(names):  # losses() answers by name: one would hide the other
             raise PluginError(f"{type(self).__name__}: terms named {names}, expected distinct")
+
+    def __setattr__(self, name: str, value: object) -> None:
+        """Refuse an attribute in a hyperparameter's place: torch would let a module hide it."""
+        if isinstance(getattr(type(self), name, None), Hyperparameter):
+            raise PluginError(
+                f"{type(self).__name__}: {name!r} is a hyperparameter, met self.{name} = a "
+                f"{type(value).__name__}, which would hide it; give one of them another name"
+            )
+        super().__setattr__(name, value)
 
     @classmethod
     def space(cls, dataset: str, bounds: Literal["wide", "narrow"] = "wide") -> Space:
@@ -272,36 +300,13 @@ class Method(nn.Module):
     def plan(
         self, epoch: int, probe: Probe, rng: np.random.Generator
     ) -> Iterator[Draw] | Iterable[Draw] | None:
-        """Return the batches of ``epoch``, at least steps_per_epoch of them.
+        """Return the batches of ``epoch``, at least steps_per_epoch / ``wants.batches`` of them.
 
-        None, the default, leaves the batches to the protocol's sampler.
+        Each has at most ``spec.batch_size`` images; a larger one ends the training by name. None,
+        the default, leaves the batches to the protocol's sampler.
         """
         del epoch, probe, rng
         return None
 
     def _terms(self) -> list[Term]:
         return [term for term in self.terms if isinstance(term, Term)]
-
-
-def reached(module: nn.Module, output: Callable[[], Tensor]) -> list[nn.Parameter]:
-    """Return the parameters of ``module`` that ``output()`` depends on, as autograd saw it.
-
-    A method need not declare them, so it cannot declare them wrongly. Without all other parameters
-    the output would be the same.
-    """
-    frozen = [p for p in module.parameters() if not p.requires_grad]
-    for parameter in frozen:
-        parameter.requires_grad_(True)  # or autograd would not write it down
-    with torch.enable_grad():
-        start = output().grad_fn
-    for parameter in frozen:
-        parameter.requires_grad_(False)
-    seen: set[object] = set()
-    waiting = [start]
-    while waiting:
-        node = waiting.pop()
-        if node is not None and node not in seen:
-            seen.add(node)
-            waiting += [before for before, _ in node.next_functions]
-    found = {id(getattr(node, "variable", None)) for node in seen}
-    return [p for p in module.parameters() if id(p) in found]

@@ -5,9 +5,11 @@ There is no trunk: the features are made, the classes overlap at the start and c
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
-from collections.abc import Iterator
+import random
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -37,6 +39,23 @@ HALF = replace(SPEC, batch_size=ROWS // 2)  # a memory of all images is larger t
 SETTLING = 3  # steps before settings are compared: a memory or an average needs some
 _PHASES = (0, SPEC.steps * 3 // 10, SPEC.steps - 1)  # steps: a method may go through phases
 _MAX_CORNERS = 64
+Check = Callable[[type[Method]], None]
+
+
+def keeps_random_state(check: Check) -> Check:
+    """Return ``check`` so that the global generators it seeds are as before it afterwards."""
+
+    @functools.wraps(check)
+    def kept(method: type[Method]) -> None:
+        python, numpy = random.getstate(), np.random.get_state()
+        try:
+            with torch.random.fork_rng(devices=[]):
+                check(method)
+        finally:
+            random.setstate(python)
+            np.random.set_state(numpy)
+
+    return kept
 
 
 def build(

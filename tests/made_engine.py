@@ -115,8 +115,11 @@ def make_job(cell, stage, number, fold, settings):
     return Job(cell, PROTOCOL, None, stage, number, fold, settings, None, "cpu")
 
 
-def go_on(study, engine):
-    """Do what is missing, as ``run`` does; return what was printed."""
+def go_on(study, engine, copies_from=math.inf):
+    """Do what is missing, as ``run`` does; return what was printed.
+
+    Optuna's database has tests of its own: only with ``copies_from=0`` is anything copied there.
+    """
     for cell in study.all_cells:
         set_aside(study, cell)
     printed = io.StringIO()
@@ -124,6 +127,6 @@ def go_on(study, engine):
     console, log = Console(file=printed, width=200), study.out / "log.txt"
     with Progress(console, plans, log, 2, {}, study.protocol.selection_metric) as progress:
         coordinator = Coordinator(study, make_job, lambda cell: SPACE, NoTracker(), progress)
-        coordinator.copy_again = math.inf  # Optuna's database has tests of its own
+        coordinator.copy_again = copies_from
         flows.run(coordinator.flows(list(study.all_cells)), engine)
     return printed.getvalue()

@@ -4,11 +4,13 @@ import json
 import os
 import random
 import re
+import shlex
 import signal
 
 import pandas as pd
 import pytest
 
+from benchmark.cli import make_parser
 from protocols.metrics import METRICS
 from tests.running import METHODS, gone, queries, run, start, tables, truth, weights, workers_of
 
@@ -131,6 +133,16 @@ def test_more_seeds_and_methods_add_only_what_is_missing(tmp_path):
     summary = pd.read_csv(out / "tables" / "summary.csv")
     assert (summary["n"] == 3).all()
     assert summary["ci_low"].notna().all()
+    # A seed more of one method: the other's runs stay, and the next command completes it.
+    printed = run("--methods", "ms", "--seeds", "4", out=out)
+    assert {k: truth(out)[k] for k in later} == later
+    done = re.findall(r"(\w+)/toy (trial|seed) (\d) fold", printed)
+    assert set(done) == {("ms", "seed", "3"), ("untrained", "seed", "3")}
+    (counted,) = [line for line in printed.splitlines() if line.startswith("contrastive")]
+    assert counted.split()[-2:] == ["3/4", "2"]
+    (proposed,) = re.findall(r"^next     python -m benchmark run (.*)$", printed, re.M)
+    asked = make_parser().parse_args(["run", *shlex.split(proposed)])
+    assert (asked.methods, asked.seeds, asked.out) == (("contrastive",), 4, out)
 
 
 def test_another_search_adds_jobs_and_leaves_the_first_as_it_was(tmp_path):

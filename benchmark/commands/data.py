@@ -8,14 +8,16 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import groupby
 from pathlib import Path
+from textwrap import wrap
 
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import Progress as Bar
 from rich.progress import TaskID
 from rich.table import Table
+from rich.text import Text
 
-from benchmark.commands.lines import say
+from benchmark.commands.lines import counted, say
 from benchmark.exit_codes import DONE, FAILED_JOBS
 from benchmark.intake.inspect import NOTES, PROBLEMS, Finding, to_csv
 from benchmark.intake.inspect import check as find_problems
@@ -31,7 +33,9 @@ from protocols.datasets._own import Reading
 from protocols.decoding import shown
 from protocols.discovery import Registry
 from protocols.errors import DataError, InvalidInputError
+from protocols.names import one_line
 
+INDENT = "    "
 SHOWN = 10  # findings of a kind that are printed; all are in the file
 
 
@@ -95,28 +99,35 @@ def check(args: argparse.Namespace) -> int:
     for kind, group in groupby(findings, key=lambda finding: finding.kind):
         _print_examples(console, kind, list(group))
     problems = sum(finding.kind in PROBLEMS for finding in findings)
-    print(f"{problems:,} problems, {len(findings) - problems:,} notes; all in {shown(report)}")
+    notes = counted(len(findings) - problems, "note")
+    print(f"{counted(problems, 'problem')}, {notes}; all in {shown(report)}")
     return FAILED_JOBS if problems else DONE
 
 
 def list_data(args: argparse.Namespace) -> int:
     """Print the datasets, which of them are prepared, and where to get the others."""
-    registry = Registry()
-    table = Table(box=None, title="datasets", title_justify="left", show_header=False)
-    table.add_column(no_wrap=True, style="bold")
-    table.add_column()
+    console, registry = Console(), Registry()
     for name in registry.names("dataset"):
         about = registry.summary("dataset", name)
-        table.add_row(
-            escape(registry.usage("dataset", name)),
-            escape(f"{about}\n{_state(registry, name, args.root)}"),
+        _say_dataset(
+            console, registry.usage("dataset", name), about, _state(registry, name, args.root)
         )
     for word, held in sorted(aliases.known(args.root).items()):
-        table.add_row(
-            escape(word), escape(f"Your own images: {held}\n{_prepared(held, args.root)}")
-        )
-    Console().print(table, highlight=False)
+        _say_dataset(console, word, f"Your own images: {held}", _prepared(held, args.root))
     return DONE
+
+
+def _say_dataset(console: Console, name: str, *about: str) -> None:
+    """Print a name and what is to be said of it, broken at blanks alone: addresses stay whole."""
+    console.print(Text(one_line(name), style="bold"), soft_wrap=True)
+    for words in about:
+        for line in wrap(
+            one_line(words),
+            console.width - len(INDENT),
+            break_long_words=False,
+            break_on_hyphens=False,
+        ):
+            say(console, INDENT + line)
 
 
 def _prepared(name: str, root: Path) -> str:
@@ -130,7 +141,7 @@ def _prepared(name: str, root: Path) -> str:
 def _state(registry: Registry, name: str, root: Path | None) -> str:
     """Return where a dataset stands: shipped, prepared, or where to get it."""
     if registry.usage("dataset", name) != name:
-        return f"prepared as data prepare {registry.usage('dataset', name)}"
+        return f"bring yours in: data prepare {registry.usage('dataset', name)}"
     official: Official | None = getattr(registry.load("dataset", name), "OFFICIAL", None)
     if official is None:
         return "ships with the code"

@@ -129,8 +129,9 @@ def show(
     families = " or ".join(str(n) for n in sorted({pilot.family for pilot in pilots}))
     notes = [
         f"Seeds: for an 80 % chance of the verdict {right!r} where the true difference is "
-        f"{points:g} points of MAP@R (concatenated) and all other methods equal the baseline; "
-        f"simulated with Holm over {families} comparison(s), the mark for unequal spread, and "
+        f"{points:g} point{'s' * (points != 1)} of MAP@R (concatenated) and all other methods "
+        f"equal the baseline; simulated with Holm over {families} "
+        f"comparison{'s' * (families != '1')}, the mark for unequal spread, and "
         f"true spreads drawn from what the pilot leaves open. At {seeds}: the chance with the "
         "seeds of this study. sd: of the paired differences, with its 95 % interval. Hours: of "
         f"the runs that method and baseline lack, {workers} at once, no search. All "

@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 import argparse
+from collections import Counter
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
-from benchmark.commands.lines import say
+from benchmark.commands.lines import say, say_reading
 from benchmark.commands.outputs import open_study
-from benchmark.commands.run import write_outputs
 from benchmark.engines.holding import lock
 from benchmark.exit_codes import DONE
-from benchmark.models import evaluation
-from benchmark.models.evaluation import Scored
-from benchmark.models.images import gather, read_list
-from benchmark.models.model import embed_items, load
+from benchmark.models.images import Item, gather, read_list
 from benchmark.models.tested import test_images
 from benchmark.report.gallery import class_names
 from benchmark.study import references
@@ -27,16 +26,24 @@ from benchmark.study.folder import CellKey, Study
 from benchmark.study.scores import NOTHING, label_of, per_cent
 from protocols.discovery import Registry
 from protocols.errors import DataError, InvalidInputError
+from protocols.partition import TESTS
+
+if TYPE_CHECKING:
+    from benchmark.models.evaluation import Scored
 
 
 def evaluate(args: argparse.Namespace) -> int:
     """Score a model on images, or embeddings with labels; into a study's table if asked."""
     _check(args)
     rows, console = _rows(args) if args.what.suffix == ".npy" else None, Console()
+    say_reading("the model" if rows is None else "the labels")
     if args.into is None:
         scored = _alone(args, rows)
     else:
         study, registry = open_study(args.into), Registry(tuple(args.plugin))
+        from benchmark.commands.run import write_outputs
+        from benchmark.models import evaluation
+
         name = args.name or args.what.stem
         references.check_name(study, name)
         cell = _cell(study, args.dataset)
@@ -96,13 +103,31 @@ def _labels(args: argparse.Namespace) -> Path:
 
 
 def _alone(args: argparse.Namespace, rows: NDArray[np.float32] | None) -> Scored:
+    from benchmark.models import evaluation
+    from benchmark.models.model import embed_items, load
+
     if rows is not None:
         by_angle = args.compare != "distance"
-        return evaluation.score_items(rows, read_list(_labels(args)), by_angle=by_angle)
+        items = read_list(_labels(args))
+        evaluation.check_as_many(rows, items)
+        at = _tested(items)
+        return evaluation.score_items(rows[at], [items[n] for n in at], by_angle=by_angle)
     items = gather(args.images)
+    items = [items[n] for n in _tested(items)]
     model = load(args.what, Registry(tuple(args.plugin)))
     by_angle = model.description.by_angle
     return evaluation.score_items(embed_items(model, items), items, by_angle=by_angle)
+
+
+def _tested(items: Sequence[Item]) -> list[int]:
+    """Return which images are scored: where some are named as tests, these alone; else all."""
+    at = [number for number, item in enumerate(items) if item.part in TESTS]
+    if not at:
+        return list(range(len(items)))
+    if others := Counter(item.part or "no part" for item in items if item.part not in TESTS):
+        said = ", ".join(f"{count:,} of {part}" for part, count in sorted(others.items()))
+        say(Console(), f"passed over, being no tests: {said}")
+    return at
 
 
 def _against(
@@ -113,6 +138,9 @@ def _against(
     rows: NDArray[np.float32] | None,
 ) -> tuple[Scored, bool, int]:
     """Return what was scored on the study's test images, how compared, and the embedding's size."""
+    from benchmark.models import evaluation
+    from benchmark.models.model import load
+
     evaluation.use_threads(study)
     if rows is None:
         model = load(args.what, registry)

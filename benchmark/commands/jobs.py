@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
 from itertools import cycle, islice
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Console
 
 from benchmark.commands.kept import keep_of
+from benchmark.commands.lines import say
 from benchmark.running.bound import width
 from benchmark.running.setup import Asked, Ready
 from benchmark.study import partials
@@ -47,18 +51,47 @@ def look_before(
     def first(cell: CellKey) -> Job:
         return make(cell, "search", 0, 0, defaults(space(cell)) if cell.searched else {})
 
-    def say(words: str) -> None:
-        console.print(words, soft_wrap=True, highlight=False, markup=False)
-
-    found = look_first(plans, first, engine, say)
+    found = look_first(plans, first, engine, partial(say, console))
     if ready.device == "cpu" and asked.options.engine == "local":
         check_memory(found, ready.workers or 1)
 
 
-def make_engine(asked: Asked, ready: Ready) -> Engine:
-    """Return the engine that was asked for."""
+@contextmanager
+def engine_for(console: Console, asked: Asked, ready: Ready, place: Path) -> Iterator[Engine]:
+    """Yield workers, with the datasets decoded for them; kill them at the end.
+
+    Args:
+        console: where damaged files and a lack of machines are said.
+        asked: the study, and where its datasets are decoded.
+        ready: the devices and how many jobs run at once.
+        place: the folder where what workers print is kept.
+    """
+    from benchmark.running.canary import check_workers
+    from benchmark.training import splits
+
+    engine = make_engine(asked, ready, place / "workers.txt")
+    try:
+        engine.start()
+        for source in asked.sources.values():
+            for path in splits.prepare(source, asked.study.protocol):
+                say(console, f"{path.name} is damaged or has no checksum: made anew")
+        if asked.options.engine == "ray":
+            from benchmark.engines.ray_cluster import shortage
+
+            gpus = asked.options.gpus_per_job if ready.device == "cuda" else 0.0
+            if lack := shortage(asked.study.protocol.threads_per_job, gpus):
+                say(console, lack)
+        if asked.options.engine == "local":  # elsewhere there may be no free worker for long
+            check_workers(engine, ready.device)
+        yield engine
+    finally:
+        engine.close()
+
+
+def make_engine(asked: Asked, ready: Ready, log: Path) -> Engine:
+    """Return the engine that was asked for; ``log`` takes what its workers print."""
     options, threads = asked.options, asked.study.protocol.threads_per_job
-    log, strict = asked.study.out / "workers.txt", options.deterministic
+    strict = options.deterministic
     if options.engine == "ray":
         from benchmark.engines.ray_cluster import RayEngine
 

@@ -53,6 +53,7 @@ def check(args: argparse.Namespace) -> int:
     name = path.stem if is_file else args.method
     registry.check("method", name)
 
+    print(f"checking {name}")
     import torch  # after the name is known to be good
 
     from benchmark.engines.guard import Guard

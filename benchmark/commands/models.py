@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
 
-from benchmark.commands.lines import say
+from benchmark.commands.lines import say, say_reading
 from benchmark.commands.outputs import open_study
 from benchmark.commands.proposal import continuing_command
 from benchmark.exit_codes import DONE
@@ -33,11 +33,12 @@ ANSWERS = 5  # of each of them that are printed
 
 def export(args: argparse.Namespace) -> int:
     """Write a kept model of a study to one file, and say how near it is to what was recorded."""
+    study, registry = open_study(args.out), Registry(tuple(args.plugin))
+    address = find(study, args.run)
+    say_reading("the weights")
     from benchmark.models import export as exporting
 
     exporting.check_target(args.to)
-    study, registry = open_study(args.out), Registry(tuple(args.plugin))
-    address = find(study, args.run)
     remake = remaking_command(study, address)
     done = exporting.export(study, address, args.to, registry, remake)
     told, console = done.description, Console()
@@ -60,11 +61,18 @@ def export(args: argparse.Namespace) -> int:
 
 def embed(args: argparse.Namespace) -> int:
     """Write the embeddings of images, with their paths."""
-    from benchmark.models.model import embed_items, load
-
     if args.to.suffix not in (".npy", ".parquet"):
         raise InvalidInputError(f"--to {args.to}: expected a name that ends in .npy or .parquet")
+    beside = args.to.with_suffix(".csv")
+    if args.to.suffix == ".npy" and beside.resolve() in {path.resolve() for path in args.images}:
+        raise InvalidInputError(
+            f"--to {args.to}: the paths are written beside it, to {beside}, which lists the "
+            "images here. Choose another name"
+        )
     items = gather(args.images)
+    say_reading("the model")
+    from benchmark.models.model import embed_items, load
+
     rows = embed_items(load(args.model, Registry(tuple(args.plugin))), items)
     for path in _write_rows(args.to, items, rows):
         print(path)
@@ -74,10 +82,11 @@ def embed(args: argparse.Namespace) -> int:
 
 def index(args: argparse.Namespace) -> int:
     """Make a gallery of images that can be searched."""
+    items = gather(args.images)
+    say_reading("the model")
     from benchmark.models import index as galleries
     from benchmark.models.model import embed_items, load
 
-    items = gather(args.images)
     model = load(args.model, Registry(tuple(args.plugin)))
     rows = embed_items(model, items)
     galleries.write(args.to, args.model, model.description, items, rows)
@@ -88,14 +97,16 @@ def index(args: argparse.Namespace) -> int:
 
 def search(args: argparse.Namespace) -> int:
     """Find the gallery images nearest to each query: as a table and as a page of pictures."""
-    from benchmark.models import answers
     from benchmark.models import index as galleries
-    from benchmark.models.model import embed_items, load
     from benchmark.study import checksums
 
     gallery = galleries.read(args.gallery)
     path, about = args.model or Path(gallery.about.model), gallery.about
     queries = gather(args.images)
+    say_reading("the model")
+    from benchmark.models import answers
+    from benchmark.models.model import embed_items, load
+
     model = load(path, Registry(tuple(args.plugin)))
     if checksums.of_file(path) != about.model_sha256:
         raise InvalidInputError(

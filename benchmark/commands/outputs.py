@@ -3,27 +3,30 @@
 from __future__ import annotations
 
 import argparse
-import subprocess
-import sys
+import re
 from pathlib import Path
 
 from rich.console import Console
 
 from benchmark.commands.doubts import say_doubts
-from benchmark.exit_codes import DONE
+from benchmark.commands.lines import counted, say_reading
+from benchmark.engines.starting import check_system
+from benchmark.exit_codes import DONE, INTERRUPTED
+from benchmark.study.addresses import without_password
 from benchmark.study.folder import Study, load_study
 from protocols.errors import StoreError
 
 
 def tables(args: argparse.Namespace) -> int:
     """Rebuild the tables from the records, and print where they are."""
+    study = open_study(args.out)
+    say_reading(args.out)
     from benchmark.study.records import write_bytes
     from benchmark.tables import costs
     from benchmark.tables.csv_files import to_csv
     from benchmark.tables.formats import render, to_format
     from benchmark.tables.frames import looked_at, make_tables
 
-    study = open_study(args.out)
     frames = looked_at(make_tables(study))
     for name, content in to_format(frames, args.format).items():
         path = args.out / "tables" / name
@@ -39,42 +42,53 @@ def tables(args: argparse.Namespace) -> int:
 
 def report(args: argparse.Namespace) -> int:
     """Write the HTML report, and figures if asked for, and print where they are."""
+    study = open_study(args.out)
+    say_reading(args.out)
     from benchmark.report import page
     from benchmark.tables.frames import looked_at, make_tables
 
-    study = open_study(args.out)
     frames = looked_at(make_tables(study))
     print(page.write(frames))
     say_doubts(study)
     if args.figures:
         files = page.figures(frames)
-        print(f"{len(files)} figures in {study.out / 'report' / 'figures'}")
+        print(f"{counted(len(files), 'figure')} in {study.out / 'report' / 'figures'}")
     return DONE
 
 
 def sync(args: argparse.Namespace) -> int:
     """Rebuild the MLflow mirror from the records."""
+    study = open_study(args.out)
+    say_reading(args.out)
     from benchmark.commands.run import write_outputs
     from benchmark.mirror import tracking
 
-    study = open_study(args.out)
     done = tracking.sync(study, write_outputs(study))
-    print(f"{done.written} records written, {done.already} were there: {done.uri}")
+    print(f"{counted(done.written, 'record')} written, {done.already} were there: {done.uri}")
     return DONE
 
 
 def ui(args: argparse.Namespace) -> int:
-    """Serve the MLflow mirror until interrupted."""
+    """Serve the MLflow mirror until interrupted; nothing of it stays when this process ends."""
+    from benchmark.mirror import page, tracking
     from benchmark.mirror.store import uri_of
+    from benchmark.running.limits import Stopped, stoppable
 
+    check_system()
     study = open_study(args.out)
     uri = uri_of(study)
-    if uri.startswith("http"):  # a server has a page of its own
-        print(f"this study is mirrored to a server: open {uri}")
+    if re.match("https?:|databricks", uri):  # a server has a page of its own
+        print(f"this study is mirrored to a server: open {without_password(uri)}")
         return DONE
-    print(f"MLflow at http://{args.host}:{args.port} ({uri}); Ctrl-C ends it")
-    command = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", uri]
-    return subprocess.run([*command, "--host", args.host, "--port", str(args.port)]).returncode
+    page.check_port(args.host, args.port)
+    tracking.check_store(study, uri)
+    where = f"http://{args.host}:{args.port} ({without_password(uri)})"
+    try:
+        with stoppable(None, 0.0):
+            print(f"MLflow at {where}; Ctrl-C ends it", flush=True)
+            page.serve(page.command(uri, args.host, args.port, args.allowed_hosts or ()))
+    except Stopped:
+        return INTERRUPTED
 
 
 def open_study(out: Path) -> Study:

@@ -3,39 +3,32 @@
 from __future__ import annotations
 
 from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
-from benchmark.commands.lines import say
+from benchmark.commands.lines import Tables, counted, say
 from benchmark.running.bound import at_most
 from benchmark.running.progress import duration
 from benchmark.running.setup import Asked, unmoved_by_bounds
 from benchmark.study import grid, weights
 from benchmark.study.environment import no_commit
-from benchmark.study.folder import Study
+from benchmark.study.folder import CellKey, Study
 from benchmark.study.grid import CellPlan
 from benchmark.study.scores import NOTHING
-from protocols.names import one_line
 from protocols.protocol import protocol_line, shown
 
+MEASURING = "measuring how long a job takes here"
 NAMED = 3  # cells in a note; the rest are counted
 
 
 def show_cells(console: Console, study: Study, plans: list[CellPlan]) -> None:
     """Print the protocol, the cells and what of them is there."""
-    table = Table(title=protocol_line(study.protocol), title_justify="left", title_style="bold")
-    for column in ("Method", "Dataset", "Trunk", "Recipe", "State"):
-        table.add_column(column, overflow="fold")  # a name cut short could be another's
-    for column in ("Trials", "Runs", "Jobs left"):
-        table.add_column(column, justify="right")
+    console.print(protocol_line(study.protocol), style="bold", highlight=False, markup=False)
+    tables = Tables(("Method", "State"), ("Trials", "Runs", "Jobs left"))
     for item in plans:
-        cell = item.cell
         trials = f"{item.trials_done}/{item.trials}" if item.trials else NOTHING
         runs = f"{item.runs_done}/{item.runs}"
-        names = (cell.row, cell.dataset, cell.trunk, cell.recipe)
-        shown_names = (Text(one_line(name)) for name in names)
-        table.add_row(*shown_names, item.state, trials, runs, str(item.jobs_left))
-    console.print(table)
+        row = (item.cell.row, item.state, trials, runs, str(item.jobs_left))
+        tables.add(_place(item.cell), row)
+    tables.show(console)
     for name, value in study.protocol.overrides.items():
         say(console, f"changed from protocol {study.protocol.name}: {name} = {shown(value)}")
     narrow = study.protocol.search.bounds == "narrow"
@@ -48,7 +41,7 @@ def show_cells(console: Console, study: Study, plans: list[CellPlan]) -> None:
         )
     stale = grid.stale_records(study)
     if stale:
-        say(console, f"{stale} folder(s) hold records of earlier code; they are left aside")
+        say(console, f"set aside, being of earlier code: {counted(stale, 'folder')} of records")
 
 
 def show_expected(
@@ -63,7 +56,7 @@ def show_expected(
     wall = at_most(plans, seconds, workers)
     expected = f"time of {unknown[0]} unknown" if unknown else f"at most {duration(wall)}"
     how = f"{workers} at once on {device}"
-    say(console, f"{jobs} jobs left, {how}: {expected}")
+    say(console, f"{counted(jobs, 'job')} left, {how}: {expected}")
 
 
 def show_uncommitted(console: Console) -> None:
@@ -79,18 +72,15 @@ def show_phases(console: Console, asked: Asked, plans: list[CellPlan]) -> None:
     """Print when phases begin and how early a training can end, of cells that have phases."""
     from benchmark.running.phases import timetables
 
-    table = Table(title="Phases: patience counts from the last one on", title_justify="left")
-    for column in ("Method", "Dataset", "Recipe", "Phase"):
-        table.add_column(column, overflow="fold")
-    for column in ("Begins at step", "Earliest stop", "Budget"):
-        table.add_column(column, justify="right")
+    words, numbers = ("Method", "Phase"), ("Begins at step", "Earliest stop", "Budget")
+    tables = Tables(words, numbers)
     for cell, times in timetables(asked, plans):
         ends = (_span(times.earliest_stop), f"{times.steps:,}")
         for name, steps in times.begins.items() if not cell.repeat else ():
-            words = (Text(one_line(w)) for w in (cell.row, cell.dataset, cell.recipe, name))
-            table.add_row(*words, _span(steps), *ends)
-    if table.rows:
-        console.print(table)
+            tables.add(_place(cell), (cell.row, name, _span(steps), *ends))
+    if tables.rows:
+        console.print("Phases: patience counts from the last one on", style="bold", highlight=False)
+        tables.show(console)
 
 
 def show_weights(console: Console, asked: Asked, plans: list[CellPlan], keep: weights.Keep) -> None:
@@ -112,8 +102,13 @@ def show_weights(console: Console, asked: Asked, plans: list[CellPlan], keep: we
     )
     cells = [item.cell for item in plans]
     if again := weights.lacking(study, cells, keep) if asked.options.keep else []:
-        trainings = f"{len(again)} training{'s' if len(again) > 1 else ''}"
+        trainings = counted(len(again), "training")
         console.print(f"{trainings} again for weights that were not kept", highlight=False)
+
+
+def _place(cell: CellKey) -> str:
+    """Return what the cells of one table have in common, as the tables of results say it."""
+    return f"{cell.dataset} · {cell.trunk} · {cell.recipe}"
 
 
 def _trunk_bytes(asked: Asked, trunk: str) -> int:

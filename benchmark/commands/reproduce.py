@@ -5,21 +5,24 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.box import SIMPLE
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from benchmark.commands.lines import say
+from benchmark.commands.lines import Tables, say, say_reading
 from benchmark.commands.proposal import continuing_command
 from benchmark.exit_codes import DONE
 from benchmark.study.folder import Study, load_study
 from benchmark.study.scores import NOTHING, per_cent
-from benchmark.tables.beside_paper import PROTOCOL, Apart, Compared, compare, rule_differences
 from protocols import paper
 from protocols.errors import InvalidInputError
 from protocols.protocol import protocol_line
+
+if TYPE_CHECKING:
+    from benchmark.tables.beside_paper import Apart, Compared
 
 COLUMNS = ("method", "metric", "paper", "ours", "difference", "paper's must lie in", "inside")
 HOW = f"""\
@@ -42,6 +45,7 @@ def reproduce(args: argparse.Namespace) -> int:
         for dataset in asked_datasets(args):
             show_settings(console, dataset, args.out)
     else:
+        say_reading(f"the paper's numbers, and {args.out}")
         for dataset in asked_datasets(args):
             show_results(console, dataset, args.out)
     return DONE
@@ -60,16 +64,17 @@ def asked_datasets(args: argparse.Namespace) -> tuple[str, ...]:
 
 def show_results(console: Console, dataset: str, out: Path) -> None:
     """Print the paper's means, ours where the rules are its, what is apart, and what is missing."""
+    from benchmark.tables.beside_paper import compare  # here: they import pandas
+    from benchmark.tables.formats import Fitted
+    from benchmark.tables.headlines import Headline
+
     study = load_study(out)
     rows, apart = compare(dataset, study)
     several = len({row.trunk for row in rows if row.ours}) > 1
     for embedding in dict.fromkeys(row.embedding for row in rows):
         title = f"A Metric Learning Reality Check · {dataset}, {embedding}, per cent"
-        table = Table(*COLUMNS, title=title, box=SIMPLE, padding=(0, 1, 0, 0))
-        for row in rows:
-            if row.embedding == embedding:
-                table.add_row(*_cells(row, several))
-        console.print(table, highlight=False)
+        shown = [_cells(row, several) for row in rows if row.embedding == embedding]
+        console.print(Fitted(Headline(title, COLUMNS, shown, "")), highlight=False)
     if searches := {row.ours.searches for row in rows if row.ours}:
         words = [HOW, *([ONE_SEARCH] if 1 in searches else []), *([SEARCHES] * (searches != {1}))]
         console.print(" ".join(words), highlight=False)
@@ -113,6 +118,8 @@ def _show_apart(console: Console, apart: Sequence[Apart]) -> None:
 
 def _filling(study: Study | None, out: Path, dataset: str, missing: Sequence[str]) -> str:
     """Return the command that adds missing rows: in this folder if its rules are the paper's."""
+    from benchmark.tables.beside_paper import PROTOCOL, rule_differences
+
     axes = {"datasets": (dataset,), "methods": missing}
     if study is None:
         return continuing_command(None, out, **axes)
@@ -149,22 +156,16 @@ def _folder_of_its_own(out: Path) -> Path:
 
 def show_published(console: Console, methods: Sequence[str], dataset: str | None) -> None:
     """Print figures of the methods' own papers, each with its trunk, size and source."""
-    columns = ("method", "dataset", "trunk", "size", "metric", "per cent", "caution", "source")
-    table = Table(*columns)
-    for row in paper.published(methods, dataset):
-        table.add_row(
-            row["method"],
-            row["dataset"],
-            row["trunk"],
-            row["embedding_dim"],
-            row["metric"],
-            row["value_percent"],
-            row["caution"] or "–",
-            row["source"],
-        )
-    if not table.row_count:
+    rows = list(paper.published(methods, dataset))
+    if not rows:
         raise InvalidInputError(f"no published figure for {', '.join(methods) or 'these names'}")
-    console.print(table, highlight=False)
+    say(console, "figures of the methods' own papers:")
+    tables = Tables(("dataset", "trunk", "size", "metric", "caution"), ("per cent",))
+    columns = ("dataset", "trunk", "embedding_dim", "metric", "caution", "value_percent")
+    for row in rows:
+        cells = (row[name] or NOTHING for name in columns)
+        tables.add(f"{row['method']}: {row['source']}", tuple(cells))
+    tables.show(console)
     console.print(
         "Many of these were selected on test classes, and some used cropped images (caution says "
         "where that is known): a run under this harness's rules is expected to be lower.",

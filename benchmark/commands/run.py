@@ -5,8 +5,6 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,16 +14,18 @@ from rich.console import Console
 from benchmark.commands.doubts import say_doubts
 from benchmark.commands.jobs import (
     check_phases,
+    engine_for,
     expected_seconds,
     job_maker,
     look_before,
-    make_engine,
     share_cards,
     space_of,
 )
 from benchmark.commands.kept import keep_of, tidy_weights
-from benchmark.commands.lines import say
+from benchmark.commands.lines import counted, say, say_reading
+from benchmark.commands.plan import plan
 from benchmark.commands.plans import (
+    MEASURING,
     show_cells,
     show_expected,
     show_phases,
@@ -33,11 +33,12 @@ from benchmark.commands.plans import (
     show_weights,
 )
 from benchmark.commands.proposal import next_command
-from benchmark.commands.retries import lost_cells, show_lost, show_retries, take_back
+from benchmark.commands.retries import lost_cells, show_lost, take_back
 from benchmark.engines.holding import lock
 from benchmark.engines.machine import check_disk, check_writable
 from benchmark.engines.starting import check_system
 from benchmark.exit_codes import DONE, FAILED_JOBS, INTERRUPTED, TIME_UP
+from benchmark.running import search_copy
 from benchmark.running.limits import Stopped, left, start_counting, stoppable
 from benchmark.running.progress import Progress
 from benchmark.running.setup import Asked, Ready, make_ready, set_up
@@ -49,7 +50,6 @@ from benchmark.study.leftovers import clean
 from benchmark.study.looks import plan_seeds
 
 if TYPE_CHECKING:
-    from benchmark.engines.local import Engine
     from benchmark.mirror.tracking import Tracker
 
 MIRROR_TIMEOUT_S = 60.0
@@ -61,7 +61,11 @@ def run(args: argparse.Namespace) -> int:
     if args.dry_run:
         return plan(args)
     start_counting()
-    started, console, asked = time.monotonic(), Console(), set_up(args)
+    started, console, asked = (
+        time.monotonic(),
+        Console(),
+        set_up(args, say_reading),
+    )
     check_disk(asked.study.out)
     check_writable(asked.study.out)
     with lock(asked.study.out, partial(say, console)):
@@ -84,49 +88,25 @@ def do_all(console: Console, asked: Asked) -> None:
         take_back(console, asked)
     clean(study)
     if begun := partials.tidy(study):
-        say(console, f"{begun} training(s) were begun and go on")
+        say(console, f"begun, and going on: {counted(begun, 'training')}")
     lacking = tidy_weights(console, asked)
     plans = grid.progress_of(study, asked.keys)
+    left = lacking or not all(item.ended for item in plans)
+    if left:
+        console.print(MEASURING)
+    else:
+        say(console, f"nothing left to do in {study.out}")
     tracker = open_tracker(console, study, plans)
-    if lacking or not all(item.ended for item in plans):
+    if left:
         ready = make_ready(asked)
         check_phases(asked, plans)
         work(console, asked, ready, plans, tracker)
     else:
-        say(console, f"nothing left to do in {study.out}")
+        search_copy.mend(study, asked.keys, space_of(asked), partial(say, console))
         study.save()
         grid.save_cells(study, asked.cells)
     artifacts = write_outputs(study)
     tracker.finish(artifacts, MIRROR_TIMEOUT_S)
-
-
-def plan(args: argparse.Namespace) -> int:
-    """Print the grid, each cell's state, jobs left and the expected time."""
-    check_system()
-    if getattr(args, "detect", None):
-        from benchmark.commands.detect import detect
-
-        return detect(args)
-    console, asked = Console(), set_up(args)
-    if getattr(args, "retry_failed", False):
-        show_retries(console, asked)
-    plans = grid.progress_of(asked.study, asked.keys)
-    if not any(item.jobs_left for item in plans):
-        show_cells(console, asked.study, plans)
-        console.print("nothing left to do")
-        return DONE
-    ready = make_ready(asked)
-    check_phases(asked, plans)
-    # Jobs slow each other down, so as many are measured at once as will run at once.
-    with engine_for(console, asked, ready) as engine:
-        look_before(console, asked, ready, plans, engine)
-        share_cards(asked, ready, plans, engine)
-        seconds = expected_seconds(asked, ready, plans, engine)
-        show_cells(console, asked.study, plans)
-        show_phases(console, asked, plans)
-        show_weights(console, asked, plans, keep_of(asked))
-        show_expected(console, plans, seconds, engine.capacity, ready.device)
-    return DONE
 
 
 def work(
@@ -134,7 +114,7 @@ def work(
 ) -> None:
     """Do all missing jobs of the plan."""
     study = asked.study
-    with engine_for(console, asked, ready) as engine:
+    with engine_for(console, asked, ready, study.out) as engine:
         # Imported only now: workers load torch while this process loads optuna, and a folder
         # with nothing left to do needs neither.
         from benchmark.running import flows
@@ -160,6 +140,8 @@ def work(
             flows.run(coordinator.flows(asked.keys), engine)
             if asked.options.keep:
                 flows.run([remake(study, asked.keys, keep, make_job, progress)], engine)
+    if not coordinator.copy_again:  # where it failed just now it would fail again
+        search_copy.mend(study, asked.keys, space_of(asked), partial(say, console))
 
 
 def open_tracker(console: Console, study: Study, plans: list[CellPlan]) -> Tracker:
@@ -169,34 +151,6 @@ def open_tracker(console: Console, study: Study, plans: list[CellPlan]) -> Track
     if all(item.ended for item in plans) and not needs_sync(study):
         return NoTracker()
     return Mirror(study, partial(say, console))
-
-
-@contextmanager
-def engine_for(console: Console, asked: Asked, ready: Ready) -> Iterator[Engine]:
-    """Yield workers, with the datasets decoded for them; kill them at the end."""
-    from benchmark.running.canary import check_workers
-    from benchmark.training import splits
-
-    asked.study.out.mkdir(parents=True, exist_ok=True)
-    check_writable(asked.study.out)
-    engine = make_engine(asked, ready)
-    try:
-        engine.start()
-        for source in asked.sources.values():
-            for path in splits.prepare(source, asked.study.protocol):
-                words = f"{path.name} is damaged or has no checksum: made anew"
-                say(console, words)
-        if asked.options.engine == "ray":
-            from benchmark.engines.ray_cluster import shortage
-
-            gpus = asked.options.gpus_per_job if ready.device == "cuda" else 0.0
-            if lack := shortage(asked.study.protocol.threads_per_job, gpus):
-                say(console, lack)
-        if asked.options.engine == "local":  # elsewhere there may be no free worker for long
-            check_workers(engine, ready.device)
-        yield engine
-    finally:
-        engine.close()
 
 
 def write_outputs(study: Study) -> list[Path]:

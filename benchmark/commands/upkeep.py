@@ -12,7 +12,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from benchmark.commands.lines import say
+from benchmark.commands.lines import counted, say
 from benchmark.commands.outputs import open_study
 from benchmark.commands.run import write_outputs
 from benchmark.engines.holding import lock
@@ -52,7 +52,7 @@ def merge(args: argparse.Namespace) -> int:
         write_outputs(target)
     for study in studies:
         if study.out in came:
-            say(console, f"{study.out}: {_count(came[study.out], 'record')} taken")
+            say(console, f"{study.out}: {counted(came[study.out], 'record')} taken")
         for part in parts:
             if part.study is study and part.doubted:
                 where = f"{study.out}: {part.cell.row} on {part.cell.dataset}"
@@ -81,7 +81,7 @@ def remove(args: argparse.Namespace) -> int:
         )
         left.save()
         write_outputs(left)
-    say(console, f"removed {', '.join(rows)}: {_count(len(going), 'cell')}")
+    say(console, f"removed {', '.join(rows)}: {counted(len(going), 'cell')}")
     say(console, f"the records stay in {args.out / 'records'}; run the methods again to have them")
     _show(console, left)
     return DONE
@@ -131,7 +131,7 @@ def _refuse(found: Sequence[str]) -> None:
         print(f"and {len(found) - SHOWN} more", file=sys.stderr)
     if found:
         raise StoreError(
-            f"the studies disagree in {_count(len(found), 'place')}, named above; nothing was "
+            f"the studies disagree in {counted(len(found), 'place')}, named above; nothing was "
             "written. Remove the row that is wrong (remove METHOD --out DIR) and merge again"
         )
 
@@ -167,7 +167,7 @@ def _show(console: Console, study: Study) -> None:
         console.print(part)
     left = sum(item.jobs_left for item in grid.progress_of(study, list(study.all_cells)))
     if left:
-        say(console, f"{_count(left, 'job')} missing: run the same methods with --out {study.out}")
+        say(console, f"{counted(left, 'job')} missing: run the same methods with --out {study.out}")
     say(console, f"tables   {study.out / 'tables'}")
     say(console, f"next     python -m benchmark sync --out {study.out}")
 
@@ -180,10 +180,6 @@ def _answered(question: str) -> bool:
         return input(question).strip().lower() in ("y", "yes")
     except EOFError:
         return False
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def _size(count: int) -> str:

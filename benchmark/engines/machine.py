@@ -15,6 +15,7 @@ MIN_FREE_BYTES = 256 << 20
 APPENDED = (".lock", "log.txt", "workers.txt")
 FILES = (
     *(*APPENDED, "study.json", "study.id", "looks.json", "mirrored.json"),
+    "search.behind",
     *("report/index.html", HOLDER),
 )
 FOLDERS = (
@@ -95,14 +96,8 @@ def check_disk(out: Path) -> None:
 def check_places(out: Path) -> None:
     """Raise StoreError where something else lies in the place of a file or folder of a study.
 
-    A pipe would be waited for without end, and a dangling link would be written through. In the
-    address of a database ``?`` begins its options and ``%`` a code, so it would be made elsewhere.
+    A pipe would be waited for without end, and a dangling link would be written through.
     """
-    if odd := [sign for sign in "?%" if sign in str(out.resolve())]:
-        raise StoreError(
-            f"{str(out)!r}: {odd[0]!r} in the path of a folder means something else in the "
-            "addresses of its databases, mlflow.db and search.db. Choose another --out"
-        )
     folders = [out, *(out / name for name in FOLDERS)]
     files = [*(out / name for name in FILES), *sorted((out / "tables").glob("*.csv"))]
     for path in (*folders, *files):

@@ -2,5 +2,5 @@
 
 Comes in: a study and its records. Goes out: runs in a tracking store, or nothing at all where
 the store is away.
-May import ``study``. Only ``store`` knows MLflow.
+May import ``study``. Only ``client`` imports MLflow.
 """

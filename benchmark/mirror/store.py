@@ -1,4 +1,4 @@
-"""What MLflow holds of a study, and what is added to it: the only file that imports mlflow.
+"""What MLflow holds of a study, and what is added to it.
 
 Layout: an experiment per set of rules, in it a run per cell, below that a run per trial and
 seed, below those a run per fold. A trial or seed is written when its record is complete, with
@@ -12,7 +12,6 @@ what is its own.
 from __future__ import annotations
 
 import json
-import logging
 import os
 import platform
 import re
@@ -23,6 +22,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+from benchmark.mirror.client import connect, create_database
 from benchmark.mirror.nodes import (
     STATUS,
     MetricPoint,
@@ -38,7 +38,7 @@ from benchmark.mirror.nodes import (
     user,
 )
 from benchmark.study import records
-from benchmark.study.addresses import without_password
+from benchmark.study.addresses import address_of, database_of, without_password
 from benchmark.study.folder import CellKey, Study
 from benchmark.study.own_id import own_id
 from benchmark.study.records import ChoiceRecord, RunRecord
@@ -54,15 +54,6 @@ STUDY = "study_id"
 LEVELS = {"cell": 0, "tables": 0, "trial": 1, "run": 1, "job": 2}  # of runs below each other
 WHERE = {"host": platform.node(), "user": user()}
 _PAGE = 1000
-_ENVIRONMENT = {
-    # Seven retries of two minutes each, the default, would hang on a dead server for a quarter
-    # of an hour; what is not delivered is not lost, so giving up early costs nothing.
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
-    "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
-    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
-    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
-    "MLFLOW_DISABLE_TELEMETRY": "true",
-}
 
 
 @dataclass
@@ -89,8 +80,8 @@ class Copy:
         self.written = self.already = 0
         self.own = own_id(study.out)
         if (database := database_of(uri)) and not database.is_file():
-            _create_database(database)
-        self.client, self.entities = connect(uri)
+            create_database(database)
+        self.client, self.entities, self.refused = connect(uri)
         self.experiment = self._open_experiment()
         self._index()
 
@@ -192,12 +183,28 @@ class Copy:
         self._note(node.key, run)
         self._batch(run, params=node.settings, metrics=node.metrics, at_ms=node.end_ms)
         if node.inputs:
-            self.client.log_inputs(run.id, [self._input(node, *split) for split in node.inputs])
+            self._put_inputs(run, [self._input(node, *split) for split in node.inputs])
         for child in node.children:
             self._write(child, run.id)
         if node.status != run.status:
             self.client.set_terminated(run.id, status=node.status, end_time=node.end_ms)
             run.status = node.status
+
+    def _put_inputs(self, run: _Known, inputs: list[Any]) -> None:
+        """Say which data a run had. Put again after a refusal, it is the same.
+
+        Equal data are one row in MLflow, which refuses one of two studies that add it at the
+        same time; asked again it finds the row.
+        """
+        for _ in inputs:
+            try:
+                self.client.log_inputs(run.id, inputs)
+            except self.refused as error:
+                if getattr(error, "error_code", "") != "BAD_REQUEST":
+                    raise
+            else:
+                return
+        self.client.log_inputs(run.id, inputs)
 
     def _input(self, node: Node, context: str, key: str) -> Any:
         name = node.tags["dataset"]
@@ -241,14 +248,27 @@ class Copy:
         location = None if re.match("https?:|databricks", self.uri) else own
         found = self.client.get_experiment_by_name(name)
         if found is None:
-            made = str(self.client.create_experiment(name, location))
+            try:
+                made = str(self.client.create_experiment(name, location))
+            except self.refused:
+                found = self.client.get_experiment_by_name(name)
+                if found is None:
+                    raise
+                return str(found.experiment_id)  # of another study, made at the same time
             self.client.set_experiment_tag(made, _KIND, _TRAINING)
             return made
         if found.lifecycle_stage == "deleted":
-            self.client.restore_experiment(found.experiment_id)
-        if self.uri == _own_database(self.study) and found.artifact_location != location:
+            self._restore(found.experiment_id)
+        if self.uri == own_database(self.study) and found.artifact_location != location:
             raise StoreError("made in another folder; delete mlflow.db, it is rebuilt")
         return str(found.experiment_id)
+
+    def _restore(self, experiment: str) -> None:
+        try:
+            self.client.restore_experiment(experiment)
+        except self.refused:  # another study may have done so at the same time
+            if self.client.get_experiment(experiment).lifecycle_stage == "deleted":
+                raise
 
     def _index(self) -> None:
         kept: set[str] = set()
@@ -264,7 +284,7 @@ class Copy:
 
     def _own_runs(self) -> Iterator[_Known]:
         """Yield this study's runs, parents first; in its own database those without an id too."""
-        mine = "" if self.uri == _own_database(self.study) else f"tags.{STUDY} = '{self.own}'"
+        mine = "" if self.uri == own_database(self.study) else f"tags.{STUDY} = '{self.own}'"
         token, more = None, True
         found: list[_Known] = []
         while more:
@@ -285,7 +305,7 @@ class Copy:
 
 def uri_of(study: Study, uri: str | None = None) -> str:
     """Return ``uri``, else ``MLFLOW_TRACKING_URI``, else a database in the output folder."""
-    return uri or os.environ.get("MLFLOW_TRACKING_URI") or _own_database(study)
+    return uri or os.environ.get("MLFLOW_TRACKING_URI") or own_database(study)
 
 
 def stamp(study: Study, uri: str) -> dict[str, str | int]:
@@ -295,54 +315,6 @@ def stamp(study: Study, uri: str) -> dict[str, str | int]:
     return {"uri": without_password(uri), "records": len(names), "digest": digest(names, 16)}
 
 
-def _own_database(study: Study) -> str:
-    return f"sqlite:///{study.out.resolve() / 'mlflow.db'}"
-
-
-def database_of(uri: str) -> Path | None:
-    """Return the file of a sqlite database, None for a server."""
-    path = uri.removeprefix("sqlite:///").partition("?")[0]
-    return None if path == uri else Path(path)
-
-
-def _create_database(path: Path) -> None:
-    """Create an empty database of MLflow's.
-
-    It is made aside and appears complete: MLflow takes seconds for it, and could never open one
-    whose making was interrupted.
-    """
-    for left in path.parent.glob(f".{path.name}.*"):
-        left.unlink()
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    client, _ = connect(f"sqlite:///{part}")
-    client.delete_experiment("0")  # MLflow's empty "Default"
-    part.replace(path)
-
-
-def connect(uri: str) -> tuple[Any, Any]:
-    """Return a client of the server at ``uri``, and MLflow's entities."""
-    for name, value in _ENVIRONMENT.items():
-        os.environ.setdefault(name, value)  # read by MLflow on import
-    import mlflow.entities
-    from mlflow.tracking import MlflowClient
-
-    # What they would say about a dead server or a new database is said in one line, or not at all.
-    for name in ("mlflow", "alembic", "urllib3"):
-        logging.getLogger(name).setLevel(logging.CRITICAL)
-    return MlflowClient(tracking_uri=uri, registry_uri=uri), mlflow.entities
-
-
-def reason_of(error: BaseException) -> str:
-    """Return what went wrong in one short line without passwords.
-
-    A refused connection arrives in four wrappings that repeat the address: the innermost
-    system error says it best.
-    """
-    if isinstance(error, StoreError):
-        return str(error)
-    chain = [error]
-    while inner := chain[-1].__cause__ or chain[-1].__context__:
-        chain.append(inner)
-    cause = next((e for e in reversed(chain) if isinstance(e, OSError)), error)
-    text = without_password(str(cause)).strip().partition("\n")[0].partition(". ")[0]
-    return f"{type(cause).__name__}: {text[:200]}"
+def own_database(study: Study) -> str:
+    """Return the address of the database in the output folder."""
+    return address_of(study.out.resolve() / "mlflow.db")

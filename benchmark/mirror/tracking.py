@@ -15,16 +15,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from queue import SimpleQueue
 
+from benchmark.mirror.client import connect
 from benchmark.mirror.nodes import Shown
-from benchmark.mirror.store import (
-    FILE,
-    Copy,
-    database_of,
-    reason_of,
-    stamp,
-    uri_of,
-)
-from benchmark.study.addresses import without_password
+from benchmark.mirror.remedies import reason_of
+from benchmark.mirror.store import FILE, Copy, own_database, stamp, uri_of
+from benchmark.study.addresses import database_of, without_password
 from benchmark.study.folder import CellKey, Study
 from benchmark.study.records import ChoiceRecord, Record, RunRecord, TrialRecord
 from protocols.errors import StoreError
@@ -91,7 +86,7 @@ class Mirror:
             # Whatever goes wrong here costs the mirror only: the records are safe.
             except Exception as error:
                 self._copy, self._ask_again = None, time.monotonic() + RETRY_S
-                self._complain(reason_of(error))
+                self._complain(reason_of(error, self._uri, own_database(self._study)))
 
     def _handle(self, item: tuple[CellKey, Shown] | list[Path]) -> None:
         if isinstance(item, list):
@@ -108,7 +103,7 @@ class Mirror:
             self._warn(
                 f"MLflow at {without_password(self._uri)} is behind ({reason}). The results are "
                 f"safe; to mirror them later: python -m benchmark sync "
-                f"--out {shlex.quote(str(self._study.out))}"
+                f"--out {_quoted(self._study)}"
             )
 
 
@@ -127,8 +122,23 @@ def sync(study: Study, artifacts: Sequence[Path], uri: str | None = None) -> Syn
         copy.complete(artifacts)
     # Broad: MLflow lets through what its servers, databases and artifact stores raise.
     except Exception as error:
-        raise StoreError(f"MLflow at {without_password(uri)}: {reason_of(error)}") from error
+        raise StoreError(
+            f"MLflow at {without_password(uri)}: {reason_of(error, uri, own_database(study))}"
+        ) from error
     return SyncReport(copy.written, copy.already, without_password(uri))
+
+
+def check_store(study: Study, uri: str) -> None:
+    """Raise StoreError where a page of the store at ``uri`` would show nothing, or not open."""
+    again = f"The records hold all of it: python -m benchmark sync --out {_quoted(study)} writes it"
+    if (database := database_of(uri)) and not database.is_file():
+        raise StoreError(f"there is no mirror in {database} yet. {again}")
+    try:
+        connect(uri).client.search_experiments(max_results=1)
+    # Broad, as in sync.
+    except Exception as error:
+        reason = reason_of(error, uri, own_database(study))
+        raise StoreError(f"MLflow at {without_password(uri)}: {reason}. {again}") from error
 
 
 def needs_sync(study: Study, uri: str | None = None) -> bool:
@@ -142,3 +152,7 @@ def needs_sync(study: Study, uri: str | None = None) -> bool:
     except (OSError, ValueError):
         return True
     return bool(known != stamp(study, uri))
+
+
+def _quoted(study: Study) -> str:
+    return shlex.quote(str(study.out))

@@ -9,12 +9,14 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from benchmark.study import checksums, records
 from protocols.errors import InvalidInputError
 from protocols.protocol import Extent, hw
-from protocols.trunk import InputScale
+
+if TYPE_CHECKING:
+    from protocols.trunk import InputScale
 
 Compare = Literal["angle", "distance"]
 _NEEDED = '{"resize_px": 256, "crop_px": 224, "compare": "angle", "scale": null}'
@@ -64,6 +66,8 @@ def scaling_of(words: dict[str, Any]) -> InputScale:
     Raises:
         TypeError: other words.
     """
+    from protocols.trunk import InputScale  # here: it imports torch
+
     given: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in words.items()}
     return InputScale(**given)
 

@@ -53,6 +53,12 @@ class Scored:
     sums: dict[str, list[float]]
 
 
+def check_as_many(rows: NDArray[np.float32], items: Sequence[Item]) -> None:
+    """Raise InvalidInputError unless there is a label for each embedding."""
+    if len(rows) != len(items):
+        raise InvalidInputError(f"{len(rows)} embeddings for {len(items)} labels: expected as many")
+
+
 def score_items(rows: NDArray[np.float32], items: Sequence[Item], *, by_angle: bool) -> Scored:
     """Return what embeddings (N, D) of labelled images score among themselves.
 
@@ -61,8 +67,7 @@ def score_items(rows: NDArray[np.float32], items: Sequence[Item], *, by_angle: b
     Raises:
         InvalidInputError: other rows than images, images without a label, unknown parts.
     """
-    if len(rows) != len(items):
-        raise InvalidInputError(f"{len(rows)} embeddings for {len(items)} labels: expected as many")
+    check_as_many(rows, items)
     bare = [item for item in items if not item.label]
     if bare:
         raise InvalidInputError(

@@ -7,19 +7,22 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from benchmark.models.description import Description
 from benchmark.study.pixels import resize
 from protocols.datasets._official import PASSED_OVER
+from protocols.datasets.csv import read_rows
 from protocols.decoding import SUFFIXES, decode, shown
 from protocols.errors import DataError
-from protocols.images import crop, eval_boxes
+from protocols.partition import PARTS
 from protocols.protocol import ImagePipeline
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -40,7 +43,8 @@ class Item:
 def gather(places: Sequence[Path]) -> list[Item]:
     """Return the images at ``places``: files, folders with all below them, CSV lists.
 
-    In a folder the label is the first folder on the way to the image. A list has a column
+    In a folder the label is the first folder on the way to the image, behind folders that are
+    called as parts are (train, val, test, query, gallery) where all on top are. A list has a column
     ``path``, relative to its own folder, and if you like ``label`` and ``part``.
 
     Raises:
@@ -65,8 +69,25 @@ def gather(places: Sequence[Path]) -> list[Item]:
 def read_list(path: Path) -> list[Item]:
     """Return the images that a CSV file lists, whether they exist or not.
 
+    What this program writes is read to the letter; all that ``data prepare csv:FILE`` takes is
+    taken too: semicolons, tabs, Latin-1, blanks and capitals in the head.
+
     Raises:
         DataError: it cannot be read, or has no column ``path``.
+    """
+    rows = _own_rows(path)
+    if rows is None:
+        rows, _ = read_rows(path, shown(path), needed=("path",))
+    return [
+        Item(path.parent / row["path"], row.get("label", "").strip(), row.get("part", "").strip())
+        for row in rows
+    ]
+
+
+def _own_rows(path: Path) -> list[dict[str, str]] | None:
+    """Return the rows of a file as this program writes it, None where it is of another form.
+
+    Names of files that are no text stand in it as their bytes.
     """
     try:
         with path.open(newline="", encoding="utf-8-sig", errors="surrogateescape") as file:
@@ -75,12 +96,15 @@ def read_list(path: Path) -> list[Item]:
     except (OSError, csv.Error) as error:
         raise DataError(f"{shown(path)}: cannot be read as a list: {error}") from error
     if "path" not in columns:
-        met = ", ".join(columns[:5]) or "nothing"
-        raise DataError(f"{shown(path)}: expected a column path, and label and part; met {met}")
-    return [
-        Item(path.parent / row["path"], row.get("label", "").strip(), row.get("part", "").strip())
-        for row in rows
-    ]
+        return None
+    if all(map(_is_text, ("".join(map(str, row.values())) for row in rows))):
+        return rows
+    named_by_bytes = (path.parent / row["path"] for row in rows if not _is_text(row["path"]))
+    return rows if any(place.is_file() for place in named_by_bytes) else None
+
+
+def _is_text(text: str) -> bool:
+    return not any("\udc80" <= sign <= "\udcff" for sign in text)
 
 
 def pixels_of(item: Item) -> NDArray[np.uint8]:
@@ -98,6 +122,10 @@ def pixels_of(item: Item) -> NDArray[np.uint8]:
 
 def cropped(pixels: NDArray[np.uint8], description: Description) -> Tensor:
     """Return what a model sees of an (H, W, 3) image: (1, 3, H, W) float32 in 0..255."""
+    import torch  # only now: a command says first what it reads
+
+    from protocols.images import crop, eval_boxes
+
     pipeline = ImagePipeline(description.resize_px, description.crop_px)
     stored = resize(pixels, pipeline.resize_px)
     boxes = eval_boxes(pipeline, np.array([stored.shape[:2]]))
@@ -105,15 +133,22 @@ def cropped(pixels: NDArray[np.uint8], description: Description) -> Tensor:
 
 
 def _folder(base: Path) -> list[Item]:
-    found = []
+    found: list[Path] = []
     for here, folders, names in os.walk(base):
         folders[:] = sorted(n for n in folders if not n.startswith(".") and n not in PASSED_OVER)
         for name in sorted(names):
             path = Path(here, name)
             if path.suffix.lower() in SUFFIXES and not name.startswith("."):
-                between = path.relative_to(base).parts[:-1]
-                found.append(Item(path, between[0] if between else ""))
-    return found
+                found.append(path)
+    between = {path: path.relative_to(base).parts[:-1] for path in found}
+    tops = {folders[0].lower() if len(folders) > 1 else "" for folders in between.values()}
+    in_parts = len(tops) > 1 and tops <= set(PARTS)
+    return [
+        Item(path, folders[1], folders[0].lower())
+        if in_parts
+        else Item(path, folders[0] if folders else "")
+        for path, folders in between.items()
+    ]
 
 
 _ENDINGS = ", ".join(sorted(SUFFIXES))

@@ -8,12 +8,14 @@ from dataclasses import dataclass
 from benchmark.report.charts import Scatter, number
 from benchmark.report.rows import MethodRow
 from benchmark.study.scores import HEADLINE_METRIC, label_of
+from benchmark.tables.costs import OTHER, other_images
 
 # Heading, what MethodRow.mean() is asked for, digits.
 _MEASURED = (
     ("Parameters trained", "parameters_trained", 0),
     ("Parameters deployed", "parameters_deployed", 0),
     ("Images trained", "images_trained", 0),
+    ("The protocol's images", "images_protocol", 0),
     ("Training, s", "train_s", 1),
     ("With tests, s", "seconds", 1),
     ("Search, s", "search_s", 0),
@@ -59,5 +61,7 @@ def _to(low: float, high: float) -> str:
 
 def _cells(row: MethodRow, columns: Sequence[tuple[str, str, int]]) -> Iterator[str]:
     yield number(row.main.mean if row.main else None)
+    other = other_images(row.mean("images_trained"), row.mean("images_protocol"))
     for _, name, digits in columns:
-        yield number(row.search_s if name == "search_s" else row.mean(name), digits)
+        found = number(row.search_s if name == "search_s" else row.mean(name), digits)
+        yield f"{found} {OTHER}" if other and name == "images_trained" else found

@@ -9,13 +9,13 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from benchmark.mirror.tracking import Tracker
-from benchmark.running import canary, outcomes
+from benchmark.running import canary, outcomes, search_copy
 from benchmark.running.flows import Flow, Retry, Task
 from benchmark.running.progress import Progress
 from benchmark.study import environment, failures, partials, places, records, selection, weights
 from benchmark.study.folder import CellKey, Study
 from benchmark.study.records import ChoiceRecord, JobRecord, Record, RunRecord, TrialRecord
-from benchmark.study.suggestions import export, name_in_storage, storage_of, suggest
+from benchmark.study.suggestions import suggest
 from benchmark.training import oracle
 from benchmark.training.job import Job, JobOutcome, execute, failure
 from benchmark.training.join import JoinJob, JoinOutcome, join
@@ -124,14 +124,13 @@ class Coordinator:
     def _copy_search(self, cell: CellKey, space: Space, trials: list[TrialRecord]) -> None:
         """Copy the trials to Optuna's database; one that is away costs a warning and no job."""
         if time.monotonic() < self.copy_again:
+            search_copy.note(self.study, cell)
             return
-        out = self.study.out
-        name = name_in_storage(out, cell.path, self.study.protocol.rules_hash())
         try:
-            export(storage_of(out), name, space, trials)
+            search_copy.write(self.study, cell, space, trials)
         except StoreError as error:
             self.copy_again = time.monotonic() + COPY_RETRY_S
-            self.progress.note(f"{error}. The results are safe; the copy is mended by a next trial")
+            self.progress.note(f"{error}. {search_copy.AGAIN}")
 
     def _final(
         self, cell: CellKey, choice: ChoiceRecord, seed: int

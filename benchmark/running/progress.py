@@ -147,7 +147,11 @@ class Progress:
         if not self._live:
             return
         self._bar.update(self._task, completed=self._total - self._left, eta=self._eta())
-        table = Table("Cell", "Trials", f"Best val {label_of(self._metric)}", "Runs", box=None)
+        table = Table(box=None)
+        table.add_column("Cell", no_wrap=True, overflow="fold")  # the others break at blanks
+        table.add_column("Trials")
+        table.add_column(f"Best val {label_of(self._metric)}")
+        table.add_column("Runs")
         table.add_column(f"Test {label_of(HEADLINE_METRIC)}")
         for row in self._rows.values():
             table.add_row(*row.cells())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -12,7 +12,9 @@ from pathlib import Path
 from benchmark.engines.limits import check_room
 from benchmark.engines.machine import check_places, cuda_devices, default_workers, pick_device
 from benchmark.engines.starting import check_address_space, check_processes
+from benchmark.running.rules import check_same_rules
 from benchmark.study import datasets, grid, machines
+from benchmark.study.addresses import address_of
 from benchmark.study.datasets import Data
 from benchmark.study.folder import CellKey, Study, load_study
 from benchmark.study.grid import Axes
@@ -74,10 +76,17 @@ class Ready:
     devices: tuple[str, ...] = ()
 
 
-def set_up(args: argparse.Namespace) -> Asked:
-    """Turn names into objects; raise on the first that is wrong, before anything is written."""
+def set_up(args: argparse.Namespace, begin: Callable[..., None] | None = None) -> Asked:
+    """Turn names into objects; raise on the first that is wrong, before anything is written.
+
+    Args:
+        args: the command as it was parsed.
+        begin: called with the datasets' titles once all names are known to be good, before
+            methods are imported: torch comes with them, which takes seconds.
+    """
     check_address_space()
     check_places(args.out)
+    address_of(args.out.resolve() / "search.db")  # refused before anything starts
     environment, registry = dict(os.environ), Registry(tuple(args.plugin))
     protocol = read_protocol(args, registry)
     known = load_study(args.out)
@@ -94,15 +103,17 @@ def set_up(args: argparse.Namespace) -> Asked:
         check_same_rules(known, protocol)
     weights = parse_weights(weights_asked(args, protocol))
     found = grid.make_cells(axes, protocol, registry, weights)
+    if args.engine == "ray" and find_spec("ray") is None:
+        raise InvalidInputError("engine 'ray' is not installed: pip install 'ray[default]'")
+    if args.device != "auto" and args.engine == "local":
+        pick_device(args.device)
+    if begin is not None:
+        begin(*(each.title for each in data))
     cells = [(grid.key_of(record, protocol, registry, known), record) for record in found]
     cells += further_searches(cells, protocol, args.search_repeats)
     if protocol.params == "published":
         check_published(key for key, _ in cells)
     study = (known or Study(args.out, protocol)).extend([key for key, _ in cells], protocol.seeds)
-    if args.engine == "ray" and find_spec("ray") is None:
-        raise InvalidInputError("engine 'ray' is not installed: pip install 'ray[default]'")
-    if args.device != "auto" and args.engine == "local":
-        pick_device(args.device)
     return Asked(
         options=args,
         study=study,
@@ -297,26 +308,3 @@ def check_same_kind(study: Study, kind: str) -> None:
             f"the two differ and cannot stand in one table. Go on with --device {held}, or give "
             f"the study on {kind} a folder of its own with --out"
         )
-
-
-def check_same_rules(known: Study, protocol: Protocol) -> None:
-    """Raise StoreError if the folder holds a study under other rules."""
-    if known.protocol.oracle_gap != protocol.oracle_gap:
-        kind = {True: "with --oracle-gap", False: "without --oracle-gap"}
-        raise StoreError(
-            f"{known.out} holds a study {kind[known.protocol.oracle_gap]}, asked for one "
-            f"{kind[protocol.oracle_gap]}: its test classes are opened more often. Give this one a "
-            "folder of its own with --out"
-        )
-    if known.protocol.rules_hash() == protocol.rules_hash():
-        return
-    here, asked = known.protocol.rules(), protocol.rules()
-    changed = [
-        f"{name} {here.get(name)!r} here, {asked.get(name)!r} asked for"
-        for name in {**here, **asked}
-        if here.get(name) != asked.get(name)
-    ]
-    raise StoreError(
-        f"{known.out} holds a study under other rules ({'; '.join(changed)}). Rows of the two "
-        "cannot stand in one table: give this one a folder of its own with --out"
-    )

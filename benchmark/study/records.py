@@ -25,6 +25,14 @@ SCHEMA = 1
 Status = Literal["done", "failed"]
 Reason = Literal["oom", "non_finite", "crash", "timeout", "bad_data", "error"]
 Metrics = dict[str, float]
+# What a run cost, whatever the machine; see :func:`benchmark.training.job.execute`.
+COUNTS = (
+    "parameters_trained",
+    "parameters_deployed",
+    "images_trained",
+    "images_protocol",
+    "images_embedded",
+)
 
 
 @dataclass(frozen=True)

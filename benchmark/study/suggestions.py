@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import re
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -29,7 +30,7 @@ from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState, create_trial
 from scipy.stats.qmc import Sobol
 
-from benchmark.study.addresses import without_password
+from benchmark.study.addresses import address_of, without_password
 from benchmark.study.own_id import own_id
 from benchmark.study.records import TrialRecord
 from benchmark.study.seeds import seed
@@ -52,6 +53,8 @@ optuna.logging.set_verbosity(optuna.logging.ERROR)
 _BLOCK = 64  # points drawn at a time: a power of 2, as Sobol sequences need; it moves no point
 _BESIDE = 0.01  # of a range: how far beside a tried setting another one is looked for at first
 _BEST = 5
+_DAMAGED = re.compile("not a database|malformed")  # as SQLite says it
+_REBUILT = "delete search.db, it is rebuilt"
 
 
 def suggest(cell: str, rule: SearchRule, space: Space, trials: Sequence[TrialRecord]) -> Settings:
@@ -106,7 +109,7 @@ def _setting(space: Space, shares: NDArray[np.float64]) -> Settings:
 
 def storage_of(out: Path) -> str:
     """Return ``OPTUNA_STORAGE``, which Optuna's own commands read too, else a file in ``out``."""
-    return os.environ.get("OPTUNA_STORAGE") or f"sqlite:///{out / 'search.db'}"
+    return os.environ.get("OPTUNA_STORAGE") or address_of(out / "search.db")
 
 
 def name_in_storage(out: Path, cell: str, rules: str) -> str:
@@ -133,6 +136,8 @@ def export(storage: str, name: str, space: Space, trials: Sequence[TrialRecord])
     # Broad: what a database driver raises is its own; the records are safe.
     except Exception as error:
         reason = str(error.__cause__ or error).strip().partition("\n")[0][:200]
+        if _DAMAGED.search(reason) and not os.environ.get("OPTUNA_STORAGE"):
+            reason += f"; {_REBUILT}"
         where = without_password(storage)
         raise StoreError(f"Optuna's database at {where} is behind ({reason})") from error
 
@@ -142,12 +147,31 @@ def _opened(storage: str) -> Iterator[RDBStorage]:
     """Open a database and close it; a server that does not answer is given up after seconds."""
     waits = {"connect_timeout": 10} if storage.startswith("postgresql") else {"timeout": 10}
     connection = {} if storage.startswith("mysql") else {"connect_args": waits}
-    database = RDBStorage(storage, engine_kwargs={**connection, "pool_pre_ping": True})
+    engine = {**connection, "pool_pre_ping": True}
+    database = RDBStorage(storage, engine_kwargs=engine, skip_compatibility_check=True)
     try:
+        _check_version(database)
         yield database
     finally:
         database.remove_session()
         database.engine.dispose()
+
+
+def _check_version(database: RDBStorage) -> None:
+    """Raise StoreError with what can be done where a database is of another version of Optuna."""
+    version = database.get_current_version()
+    if version == database.get_head_version():
+        return
+    older = version in database.get_all_versions()
+    if not os.environ.get("OPTUNA_STORAGE"):
+        remedy = _REBUILT
+    elif older:
+        remedy = 'upgrade it: optuna storage upgrade --storage "$OPTUNA_STORAGE"'
+    else:
+        remedy = "install a later one, or set OPTUNA_STORAGE to another database"
+    raise StoreError(
+        f"it is of {'an older' if older else 'a later'} Optuna than {optuna.__version__}; {remedy}"
+    )
 
 
 def _export(storage: RDBStorage, name: str, trials: list[FrozenTrial]) -> None:

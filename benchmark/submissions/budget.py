@@ -58,6 +58,11 @@ def run_faults(run: Run, cell: Cell) -> Iterator[str]:
     most = rules.folds * pace.max_steps * rules.batch_size
     if trained > most:
         yield f"{trained} images trained; the protocol has {most}"
+    own = run.counts.get("images_protocol", most)  # of as many steps; older rows do not say it
+    if own > most:
+        yield f"images_protocol {own}; the protocol has {most}"
+    if most >= trained > own:
+        yield f"{trained} images trained; its steps have {own} of the protocol's"
     if run.status == "done" and trained < sum(steps):
         yield f"{trained} images trained in {sum(steps)} steps or more"
     if (trained > 0) != (run.counts.get("parameters_trained", 0) > 0) and run.status == "done":

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console, ConsoleOptions, JustifyMethod, RenderableType, RenderResult
@@ -23,18 +24,20 @@ from protocols.errors import InvalidInputError, unknown_name
 from protocols.names import one_line
 
 # Where cells may break into lines. Each is tried until the table fits the terminal: nowhere;
-# before brackets and counts of what failed; also before ±; also before marks.
+# before brackets and counts of what failed; also before ±; also before marks; also behind the ±
+# in brackets.
 _BREAKS = (
     r"(?!)",
     r" (?=\(|\d+ (?:failed|lost))",
     r" (?=± |\(|\d+ (?:failed|lost))",
     rf" (?=± |\(|\d+ (?:failed|lost)|[{''.join(MARKS.values())}])",
+    rf" (?=± |\(|\d+ (?:failed|lost)|[{''.join(MARKS.values())}])|(?<=\(±) ",
 )
 
 
 def render(tables: Tables) -> list[RenderableType]:
     """Return the headlines and what :func:`further` adds; readable from 80 columns on."""
-    return [_Fitted(table) for table in (*headlines(tables), *further(tables))]
+    return [Fitted(table) for table in (*headlines(tables), *further(tables))]
 
 
 def to_format(tables: Tables, name: str) -> dict[str, bytes]:
@@ -54,36 +57,65 @@ def to_format(tables: Tables, name: str) -> dict[str, bytes]:
 
 
 @dataclass(frozen=True)
-class _Fitted:
-    """A headline that breaks its cells where the terminal is too narrow for one line each."""
+class Fitted:
+    """A headline that fits the terminal.
+
+    Where that is too narrow for one line each, cells are broken; where that is not enough, there
+    are several tables one below the other, with the first column in each.
+    """
 
     headline: Headline
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         unlimited = options.update(width=1000)
-        for pattern in _BREAKS:
-            table = _rich(self.headline, pattern)
-            if console.measure(table, options=unlimited).maximum <= options.max_width:
-                break
-        yield table
+
+        def fits(columns: Sequence[int], breaks: str) -> bool:
+            table = _rich(self.headline, columns, breaks)
+            return console.measure(table, options=unlimited).maximum <= options.max_width
+
+        every = range(len(self.headline.header))
+        parts = list(_parts(every, partial(fits, breaks=_BREAKS[-1])))
+        caption = Text(one_line(self.headline.caption), style="dim")
+        for columns in parts:
+            breaks = next((b for b in _BREAKS if fits(columns, b)), _BREAKS[-1])
+            table = _rich(self.headline, columns, breaks)
+            if columns == parts[0]:
+                table.title = Text(one_line(self.headline.title), style="bold")
+            if len(parts) == 1:
+                table.caption = caption
+            yield table
+        if len(parts) > 1:
+            yield caption
 
 
-def _rich(headline: Headline, breaks: str) -> Table:
+def _parts(columns: Sequence[int], fits: Callable[[Sequence[int]], bool]) -> Iterator[list[int]]:
+    """Yield the columns of tables that stand one below the other, each with the first of them."""
+    first, *others = columns
+    part = [first]
+    for column in others:
+        if len(part) > 1 and not fits([*part, column]):
+            yield part
+            part = [first]
+        part.append(column)
+    yield part
+
+
+def _rich(headline: Headline, columns: Sequence[int], breaks: str) -> Table:
+    """Return some columns of a headline as a table, its cells in lines where ``breaks`` says."""
     table = Table(
-        title=Text(one_line(headline.title), style="bold"),
-        caption=Text(one_line(headline.caption), style="dim"),
         caption_justify="left",
         box=SIMPLE_HEAD,
         show_edge=False,
         padding=(0, 0, 0, 1),
         pad_edge=False,
     )
-    for number, name in enumerate(headline.header):
-        words = name.replace("R-", "R-\n").replace(" ", "\n", 1)
+    for number in columns:
+        words = headline.header[number].replace("R-", "R-\n").replace(" ", "\n", 1)
         justify: JustifyMethod = "right" if number else "left"
         table.add_column(Text(words), justify=justify, no_wrap=number > 0, overflow="fold")
     for row in headline.rows:
-        table.add_row(*(Text(re.sub(breaks, "\n", one_line(cell))) for cell in row))
+        cells = (one_line(row[number]) for number in columns)
+        table.add_row(*(Text(re.sub(breaks, "\n", cell)) for cell in cells))
     return table
 
 

@@ -25,7 +25,7 @@ from benchmark.statistics import paired
 from benchmark.study import failures, records
 from benchmark.study.folder import Study
 from benchmark.study.looks import Looks, look, read_looks
-from benchmark.study.records import RunRecord
+from benchmark.study.records import COUNTS, RunRecord
 from benchmark.study.scores import EMBEDDINGS, HEADLINE_METRIC, PARTS
 from benchmark.tables.comparisons import across_rows, ends, pair_rows, variance_rows
 from benchmark.tables.csv_files import to_csv
@@ -36,7 +36,6 @@ from protocols.space import Settings
 
 NAMES = ("summary", "runs", "trials", "pairs")
 SOMETIMES = ("across", "searches", "variance", "references")
-COUNTS = ("parameters_trained", "parameters_deployed", "images_trained", "images_embedded")
 
 # Column to dtype: text or None, float64 or NaN, Int64 or NA.
 _PLACE = {"dataset": "object", "trunk": "object", "recipe": "object"}

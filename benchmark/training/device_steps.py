@@ -8,6 +8,7 @@ however its steps are taken.
 
 from __future__ import annotations
 
+import functools
 import warnings
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, replace
@@ -20,7 +21,17 @@ from torch import Tensor
 from benchmark.training import pictures
 from benchmark.training.evaluate import autocast
 from benchmark.training.graphs import Compute, CudaRecorder, Recorder, State, obstacle
-from benchmark.training.steps import Training, descend, give_moments, moments
+from benchmark.training.steps import (
+    Parts,
+    Training,
+    backward,
+    batch_of,
+    give_moments,
+    moments,
+    move,
+    size_of,
+    with_gradient,
+)
 from protocols.method import Batch, Draw
 from protocols.network import Network
 from protocols.optimizer import make_optimizer, rate_of
@@ -93,7 +104,9 @@ class DeviceSteps:
         self._feeds: dict[int, Feed] = {}  # of ordinary steps, by batch size
         self._taken: dict[Hashable, int] = {}
         self._recordings: dict[Hashable, Recording] = {}
-        self._why = "" if recorder else "recording is off"
+        self._learnt: set[int] = set()
+        self._parts = Parts(training)
+        self._why = self._parts.why or ("" if recorder else "recording is off")
 
     @property
     def how(self) -> str:
@@ -103,10 +116,18 @@ class DeviceSteps:
         proven = any(made.proofs == 0 for made in self._recordings.values())
         return "graph" if proven else "eager: too few steps"
 
+    @property
+    def learnt(self) -> int:
+        """Return how many parameters have had a gradient."""
+        return size_of(self._optimizer, self._learnt)
+
     def take(self, draw: Draw, step: int, factor: float) -> None:
         """Take one step; recorded where its kind was proven."""
+        batch = batch_of(self._training, draw, step)
+        if self._parts.several:
+            self._in_parts(draw, batch, factor)
+            return
         host = self._host_inputs(draw, factor)
-        batch = self._batch(draw, step)
         key = (len(draw.index), self._training.network.method.graph_key(batch))
         made = self._recordings.get(key)
         if made is None and self._may_record(key):
@@ -136,13 +157,15 @@ class DeviceSteps:
         return self._crops(feed)
 
     def state(self) -> dict[str, Any]:
-        """Return moments and sums; waits for them."""
-        return {"moments": moments(self._optimizer), "sums": self._sums}
+        """Return moments, sums and which parameters have had a gradient; waits for them."""
+        learnt = sorted(self._learnt)
+        return {"moments": moments(self._optimizer), "sums": self._sums, "learnt": learnt}
 
     def restore(self, state: dict[str, Any]) -> None:
         """Go on from them; recordings are made and proven anew."""
         give_moments(self._optimizer, state["moments"])
         self._sums = {k: v.to(self._device) for k, v in state["sums"].items()}
+        self._learnt = set(state["learnt"])
 
     # Inputs: one tensor of whole numbers, the boxes' pixels where they travel, then the noise.
 
@@ -175,12 +198,6 @@ class DeviceSteps:
 
     # Computation: the same code for ordinary steps and for what is recorded.
 
-    def _batch(self, draw: Draw, step: int) -> Batch:
-        """Return what the host knows of a batch; its tensors come with the step."""
-        nothing = torch.empty(0, dtype=torch.int64)
-        epoch = step // self._training.protocol.pace.steps_per_epoch
-        return Batch(nothing, nothing, draw.group, step, epoch)
-
     def _losses(self, network: Network, feed: Feed, batch: Batch) -> dict[str, Tensor]:
         images = self._crops(feed)
         with autocast(self._training.protocol, self._device, cached=False):
@@ -196,18 +213,39 @@ class DeviceSteps:
         network = self._training.network
         network.method.drawn = self._noise(feed)
         losses = self._losses(network, feed, self._with_tensors(batch, feed))
+        backward(self._optimizer, losses)
+        self._move(feed, losses)
+        network.method.drawn = ()
+
+    def _move(self, feed: Feed, losses: dict[str, Tensor]) -> None:
+        """Take a step along the gradients, at the factor that ``feed`` holds, and add up losses."""
         factor = feed.tensors[0][-1:].view(torch.float64)[0]
         for group, rate in zip(self._optimizer.param_groups, self._rates, strict=True):
             group["lr"].copy_(factor * rate)
         # torch warns when an optimiser made for recording runs without one
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="This instance was constructed with")
-            descend(self._training, self._optimizer, losses)
+            move(self._training, self._optimizer)
+        self._learnt |= with_gradient(self._optimizer)
         for name, value in losses.items():
             if name not in self._sums:
                 self._sums[name] = torch.zeros((), device=self._device)
             self._sums[name] += value.detach()
-        network.method.drawn = ()
+
+    def _in_parts(self, draw: Draw, batch: Batch, factor: float) -> None:
+        """Take a step on several of the protocol's batches."""
+        hosts = [self._host_inputs(part, factor) for part in self._parts.of(draw)]
+        index = torch.as_tensor(np.asarray(draw.index, np.int64)).to(self._device)
+        batch = replace(batch, labels=self._labels[index], index=index)
+
+        def images(host: list[Tensor]) -> Tensor:
+            feed = self._feed_of(host)
+            feed.fill(host)
+            return self._crops(feed)
+
+        made = [functools.partial(images, host) for host in hosts]
+        losses = self._parts.gradients(self._optimizer, made, batch)
+        self._move(self._feed_of(hosts[-1]), losses)
 
     def _eager(self, host: list[Tensor], batch: Batch) -> None:
         feed = self._feed_of(host)

@@ -14,7 +14,7 @@ from benchmark.training.evaluate import extract
 from benchmark.training.splits import Split
 from protocols import batches
 from protocols.errors import InvalidInputError
-from protocols.method import Draw
+from protocols.method import Draw, Method
 from protocols.network import Network
 from protocols.protocol import Protocol
 
@@ -77,21 +77,30 @@ class Draws(Iterator[Draw]):
         probe: see above.
         sampled: batches that the sampler has given.
         planned: whether those of the epoch at hand come from the method's plan.
+        price: batches of the protocol that one draw costs.
+
+    Raises:
+        InvalidInputError: the method wants batches that the protocol cannot give.
     """
 
     def __init__(self, probe: Probe, labels: Labels, streams: Streams) -> None:
-        protocol, method = probe.protocol, probe.network.method
-        per_class = protocol.images_per_class(method.draws)
+        protocol, method = probe.protocol, type(probe.network.method)
+        per_class = images_per_class(protocol, method)
         draw = batches.SAMPLERS[protocol.sampler]
         self.sampled, self.planned = 0, False
         self.probe, self._labels, self._streams = probe, labels, streams
-        self._sampler = draw(labels, protocol.batch_size, per_class, streams.batches)
+        self.price, self._most = cost(protocol, method), largest(protocol, method)
+        self._sampler = draw(labels, self._most, per_class, streams.batches)
         self._epoch_steps = protocol.pace.steps_per_epoch
         self._batches = self._epochs(0)
 
     def __next__(self) -> Draw:
         """Return the next batch."""
         return next(self._batches)
+
+    def due(self, step: int) -> bool:
+        """Return whether a draw is paid for at ``step``: with the last of the batches it costs."""
+        return (step + 1) % self.price == 0
 
     def between_plans(self, step: int) -> bool:
         """Return whether the batch of ``step`` and all later ones do not need a plan begun before.
@@ -109,18 +118,25 @@ class Draws(Iterator[Draw]):
             next(self._sampler)
         self.sampled = sampled
         epoch, within = divmod(step, self._epoch_steps)
-        rest = self._sampled(self._epoch_steps - within) if within else iter(())
+        rest = self._sampled(self._count(epoch, step)) if within else iter(())
         self._batches = itertools.chain(rest, self._epochs(epoch + (within > 0)))
 
+    def _count(self, epoch: int, step: int) -> int:
+        """Return how many draws are paid for from ``step`` on to the end of ``epoch``."""
+        return (epoch + 1) * self._epoch_steps // self.price - step // self.price
+
     def _epochs(self, first: int) -> Iterator[Draw]:
-        method, steps = self.probe.network.method, self._epoch_steps
+        method = self.probe.network.method
         for epoch in itertools.count(first):
+            count = self._count(epoch, epoch * self._epoch_steps)
+            if not count:
+                continue
             plan = method.plan(epoch, self.probe.function(), self._streams.plan)
             self.planned = plan is not None
             if plan is None:
-                yield from self._sampled(steps)
+                yield from self._sampled(count)
             else:
-                yield from _planned(plan, epoch, self._labels, steps)
+                yield from _planned(plan, epoch, self._labels, count, self._most)
 
     def _sampled(self, count: int) -> Iterator[Draw]:
         for index in itertools.islice(self._sampler, count):
@@ -133,21 +149,70 @@ def contiguous(labels: Labels) -> Labels:
     return np.unique(labels, return_inverse=True)[1].astype(np.int64)
 
 
-def _planned(plan: object, epoch: int, labels: Labels, steps: int) -> Iterator[Draw]:
-    """Yield ``steps`` checked draws of one epoch's plan."""
+def images_per_class(protocol: Protocol, method: type[Method]) -> int:
+    """Return how many images of a class stand in a batch that the protocol draws for a method.
+
+    Raises:
+        InvalidInputError: the method wants a number that the batch is no multiple of.
+    """
+    wanted = method.wants.images_per_class
+    if wanted is None:
+        return protocol.images_per_class(method.draws)
+    if protocol.batch_size % wanted:
+        raise InvalidInputError(
+            f"it wants {wanted} images of a class in a batch, and a batch of "
+            f"{protocol.batch_size} is no multiple of that. Choose another batch_size"
+        )
+    return wanted
+
+
+def cost(protocol: Protocol, method: type[Method]) -> int:
+    """Return how many batches of the protocol, and of its steps, a step of the method costs.
+
+    Raises:
+        InvalidInputError: a step that costs more than there is between two validations.
+    """
+    pace, wanted = protocol.pace, method.wants.batches
+    if wanted > min(pace.validate_every, pace.max_steps):
+        raise InvalidInputError(
+            f"its loss sees {wanted} batches, so that a step costs {wanted}, and the protocol "
+            f"validates every {pace.validate_every} of {pace.max_steps}. Raise pace.validate_every"
+        )
+    return wanted
+
+
+def largest(protocol: Protocol, method: type[Method]) -> int:
+    """Return the most images that one loss of the method may see."""
+    return protocol.batch_size * method.wants.batches
+
+
+def parts(draw: Draw, size: int) -> list[Draw]:
+    """Return a draw's images in their order as draws of at most ``size``."""
+    index = np.asarray(draw.index)
+    return [Draw(index[start : start + size], draw.group) for start in range(0, len(index), size)]
+
+
+def _planned(plan: object, epoch: int, labels: Labels, count: int, most: int) -> Iterator[Draw]:
+    """Yield ``count`` checked draws of one epoch's plan, of at most ``most`` images each."""
     given, images = 0, len(labels)
-    for draw in itertools.islice(plan, steps):  # type: ignore[call-overload]
-        index = np.asarray(draw.index)
-        if not index.size or index.min() < 0 or index.max() >= images:
+    for draw in itertools.islice(plan, count):  # type: ignore[call-overload]
+        index = np.array(draw.index)  # a copy: what is checked is what is trained on
+        if index.ndim != 1 or not index.size or index.min() < 0 or index.max() >= images:
             raise InvalidInputError(
                 f"plan of epoch {epoch}: a batch of {index.size} positions, expected some in "
                 f"0..{images - 1}"
+            )
+        if index.size > most:
+            raise InvalidInputError(
+                f"plan of epoch {epoch}: a batch of {index.size} images, expected at most {most}: "
+                "every method trains on as many. Say Wants(batches=...) for a loss on several "
+                "batches of the protocol, which costs as many of its steps"
             )
         if len(np.unique(labels[index])) < 2:
             raise InvalidInputError(
                 f"plan of epoch {epoch}: a batch of one class only, expected two or more"
             )
         given += 1
-        yield draw
-    if given < steps:
-        raise InvalidInputError(f"plan of epoch {epoch}: {given} batches, expected {steps}")
+        yield Draw(index, draw.group)
+    if given < count:
+        raise InvalidInputError(f"plan of epoch {epoch}: {given} batches, expected {count}")

@@ -16,13 +16,14 @@ from benchmark.study.selection import improves
 from benchmark.training import attributes
 from benchmark.training.averaging import Average, renew_batch_norm
 from benchmark.training.device_steps import steps_on
-from benchmark.training.draws import Draws, Probe, Streams, contiguous
+from benchmark.training.draws import Draws, Probe, Streams, contiguous, cost, parts
 from benchmark.training.evaluate import autocast
 from benchmark.training.keeper import Keeper, NotAsKeptError, State
 from benchmark.training.oracle import unwatched
 from benchmark.training.splits import Split
 from benchmark.training.steps import HostSteps, Steps, Training
 from protocols.errors import BenchmarkError, InvalidInputError
+from protocols.method import Draw
 from protocols.network import Network
 from protocols.phases import Phase
 from protocols.protocol import Protocol
@@ -38,9 +39,11 @@ class Fitted:
     """What a training leaves behind; the network itself then holds the best weights.
 
     ``candidate`` says which weights those are: the ``raw`` ones of ``best_step``, or the
-    ``averaged`` ones. Images trained went forward and backward; ``images_forward`` went forward
-    only, for the method's plans and for statistics after averaging. ``phases`` holds the first
-    step of each phase, None for one that was not reached. ``how`` says how steps were taken.
+    ``averaged`` ones. Steps are counted in batches of the protocol, whatever a method's loss sees.
+    Images trained went forward and backward; ``images_forward`` went forward only, for the
+    method's plans, for losses on several batches and for statistics after averaging. ``learnt``
+    parameters have had a gradient. ``phases`` holds the first step of each phase, None for one
+    that was not reached. ``how`` says how steps were taken.
     """
 
     steps: int = 0
@@ -50,6 +53,7 @@ class Fitted:
     history: list[Metrics] = field(default_factory=list)
     images_trained: int = 0
     images_forward: int = 0
+    learnt: int = 0
     phases: dict[str, int | None] = field(default_factory=dict)
     how: str = ""
 
@@ -105,12 +109,12 @@ def fit(
                 break
             if keeper:
                 keeper.before(step, course)
-        draw = next(draws)
-        steps.take(draw, step, schedule.factor(step))
-        fitted.images_trained += len(draw.index)
-        fitted.images_forward = draws.probe.images
+        if draws.due(step):
+            draw = next(draws)
+            steps.take(draw, step, schedule.factor(step))
+            _count(fitted, draw, draws)
 
-    fitted.phases, fitted.how = schedule.begun(fitted.steps), steps.how
+    fitted.phases, fitted.how, fitted.learnt = schedule.begun(fitted.steps), steps.how, steps.learnt
     if not (average and _averaged_is_best(average, best, draws, steps)):
         network.load_state_dict(best.weights)
     return fitted
@@ -138,8 +142,9 @@ class _Best:
 
     def ends_at(self, step: int, steps: Steps) -> bool:
         """Validate before ``step``; return whether the training ends here."""
-        fitted = self.fitted
-        fitted.history.append(_validated(step, steps, step - fitted.steps, self.validate))
+        fitted, price = self.fitted, cost(self.protocol, type(self.network.method))
+        taken = step // price - fitted.steps // price
+        fitted.history.append(_validated((fitted.steps, step), taken, steps, self.validate))
         fitted.steps = step
         self.started += _took(self.watch, step)
         if improves(fitted.history, self.protocol.selection_metric):
@@ -259,8 +264,10 @@ def _took(watch: Callable[[int], None], step: int) -> float:
 def _averaged_is_best(average: Average, best: _Best, draws: Draws, steps: Steps) -> bool:
     """Load and validate the averaged weights, note the result, return whether they won."""
     network, protocol, fitted = best.network, best.protocol, best.fitted
-    passes = list(itertools.islice(draws, protocol.pace.steps_per_epoch))
-    fitted.images_forward = draws.probe.images + sum(len(draw.index) for draw in passes)
+    drawn = itertools.islice(draws, max(1, protocol.pace.steps_per_epoch // draws.price))
+    passes = [part for draw in drawn for part in parts(draw, protocol.batch_size)]
+    renewed = sum(len(draw.index) for draw in passes)
+    fitted.images_forward = _forward_only(fitted, draws) + renewed
     average.load_into(network)
     with autocast(protocol, _device(network)):
         renew_batch_norm(network, map(steps.images, passes))
@@ -286,12 +293,26 @@ def _seconds(protocol: Protocol, recipe: Recipe) -> float:
     return protocol.budget_s
 
 
-def _validated(step: int, steps: Steps, since: int, validate: Callable[[], Metrics]) -> Metrics:
-    """Return one history row: step, mean losses since the last validation, metrics."""
-    losses = {f"loss/{name}": mean for name, mean in steps.means(since).items()}
+def _count(fitted: Fitted, draw: Draw, draws: Draws) -> None:
+    """Add a draw to the images that a training has cost."""
+    fitted.images_trained += len(draw.index)
+    fitted.images_forward = _forward_only(fitted, draws)
+
+
+def _forward_only(fitted: Fitted, draws: Draws) -> int:
+    """Return the images that plans asked for, and those that a loss on several batches did."""
+    return draws.probe.images + (fitted.images_trained if draws.price > 1 else 0)
+
+
+def _validated(
+    between: tuple[int, int], taken: int, steps: Steps, validate: Callable[[], Metrics]
+) -> Metrics:
+    """Return one history row: step, mean losses of the ``taken`` steps before it, metrics."""
+    start, step = between
+    losses = {f"loss/{name}": mean for name, mean in steps.means(taken).items()}
     for name, value in losses.items():
         if not math.isfinite(value):
-            raise NonFiniteError(f"{name} is {value} between steps {step - since} and {step}")
+            raise NonFiniteError(f"{name} is {value} between steps {start} and {step}")
     return {"step": step, **losses, **validate()}
 
 

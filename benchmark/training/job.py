@@ -23,7 +23,7 @@ from benchmark.study.places import job_id
 from benchmark.study.records import JobRecord, Metrics, Reason
 from benchmark.study.seeds import seed
 from benchmark.training import device, evaluate, kept, splits
-from benchmark.training.draws import Probe, Streams, contiguous
+from benchmark.training.draws import Probe, Streams, contiguous, images_per_class, largest
 from benchmark.training.fit import Fitted, fit
 from benchmark.training.join import pack, stored
 from benchmark.training.keeper import Clock, Keeper, NotAsKeptError
@@ -199,10 +199,10 @@ def build_network(job: Job, train: splits.Split) -> Network:
         channels=trunk.channels,
         embedding_size=protocol.embedding_size,
         folds=protocol.folds,
-        batch_size=protocol.batch_size,
+        batch_size=largest(protocol, method),
         steps=protocol.pace.max_steps,
         steps_per_epoch=protocol.pace.steps_per_epoch,
-        images_per_class=protocol.images_per_class(method.draws),
+        images_per_class=images_per_class(protocol, method),
     )
     torch.manual_seed(_seed(job, "method"))
     return Network(trunk, method(spec, **job.settings), job.recipe.batch_norm)
@@ -297,14 +297,15 @@ def _record(job: Job, **values: Any) -> JobRecord:
 def _counts(job: Job, network: Network, fitted: Fitted, validated: int) -> dict[str, int]:
     """Return what a training cost in parameters and images, whatever the machine.
 
-    Images trained went forward and backward; images embedded went forward only, for validation
-    and for what the method asked about its training images.
+    Parameters trained have had a gradient. Images trained went forward and backward, beside them
+    is what the protocol's own batches are in as many steps; images embedded went forward only, for
+    validation, for what the method asked about its training images and for losses in two passes.
     """
-    learnt = sum(p.numel() for group in network.groups() for p in group.parameters)
     return {
-        "parameters_trained": learnt if fitted.images_trained else 0,
+        "parameters_trained": fitted.learnt,
         "parameters_deployed": sum(p.numel() for p in network.deployed(job.protocol.image.crop_px)),
         "images_trained": fitted.images_trained,
+        "images_protocol": fitted.steps * job.protocol.batch_size,
         "images_embedded": validated * len(fitted.history) + fitted.images_forward,
     }
 

@@ -14,8 +14,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
 from benchmark.study import tensors
 from benchmark.study.datasets import identity
@@ -23,26 +21,11 @@ from benchmark.study.folder import CellKey
 from benchmark.study.records import JobRecord
 from protocols.network import Network
 from protocols.protocol import Extent, Protocol, hw
+from protocols.reached import Reads
 
 SCHEMA = 1
 PROOF = 16  # first test images whose embeddings travel with the weights
 STATE, LABELS, PROVEN = "state.", "labels", "proof"
-
-
-class _Reads(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Notes where in memory every tensor lies that an operation reads."""
-
-    def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self.places: set[int] = set()
-
-    def __torch_dispatch__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
-    ) -> Any:
-        for value in tree_leaves((args, kwargs or {})):
-            if isinstance(value, Tensor):
-                self.places.add(value.untyped_storage().data_ptr())
-        return func(*args, **(kwargs or {}))
 
 
 def embedding_state(network: Network, extent: Extent) -> dict[str, Tensor]:
@@ -54,7 +37,7 @@ def embedding_state(network: Network, extent: Extent) -> dict[str, Tensor]:
     mode, device = network.training, next(network.parameters()).device
     network.eval()
     pixels = torch.zeros(2, 3, *hw(extent), device=device)
-    with torch.no_grad(), _Reads() as reads:
+    with torch.no_grad(), Reads() as reads:
         network(pixels.contiguous(memory_format=torch.channels_last))
     network.train(mode)
     return {

@@ -109,13 +109,22 @@ def _memory(device: torch.device) -> int:
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
-def training_images(
+def drawn(
     split: Split, index: NDArray[np.int64], protocol: Protocol, rng: np.random.Generator
+) -> tuple[Boxes, NDArray[np.bool_]]:
+    """Return random boxes (B, 4) and flips (B,) for images ``index`` (B,) of a split."""
+    return training_boxes(protocol.image, split.store.sizes[split.index[index]], rng)
+
+
+def training_images(
+    split: Split,
+    index: NDArray[np.int64],
+    protocol: Protocol,
+    boxes: Boxes,
+    flips: NDArray[np.bool_],
 ) -> Tensor:
-    """Return augmented images (B, 3, H, W) of a split on the CPU."""
-    rows = split.index[index]
-    boxes, flips = training_boxes(protocol.image, split.store.sizes[rows], rng)
-    images = cropped(split.store, rows, boxes, protocol.image.crop_px, flips)
+    """Return augmented images (B, 3, H, W) of a split on the CPU, as :func:`drawn` says."""
+    images = cropped(split.store, split.index[index], boxes, protocol.image.crop_px, flips)
     return images.contiguous(memory_format=torch.channels_last)
 
 

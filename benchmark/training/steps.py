@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 from typing import Protocol as Interface
 
@@ -12,16 +13,21 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.optim import Optimizer
 
+from benchmark.training.draws import parts
 from benchmark.training.evaluate import autocast
-from benchmark.training.pictures import training_images
+from benchmark.training.pictures import drawn, training_images
 from benchmark.training.splits import Split
+from protocols.errors import InvalidInputError
 from protocols.method import Batch, Draw
 from protocols.network import Network
 from protocols.optimizer import make_optimizer
 from protocols.protocol import Protocol
 from protocols.recipe import Recipe
+from protocols.two_pass import ALIKE, inexact, two_pass
 
 Labels = NDArray[np.int64]
+# largest difference of views in bfloat16, relative to their length, that is rounding
+ALIKE_BF16 = 3e-2
 
 
 class Steps(Interface):
@@ -30,6 +36,11 @@ class Steps(Interface):
     @property
     def how(self) -> str:
         """Return how steps are taken: ``host``, ``graph``, or ``eager: `` and why."""
+        ...
+
+    @property
+    def learnt(self) -> int:
+        """Return how many parameters have had a gradient: all others never move."""
         ...
 
     def take(self, draw: Draw, step: int, factor: float) -> None:
@@ -84,13 +95,21 @@ class HostSteps:
         self._optimizer = make_optimizer(training.recipe, training.network.groups())
         self._rates = [group["lr"] for group in self._optimizer.param_groups]
         self._sums: dict[str, Tensor] = {}
+        self._learnt: set[int] = set()
+        self._parts = Parts(training)
+
+    @property
+    def learnt(self) -> int:
+        """Return how many parameters have had a gradient."""
+        return size_of(self._optimizer, self._learnt)
 
     def take(self, draw: Draw, step: int, factor: float) -> None:
         """Take one step down the sum of the losses."""
         for group, rate in zip(self._optimizer.param_groups, self._rates, strict=True):
             group["lr"] = rate * factor
-        losses = train_step(self._training, draw, step)
-        descend(self._training, self._optimizer, losses)
+        losses = self._gradients(draw, step)
+        move(self._training, self._optimizer)
+        self._learnt |= with_gradient(self._optimizer)
         for name, value in losses.items():
             self._sums[name] = self._sums.get(name, value.new_zeros(())) + value.detach()
 
@@ -102,17 +121,104 @@ class HostSteps:
 
     def images(self, draw: Draw) -> Tensor:
         """Return augmented images (B, 3, S, S) of a draw."""
-        made, index = self._training, np.asarray(draw.index)
-        return training_images(made.train, index, made.protocol, made.augment)
+        return self._crops(draw)()
 
     def state(self) -> dict[str, Any]:
-        """Return moments and sums."""
-        return {"moments": moments(self._optimizer), "sums": self._sums}
+        """Return moments, sums and which parameters have had a gradient."""
+        learnt = sorted(self._learnt)
+        return {"moments": moments(self._optimizer), "sums": self._sums, "learnt": learnt}
 
     def restore(self, state: dict[str, Any]) -> None:
         """Go on from them."""
         give_moments(self._optimizer, state["moments"])
-        self._sums = dict(state["sums"])
+        self._sums, self._learnt = dict(state["sums"]), set(state["learnt"])
+
+    def _gradients(self, draw: Draw, step: int) -> dict[str, Tensor]:
+        """Return the loss terms of one batch, with their gradients in the parameters."""
+        index = np.asarray(draw.index)
+        batch = batch_of(self._training, draw, step)
+        batch = replace(
+            batch,
+            labels=torch.from_numpy(self._training.labels[index]),
+            index=torch.from_numpy(index),
+        )
+        if self._parts.several:
+            images = [self._crops(part) for part in self._parts.of(draw)]
+            return self._parts.gradients(self._optimizer, images, batch)
+        views = views_of(self._training, self.images(draw))
+        losses = self._training.network.method.losses(views, batch)
+        backward(self._optimizer, losses)
+        return losses
+
+    def _crops(self, draw: Draw) -> Callable[[], Tensor]:
+        """Draw boxes and flips for the images of a draw; return what crops them."""
+        made, index = self._training, np.asarray(draw.index)
+        boxes, flips = drawn(made.train, index, made.protocol, made.augment)
+        return lambda: training_images(made.train, index, made.protocol, boxes, flips)
+
+
+class Parts:
+    """Losses that see several of the protocol's batches, one of which goes through at a time.
+
+    Attributes:
+        several: whether the method wants them so.
+    """
+
+    def __init__(self, training: Training) -> None:
+        self._training = training
+        self._batches = type(training.network.method).wants.batches
+        self.several = self._batches > 1
+        self._proven = False
+
+    @property
+    def why(self) -> str:
+        """Return why such steps are not recorded, in words; "" where they are not taken."""
+        return f"its loss sees {self._batches} batches, in two passes" if self.several else ""
+
+    def of(self, draw: Draw) -> list[Draw]:
+        """Return a draw in parts of the protocol's batch."""
+        return parts(draw, self._training.protocol.batch_size)
+
+    def gradients(
+        self, optimizer: Optimizer, images: Sequence[Callable[[], Tensor]], batch: Batch
+    ) -> dict[str, Tensor]:
+        """Return the loss terms of all parts together, with their gradients in the parameters.
+
+        Args:
+            optimizer: of the parameters.
+            images: gives each part's images, the same whenever asked.
+            batch: of all parts together.
+
+        Raises:
+            InvalidInputError: parts would not give the gradients of the whole.
+        """
+        training, method = self._training, self._training.network.method
+        if not self._proven:
+            self._prove(images[0]())
+        optimizer.zero_grad(set_to_none=True)
+        return two_pass(
+            lambda part: views_of(training, images[part]()),
+            len(images),
+            lambda views: method.losses(views, batch),
+        )
+
+    def _prove(self, images: Tensor) -> None:
+        """Raise InvalidInputError unless a part gives what its halves give."""
+        training = self._training
+        alike = ALIKE if training.protocol.precision == "fp32" else ALIKE_BF16
+        why = inexact(
+            training.network,
+            lambda rows: views_of(training, images[rows]),
+            len(images),
+            alike,
+        )
+        if why:
+            raise InvalidInputError(
+                f"its loss sees {self._batches} batches, which is exact only where they can go "
+                f"through in parts: {why}. Take a recipe whose batch_norm is frozen_stats, a trunk "
+                "and head without dropout and BatchNorm of their own, or one batch"
+            )
+        self._proven = True
 
 
 def moments(optimizer: Optimizer) -> dict[int, dict[str, Any]]:
@@ -126,26 +232,42 @@ def give_moments(optimizer: Optimizer, found: dict[int, dict[str, Any]]) -> None
     optimizer.load_state_dict({**optimizer.state_dict(), "state": found})
 
 
-def train_step(training: Training, draw: Draw, step: int) -> dict[str, Tensor]:
-    """Return the loss terms of one batch; views in the protocol's precision, losses in fp32."""
-    index = np.asarray(draw.index)
-    images = training_images(training.train, index, training.protocol, training.augment)
+def batch_of(training: Training, draw: Draw, step: int) -> Batch:
+    """Return what is known of a batch before its tensors are there."""
+    nothing = torch.empty(0, dtype=torch.int64)
+    epoch = step // training.protocol.pace.steps_per_epoch
+    return Batch(nothing, nothing, draw.group, step, epoch)
+
+
+def views_of(training: Training, images: Tensor) -> dict[str, Tensor]:
+    """Return the views of augmented images, in the protocol's precision."""
     with autocast(training.protocol, images.device):
-        views = training.network(images)
-    batch = Batch(
-        labels=torch.from_numpy(training.labels[index]),
-        index=torch.from_numpy(index),
-        group=draw.group,
-        step=step,
-        epoch=step // training.protocol.pace.steps_per_epoch,
-    )
-    return training.network.method.losses(views, batch)
+        views: dict[str, Tensor] = training.network(images)
+    return views
 
 
-def descend(training: Training, optimizer: Optimizer, losses: dict[str, Tensor]) -> None:
-    """Take one step down the sum of the losses, at the optimiser's rates."""
+def backward(optimizer: Optimizer, losses: dict[str, Tensor]) -> None:
+    """Put the gradients of the sum of the losses in place of those that were there."""
     optimizer.zero_grad(set_to_none=True)
     torch.stack(list(losses.values())).sum().backward()  # type: ignore[no-untyped-call]
+
+
+def move(training: Training, optimizer: Optimizer) -> None:
+    """Take one step along the gradients, at the optimiser's rates."""
     if training.recipe.clip is not None:
         torch.nn.utils.clip_grad_norm_(training.network.parameters(), training.recipe.clip)
     optimizer.step()
+
+
+def with_gradient(optimizer: Optimizer) -> set[int]:
+    """Return the numbers of the parameters that have a gradient."""
+    return {n for n, p in enumerate(_parameters(optimizer)) if p.grad is not None}
+
+
+def size_of(optimizer: Optimizer, numbers: set[int]) -> int:
+    """Return how many values the parameters of these numbers have."""
+    return sum(p.numel() for n, p in enumerate(_parameters(optimizer)) if n in numbers)
+
+
+def _parameters(optimizer: Optimizer) -> list[Tensor]:
+    return [p for group in optimizer.param_groups for p in group["params"]]

@@ -12,7 +12,7 @@ import torch
 
 from benchmark.training import device, evaluate, splits
 from benchmark.training.device_steps import PROOFS, WARM
-from benchmark.training.draws import Draws, Probe, Streams, contiguous
+from benchmark.training.draws import Draws, Probe, Streams, contiguous, cost
 from benchmark.training.fit import make_steps
 from benchmark.training.job import Job, build_network
 from benchmark.training.steps import Training
@@ -86,7 +86,8 @@ def _job_seconds(job: Job) -> float:
     steps = pace.max_steps if job.cell.trains else 0
     embedded = (1 + steps // pace.validate_every) * len(validation)
     embedded += splits.count_tests(job.source, protocol)
-    return setup_s + steps * step_s + embedded * image_s
+    taken = steps // cost(protocol, type(network.method))
+    return setup_s + taken * step_s + embedded * image_s
 
 
 def made_network(job: Job, train: splits.Split) -> Network:

@@ -35,7 +35,7 @@ def own_images(argument: str, reading: Reading = AS_IS) -> Own:
         DataError: no such file, or rows that cannot be used; the message names all kinds.
     """
     table, folder = Path(argument).expanduser(), Path(argument).expanduser().absolute().parent
-    rows, notes = _rows(table, argument)
+    rows, notes = read_rows(table, argument)
     paths = [_file(folder, row["path"]) for row in rows]
     words, labels = [row["part"] for row in rows], [row["label"] for row in rows]
     try:
@@ -97,8 +97,14 @@ def _faults(
     }
 
 
-def _rows(table: Path, argument: str) -> tuple[list[dict[str, str]], tuple[str, ...]]:
-    """Return the rows with the columns that are known, blanks stripped, and what was noticed."""
+def read_rows(
+    table: Path, argument: str, needed: Sequence[str] = ("path", "label")
+) -> tuple[list[dict[str, str]], tuple[str, ...]]:
+    """Return the rows with the columns that are known, blanks stripped, and what was noticed.
+
+    Raises:
+        DataError: no such file, or not a table with the columns ``needed``.
+    """
     try:
         content = table.read_bytes()
     except OSError as error:
@@ -114,9 +120,9 @@ def _rows(table: Path, argument: str) -> tuple[list[dict[str, str]], tuple[str, 
     except csv.Error as error:
         raise DataError(f"{argument}, line {reader.line_num}: {error}") from error
     columns = [name.strip().lower() for name in lines[0]] if lines else []
-    missing = {"path", "label"} - set(columns)
-    if missing:
-        raise DataError(f"{argument}: expected columns path,label[,part], met {','.join(columns)}")
+    if set(needed) - set(columns):
+        own = "columns path,label[,part]" if "label" in needed else "a column path, and label, part"
+        raise DataError(f"{argument}: expected {own}; met {','.join(columns) or 'nothing'}")
     if doubled := [n for n in COLUMNS if columns.count(n) > 1]:
         raise DataError(f"{argument}: column {doubled[0]!r} stands there twice")
     if others := [name for name in columns if name not in COLUMNS]:
@@ -129,7 +135,7 @@ def _rows(table: Path, argument: str) -> tuple[list[dict[str, str]], tuple[str, 
                 f"{argument}: {len(line)} values under {len(columns)} columns in {some(line)}"
             )
         found = {name: line[i].strip() if i < len(line) else "" for name, i in at.items()}
-        rows.append({"part": "", **found})
+        rows.append({"label": "", "part": "", **found})
     return rows, tuple(notes)
 
 

@@ -107,7 +107,7 @@ def _faults(
     if loose:
         faults.append(f"images that are in no class folder: {some(loose)}")
     if empty := _empty(base, files, below, level, bool(parts)):
-        faults.append(f"class folders without an image: {some(empty)}")
+        faults.append(f"class folders without an image, to be filled or removed: {some(empty)}")
     if len(names) < 2:
         faults.append(f"{len(names)} class folders with images, expected one for each class")
     return faults

@@ -4,18 +4,31 @@ import fcntl
 import shlex
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 
 from benchmark.cli import main
 from benchmark.commands import methods
 from benchmark.engines import machine
+from protocols.discovery import load
 from protocols.errors import MachineError
 
 ROOT = Path(__file__).parent.parent.parent
+PLUGIN = '''"""A method of one's own."""
+from protocols.method import Method, Term
+
+
+class Mine(Method):
+    """Pulls all together."""
+
+    def make_terms(self, spec):
+        return [Term(lambda z, y: z.square().mean())]
+'''
 
 
 def test_a_machine_at_fault_is_one_line_and_a_code_of_its_own(capsys, monkeypatch):
@@ -103,15 +116,33 @@ def test_a_second_coordinator_is_refused(capsys, tmp_path):
     assert not (tmp_path / "records").exists()
 
 
-def test_a_dry_run_says_what_and_how_long_and_writes_no_record(capsys, tmp_path):
-    out = tmp_path / "out"
-    words = f"run --protocol toy --methods ms,group --seeds 3 --dry-run --out {out}"
-    assert main(words.split()) == 0
+def tree(folder):
+    """Return all below ``folder``, and when each was last written."""
+    return {path: path.stat().st_mtime_ns for path in (folder, *folder.rglob("*"))}
+
+
+def test_a_plan_says_what_and_how_long_and_writes_nothing(capsys, tmp_path, monkeypatch):
+    """Neither here, nor in the output folder, the data, beside a plugin or among what is kept."""
+    monkeypatch.chdir(tmp_path)
+    images = load("dataset", "toy").load(None).images
+    for number in range(48):
+        path = tmp_path / "photos" / f"class {number // 3}" / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(images.read(number)).save(path)
+    assert main(["data", "prepare", "folder:photos", "--root", "data"]) == 0
+    for place in ("out", "tmp"):
+        (tmp_path / place).mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "tmp"))
+    (tmp_path / "mine.py").write_text(PLUGIN)
+    words = "plan --protocol toy --plugin mine.py --methods mine --seeds 3 --out out --root data"
+    before = tree(tmp_path)
+    assert main([*words.split(), "--datasets", "folder:photos"]) == 0
+    after = tree(tmp_path)
+    del before[tmp_path / "tmp"], after[tmp_path / "tmp"]  # what is written there is gone again
+    assert after == before
     printed = capsys.readouterr().out
     assert "at most" in printed
     assert "changed from protocol toy: seeds = 3" in printed
-    assert not (out / "records").exists()
-    assert not (out / "study.json").exists()
 
 
 def test_lists_name_everything_that_ships(capsys):
@@ -138,7 +169,7 @@ def test_help_answers_without_torch():
 def test_new_method_writes_a_plugin_that_passes(capsys, tmp_path):
     assert main(f"new-method fresh_idea --folder {tmp_path}".split()) == 0
     assert main(f"check {tmp_path / 'fresh_idea.py'}".split()) == 0
-    assert "16 of 16 checks kept" in capsys.readouterr().out
+    assert "17 of 17 checks kept" in capsys.readouterr().out
     test = tmp_path / "test_fresh_idea.py"
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(test)],

@@ -110,7 +110,7 @@ def test_a_killed_run_goes_on_in_the_middle_of_a_training(ledger, straight, tmp_
         assert gone(process.pid)
         waiting = len(begun(out))
         printed = run(*WORDS, out=out)
-        assert f"{waiting} training(s) were begun and go on" in printed
+        assert f"begun, and going on: {waiting} training" in printed
         assert_as_straight(out, straight)
         assert len(resumed(out)) == waiting
         assert "in 2 parts" in printed

@@ -23,7 +23,7 @@ from benchmark.training import evaluate
 from benchmark.training.device_steps import PROOFS, WARM, DeviceSteps
 from benchmark.training.graphs import CudaRecorder
 from benchmark.training.splits import Split
-from benchmark.training.steps import Training, descend
+from benchmark.training.steps import Training, backward, move
 from protocols.discovery import load
 from protocols.method import Batch, Draw
 from protocols.optimizer import make_optimizer
@@ -123,7 +123,8 @@ def _bare(training: Training) -> Callable[[], None]:
         with evaluate.autocast(training.protocol, device, cached=False):
             views = network(images)
         losses = network.method.losses(views, Batch(labels, labels, None, 0, 0))
-        descend(training, optimizer, losses)
+        backward(optimizer, losses)
+        move(training, optimizer)
 
     for _ in range(WARM):
         step()

@@ -6,8 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from benchmark.study.folder import CellKey, Study
-from benchmark.study.records import RunRecord
-from benchmark.tables.frames import COUNTS, make_tables, write_tables
+from benchmark.study.records import COUNTS, RunRecord
+from benchmark.tables.frames import make_tables, write_tables
 from protocols import discovery
 from protocols.discovery import Registry
 from tests.perf.rows import ROUNDS, Row, in_turn, seconds, shown

@@ -15,8 +15,8 @@ from torch.nn.functional import dropout, normalize, relu
 from protocols import conformance, dense, pretend_device, toy_task
 from protocols.conformance import CHECKS, MethodConformance
 from protocols.discovery import Registry
-from protocols.errors import InvalidInputError
-from protocols.method import Draw, Method, ParameterGroup, Term
+from protocols.errors import InvalidInputError, PluginError
+from protocols.method import Draw, Method, ParameterGroup, Term, Wants
 from protocols.methods.triplet_hard import TripletHard
 from protocols.space import Choice, Real
 from protocols.toy_task import ROWS, SPEC
@@ -286,6 +286,89 @@ class PlanEmptyBatch(Healthy):
         return [Draw([])] * SPEC.steps_per_epoch
 
 
+class PlanTooLarge(Healthy):
+    """Draws every image in every batch."""
+
+    def plan(self, epoch, probe, rng):
+        return [Draw(range(ROWS))] * SPEC.steps_per_epoch
+
+
+class PlanTooLargeAtACorner(Healthy):
+    """Draws twice as much as it may under one setting alone."""
+
+    wide = Choice([1, 2], default=1)
+
+    def plan(self, epoch, probe, rng):
+        size = self.wide * self.spec.batch_size
+        return [Draw(np.arange(size) % ROWS)] * SPEC.steps_per_epoch
+
+
+class LargeLiveNorm(Healthy):
+    """A loss on two batches behind a layer whose statistics are of the batch."""
+
+    wants = Wants(batches=2)
+
+    def make_head(self, spec):
+        return nn.Sequential(super().make_head(spec), nn.BatchNorm1d(spec.embedding_size))
+
+
+class LargeDropout(Healthy):
+    """A loss on two batches behind a layer that draws at random."""
+
+    wants = Wants(batches=2)
+
+    def make_head(self, spec):
+        return nn.Sequential(super().make_head(spec), nn.Dropout(0.5))
+
+
+class LargeMates(Healthy):
+    """A loss on two batches whose views are centred by the batch."""
+
+    wants = Wants(batches=2)
+
+    def forward(self, features):
+        views = super().forward(features)
+        return {n: z - z.mean(0) for n, z in views.items()} if self.training else views
+
+
+class LargeCut(Healthy):
+    """Two batches; a loss that reads a parameter without the view that it made: no gradient."""
+
+    wants = Wants(batches=2)
+
+    def forward(self, features):
+        self.kept = self.head(features.vector)
+        return {"embedding": self.kept}
+
+    def loss(self, z, labels):
+        return super().loss(z, labels) + (self.kept**2).mean()
+
+
+class ShadowedSetting(Healthy):
+    """A module in the place of a hyperparameter, which torch does not refuse."""
+
+    base = Real(0.1, 1.0, default=0.5)
+
+    def make_terms(self, spec):
+        self.base = Term(self.loss)
+        return [self.base]
+
+
+class LargeBatches(Healthy):
+    """A loss on two batches, nothing in the way: no fault."""
+
+    wants = Wants(batches=2, images_per_class=2)
+
+
+class Probing(Healthy):
+    """A linear probe that says so: no fault."""
+
+    trunk = "frozen"
+
+    def forward(self, features):
+        return {"embedding": self.head(features.vector.detach())}
+
+
 class SavedState(Healthy):
     """Counts its steps in a buffer: no fault."""
 
@@ -438,7 +521,7 @@ FAULTS = [
     (NanWithoutPositives, "degenerate_batches", "loss is nan"),
     (NanWithoutNegatives, "degenerate_batches", "loss is nan"),
     (ReversedSign, "pulls_classes_apart", "MAP@R went from"),
-    (Detached, "learns_through_every_parameter", "detached from the features"),
+    (Detached, "learns_through_every_parameter", "detached from the features; say trunk = 'fro"),
     (NeverLearns, "learns_through_every_parameter", "head.forgotten never learns"),
     (ZeroGradient, "learns_through_every_parameter", "head.idle never learns"),
     (VectorLoss, "learns_through_every_parameter", r"must be \(\) tensors"),
@@ -466,6 +549,13 @@ FAULTS = [
     (PlanOneClass, "plan_stays_inside", "one-class batch"),
     (PlanTooShort, "plan_stays_inside", "epoch 1: only 9 batches"),
     (PlanEmptyBatch, "plan_stays_inside", "empty batch"),
+    (PlanTooLarge, "plan_stays_inside", "epoch 0: a batch of 32 images where .* is 16"),
+    (PlanTooLargeAtACorner, "plan_stays_inside", r"'wide': 2.*: a batch of 32 images"),
+    (LargeLiveNorm, "parts_are_the_whole", "changes head.1.running_mean, as live BatchNorm"),
+    (LargeDropout, "parts_are_the_whole", "draws at random, as dropout"),
+    (LargeMates, "parts_are_the_whole", "depends on the other images of the batch"),
+    (LargeCut, "parts_are_the_whole", "in parts is .* of its length away|other parameters"),
+    (ShadowedSetting, "declares_itself", "ShadowedSetting: 'base' is a hyperparameter, met self"),
     (LostCentre, "best_weights_return", "not that of its state dict"),
     (GrowingState, "best_weights_return", "size mismatch for seen"),  # torch's own words
     (HostMask, "runs_on_another_device", r"test_conformance\.py:\d+: `pairs = .*`: .*32 x 32 bool"),
@@ -478,12 +568,16 @@ FAULTS = [
     ("fault", "check", "words"), FAULTS, ids=[fault.__name__ for fault, *_ in FAULTS]
 )
 def test_planted_fault_is_caught_by_the_check_meant_for_it(fault, check, words):
-    with pytest.raises((AssertionError, InvalidInputError, ValueError, RuntimeError), match=words):
+    refused = (AssertionError, InvalidInputError, PluginError, ValueError, RuntimeError)
+    with pytest.raises(refused, match=words):
         BY_NAME[check](fault)
 
 
 @pytest.mark.parametrize("check", CHECKS, ids=BY_NAME)
-@pytest.mark.parametrize("method", [Healthy, SavedState, StepsInAttribute, SlowCopy, Memory, Waits])
+@pytest.mark.parametrize(
+    "method",
+    [Healthy, SavedState, StepsInAttribute, SlowCopy, Memory, Waits, LargeBatches, Probing],
+)
 def test_healthy_method_keeps_every_rule(method, check):
     check(method)
 

@@ -12,6 +12,7 @@ from PIL import Image
 from benchmark.commands import data as data_commands
 from benchmark.intake.inspect import NEAR_BITS, NOTES, PROBLEMS, Finding, check, near_pairs
 from benchmark.intake.prepare import prepare
+from protocols.discovery import Registry
 from protocols.errors import DataError, InvalidInputError
 from protocols.manifest import place
 
@@ -230,7 +231,7 @@ def test_commands_prepare_check_and_list(own: Own, capsys) -> None:
     assert "prepared already" in capsys.readouterr().out
     assert data_commands.check(own.args()) == 3
     out = capsys.readouterr().out
-    assert "1 problems, 12 notes" in out
+    assert "1 problem, 12 notes" in out
     assert "leak: 1" in out
     assert "grey: 12" in out
     assert "and 2 more" in out
@@ -257,6 +258,21 @@ def test_list_says_where_each_dataset_stands(own: Own, capsys, monkeypatch) -> N
     assert "not prepared" in out
     assert "data.caltech.edu" in out
     data_commands.list_data(own.args(name=None, root=None))
+
+
+@pytest.mark.parametrize("width", ["60", "80"])
+def test_list_breaks_no_address_and_no_name(own: Own, capsys, monkeypatch, width) -> None:
+    monkeypatch.setenv("COLUMNS", width)
+    assert data_commands.list_data(own.args(name=None)) == 0
+    lines = capsys.readouterr().out.splitlines()
+    words = [word for line in lines for word in line.split()]
+    registry, known = Registry(), Registry().names("dataset")
+    official = (getattr(registry.load("dataset", name), "OFFICIAL", None) for name in known)
+    addresses = [w for o in official if o for w in o.by_hand.split() if w.startswith("http")]
+    assert len(addresses) >= 4
+    assert set(addresses) <= set(words)
+    assert all(len(line) <= int(width) or "http" in line for line in lines)
+    assert {registry.usage("dataset", name) for name in known} <= set(lines)
 
 
 def test_what_ships_is_checked_too(own: Own, capsys) -> None:

@@ -6,18 +6,20 @@ import shlex
 import shutil
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from benchmark.mirror import store, tracking
+from benchmark.mirror import client, store, tracking
+from benchmark.mirror.client import connect
 from benchmark.study import places
 from benchmark.study.folder import CellKey, Study
 from benchmark.study.records import (
@@ -61,7 +63,7 @@ def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A new database costs two seconds of migrations: made once, then copied."""
     out = tmp_path_factory.mktemp("empty")
     database = out / "mlflow.db"
-    store.connect(f"sqlite:///{database}")[0].search_experiments()
+    connect(f"sqlite:///{database}").client.search_experiments()
     return database
 
 
@@ -197,7 +199,7 @@ def mirror(study: Study, uri: str | None = None, timeout_s: float = 60.0) -> lis
 
 def runs_in(study: Study, uri: str | None = None) -> dict[str, Any]:
     """MLflow's runs by record_id; none may be there twice."""
-    client, _ = store.connect(store.uri_of(study, uri))
+    client = connect(store.uri_of(study, uri)).client
     experiment = client.get_experiment_by_name(f"toy v{PROTOCOL.version} {PROTOCOL.rules_hash()}")
     runs = client.search_runs([experiment.experiment_id], max_results=1000)
     found = {run.data.tags["record_id"]: run for run in runs}
@@ -207,7 +209,7 @@ def runs_in(study: Study, uri: str | None = None) -> dict[str, Any]:
 
 def content(study: Study, uri: str | None = None) -> dict[str, Any]:
     """All that MLflow shows of the records, free of MLflow's own random ids."""
-    client, _ = store.connect(store.uri_of(study, uri))
+    client = connect(store.uri_of(study, uri)).client
     found = runs_in(study, uri)
     keys = {run.info.run_id: key for key, run in found.items()}
     shown = {}
@@ -318,7 +320,7 @@ def test_tables_are_artifacts_of_one_run_and_follow_changes(study: Study, tmp_pa
     assert mirror(study) == []
     (study.out / "tables" / "summary.csv").write_text("changed")
     tracking.sync(study, artifacts(study))
-    client, _ = store.connect(store.uri_of(study))
+    client = connect(store.uri_of(study)).client
     id_ = runs_in(study)["tables"].info.run_id
     path = client.download_artifacts(id_, "tables/summary.csv", str(tmp_path))
     assert Path(path).read_text() == "changed"
@@ -341,6 +343,7 @@ def test_mirror_and_sync_agree_and_a_lost_database_is_rebuilt(study: Study) -> N
     assert not tracking.needs_sync(study)
     (study.out / "mlflow.db").unlink()
     (study.out / ".mlflow.db.1.part").write_bytes(b"left by a kill")
+    os.utime(study.out / ".mlflow.db.1.part", (0, 0))
     assert tracking.needs_sync(study)
     # In a new process: MLflow keeps its connection to a deleted file for the life of this one.
     in_new_process(study, "tracking.sync(found, [])")
@@ -384,7 +387,7 @@ def test_more_seeds_move_the_means_of_their_cell(study: Study) -> None:
     more = study.extend([], 3)
     run(more, CELL, 2, score=0.75)
     tracking.sync(more, [])
-    client, _ = store.connect(store.uri_of(study))
+    client = connect(store.uri_of(study)).client
     cell = runs_in(study)[f"cell:{CELL.id}"]
     history = client.get_metric_history(cell.info.run_id, "test_concatenated_map_at_r")
     assert [(point.value, point.step) for point in history] == [(0.1875, 0), (0.375, 0)]
@@ -393,7 +396,7 @@ def test_more_seeds_move_the_means_of_their_cell(study: Study) -> None:
 
 def test_what_a_kill_left_running_is_written_again(study: Study) -> None:
     tracking.sync(study, artifacts(study))
-    before, client = content(study), store.connect(store.uri_of(study))[0]
+    before, client = content(study), connect(store.uri_of(study)).client
     found = runs_in(study)
     client.update_run(found[named("trial", CELL, 0)].info.run_id, status="RUNNING")
     client.update_run(found[named("job", CELL, "search", 0, 0)].info.run_id, status="RUNNING")
@@ -436,7 +439,7 @@ def test_another_choice_replaces_the_cell_and_leaves_no_orphans(study: Study) ->
 
 def test_a_deleted_experiment_comes_back(study: Study) -> None:
     tracking.sync(study, [])
-    before, client = content(study), store.connect(store.uri_of(study))[0]
+    before, client = content(study), connect(store.uri_of(study)).client
     client.delete_experiment(next(iter(runs_in(study).values())).info.experiment_id)
     tracking.sync(study, [])
     assert content(study) == before
@@ -444,7 +447,7 @@ def test_a_deleted_experiment_comes_back(study: Study) -> None:
 
 def test_runs_of_other_people_in_the_experiment_are_left_alone(study: Study) -> None:
     tracking.sync(study, [])
-    client, _ = store.connect(store.uri_of(study))
+    client = connect(store.uri_of(study)).client
     cell = runs_in(study)[f"cell:{CELL.id}"]
     mine = client.create_run(cell.info.experiment_id, run_name="mine").info.run_id
     assert tracking.sync(study, []).written == 0
@@ -456,7 +459,7 @@ def test_what_was_replaced_does_not_come_back_with_its_experiment(study: Study) 
     tracking.sync(study, [])
     run(study, CELL, 1)  # redone
     tracking.sync(study, [])
-    before, client = content(study), store.connect(store.uri_of(study))[0]
+    before, client = content(study), connect(store.uri_of(study)).client
     client.delete_experiment(next(iter(runs_in(study).values())).info.experiment_id)
     tracking.sync(study, [])
     assert content(study) == before
@@ -466,7 +469,7 @@ def test_what_was_replaced_does_not_come_back_with_its_experiment(study: Study) 
 @pytest.mark.parametrize("gone", ["cell", "trial"])
 def test_a_parent_deleted_by_hand_is_made_again_with_all_below_it(study: Study, gone: str) -> None:
     tracking.sync(study, [])
-    before, client = content(study), store.connect(store.uri_of(study))[0]
+    before, client = content(study), connect(store.uri_of(study)).client
     key = f"cell:{CELL.id}" if gone == "cell" else named("trial", CELL, 0)
     client.delete_run(runs_in(study)[key].info.run_id)
     tracking.sync(study, [])
@@ -494,7 +497,7 @@ def test_equal_cells_of_two_folders_on_one_server_stay_apart(
     run(studies["b"], CELL, 1, score=0.75)  # the same id, another number
     for name in order:
         tracking.sync(studies[name], artifacts(studies[name]), uri)
-    client, _ = store.connect(uri)
+    client = connect(uri).client
     (experiment,) = (e for e in client.search_experiments() if e.name.startswith("toy"))
     runs = client.search_runs([experiment.experiment_id], max_results=1000)
     one = 1 + 1 * (1 + 2) + 2 * (1 + 2) + 1  # cell, trial, runs, their folds, tables
@@ -625,14 +628,14 @@ def test_a_server_that_dies_midway_is_completed_later(
 
 
 def shown_so_far(study: Study, uri: str) -> dict[str, Any]:
-    client, _ = store.connect(uri)
+    client = connect(uri).client
     if client.get_experiment_by_name(f"toy v{PROTOCOL.version} {PROTOCOL.rules_hash()}") is None:
         return {}
     return runs_in(study, uri)
 
 
 def client_artifacts(study: Study, uri: str) -> list[Any]:
-    client, _ = store.connect(uri)
+    client = connect(uri).client
     found: list[Any] = client.list_artifacts(runs_in(study, uri)["tables"].info.run_id, "tables")
     return found
 
@@ -665,8 +668,8 @@ def port_of(listening: socket.socket) -> int:
 
 
 @contextmanager
-def server(folder: Path, port: int) -> Iterator[None]:
-    """An MLflow server on loopback, killed at the end with all its processes."""
+def server(folder: Path, port: int) -> Iterator[subprocess.Popen[str]]:
+    """An MLflow server on loopback, killed at the end with all its processes; it leads them."""
     command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1"]
     command += ["--port", str(port), "--workers", "1"]
     command += ["--backend-store-uri", f"sqlite:///{folder / 'server.db'}"]
@@ -684,9 +687,10 @@ def server(folder: Path, port: int) -> Iterator[None]:
     try:
         assert process.stderr is not None
         assert any("running on" in line for line in process.stderr)
-        yield
+        yield process
     finally:
-        os.killpg(process.pid, signal.SIGKILL)
+        with suppress(ProcessLookupError):  # a test may have killed it
+            os.killpg(process.pid, signal.SIGKILL)
         process.communicate()
 
 
@@ -698,3 +702,123 @@ def test_a_folder_in_the_databases_place_is_one_line_and_no_wait(study: Study) -
         tracking.sync(study, [])
     assert time.monotonic() - started < 20
     assert "\n" not in mirror(study)[0]
+
+
+def refusal(study: Study, uri: str | None = None) -> str:
+    """Return the one line in which page, sync and mirror agree that a store cannot be used."""
+    with pytest.raises(StoreError) as by_sync:
+        tracking.sync(study, [], uri)
+    with pytest.raises(StoreError) as by_page:
+        tracking.check_store(study, store.uri_of(study, uri))
+    line, (said,) = str(by_sync.value), mirror(study, uri)
+    assert str(by_page.value).startswith(line)
+    assert line.partition(": ")[2] in said
+    assert "\n" not in str(by_page.value)
+    return line
+
+
+def of_another_version(database: Path) -> None:
+    with sqlite3.connect(database) as connection:
+        connection.execute("UPDATE alembic_version SET version_num = 'ffffffffffff'")
+
+
+def test_a_database_of_a_newer_mlflow_is_one_line_and_rebuilt_when_deleted(study: Study) -> None:
+    of_another_version(study.out / "mlflow.db")
+    line = refusal(study)
+    assert line.endswith("which is installed; delete mlflow.db, it is rebuilt")
+    (study.out / "mlflow.db").unlink()
+    assert tracking.needs_sync(study)
+
+
+def test_a_shared_database_of_a_newer_mlflow_is_not_to_be_deleted(
+    study: Study, tmp_path: Path
+) -> None:
+    of_another_version(Path(shutil.copy(study.out / "mlflow.db", tmp_path / "shared.db")))
+    line = refusal(study, f"sqlite:///{tmp_path / 'shared.db'}")
+    assert "delete" not in line
+    assert "mlflow db upgrade" in line
+
+
+@pytest.mark.parametrize("scheme", ["file://", "file:", ""])
+def test_a_folder_as_a_store_is_one_line_that_names_a_database(
+    study: Study, tmp_path: Path, empty_database: Path, scheme: str
+) -> None:
+    line = refusal(study, f"{scheme}{tmp_path}/mlruns")
+    (named_uri,) = re.findall(r"like (sqlite:///\S+)", line)
+    assert named_uri == f"sqlite:///{tmp_path}/mlruns.db"
+    shutil.copy(empty_database, tmp_path / "mlruns.db")
+    assert tracking.sync(study, [], named_uri).written == 4
+
+
+def test_there_is_no_page_without_a_mirror(study: Study) -> None:
+    (study.out / "mlflow.db").unlink()
+    with pytest.raises(StoreError, match="benchmark sync --out"):
+        tracking.check_store(study, store.uri_of(study))
+    assert not (study.out / "mlflow.db").exists()
+
+
+def test_a_database_that_others_begin_or_made_meanwhile_is_left_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, database = tmp_path / ".mlflow.db.other.7.part", tmp_path / "mlflow.db"
+    begun.write_bytes(b"another study makes it now")
+    make = client.connect
+
+    def beside(uri: str) -> client.Connection:
+        database.write_bytes(b"made meanwhile")
+        return make(uri)
+
+    monkeypatch.setattr(client, "connect", beside)
+    client.create_database(database)
+    assert database.read_bytes() == b"made meanwhile"
+    assert sorted(tmp_path.iterdir()) == [begun, database]
+
+
+@pytest.mark.parametrize("before", ["nothing", "deleted"])
+def test_an_experiment_that_another_study_opens_at_the_same_time_is_shared(
+    study: Study, monkeypatch: pytest.MonkeyPatch, before: str
+) -> None:
+    """Between this study's look and its answer, another one makes or restores the experiment."""
+    if before == "deleted":
+        tracking.sync(study, [])
+        ours = connect(store.uri_of(study)).client
+        ours.delete_experiment(next(iter(runs_in(study).values())).info.experiment_id)
+    other = connect(store.uri_of(study)).client
+    look = type(other).get_experiment_by_name
+
+    def looked(asked: Any, name: str) -> Any:
+        found = look(asked, name)
+        monkeypatch.setattr(type(other), "get_experiment_by_name", look)
+        if found is None:
+            other.create_experiment(name)
+        else:
+            other.restore_experiment(found.experiment_id)
+        return found
+
+    monkeypatch.setattr(type(other), "get_experiment_by_name", looked)
+    shared = f"sqlite:///{study.out / '..' / study.out.name / 'mlflow.db'}"  # as a server's is
+    tracking.sync(study, [], shared)
+    assert len(content(study)) == 10
+
+
+def test_data_that_another_study_adds_at_the_same_time_are_shared(
+    study: Study, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each call is refused at first, as one of two that add the same row is."""
+    connected = connect(store.uri_of(study))
+    kind, asked = type(connected.client), set[str]()
+    put_inputs = kind.log_inputs
+
+    def refused_once(client: Any, run_id: str, inputs: list[Any]) -> None:
+        if run_id not in asked:
+            asked.add(run_id)
+            error = connected.refused("UNIQUE constraint failed")
+            error.error_code = "BAD_REQUEST"  # type: ignore[attr-defined]
+            raise error
+        put_inputs(client, run_id, inputs)
+
+    monkeypatch.setattr(kind, "log_inputs", refused_once)
+    tracking.sync(study, [])
+    shown = content(study)
+    assert len(shown[named("job", CELL, "final", 0, 0)][5]) == 3
+    assert len(asked) == len(shown)

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import os
 import re
 import shutil
 from pathlib import Path
@@ -92,6 +93,68 @@ def test_images_are_gathered_from_files_folders_and_lists(photos, tmp_path):
     ):
         with pytest.raises(DataError, match=words):
             gather([tmp_path / place])
+
+
+def test_a_list_may_have_any_form_that_data_prepare_takes(photos, tmp_path):
+    path = next(photos.rglob("*.png"))
+    text = f"Label; PATH;camera;part\nSt\u00fcck 1; {path};7;query\n"
+    for name, content in (
+        ("latin.csv", text.encode("latin-1")),
+        ("utf.csv", text.encode("utf-8-sig")),
+        ("tabs.csv", text.replace(";", "\t").encode()),
+        ("commas.csv", f"path,label,part\n{path},St\u00fcck 1,query\n".encode("latin-1")),
+    ):
+        (tmp_path / name).write_bytes(content)
+        assert gather([tmp_path / name]) == [Item(path, "St\u00fcck 1", "query")], name
+
+
+def test_a_list_that_this_program_wrote_is_read_to_the_letter(tmp_path):
+    odd = tmp_path / os.fsdecode(b"b\xfcro; a") / " 1.png"
+    odd.parent.mkdir()
+    Image.new("RGB", (4, 4)).save(odd)
+    items = [Item(odd, os.fsdecode(b"b\xfcro; a"), "query")]
+    (tmp_path / "own.csv").write_bytes(index.table(items))
+    assert gather([tmp_path / "own.csv"]) == items
+
+
+def test_embeddings_are_not_written_over_the_list_of_the_images(exported, photos, tmp_path, capsys):
+    path, table = next(photos.rglob("*.png")), tmp_path / "shop.csv"
+    table.write_text(f"path,label\n{path},a\n")
+    words = ["embed", str(exported(".safetensors")), str(table), "--to", str(tmp_path / "shop.npy")]
+    assert main(words) == 2
+    assert "shop.csv, which lists the images here" in capsys.readouterr().err
+    assert table.read_text() == f"path,label\n{path},a\n"
+    assert main([*words[:-1], str(tmp_path / "shop.parquet.npy")]) == 0
+
+
+def test_folders_of_parts_are_no_classes(photos, tmp_path):
+    first, second = sorted(photos.rglob("*.png"))[:2]
+    for place in ("split/train/a/1.png", "split/Test/b/2.png", "classes/train/1.png"):
+        (tmp_path / place).parent.mkdir(parents=True)
+        shutil.copy(first, tmp_path / place)
+    (tmp_path / "classes" / "test").mkdir()
+    shutil.copy(second, tmp_path / "classes" / "test" / "2.png")
+    split = gather([tmp_path / "split"])
+    assert sorted((item.label, item.part) for item in split) == [("a", "train"), ("b", "test")]
+    classes = gather([tmp_path / "classes"])
+    assert sorted((item.label, item.part) for item in classes) == [("test", ""), ("train", "")]
+
+
+def test_of_a_list_that_names_tests_these_alone_are_scored(exported, photos, tmp_path, capsys):
+    model, table = str(exported(".safetensors")), tmp_path / "split.csv"
+    rows = [(path, path.parent.name) for path in sorted(photos.rglob("*.png"))]
+    cut = len(rows) // 3
+    lines = {"train": rows[:cut], "test": rows[cut:]}
+    text = "".join(f"{path},{name},{part}\n" for part, of in lines.items() for path, name in of)
+    table.write_text(f"path,label,part\n{text}")
+    assert main(["evaluate", model, str(table)]) == 0
+    printed = capsys.readouterr().out
+    assert f"passed over, being no tests: {cut} of train" in printed
+    tests = "".join(f"{path},{name}\n" for path, name in lines["test"])
+    table.write_text(f"path,label\n{tests}")
+    assert main(["evaluate", model, str(table)]) == 0
+    alone = capsys.readouterr().out
+    assert alone.splitlines()[1:] == printed.splitlines()[2:]
 
 
 def test_an_image_is_cropped_as_an_evaluation_crops_it(tmp_path):

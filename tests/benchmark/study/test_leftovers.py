@@ -103,11 +103,3 @@ def test_a_linked_folder_or_file_is_used_as_before(tmp_path):
     (tmp_path / "out" / "log.txt").symlink_to(tmp_path / "there" / "log")
     (tmp_path / "out" / "records").symlink_to(tmp_path / "there")
     check_places(tmp_path / "out")
-
-
-@pytest.mark.parametrize("name", ["a?b", "runs%20", "50%/out"])
-def test_a_path_that_a_databases_address_cannot_say_is_refused(tmp_path, name):
-    """MLflow's database would lie in a file ``a`` beside the folder ``a?b``."""
-    with pytest.raises(StoreError, match="Choose another --out"):
-        check_places(tmp_path / name)
-    check_places(tmp_path / "runs #2, ä & b")

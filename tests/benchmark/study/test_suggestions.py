@@ -3,9 +3,12 @@
 import itertools
 import os
 import pwd
+import re
 import shutil
 import socket
+import sqlite3
 import subprocess
+import sys
 import tempfile
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import optuna
 import pytest
+from alembic import command
 from scipy.stats.qmc import discrepancy
 
 from benchmark.study import suggestions
@@ -117,6 +121,62 @@ def test_a_database_that_is_away_is_one_line_without_its_password(tmp_path):
             suggestions.export(uri, "cell", SPACE, trials)
         assert "secret" not in str(raised.value)
         assert "\n" not in str(raised.value)
+
+
+def older(path, revision):
+    """Make a database as an older Optuna laid it out."""
+    storage = optuna.storages.RDBStorage(f"sqlite:///{path}")
+    config = storage._version_manager._create_alembic_config()
+    storage.engine.dispose()
+    path.unlink()
+    command.upgrade(config, revision)
+
+
+def newer(path):
+    with sqlite3.connect(path) as database:
+        database.execute("UPDATE alembic_version SET version_num = 'v99.0.0.a'")
+
+
+def damaged(path):
+    path.write_bytes(b"not a database" * 400)
+
+
+def planted(path, kind):
+    """Put a database of another version in the place of one with a search in it."""
+    suggestions.export(f"sqlite:///{path}", "cell", SPACE, run("cell", SearchRule(trials=1), 1))
+    {"newer": newer, "damaged": damaged, "older": lambda p: older(p, "v3.0.0.d")}[kind](path)
+
+
+@pytest.mark.parametrize("kind", ["newer", "older", "damaged"])
+def test_a_database_of_another_version_is_rebuilt_when_it_is_deleted(tmp_path, monkeypatch, kind):
+    monkeypatch.delenv("OPTUNA_STORAGE", raising=False)
+    planted(tmp_path / "search.db", kind)
+    storage, trials = suggestions.storage_of(tmp_path), run("cell", SearchRule(trials=1), 1)
+    with pytest.raises(StoreError, match=r"; delete search\.db, it is rebuilt\)$") as raised:
+        suggestions.export(storage, "cell", SPACE, trials)
+    assert kind == "damaged" or {"newer": "later", "older": "older"}[kind] in str(raised.value)
+    (tmp_path / "search.db").unlink()
+    suggestions.export(storage, "cell", SPACE, trials)
+
+
+def test_a_shared_database_of_an_older_optuna_is_upgraded_as_said(tmp_path, monkeypatch):
+    planted(tmp_path / "shared.db", "older")
+    uri, trials = f"sqlite:///{tmp_path / 'shared.db'}", run("cell", SearchRule(trials=1), 1)
+    monkeypatch.setenv("OPTUNA_STORAGE", uri)
+    with pytest.raises(StoreError, match="older Optuna") as raised:
+        suggestions.export(uri, "cell", SPACE, trials)
+    (said,) = re.findall(r'upgrade it: (optuna .*OPTUNA_STORAGE")', str(raised.value))
+    beside = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    subprocess.run(said, shell=True, check=True, capture_output=True, env=beside)
+    suggestions.export(uri, "cell", SPACE, trials)
+
+
+def test_a_shared_database_of_a_later_optuna_is_not_to_be_deleted(tmp_path, monkeypatch):
+    planted(tmp_path / "shared.db", "newer")
+    monkeypatch.setenv("OPTUNA_STORAGE", f"sqlite:///{tmp_path / 'shared.db'}")
+    with pytest.raises(StoreError, match="install a later one") as raised:
+        suggestions.export(os.environ["OPTUNA_STORAGE"], "cell", SPACE, [])
+    assert "delete" not in str(raised.value)
 
 
 @pytest.fixture

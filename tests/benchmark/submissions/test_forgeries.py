@@ -252,6 +252,12 @@ def disguised(row):
 
 ROWS = {
     "more images than the budget": (run_change(counts={"images_trained": 10**6}), "1000000 images"),
+    "more images than its steps": (
+        run_change(counts={"images_trained": 640, "images_protocol": 639}), "steps have 639 of"
+    ),
+    "more of the protocol's images": (
+        run_change(counts={"images_protocol": 10**6}), "images_protocol 1000000; the protocol has"
+    ),
     "a step beyond the budget": (run_change(best_steps=[60, 40]), "best step 60; the protocol has"),
     "a step between validations": (run_change(best_steps=[33, 40]), "best step 33; validations"),
     "fewer images than steps": (run_change(counts={"images_trained": 3}), "3 images trained in"),

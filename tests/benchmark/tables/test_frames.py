@@ -41,7 +41,8 @@ RUNS = (
     "dataset,trunk,recipe,method,seed,status,reason,separated_precision_at_1,"
     "separated_r_precision,separated_map_at_r,concatenated_precision_at_1,"
     "concatenated_r_precision,concatenated_map_at_r,validation_map_at_r,settings,excluded,ties,"
-    "embeddings_sha256,parameters_trained,parameters_deployed,images_trained,images_embedded,phases"
+    "embeddings_sha256,parameters_trained,parameters_deployed,images_trained,"
+    "images_protocol,images_embedded,phases"
 )
 TRIALS = "dataset,trunk,recipe,method,number,status,reason,value,fold_0,fold_1,chosen,settings"
 PAIRS = (
@@ -157,9 +158,9 @@ def test_run_lines_show_what_failed_and_what_is_missing(tmp_path):
     settings = '"{""kind"":""é"",""lr"":1e-05,""margin"":0.2}"'
     assert len(lines) == 1 + 3 * 3
     assert lines[1].startswith("shapes,tiny,adam,contrastive,0,done,,0.55,0.35,0.25,0.6")
-    assert lines[1].endswith(f"{settings},4,3,{'ab' * 32},70,,640,,")
-    assert lines[2] == f"shapes,tiny,adam,contrastive,1,failed,oom,,,,,,,,{settings},,,,,,,,"
-    assert lines[5] == "shapes,tiny,adam,multi_similarity,1,missing,,,,,,,,,,,,,,,,,"
+    assert lines[1].endswith(f"{settings},4,3,{'ab' * 32},70,,640,,,")
+    assert lines[2] == f"shapes,tiny,adam,contrastive,1,failed,oom,,,,,,,,{settings},,,,,,,,,"
+    assert lines[5] == "shapes,tiny,adam,multi_similarity,1,missing,,,,,,,,,,,,,,,,,,"
 
 
 def test_trial_lines_show_failed_folds_and_the_choice(tmp_path):

@@ -1,0 +1,78 @@
+"""Optuna's copy of the searches: whatever it lacked, the same command run again makes good."""
+
+import sqlite3
+
+import optuna
+import pytest
+
+from benchmark.running import search_copy
+from benchmark.study.suggestions import storage_of
+from tests.made_engine import SPACE, MadeEngine, go_on, lay_out
+from tests.running import truth
+
+
+@pytest.fixture(autouse=True)
+def _own_storage(monkeypatch):
+    monkeypatch.delenv("OPTUNA_STORAGE", raising=False)
+
+
+def mended(study):
+    said = []
+    search_copy.mend(study, list(study.all_cells), lambda _: SPACE, said.append)
+    return said
+
+
+def copied(study):
+    """Return the values of the trials in Optuna's database, by the names of the searches."""
+    storage = optuna.storages.RDBStorage(storage_of(study.out))
+    names = optuna.get_all_study_names(storage)
+    found = {n: optuna.load_study(study_name=n, storage=storage) for n in names}
+    return {name: [trial.value for trial in each.trials] for name, each in found.items()}
+
+
+def values(study):
+    return [[trial.value for trial in study.trials(cell)] for cell in study.all_cells]
+
+
+def test_a_copy_that_is_whole_is_left_alone(tmp_path):
+    study = lay_out(tmp_path / "out", ("one", "two"))
+    go_on(study, MadeEngine(), copies_from=0)
+    assert sorted(copied(study).values()) == sorted(values(study))
+    assert mended(study) == []
+    assert not (study.out / search_copy.FILE).exists()
+
+
+def test_a_database_of_another_version_costs_the_copy_and_is_mended_as_said(tmp_path):
+    study = lay_out(tmp_path / "out", ("one", "two"))
+    optuna.storages.RDBStorage(storage_of(study.out)).engine.dispose()
+    with sqlite3.connect(study.out / "search.db") as database:
+        database.execute("UPDATE alembic_version SET version_num = 'v99.0.0.a'")
+    printed = go_on(study, MadeEngine(), copies_from=0)
+    (line,) = [line for line in printed.splitlines() if "Optuna's database" in line]
+    assert "delete search.db" in line
+    assert line.endswith(search_copy.AGAIN)
+    (again,) = mended(study)
+    assert "delete search.db" in again
+    before = truth(study.out)
+    (study.out / "search.db").unlink()
+    assert mended(study) == ["2 search(es) copied to Optuna's database, which lacked them"]
+    assert sorted(copied(study).values()) == sorted(values(study))
+    assert truth(study.out) == before
+    assert mended(study) == []
+
+
+def test_what_was_missed_while_the_database_was_away_is_copied_later(tmp_path, monkeypatch):
+    study = lay_out(tmp_path / "out", ("one", "two"))
+    there = f"sqlite:///{tmp_path / 'storage' / 'all.db'}"
+    monkeypatch.setenv("OPTUNA_STORAGE", there)
+    go_on(study, MadeEngine(), copies_from=0)
+    assert len(search_copy.behind(study, study.all_cells)) == 2
+    (tmp_path / "storage").mkdir()
+    assert len(mended(study)) == 1
+    assert sorted(copied(study).values()) == sorted(values(study))
+    assert search_copy.behind(study, study.all_cells) == []
+
+
+def test_a_study_without_trials_needs_no_copy(tmp_path):
+    assert mended(lay_out(tmp_path / "out")) == []
+    assert not (tmp_path / "out" / "search.db").exists()
