@@ -99,18 +99,7 @@ def make_parser() -> Parser:
     beside.add_argument("--dataset", metavar="NAME", help="cub200, cars196 or sop")
     beside.add_argument("--methods", type=names, metavar="A,B", help="for --table published")
     _add_results(commands)
-    sync = _add(commands, "sync", "rebuild the MLflow mirror from the records", "outputs", "sync")
-    _add_out(sync)
-    ui = _add(commands, "ui", "open the MLflow mirror in a browser", "outputs", "ui")
-    _add_out(ui)
-    ui.add_argument("--host", default="127.0.0.1", help="address to listen on (default: loopback)")
-    ui.add_argument("--port", type=int, default=5000, help="default: 5000")
-    ui.add_argument(
-        "--allowed-hosts",
-        type=names,
-        metavar="A,B",
-        help="names to open it by from elsewhere",
-    )
+    _add_mirror(commands)
     model_options.add(commands, _add, positive)
     upkeep_options.add(commands, _add, _add_out)
     check = _add(commands, "check", "does a method keep the contract?", "methods", "check")
@@ -280,6 +269,21 @@ def _add_data(commands: argparse._SubParsersAction[Parser]) -> None:
         "--labels", choices=("text", "number"), help="are 1 and 001 two classes or one?"
     )
     bring.add_argument("--download", action="store_true", help="fetch it if an address is known")
+
+
+def _add_mirror(commands: argparse._SubParsersAction[Parser]) -> None:
+    sync = _add(commands, "sync", "rebuild the MLflow mirror from the records", "outputs", "sync")
+    _add_out(sync)
+    ui = _add(commands, "ui", "open the MLflow mirror in a browser", "outputs", "ui")
+    _add_out(ui)
+    ui.add_argument("--host", default="127.0.0.1", help="address to listen on (default: loopback)")
+    ui.add_argument("--port", type=int, default=5000, help="default: 5000")
+    ui.add_argument(
+        "--allowed-hosts",
+        type=names,
+        metavar="A,B",
+        help="names to open it by from elsewhere",
+    )
 
 
 def _add_results(commands: argparse._SubParsersAction[Parser]) -> None:

@@ -133,8 +133,13 @@ def check_finite_at_every_corner(method: type[Method]) -> None:
 
 @keeps_random_state
 def check_repeats_under_a_seed(method: type[Method]) -> None:
-    """The same torch seed gives the same loss; no other random source is used."""
+    """The same torch seed gives the same loss, and what does not train draws nothing at all."""
     if not method.trains:
+        one, other = (embed(build(method, seed=number)) for number in (0, 1))
+        assert torch.equal(one, other), (
+            "it does not train and another torch seed gives another embedding: on a trunk with "
+            "weights it has one run, so what it draws must come from a generator of its own"
+        )
         return
     values = []
     for other_seed in (1, 2):

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import ClassVar, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -210,7 +210,7 @@ class Method(nn.Module):
         if len(set(names)) < len(names):  # losses() answers by name: one would hide the other
             raise PluginError(f"{type(self).__name__}: terms named {names}, expected distinct")
 
-    def __setattr__(self, name: str, value: object) -> None:
+    def __setattr__(self, name: str, value: Any) -> None:
         """Refuse an attribute in a hyperparameter's place: torch would let a module hide it."""
         if isinstance(getattr(type(self), name, None), Hyperparameter):
             raise PluginError(

@@ -8,7 +8,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from protocols.method import Method, ParameterGroup
 from protocols.protocol import Extent, hw
-from protocols.reached import reached
+from protocols.reached import Reads, reached
 from protocols.recipe import BatchNormPolicy
 from protocols.trunk import Trunk
 
@@ -55,14 +55,26 @@ class Network(nn.Module):
         found = [ParameterGroup("trunk", trunk)] if trunk else []
         return [*found, *self.method.groups()]
 
-    def deployed(self, extent: Extent) -> list[nn.Parameter]:
-        """Return the parameters that an embedding of images of ``extent`` px needs."""
+    def deployed(self, extent: Extent) -> list[Tensor]:
+        """Return the parameters that an embedding of images of ``extent`` px needs.
+
+        Buffers that the method has fitted count like parameters. Statistics of BatchNorm layers
+        do not, as nowhere in the field.
+        """
         mode, device = self.training, next(self.parameters()).device
         self.eval()
         pixels = torch.zeros(2, 3, *hw(extent), device=device)
-        found = reached(self, lambda: self(pixels)["embedding"])
+        found: list[Tensor] = [*reached(self, lambda: self(pixels)["embedding"])]
+        with torch.no_grad(), Reads() as reads:
+            self(pixels)
         self.train(mode)
-        return found
+        return found + [
+            buffer
+            for module in self.method.modules()
+            if not isinstance(module, _BatchNorm)
+            for buffer in module.buffers(recurse=False)
+            if buffer.is_floating_point() and buffer.untyped_storage().data_ptr() in reads.places
+        ]
 
     def _trunk_norms(self) -> list[_BatchNorm]:
         return [m for m in self.trunk.modules() if isinstance(m, _BatchNorm)]

@@ -78,6 +78,11 @@ class SearchRule:
     max_failures_in_a_row: int = 3
 
 
+# Methods that leave the trunk as it is: rows of every table of a trunk with weights, which show
+# what it can do before anything of it is trained.
+FROZEN_ROWS = ("untrained", "centred", "whitened", "lda", "ncm", "linear_probe")
+
+
 @dataclass(frozen=True)
 class Protocol:
     """Rules of a comparison.
@@ -88,7 +93,7 @@ class Protocol:
         label: a caveat printed with every table; not hashed.
         datasets, trunk, recipe: defaults of the grid.
         reference, pretrained_reference: method of the untouched trunk, a row of every table;
-            the second where the trunk has weights.
+            the second where the trunk has weights, beside :data:`FROZEN_ROWS`.
         baseline: method the others are compared with.
         fold_rule, folds: see :mod:`protocols.splits`.
         image: the image pipeline.

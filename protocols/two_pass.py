@@ -46,7 +46,7 @@ def two_pass(
             if view.requires_grad and (gradient := joined[name].grad) is not None
         ]
         if sent:
-            torch.autograd.backward(*map(list, zip(*sent, strict=True)))
+            torch.autograd.backward([view for view, _ in sent], [gradient for _, gradient in sent])
         start = end
     return values
 
@@ -83,5 +83,6 @@ def inexact(
 
 def _generators() -> list[Tensor]:
     """Return the states of torch's generators that a forward pass may draw from."""
-    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
+    started = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
+    cuda = torch.cuda.get_rng_state_all() if started else []
     return [torch.random.get_rng_state(), *cuda]

@@ -18,6 +18,7 @@ from benchmark.running.setup import Asked, Ready
 from benchmark.study import partials
 from benchmark.study.folder import CellKey
 from benchmark.study.grid import CellPlan
+from protocols.protocol import FROZEN_ROWS
 from protocols.space import Settings, Space
 
 if TYPE_CHECKING:
@@ -194,5 +195,8 @@ def expected_seconds(
 
 
 def _kind(cell: CellKey, ready: Ready) -> Kind:
-    method = "" if ready.device == "cpu" else cell.method
+    head_alone = (
+        cell.trains and cell.method in FROZEN_ROWS
+    )  # a step that leaves the trunk costs less
+    method = cell.method if head_alone or ready.device != "cpu" else ""
     return (cell.dataset, cell.trunk, cell.recipe, cell.trains, method)

@@ -92,8 +92,9 @@ def show_weights(console: Console, asked: Asked, plans: list[CellPlan], keep: we
     fold_bytes = {item.cell.trunk: 0 for item in plans}
     for name in fold_bytes:
         fold_bytes[name] = _trunk_bytes(asked, name.partition("+")[0])
-    seeds = study.protocol.seeds if keep == "all" else 1
-    total = sum(fold_bytes[item.cell.trunk] for item in plans) * seeds * study.protocol.folds
+    kept = {item.cell: study.runs_asked(item.cell) if keep == "all" else 1 for item in plans}
+    models = sum(fold_bytes[cell.trunk] * runs for cell, runs in kept.items())
+    total = models * study.protocol.folds
     whose = "every seed" if keep == "all" else "the best seed by validation"
     say(
         console,

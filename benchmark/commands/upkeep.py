@@ -20,7 +20,7 @@ from benchmark.engines.machine import check_disk, check_places, check_writable
 from benchmark.exit_codes import DONE
 from benchmark.study import grid, looks, merging, records, remains
 from benchmark.study.aside import in_words
-from benchmark.study.folder import CellKey, Study, load_study, reference_methods
+from benchmark.study.folder import CellKey, Study, load_study
 from protocols.errors import InvalidInputError, StoreError
 
 SHOWN = 12  # conflicts printed; the rest are counted
@@ -150,8 +150,11 @@ def _named(study: Study, rows: Sequence[str], datasets: Sequence[str] | None) ->
     going = [cell for cell in cells if {cell.row, cell.method} & set(rows)]
     if datasets:
         going = [cell for cell in going if {cell.dataset, cell.axes[0]} & set(datasets)]
-    needed = {study.protocol.baseline: "the others are compared with it"}
-    needed |= dict.fromkeys(reference_methods(study.protocol), "every study has it")
+    protocol = study.protocol
+    needed = dict.fromkeys(
+        (protocol.reference, protocol.pretrained_reference), "every study has it"
+    )
+    needed[protocol.baseline] = "the others are compared with it"
     for cell in going:
         if cell.method in needed:
             raise InvalidInputError(f"{cell.row} stays: {needed[cell.method]}")

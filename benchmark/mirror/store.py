@@ -152,7 +152,7 @@ class Copy:
     def _close(self, cell: CellKey, known: _Known) -> None:
         """Once every seed has its run: the cell's means, its environment and its status."""
         runs = self.study.runs(cell)
-        if len(runs) < self.study.protocol.seeds:
+        if len(runs) < self.study.runs_asked(cell):
             return
         failed = [run for run in runs if run.status == "failed"]
         tags = texts({"failed_runs": len(failed), "reason": failed[0].reason if failed else None})

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from benchmark.report.charts import number
 from benchmark.report.rows import Pair
 from benchmark.report.sections import Section
 from benchmark.statistics.verdicts import VERDICTS
@@ -21,6 +22,8 @@ class Answer:
         reply: what is known.
         why: what is missing, where nothing can be known.
         groups: comparisons by verdict, those without any left out.
+        frozen: how many trained methods the best row on the untrained trunk is not below; empty
+            for a trunk without weights.
     """
 
     number: int
@@ -29,15 +32,17 @@ class Answer:
     reply: str
     why: str
     groups: dict[str, list[Pair]]
+    frozen: str = ""
 
 
 def answers(shown: Sequence[Section]) -> Iterator[Answer]:
-    """Yield the answer of every section that has comparisons."""
+    """Yield the answer of every section that has comparisons, or a bar that the trunk sets."""
     places = [section.place for section in shown]
     telling = [k for k in range(3) if k == 0 or len({place[k] for place in places}) > 1]
     for section in shown:
         groups = {word: found for word, found in section.verdicts.items() if found}
-        if groups:
+        frozen = _frozen(section)
+        if groups or frozen:
             yield Answer(
                 number=section.number,
                 where=" · ".join(section.place[k] for k in telling),
@@ -45,10 +50,13 @@ def answers(shown: Sequence[Section]) -> Iterator[Answer]:
                 reply=_reply(groups, section.opponent),
                 why=_why(groups),
                 groups=groups,
+                frozen=frozen,
             )
 
 
 def _reply(groups: dict[str, list[Pair]], opponent: str | None) -> str:
+    if not groups:
+        return "Nothing is compared yet."
     met = [word for word in VERDICTS if word in groups]
     if opponent is None:
         differ = sum(len(groups.get(word, ())) for word in ("better", "worse"))
@@ -62,6 +70,16 @@ def _reply(groups: dict[str, list[Pair]], opponent: str | None) -> str:
     if met == ["not tested"]:
         return "Not tested."
     return "Not shown." if {"inconclusive", "not tested"} & set(met) else "No."
+
+
+def _frozen(section: Section) -> str:
+    best, below = section.best_untrained, section.below_it
+    if best is None or best.main is None:
+        return ""
+    trained = sum(row.role != "reference" for row in section.finished)
+    at = f"{best.name} ({number(best.main.mean)} % MAP@R), the best that the trunk does untrained"
+    names = f": {', '.join(below)}" if below else ""
+    return f"{len(below)} of {trained} trained methods lie below {at}{names}."
 
 
 def _why(groups: dict[str, list[Pair]]) -> str:

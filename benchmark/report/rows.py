@@ -14,11 +14,11 @@ from pandas import NA
 from benchmark.report.charts import Mark, number
 from benchmark.statistics.words import is_near_miss, spoken
 from benchmark.study import failures
-from benchmark.study.folder import CellKey, Study, reference_methods
+from benchmark.study.folder import CellKey, Study, stands_aside
 from benchmark.study.records import ChoiceRecord, RunRecord, TrialRecord
 from benchmark.study.scores import HEADLINE, HEADLINE_METRIC, Part
 from benchmark.tables.diagnostics import Edge, PhaseCount, edges, phase_counts, space_of
-from benchmark.tables.frames import Tables, row_names
+from benchmark.tables.frames import Tables, baseline_names
 from benchmark.tables.results import CellResults
 
 Place = tuple[str, str, str]
@@ -51,6 +51,7 @@ class MethodRow:
         mark: MAP@R of the joined embeddings; single seeds also while runs are missing.
         kind: of the interval.
         reason: why there is no number.
+        asked: how many runs it has.
     """
 
     key: CellKey
@@ -63,6 +64,7 @@ class MethodRow:
     mark: Mark
     kind: str
     reason: str
+    asked: int
 
     @property
     def name(self) -> str:
@@ -191,17 +193,21 @@ def _rank(row: MethodRow) -> tuple[bool, bool, float, str]:
 def pairs(frames: Tables, finished: Mapping[Place, Sequence[str]]) -> dict[Place, list[Pair]]:
     """Return the declared comparisons between finished methods, in the order of the methods.
 
-    Where there is a baseline, the reference against it follows, which has no verdict.
+    Where there is a baseline, the references against it follow, which have no verdict.
     """
     frame = frames.pairs
     main = frame[(frame["embedding"] == HEADLINE[0]) & (frame["metric"] == HEADLINE[1])]
-    bases = row_names(frames.study, frames.study.protocol.baseline)
-    references = row_names(frames.study, *reference_methods(frames.study.protocol))
+    bases = baseline_names(frames.study)
+    references = {
+        (c.dataset, c.trunk, c.recipe, c.row)
+        for c in frames.study.cells
+        if stands_aside(c, frames.study.protocol)
+    }
     by_place: dict[Place, list[Pair]] = {}
     for row in main.itertuples(index=False):
         place = (str(row.dataset), str(row.trunk), str(row.recipe))
         names = finished.get(place, ())
-        sanity = (references.get(place), bases.get(place)) == (row.method_a, row.method_b)
+        sanity = (*place, row.method_a) in references and bases.get(place) == row.method_b
         ours = isinstance(row.family, str) or sanity
         if ours and row.method_a in names and row.method_b in names and row.n:
             by_place.setdefault(place, []).append(_pair(row))
@@ -215,7 +221,7 @@ def _row(study: Study, cell: CellResults, summary: Sequence[Any]) -> MethodRow:
     protocol, key, runs = study.protocol, cell.key, cell.runs
     record = study.cell_record(key)
     done = [run for run in runs if run.status == "done"]
-    finished = len(runs) == protocol.seeds and bool(done)
+    finished = len(runs) == study.runs_asked(key) and bool(done)
     scores = {
         (str(row.embedding), str(row.metric)): Score(
             100 * row.mean, _half(row.ci_low, row.ci_high), _half(row.test_ci_low, row.test_ci_high)
@@ -226,12 +232,10 @@ def _row(study: Study, cell: CellResults, summary: Sequence[Any]) -> MethodRow:
     main = next((row for row in summary if (row.embedding, row.metric) == HEADLINE), None)
     reason = "" if finished else _reason(study, key, runs, len(cell.trials))
     dots = tuple(100 * run.concatenated[HEADLINE_METRIC] for run in done if run.concatenated)
-    roles = dict.fromkeys(reference_methods(protocol), "reference") | {
-        protocol.baseline: "baseline"
-    }
+    role = "reference" if stands_aside(key, protocol) else ""
     return MethodRow(
         key=key,
-        role=roles.get(key.method, ""),
+        role="baseline" if key.method == protocol.baseline else role,
         runs=runs,
         choice=cell.choice,
         identity=record.identity if record else {},
@@ -240,12 +244,13 @@ def _row(study: Study, cell: CellResults, summary: Sequence[Any]) -> MethodRow:
         mark=_mark(key.row, main if finished else None, "mean", dots, reason),
         kind=str(main.ci_kind) if finished and main else "",
         reason=reason,
+        asked=study.runs_asked(key),
     )
 
 
 def _reason(study: Study, key: CellKey, runs: Sequence[RunRecord], trials: int) -> str:
     """Return why a method has no number yet, or none at all."""
-    asked, budget = study.protocol.seeds, study.trials_asked(key)
+    asked, budget = study.runs_asked(key), study.trials_asked(key)
     if runs and len(runs) == asked:
         met = ", ".join(sorted({run.reason or "unknown" for run in runs}))
         return f"all {asked} runs failed: {met}" if asked > 1 else f"the run failed: {met}"

@@ -73,9 +73,33 @@ class Section:
         return [row for row in self.rows if row.scores]
 
     @property
+    def table(self) -> list[MethodRow]:
+        """Return the rows as the table has them.
+
+        Of a trunk with weights, what it can do as it is stands in a block above what was trained.
+        """
+        if "+" not in self.place[1]:
+            return [*self.rows]
+        return sorted(self.rows, key=lambda row: row.role != "reference")  # keeps each part's order
+
+    @property
     def references(self) -> list[str]:
-        """Return the names of rows that stand for the untouched trunk."""
+        """Return the names of rows that only show what the trunk can do."""
         return [row.name for row in self.rows if row.role == "reference"]
+
+    @property
+    def best_untrained(self) -> MethodRow | None:
+        """Return the best of them where the trunk has weights."""
+        there = [row for row in self.finished if row.role == "reference"]
+        return there[0] if there and "+" in self.place[1] else None
+
+    @property
+    def below_it(self) -> list[str]:
+        """Return the trained rows that do not lie above the best of those."""
+        best = self.best_untrained
+        bar = best.main.mean if best and best.main else -1.0
+        others = [row for row in self.finished if row.role != "reference" and row.main]
+        return [row.name for row in others if row.main and row.main.mean <= bar]
 
     @property
     def verdicts(self) -> dict[str, list[Pair]]:

@@ -114,7 +114,7 @@ def _why(row: MethodRow) -> str:
     """Return why a method shows no setting, empty where it does."""
     if row.choice is None:
         return "not chosen yet"
-    if not row.key.trains:
+    if not row.key.trains and not row.key.searched:
         return "untouched trunk, nothing is trained"
     if not row.key.searched:
         return "nothing to search"

@@ -80,7 +80,7 @@ class Coordinator:
                 choice = outcomes.choice_of(cell, best, space)
             self._record(cell, choice)
         self.progress.chosen(cell, choice)
-        return [self.run(cell, choice, seed) for seed in range(self.study.protocol.seeds)]
+        return [self.run(cell, choice, seed) for seed in range(self.study.runs_asked(cell))]
 
     def run(self, cell: CellKey, choice: ChoiceRecord, seed: int) -> Flow:
         """Retrain one seed on every fold with the chosen setting, test, join and record."""
@@ -99,7 +99,7 @@ class Coordinator:
 
     def _fail(self, cell: CellKey, trials: list[TrialRecord]) -> list[Flow]:
         """Record that no run can start: there is no setting to choose."""
-        for seed in range(self.study.protocol.seeds):
+        for seed in range(self.study.runs_asked(cell)):
             if self.study.run(cell, seed) is None:
                 record = outcomes.untried_run(cell, seed, trials)
                 self._record(cell, record)

@@ -83,8 +83,8 @@ class Row:
         return Mark(self.name, ends[0], ends[1], ends[2], tuple(dots))
 
     def values(self, part: Part) -> Iterator[tuple[int, float]]:
-        """Yield (seed, value) of a metric, NaN where the run diverged."""
-        for seed in range(self.cell.seeds):
+        """Yield (seed, value) of a metric, NaN where the run diverged; one if nothing is drawn."""
+        for seed in range(1 if self.submitted.fixed else self.cell.seeds):
             yield seed, score_of(self.submitted.runs.get(seed), *part)
 
     @property

@@ -98,8 +98,16 @@ def _pair(a: Row, b: Row, of_a: Found | None, of_b: Found | None) -> Pair:
 
 
 def _both(a: Row, b: Row, part: Part) -> list[tuple[int, float, float]]:
-    """Return (seed, value of a, value of b) where both have a value."""
-    values = zip(a.values(part), b.values(part), strict=False)
+    """Return (seed, value of a, value of b) where both have a value.
+
+    One run in which nothing is drawn stands for every seed of the other.
+    """
+    own, other = list(a.values(part)), list(b.values(part))
+    if a.submitted.fixed and not b.submitted.fixed:
+        own = [(seed, own[0][1]) for seed, _ in other]
+    elif b.submitted.fixed and not a.submitted.fixed:
+        other = [(seed, other[0][1]) for seed, _ in own]
+    values = zip(own, other, strict=False)
     return [(s, x, y) for (s, x), (_, y) in values if not (math.isnan(x) or math.isnan(y))]
 
 

@@ -28,6 +28,7 @@ ALPHA = 0.05
 LEVEL = 0.95  # of every interval: in 95 % of repetitions it holds the true value
 ROPE = 0.005  # half a point: differences that small are of no consequence
 MIN_RUNS = 3  # a t-interval of two runs is 12.7 standard errors wide: it says nothing
+FIXED = "deterministic"  # kind of the interval of a run that every seed would repeat: none
 MIN_PAIRS = 6  # the smallest two-sided sign-flip p is 2 / 2^n: 0.0625 at n = 5
 LISTED_PAIRS = 12  # up to 2^11 sums are listed for many comparisons at once
 EXACT_PAIRS = 20  # up to 2^20 sign flips are all counted, beyond that they are drawn
@@ -46,7 +47,8 @@ class Interval:
         mean: their mean.
         sd: their standard deviation, n - 1 in the denominator; None below n = 2.
         low, high: ends of the interval; None below n = 3.
-        kind: ``t 95%`` or ``none (n < 3)``.
+        kind: ``t 95%``, ``none (n < 3)``, or ``deterministic`` for a single run that stands for
+            all.
     """
 
     n: int
@@ -104,6 +106,38 @@ def t_interval(values: Sequence[float]) -> Interval:
         return Interval(n, mean, sd, None, None, f"none (n < {MIN_RUNS})")
     half = quantile * sd / math.sqrt(n)
     return Interval(n, mean, sd, mean - half, mean + half, f"t {100 * LEVEL:g}%")
+
+
+def interval_of(values: Sequence[float], *, fixed: bool = False) -> Interval:
+    """Return :func:`t_interval`; of a ``fixed`` method one value, and no interval to doubt it."""
+    if not (fixed and values):
+        return t_interval(values)
+    return Interval(1, float(values[0]), None, None, None, FIXED)
+
+
+def at_every_seed(runs: NDArray[np.float64], fixed: Sequence[bool]) -> NDArray[np.float64]:
+    """Return ``runs`` (M, S) where a ``fixed`` method's first value holds at every seed.
+
+    A paired comparison with such a row is the one-sample comparison of the other one's runs with
+    a constant: their differences are its runs, moved.
+    """
+    found = runs.copy()
+    for row in np.flatnonzero(fixed):
+        known = runs[row][~np.isnan(runs[row])]
+        found[row] = known[0] if len(known) else np.nan
+    return found
+
+
+def of_fixed(difference: float) -> Paired:
+    """Return the comparison of two methods of which each has one run and no spread.
+
+    Args:
+        difference: of their values; NaN where one of them has none.
+    """
+    if math.isnan(difference):
+        return Paired(Interval(0, None, None, None, None, FIXED), None, FIXED, None, None)
+    interval = Interval(1, difference, None, None, None, FIXED)
+    return Paired(interval, None, FIXED, 0.5 * (1 + float(np.sign(difference))), None)
 
 
 def paired(

@@ -32,6 +32,8 @@ from benchmark.statistics.paired import (
     Paired,
     Signs,
     adjusted,
+    at_every_seed,
+    of_fixed,
     paired_all,
     t_interval,
 )
@@ -179,8 +181,12 @@ def judge(
     family: int,
     *,
     flips: Signs | None = None,
+    fixed: Sequence[bool] = (),
 ) -> list[Judged]:
     """Return what the comparisons of one table and metric say, in their order.
+
+    Against a fixed method a comparison is one-sample. Its differences have the shape of the other
+    method's noise alone, so in a family it is marked like any of unequal spread.
 
     Args:
         runs: (M, S) value of each method at each seed, NaN where there is none.
@@ -188,13 +194,18 @@ def judge(
         declared: which of them belong to the family; the others get no verdict.
         family: how many were declared; those of methods that are not in ``runs`` included.
         flips: see :func:`benchmark.statistics.paired.paired_all`.
+        fixed: which methods have one run that stands for all seeds; none where it is empty.
     """
-    results = paired_all(runs, pairs, flips=flips)
+    whole = at_every_seed(runs, fixed) if any(fixed) else runs
+    results = paired_all(whole, pairs, flips=flips)
+    for k, (a, b) in enumerate(pairs):
+        if any(fixed) and fixed[a] and fixed[b]:
+            results[k] = of_fixed(float(whole[a, 0] - whole[b, 0]))
     ours = [k for k, is_ours in enumerate(declared) if is_ours]
     found = [Judged(result, _p_alone(result)) for result in results]
     if ours:
         of_family = [results[k] for k in ours]
-        evidence = _evidence(runs, [pairs[k] for k in ours], of_family)
+        evidence = _evidence(whole, [pairs[k] for k in ours], of_family)
         decision = decide(evidence, family)
         for at, k in enumerate(ours):
             found[k] = _judged(results[k], decision, at, family)

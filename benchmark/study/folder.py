@@ -21,7 +21,7 @@ from benchmark.study.records import (
     TrialRecord,
 )
 from protocols.errors import StoreError
-from protocols.protocol import Protocol, digest
+from protocols.protocol import FROZEN_ROWS, Protocol, digest
 
 FILE = "study.json"
 # characters that a folder does not get, such as the colon of timm:resnet18
@@ -37,7 +37,7 @@ class CellKey:
         dataset: the title that tables show, see :mod:`benchmark.study.datasets`.
         trunk, recipe, method: its names on the axes; a trunk with weights says which.
         row: the name of its row in tables, ``pretrained`` for the untouched trunk with weights.
-        trains: False for the reference row, an untouched trunk.
+        trains: False for a row that is fitted or taken as it is, on an untouched trunk.
         searched: False for a method without hyperparameters.
         repeat: 0 for the first search; each further one (``--search-repeats``) is a cell of its
             own, with an id, seeds, a choice and runs.
@@ -61,6 +61,14 @@ class CellKey:
         """Return the cell's folder below ``records/``; an edited method gets a new one."""
         parts = (*self.axes[:3], f"{self.method}-{self.id[:8]}")
         return "/".join(_UNSAFE.sub("-", part) for part in parts)
+
+    @property
+    def deterministic(self) -> bool:
+        """Return whether nothing in its runs is drawn: no training, on a trunk with weights.
+
+        Such a cell has one run, and no interval over seeds.
+        """
+        return not self.trains and "+" in self.trunk
 
     @property
     def axes(self) -> tuple[str, str, str, str]:
@@ -97,6 +105,10 @@ class Study:
         if not cell.searched:
             return 0
         return self.protocol.search.trials if cell.trials is None else cell.trials
+
+    def runs_asked(self, cell: CellKey) -> int:
+        """Return how many final runs the cell has: one where all of them would be the same."""
+        return 1 if cell.deterministic else self.protocol.seeds
 
     def searches(self, cell: CellKey) -> list[CellKey]:
         """Return the cell and its further searches, in order."""
@@ -160,8 +172,8 @@ class Study:
         return self._read(cell, _unit("final", seed), RunRecord)
 
     def runs(self, cell: CellKey) -> list[RunRecord]:
-        """Return the finished runs among the protocol's seeds, by seed."""
-        found = (self.run(cell, seed) for seed in range(self.protocol.seeds))
+        """Return the finished runs among those asked for, by seed."""
+        found = (self.run(cell, seed) for seed in range(self.runs_asked(cell)))
         return [run for run in found if run]
 
     def cell_record(self, cell: CellKey) -> CellRecord | None:
@@ -187,9 +199,10 @@ class Study:
         return record if isinstance(record, kind) else None
 
 
-def reference_methods(protocol: Protocol) -> frozenset[str]:
-    """Return the methods that only show the untouched trunk and compete with nothing."""
-    return frozenset({protocol.reference, protocol.pretrained_reference}) - {protocol.baseline}
+def stands_aside(cell: CellKey, protocol: Protocol) -> bool:
+    """Return whether a cell only shows what its trunk can do, and competes with nothing."""
+    named = (protocol.reference, protocol.pretrained_reference, *FROZEN_ROWS)
+    return cell.method != protocol.baseline and (not cell.trains or cell.method in named)
 
 
 def load_study(out: Path) -> Study | None:

@@ -19,7 +19,7 @@ from benchmark.study.records import CellRecord
 from protocols.discovery import Registry
 from protocols.knobs import recipe_under
 from protocols.partition import OWN_ORDER
-from protocols.protocol import Protocol
+from protocols.protocol import FROZEN_ROWS, Protocol
 from protocols.space import Space, size
 from protocols.weights import identity
 
@@ -75,7 +75,7 @@ def make_cells(
     registry: Registry,
     weights: Path | str | None = None,
 ) -> list[CellRecord]:
-    """Return a record for every cell of the grid, the protocol's reference row included.
+    """Return a record for every cell of the grid, the protocol's reference rows included.
 
     Code is digested from its source, so nothing here imports a method or torch.
 
@@ -84,8 +84,7 @@ def make_cells(
         PluginError: a method whose source does not parse.
     """
     known = identity(weights)
-    reference = protocol.reference if weights is None else protocol.pretrained_reference
-    methods = list(dict.fromkeys((*axes.methods, reference)))
+    methods = list(dict.fromkeys((*axes.methods, *_forced(protocol, weights))))
     for kind, names in _axis_names(axes, methods).items():
         for name in names:
             registry.check(kind, name)
@@ -113,6 +112,15 @@ def make_cells(
     return found
 
 
+def _forced(protocol: Protocol, weights: Path | str | None) -> tuple[str, ...]:
+    """Return the rows that every grid has: what the trunk can do before it is trained."""
+    if weights is None:
+        return (protocol.reference,)
+    # where the paper's settings stand in place of a search, its own row does
+    frozen = FROZEN_ROWS if protocol.params == "search" else ()
+    return (protocol.pretrained_reference, *frozen)
+
+
 def _short(known: str) -> str:
     """Return a weight set's name, or the first digits of a weights file's checksum."""
     return known.removeprefix("sha256:")[:8] if known.startswith("sha256:") else known
@@ -126,9 +134,8 @@ def key_of(
         if old.id == cell.id:
             return old
     method = registry.load("method", cell.method)
-    searched = protocol.params == "search" and method.trains
     space: Space = {}
-    if searched:
+    if protocol.params == "search":
         from protocols.narrowing import space_under  # here: it imports torch
 
         space = space_under(protocol, cell.method, method, cell.dataset)
@@ -206,7 +213,8 @@ def _progress(study: Study, cell: CellKey) -> CellPlan:
     count = Counter(name.split("-")[0] for name in names if ".fold-" not in name)
     trials = study.trials_asked(cell)
     chosen = "choice.json" in names
-    wanted = {f"seed-{seed}" for seed in range(protocol.seeds)}
+    runs = study.runs_asked(cell)
+    wanted = {f"seed-{seed}" for seed in range(runs)}
     runs_left = wanted - {name.removesuffix(".json") for name in names}
     failed = bool(trials and not chosen and not runs_left) and untried(study.run(cell, 0))
     searched = trials == 0 or chosen or failed
@@ -219,8 +227,8 @@ def _progress(study: Study, cell: CellKey) -> CellPlan:
         cell=cell,
         trials=trials,
         trials_done=count["trial"],
-        runs=protocol.seeds,
-        runs_done=protocol.seeds - len(runs_left),
+        runs=runs,
+        runs_done=runs - len(runs_left),
         jobs_left=(trials_left + len(runs_left)) * protocol.folds - folds_done,
         chosen=chosen,
         failed=failed,

@@ -51,7 +51,7 @@ def _waiting(study: Study) -> set[Path]:
     return {
         study.vectors_path(cell, seed, fold)
         for cell in study.all_cells
-        for seed in range(study.protocol.seeds)
+        for seed in range(study.runs_asked(cell))
         if study.run(cell, seed) is None
         for fold in range(study.protocol.folds)
     }

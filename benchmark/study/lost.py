@@ -35,7 +35,7 @@ class Lost:
         first = min((trial.number for trial in self.trials), default=None)
         if first is None:
             return len(self.runs) * study.protocol.folds
-        again = study.trials_asked(self.cell) - first + study.protocol.seeds
+        again = study.trials_asked(self.cell) - first + study.runs_asked(self.cell)
         return again * study.protocol.folds
 
     @property

@@ -1,7 +1,7 @@
 """What must differ and is the same: seeds, rows, trials, a rerun and its claim.
 
 Two trainings from different seeds give different numbers to the last bit, so equal ones are one
-training handed in twice. Two cases are honest: a reference row's trunk is never trained, and
+training handed in twice. Two cases are honest: of some rows the trunk is never trained, and
 embeddings that collapsed to a point all rank the files in their order. Those show in the ties.
 """
 
@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from hashlib import sha256
 
 from benchmark.submissions.read import Runs, SubmittedRow
-from benchmark.submissions.schema import Cell, Run
+from benchmark.submissions.schema import Run
 from benchmark.submissions.values import Values
 from protocols.metrics import METRICS
 
@@ -33,9 +33,9 @@ def marks_of(run: Run, values: Values | None) -> Marks:
     return {what: mark for what, mark in found.items() if mark}
 
 
-def within(row: SubmittedRow, cell: Cell) -> Iterator[Problem]:
+def within(row: SubmittedRow) -> Iterator[Problem]:
     """Yield seeds of one row, or of one rerun, that are one training, and trials all alike."""
-    if not cell.is_reference:
+    if not row.untrained:
         yield from _seeds(row, row.place)
         for rerun in row.reruns:
             yield from _seeds(rerun, f"{row.place}/{rerun.name}")
@@ -71,7 +71,7 @@ def between(rows: Iterable[SubmittedRow]) -> Iterator[Problem]:
     seen: dict[tuple[str, str], tuple[object, str]] = {}
     for row in rows:
         cell = row.cell
-        if cell is None or cell.is_reference:
+        if cell is None or row.untrained:
             continue
         trained = (cell.method, cell.trunk, cell.recipe)
         for seed, run in sorted(row.runs.items()):
@@ -100,7 +100,7 @@ def copied(row: SubmittedRow) -> Iterator[Problem]:
             marks = marks_of(run, rerun.values.get(seed)).items()
             other = next((claimed[m] for m in marks if claimed.get(m, seed) != seed), None)
             claim = row.runs.get(seed)
-            if other is not None and not (row.cell and row.cell.is_reference):
+            if other is not None and not row.untrained:
                 yield f"has the very results of the claim's seed {other}", path
             elif claim and run.status == "done" and _measured(claim) == _measured(run):
                 yield f"has the very times of the claim's seed {seed}: a copy, not a rerun", path

@@ -57,7 +57,7 @@ def problems_of(
     yield from budget.environment_faults(row)
     for place, runs in _parts(row):
         yield from _runs(row, place, runs, row.cell)
-    yield from alike.within(row, row.cell)
+    yield from alike.within(row)
     yield from alike.copied(row)
     yield from challenges.faults(row, code)
 
@@ -121,10 +121,11 @@ def _seeds(row: SubmittedRow, cell: Cell) -> Iterator[Problem]:
     """Yield seeds that are missing or too many, and files under another's name (check 3)."""
     # files that exist but do not read: reported already
     unread = {path for _, path in row.problems}
-    for seed in sorted(set(range(cell.seeds)) ^ set(row.runs)):
+    asked = row.runs_asked
+    for seed in sorted(set(range(asked)) ^ set(row.runs)):
         if f"{row.place}/seed-{seed}.json" in unread:
             continue
-        what = "is missing" if seed < cell.seeds else f"is one more than {cell.seeds} seeds"
+        what = "is missing" if seed < asked else f"is one more than {asked} seed{'s' * (asked > 1)}"
         yield what, f"{row.place}/seed-{seed}.json"
     named = [(row.place, s, r) for s, r in row.runs.items()]
     named += [(f"{row.place}/{x.name}", s, r) for x in row.reruns for s, r in x.runs.items()]

@@ -72,6 +72,17 @@ class Declarations:
         except (BenchmarkError, KeyError, TypeError, ValueError) as error:
             raise UnreadableError(f"its search space is none: {error}") from error
 
+    def trains(self, path: str) -> bool:
+        """Return whether the method in the file at ``path`` trains anything.
+
+        Raises:
+            UnreadableError: that is not plain in the file.
+        """
+        found = self._attribute(self._method(self._module_at(path)), "trains")
+        if not isinstance(found, bool | None):
+            raise UnreadableError("trains is not plain")
+        return found is not False
+
     def recipe(self, path: str) -> dict[str, Any]:
         """Return the values of the recipe in the file at ``path``.
 

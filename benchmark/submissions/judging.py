@@ -46,12 +46,15 @@ def judge(row: SubmittedRow, rerun: Rerun) -> Outcome:
 
     It confirms with at least two runs, by somebody else, that all came through and lie inside
     the prediction interval of the claim's runs; it refutes with at least two runs outside, since
-    one may be a mistake or made up. Runs that are the same, or another one's, count once.
+    one may be a mistake or made up. Runs that are the same, or another one's, count once. Where
+    nothing is drawn there is one run, and one that finds the same but for rounding confirms it.
     """
     claimed = [v for run in row.runs.values() if not math.isnan(v := score_of(run, *HEADLINE))]
     runs = {_key(row, seed, run): run for seed, run in rerun.runs.items()}
     found = [score_of(run, *HEADLINE) for run in runs.values()]
-    interval = prediction_interval(claimed, max(len(found), 1))
+    interval, enough = prediction_interval(claimed, max(len(found), 1)), MIN_RERUN
+    if row.fixed and claimed:
+        interval, enough = (claimed[0] - ROUNDING, claimed[0] + ROUNDING), 1
     if interval is None or same_person(row, rerun):
         return "undecided"
     low, high = interval
@@ -59,13 +62,12 @@ def judge(row: SubmittedRow, rerun: Rerun) -> Outcome:
     if sum(not low <= v <= high for v in through) >= MIN_RERUN:
         return "refutes"
     inside = all(low <= v <= high for v in through)
-    return "confirms" if inside and len(through) == len(found) >= MIN_RERUN else "undecided"
+    return "confirms" if inside and len(through) == len(found) >= enough else "undecided"
 
 
 def _key(row: SubmittedRow, seed: int, run: Run) -> object:
     """Return what tells a run from others; an untouched trunk may give all seeds one result."""
-    reference = row.cell is not None and row.cell.is_reference
-    return seed if reference else run.embeddings_sha256 or seed
+    return seed if row.untrained else run.embeddings_sha256 or seed
 
 
 def same_person(row: SubmittedRow, rerun: Rerun) -> bool:

@@ -37,7 +37,7 @@ from benchmark.submissions.voided import read_voids, void_of
 from protocols import specs
 from protocols.errors import InvalidInputError
 from protocols.names import to_field
-from protocols.protocol import Protocol
+from protocols.protocol import FROZEN_ROWS, Protocol
 
 FILE, README = "leaderboard.csv", "README.md"
 BEGIN, END = "<!-- leaderboard: made by `verify --rebuild` -->", "<!-- end of leaderboard -->"
@@ -113,6 +113,11 @@ class _Line:
             c.trunk,
             c.recipe,
         )
+
+    @property
+    def stands_aside(self) -> bool:
+        """Return whether the row only shows what its trunk can do."""
+        return self.row.untrained or self.cell.method in FROZEN_ROWS
 
     @cached_property
     def class_columns(self) -> dict[Part, dict[str, Any]]:
@@ -225,21 +230,18 @@ def _table(lines: Sequence[_Line]) -> list[dict[str, Any]]:
 
 
 def _compared(lines: Sequence[_Line], part: Part) -> Iterator[dict[str, Any]]:
-    """Yield one metric's rows; the family is every method but the reference against the baseline.
-
-    The rules that the rows were made under name the reference.
-    """
+    """Yield one metric's rows; the family is all that trains the trunk, against the baseline."""
     runs = np.array([line.values(part) for line in lines])
     rules = lines[0].cell.rules
     baseline = rules.get("baseline")
-    aside = {rules.get("reference"), rules.get("pretrained_reference")} - {baseline}
     base = next((n for n, line in enumerate(lines) if line.cell.method == baseline), None)
     pairs = [] if base is None else [(n, base) for n in range(len(lines)) if n != base]
-    declared = [lines[n].cell.method not in aside for n, _ in pairs]
+    declared = [not lines[n].stands_aside for n, _ in pairs]
     seeds = runs.shape[1]
     many = seeds > paired.EXACT_PAIRS
     flips = paired.draw_flips(seeds, np.random.default_rng(0)) if many else None
-    judged = verdicts.judge(runs, pairs, declared, sum(declared), flips=flips)
+    fixed = [line.row.fixed for line in lines]
+    judged = verdicts.judge(runs, pairs, declared, sum(declared), flips=flips, fixed=fixed)
     against = {a: result for (a, _), result in zip(pairs, judged, strict=True)}
     base_row = lines[base].cell.row if base is not None else None
     for n, line in enumerate(lines):
@@ -269,7 +271,8 @@ def _difference_columns(result: verdicts.Judged) -> dict[str, Any]:
 
 
 def _columns(line: _Line, part: Part, values: list[float]) -> dict[str, Any]:
-    cell, row, interval = line.cell, line.row, paired.t_interval(values)
+    cell, row = line.cell, line.row
+    interval = paired.interval_of(values, fixed=row.fixed)
     confirmed, refuted = line.reruns("confirms"), line.reruns("refutes")
     names = ("protocol", "protocol_version", "protocol_hash", "dataset", "trunk", "recipe")
     return {
@@ -280,7 +283,7 @@ def _columns(line: _Line, part: Part, values: list[float]) -> dict[str, Any]:
         "embedding": part[0],
         "metric": part[1],
         "n": interval.n,
-        "runs": cell.seeds,
+        "runs": 1 if row.fixed else cell.seeds,
         "mean": interval.mean,
         "ci_low": interval.low,
         "ci_high": interval.high,

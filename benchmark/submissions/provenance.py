@@ -7,6 +7,7 @@ commit. Rows of an earlier protocol are left out: their digests were made by oth
 
 from __future__ import annotations
 
+import itertools
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -114,7 +115,8 @@ def faults(row: SubmittedRow, cell: Cell, code: Code) -> Iterator[Problem]:
             (message, f"{row.place}/cell.json") for message in _code(row, cell, commit, code)
         )
     for commit in sorted(c for c in commits if code.history.has(c)):
-        for message in (*_recipe(cell, commit, code), *_space(row, cell, commit, code)):
+        said = (_recipe(cell, commit, code), _space(row, cell, commit, code))
+        for message in (*itertools.chain(*said), *_trains(row, cell, commit, code)):
             yield message, f"{row.place}/cell.json"
 
 
@@ -183,6 +185,21 @@ def _space(row: SubmittedRow, cell: Cell, commit: str, code: Code) -> Iterator[s
     wrong = sorted(_unlike(said, described(found)))
     if wrong:
         yield f"space: {', '.join(wrong)} not as in {paths[0]} of commit {_short(commit)}"
+
+
+def _trains(row: SubmittedRow, cell: Cell, commit: str, code: Code) -> Iterator[str]:
+    """Yield a method that trains and did not, or the other way: such a row has other runs."""
+    trained = any(run.counts.get("images_trained", 0) for run in row.runs.values())
+    if not any(run.status == "done" for run in row.runs.values()):
+        return
+    for path in code.paths(commit, "method", cell.method):
+        if code.digest(commit, "method", path) == cell.made_of.method_code:
+            found = code.declared(commit, "trains", path)
+            if isinstance(found, str):
+                code.unread[row.place] = found
+            elif found != trained:
+                does = "trains" if found else "does not train"
+                yield f"images_trained: {path} of commit {_short(commit)} {does}"
 
 
 def _short(commit: str) -> str:

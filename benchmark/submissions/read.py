@@ -20,6 +20,7 @@ from pydantic import BaseModel, ValidationError
 from benchmark.submissions import bounds, values
 from benchmark.submissions.identity import Identity
 from benchmark.submissions.schema import (
+    LAST_REPEATED,
     Cell,
     Challenge,
     Claim,
@@ -70,6 +71,25 @@ class SubmittedRow(Runs):
     trials: list[Trial] = field(default_factory=list)
     reruns: list[Rerun] = field(default_factory=list)
     problems: list[tuple[str, str]] = field(default_factory=list)
+
+    @property
+    def untrained(self) -> bool:
+        """Return whether no image was trained on: seeds and rows may have one set of vectors."""
+        trained = [run.counts.get("images_trained") for run in self.runs.values()]
+        reference = self.cell is not None and self.cell.is_reference
+        return reference or (bool(trained) and not any(count != 0 for count in trained))
+
+    @property
+    def fixed(self) -> bool:
+        """Return whether nothing is drawn: no training, on a trunk that starts from weights."""
+        return self.untrained and self.cell is not None and self.cell.made_of.weights != "none"
+
+    @property
+    def runs_asked(self) -> int:
+        """Return how many runs the row must have: one where all of them would be the same."""
+        assert self.cell is not None
+        repeated = self.cell.protocol_version <= LAST_REPEATED
+        return 1 if self.fixed and not repeated else self.cell.seeds
 
 
 def read_row(results: Path, folder: Path) -> SubmittedRow:

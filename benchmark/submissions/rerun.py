@@ -96,7 +96,7 @@ def _challenge_files(study: Study, date: str, results: Path) -> dict[Path, bytes
         if not (folder / Cell.file).is_file():
             continue  # a reference row that the rerun brought along and nobody claims
         claimed = _claimed(results, folder)
-        finished = finished_cell(study, key, study.protocol.seeds)
+        finished = finished_cell(study, key)
         if (claimed.id, claimed.chosen.settings) != (key.id, finished.choice.settings):
             raise StoreError(
                 f"{study.out} ran another cell than {folder} claims: code, data, rules and "

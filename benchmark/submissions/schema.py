@@ -46,6 +46,7 @@ from protocols.protocol import digest
 
 SCHEMA = 2  # 1 had no per-query values
 LAST_WITHOUT_VALUES = 2  # protocol version: rows under a later one must be of schema 2
+LAST_REPEATED = 2  # likewise: up to here a row in which nothing is drawn has a run for each seed
 
 
 class RealBounds(Data):

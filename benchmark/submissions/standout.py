@@ -48,7 +48,7 @@ def looks(rows: Iterable[SubmittedRow]) -> list[str]:
     """Return a line for each row and statistic out of line, with the statistic."""
     tables: dict[tuple[str, ...], list[_Measured]] = defaultdict(list)
     for row in rows:
-        if row.cell and not row.cell.is_reference and (found := _measured(row)):
+        if row.cell and not row.untrained and (found := _measured(row)):
             cell = row.cell
             key = (cell.protocol_hash, cell.dataset, cell.trunk, cell.recipe)
             tables[key].append(found)

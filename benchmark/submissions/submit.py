@@ -115,7 +115,7 @@ def submit_rows(
         if _is_there(results, folder, key):
             there.append(folder)
             continue
-        finished = finished_cell(study, key, study.protocol.seeds)
+        finished = finished_cell(study, key)
         space = _space(finished.record, shipped, registry)
         files |= _row_files(folder, finished, shipped, space)
         if not (folder / "claim.toml").exists():
@@ -136,7 +136,7 @@ def _is_there(results: Path, folder: Path, key: CellKey) -> bool:
     if not (folder / Cell.file).is_file():
         return False
     row = read_row(results, folder)
-    whole = row.cell is not None and set(row.runs) == set(range(row.cell.seeds))
+    whole = row.cell is not None and set(row.runs) == set(range(row.runs_asked))
     return whole and not row.problems and row.cell is not None and row.cell.id == key.id
 
 
@@ -203,16 +203,16 @@ def _claim(path: Path | None) -> bytes:
         raise InvalidInputError(f"--claim {str(path)!r}: {error.strerror}") from error
 
 
-def finished_cell(study: Study, key: CellKey, seeds: int) -> Finished:
+def finished_cell(study: Study, key: CellKey) -> Finished:
     """Return the records of a cell; raise StoreError if one is missing or the machine failed."""
-    where = f"{study.out}: {key.row} on {key.dataset}"
+    where, asked = f"{study.out}: {key.row} on {key.dataset}", study.runs_asked(key)
     record = study.cell_record(key)
     choice, runs = study.choice(key), study.runs(key)
     if lost := lost_in(study, key):
         raise StoreError(f"{where}: {lost.words} lost to the machine. Run with --retry-failed")
-    if record is None or choice is None or len(runs) != seeds:
+    if record is None or choice is None or len(runs) != asked:
         raise StoreError(
-            f"{where} has {len(runs)} of {seeds} runs: not finished. Run the same command again"
+            f"{where} has {len(runs)} of {asked} runs: not finished. Run the same command again"
         )
     if failed := [r for r in runs if r.status == "failed" and r.reason != "non_finite"]:
         said = f"seed {failed[0].seed} failed ({failed[0].reason})"

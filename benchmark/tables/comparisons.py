@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from itertools import combinations, groupby
 from typing import Any
 
@@ -10,13 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmark.statistics import across, paired, variance, verdicts
-from benchmark.study.folder import reference_methods
+from benchmark.study.folder import stands_aside
 from benchmark.study.scores import PARTS, Part
 from benchmark.tables.results import CellResults, class_difference
 from protocols.protocol import Protocol
 
 NO_INTERVAL = f"none (n < {paired.MIN_RUNS})"
 Scores = dict[str, NDArray[np.float64]]  # values of a method by dataset
+Values = dict[str, dict[str, dict[int, float]]]  # by method, dataset and seed
 
 
 def pair_rows(cells: Sequence[CellResults], protocol: Protocol) -> Iterator[dict[str, Any]]:
@@ -27,11 +28,14 @@ def pair_rows(cells: Sequence[CellResults], protocol: Protocol) -> Iterator[dict
     flips = paired.draw_flips(protocol.seeds, rng) if many else None
     for _, group in groupby(cells, key=lambda cell: cell.key.axes[:3]):
         methods = list(group)
+        fixed = [cell.key.deterministic for cell in methods]
         pairs, declared, family = _family(methods, protocol)
         over_classes = [class_difference(methods[a], methods[b]) for a, b in pairs]
         for part in PARTS:
             values = _matrix(methods, part, protocol.seeds)
-            judged = verdicts.judge(values, pairs, declared, sum(declared), flips=flips)
+            judged = verdicts.judge(
+                values, pairs, declared, sum(declared), flips=flips, fixed=fixed
+            )
             rows = zip(pairs, declared, judged, over_classes, strict=True)
             for (a, b), ours, result, other in rows:
                 yield {
@@ -53,13 +57,13 @@ def _family(
 
     The family of comparisons is declared before any result is seen: every method against the
     protocol's baseline, which stands as ``method_b``, so that differences read "method minus
-    baseline". Without the baseline all pairs are the family. The reference trains nothing: it
+    baseline". Without the baseline all pairs are the family. What leaves the trunk as it is
     checks that training does something and is no contestant, so it is outside the family unless
     it is the baseline itself. Holm's adjustment and a verdict belong to the family's pairs only;
     the others show their interval and their unadjusted p.
     """
     is_baseline = [cell.key.method == protocol.baseline for cell in methods]
-    aside = [cell.key.method in reference_methods(protocol) for cell in methods]
+    aside = [stands_aside(cell.key, protocol) for cell in methods]
     pairs = [(b, a) if is_baseline[a] else (a, b) for a, b in combinations(range(len(methods)), 2)]
     declared = [
         (is_baseline[b] or not any(is_baseline)) and not aside[a] and not aside[b] for a, b in pairs
@@ -103,6 +107,7 @@ def across_rows(cells: Sequence[CellResults], protocol: Protocol) -> Iterator[di
             continue
         methods = sorted({(cell.key.method, cell.key.row) for cell in ours})
         by_key = {(cell.key.method, cell.key.dataset): cell for cell in ours}
+        fixed = {cell.key.method for cell in ours if cell.key.deterministic}
         for part in PARTS:
             values = {
                 method: {
@@ -112,7 +117,7 @@ def across_rows(cells: Sequence[CellResults], protocol: Protocol) -> Iterator[di
                 }
                 for method, _ in methods
             }
-            columns = _across(values, datasets, protocol.baseline)
+            columns = _across(values, datasets, protocol.baseline, fixed)
             for method, row in methods:
                 yield {
                     "trunk": trunk,
@@ -125,11 +130,15 @@ def across_rows(cells: Sequence[CellResults], protocol: Protocol) -> Iterator[di
 
 
 def _across(
-    values: dict[str, dict[str, dict[int, float]]], datasets: Sequence[str], baseline: str
+    values: Values, datasets: Sequence[str], baseline: str, fixed: Set[str]
 ) -> dict[str, dict[str, Any]]:
-    """Return each method's columns from its values by dataset and seed."""
+    """Return each method's columns from its values by dataset and seed.
+
+    Of a ``fixed`` method one run stands for every seed that another one has.
+    """
     whole = [method for method, own in values.items() if len(own) == len(datasets)]
-    ranked = _ranked({method: values[method] for method in whole}, datasets)
+    wide = _at_every_seed({method: values[method] for method in whole}, fixed)
+    ranked = _ranked(wide, datasets)
     columns: dict[str, dict[str, Any]] = {}
     for method, own in values.items():
         row: dict[str, Any] = {
@@ -143,19 +152,36 @@ def _across(
         }
         if method in whole:
             mean = across.mean(_arrays(own))
-            row |= {"ci_kind": across.KIND if mean.low is not None else NO_INTERVAL}
+            none = paired.FIXED if method in fixed else NO_INTERVAL
+            row |= {"ci_kind": across.KIND if mean.low is not None else none}
             row |= _estimate("mean", mean)
             row |= ranked[method]
-            if baseline in whole and (gains := _gains(own, values[baseline])):
+            both = values if {method, baseline} <= fixed else wide
+            if baseline in whole and (gains := _gains(both[method], both[baseline])):
                 row |= _estimate("gain", across.mean(gains))
                 row |= _estimate("gain_iqm", across.interquartile_mean(gains))
         columns[method] = row
     return columns
 
 
-def _ranked(
-    values: dict[str, dict[str, dict[int, float]]], datasets: Sequence[str]
-) -> dict[str, dict[str, Any]]:
+def _at_every_seed(values: Values, fixed: Set[str]) -> Values:
+    """Return ``values`` with a fixed method's one run at every seed that others have."""
+    seeds: dict[str, set[int]] = {}
+    for method, own in values.items():
+        for dataset, runs in own.items() if method not in fixed else ():
+            seeds.setdefault(dataset, set()).update(runs)
+    return {
+        method: {
+            d: dict.fromkeys(seeds.get(d, runs), next(iter(runs.values())))
+            if method in fixed
+            else runs
+            for d, runs in own.items()
+        }
+        for method, own in values.items()
+    }
+
+
+def _ranked(values: Values, datasets: Sequence[str]) -> dict[str, dict[str, Any]]:
     """Return the columns of methods that have all datasets, over the seeds all of them have."""
     methods = list(values)
     scores: Scores = {}

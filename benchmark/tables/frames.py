@@ -21,7 +21,6 @@ from typing import Any
 import pandas as pd
 from threadpoolctl import threadpool_limits
 
-from benchmark.statistics import paired
 from benchmark.study import failures, records
 from benchmark.study.folder import Study
 from benchmark.study.looks import Looks, look, read_looks
@@ -189,12 +188,11 @@ def _made(study: Study) -> Tables:
     keys = sorted(study.cells, key=lambda c: (c.dataset, c.trunk, c.recipe, c.row, c.method))
     cells = [read(study, key) for key in keys]
     repeated = [_searches(study, cell) for cell in cells if len(study.searches(cell.key)) > 1]
-    seeds = study.protocol.seeds
     folds = {f"fold_{k}": "float64" for k in range(study.protocol.folds)}
     return Tables(
         summary=_frame(_summary_rows(study, cells), _SUMMARY),
         runs=_frame(
-            _run_rows(cells, seeds),
+            _run_rows(cells, study),
             {**_CELL, **_run_dtypes(cells), **(_ORACLE if study.protocol.oracle_gap else {})},
         ),
         trials=_frame(
@@ -204,7 +202,7 @@ def _made(study: Study) -> Tables:
         study=study,
         across=_frame(across_rows(cells, study.protocol), _ACROSS),
         searches=_frame(
-            _search_rows(repeated, seeds),
+            _search_rows(repeated, study),
             {**_CELL, "search": "Int64", **_run_dtypes([c for cells in repeated for c in cells])},
         ),
         variance=_frame(variance_rows(repeated), _VARIANCE),
@@ -239,9 +237,10 @@ def write_tables(tables: Tables, folder: Path) -> None:
         records.write_bytes(folder / f"{name}.csv", to_csv(getattr(tables, name)))
 
 
-def row_names(study: Study, *methods: str) -> dict[tuple[str, str, str], str]:
-    """Return the row name of one of ``methods`` for each (dataset, trunk, recipe) that has it."""
-    return {(c.dataset, c.trunk, c.recipe): c.row for c in study.cells if c.method in methods}
+def baseline_names(study: Study) -> dict[tuple[str, str, str], str]:
+    """Return the row name of the baseline for each (dataset, trunk, recipe) that has it."""
+    base = study.protocol.baseline
+    return {(c.dataset, c.trunk, c.recipe): c.row for c in study.cells if c.method == base}
 
 
 def _frame(rows: Iterator[dict[str, Any]], dtypes: dict[str, str]) -> pd.DataFrame:
@@ -273,8 +272,8 @@ def _summary_rows(study: Study, cells: Sequence[CellResults]) -> Iterator[dict[s
             "trials": len(cell.trials),
             "failed_runs": sum(run.status == "failed" for run in cell.runs),
         }
-        for (embedding, metric), by_seed in {**cell.values, **cell.reported}.items():
-            interval = paired.t_interval(list(by_seed.values()))
+        for embedding, metric in {**cell.values, **cell.reported}:
+            interval = cell.interval((embedding, metric))
             yield {
                 **name,
                 **cell.columns,
@@ -291,10 +290,10 @@ def _summary_rows(study: Study, cells: Sequence[CellResults]) -> Iterator[dict[s
             }
 
 
-def _run_rows(cells: Sequence[CellResults], seeds: int) -> Iterator[dict[str, Any]]:
+def _run_rows(cells: Sequence[CellResults], study: Study) -> Iterator[dict[str, Any]]:
     for cell in cells:
         runs = {run.seed: run for run in cell.runs}
-        for seed in range(seeds):
+        for seed in range(study.runs_asked(cell.key)):
             run = runs.get(seed)
             row = {**cell.columns, "seed": seed, "status": run.status if run else "missing"}
             yield {**row, **_run_columns(run)} if run else row
@@ -322,10 +321,10 @@ def _searches(study: Study, cell: CellResults) -> list[CellResults]:
     return [cell, *(replace(other, key=replace(other.key, row=cell.key.row)) for other in further)]
 
 
-def _search_rows(repeated: Sequence[Sequence[CellResults]], seeds: int) -> Iterator[dict[str, Any]]:
+def _search_rows(repeated: Sequence[list[CellResults]], study: Study) -> Iterator[dict[str, Any]]:
     for searches in repeated:
         for cell in searches:
-            for row in _run_rows([cell], seeds):
+            for row in _run_rows([cell], study):
                 yield {**row, "search": cell.key.repeat}
 
 

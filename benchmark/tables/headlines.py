@@ -14,13 +14,13 @@ from typing import Any
 
 from pandas import NA
 
-from benchmark.statistics.paired import ALPHA, ROPE
+from benchmark.statistics.paired import ALPHA, FIXED, ROPE
 from benchmark.statistics.ranking import Standing, apart, order
 from benchmark.statistics.words import is_near_miss, spoken
-from benchmark.study.folder import reference_methods
+from benchmark.study.folder import stands_aside
 from benchmark.study.scores import HEADLINE, MARKS, NOTHING, per_cent
 from benchmark.tables import machines
-from benchmark.tables.frames import Tables, row_names
+from benchmark.tables.frames import Tables, baseline_names
 from benchmark.tables.references import reference_rows
 from protocols.protocol import protocol_line
 
@@ -56,7 +56,9 @@ class _Group:
         place: dataset, trunk and recipe.
         parts: numbers by method.
         done: methods whose seeds have all ended, one at least with numbers.
-        baseline, reference: row names; None where the study has none here.
+        baseline: its row's name; None where the study has none here.
+        references: names of the rows that only show what the trunk can do.
+        asked: how many runs each method has.
         differences: rows of pairs against the baseline, by method.
     """
 
@@ -64,7 +66,8 @@ class _Group:
     parts: Mapping[str, Parts]
     done: frozenset[str]
     baseline: str | None
-    reference: str | None
+    references: frozenset[str]
+    asked: Mapping[str, int]
     differences: Mapping[str, FrameRow]
 
     @property
@@ -75,6 +78,29 @@ class _Group:
             Standing(name, float(row.mean), int(row.n), int(row.failed_runs))
             for name, row in rows.items()
         )
+
+    @property
+    def shown(self) -> list[str]:
+        """Return the methods in the table's order.
+
+        Of a trunk with weights, what it can do as it is stands in a block above what was trained.
+        """
+        ended = [standing.name for standing in self.standings]
+        found = [*ended, *sorted(self.parts.keys() - self.done)]
+        if self.pretrained:
+            found.sort(key=lambda name: name not in self.references)  # keeps the order of each
+        return found
+
+    @property
+    def pretrained(self) -> bool:
+        """Return whether the trunk starts from weights."""
+        return "+" in self.place[1]
+
+    def tag(self, method: str) -> str:
+        """Return what stands behind a method's name."""
+        if method == self.baseline:
+            return " (baseline)"
+        return " (frozen)" if self.pretrained and method in self.references else ""
 
     @property
     def judged(self) -> dict[str, FrameRow]:
@@ -118,8 +144,7 @@ def _groups(tables: Tables) -> Iterator[_Group]:
         for row in main.itertuples(index=False)
     }
     protocol = tables.study.protocol
-    of_baseline = row_names(tables.study, protocol.baseline)
-    of_reference = row_names(tables.study, *reference_methods(protocol))
+    of_baseline, keys = baseline_names(tables.study), [cell.key for cell in tables.cells]
     for place, parts_of in methods.items():
         done = frozenset(
             m for m, parts in parts_of.items() if (place, m) not in unfinished and _main(parts).n
@@ -128,18 +153,17 @@ def _groups(tables: Tables) -> Iterator[_Group]:
         differences = {
             m: pairs[place, m, base] for m in done if base in done and (place, m, base) in pairs
         }
-        yield _Group(place, parts_of, done, base, of_reference.get(place), differences)
+        here = [key for key in keys if (key.dataset, key.trunk, key.recipe) == place]
+        aside = frozenset(key.row for key in here if stands_aside(key, protocol))
+        asked = {key.row: tables.study.runs_asked(key) for key in here}
+        yield _Group(place, parts_of, done, base, aside, asked, differences)
 
 
 def _headline(group: _Group, tables: Tables, unlike: str | None) -> Headline:
     protocol = tables.study.protocol
     notes = [*_notes(group, tables), *([unlike] if unlike else [])]
     over_classes = any(not math.isnan(_main(group.parts[m]).test_ci_low) for m in group.done)
-    ended = [standing.name for standing in group.standings]
-    rows = [
-        _row(group, method, protocol.seeds, over_classes)
-        for method in [*ended, *sorted(group.parts.keys() - group.done)]
-    ]
+    rows = [_row(group, method, over_classes) for method in group.shown]
     for row in reference_rows(tables.references, group.place[0]):
         rows.append(row.cells(over_classes, bool(group.baseline)))
         notes.append(row.note)
@@ -161,7 +185,7 @@ def _headline(group: _Group, tables: Tables, unlike: str | None) -> Headline:
     )
 
 
-def _row(group: _Group, method: str, seeds: int, over_classes: bool) -> tuple[str, ...]:
+def _row(group: _Group, method: str, over_classes: bool) -> tuple[str, ...]:
     parts, done = group.parts[method], method in group.done
     numbers = _numbers(parts) if done else [NOTHING] * 4
     if over_classes:
@@ -169,10 +193,10 @@ def _row(group: _Group, method: str, seeds: int, over_classes: bool) -> tuple[st
     main = _main(parts)
     failed = f", {main.failed_runs} failed" if main.failed_runs else ""
     return (
-        f"{method} (baseline)" if method == group.baseline else method,
+        method + group.tag(method),
         *numbers,
         *([_difference(group.differences.get(method))] if group.baseline else []),
-        f"{main.n}/{seeds}{failed}",
+        f"{main.n}/{group.asked[method]}{failed}",
         _trials(main),
     )
 
@@ -223,9 +247,11 @@ def _held_back(pair: FrameRow) -> bool:
 def _notes(group: _Group, tables: Tables) -> Iterator[str]:
     """Yield how to read the numbers, as far as the table shows them."""
     done = [_main(group.parts[m]) for m in group.done]
-    if done:
-        kinds = ", ".join(sorted({str(row.ci_kind) for row in done}, reverse=True))
-        low, high = min(row.n for row in done), max(row.n for row in done)
+    if single := sorted(m for m in group.done if _main(group.parts[m]).ci_kind == FIXED):
+        yield f"{FIXED}, one run: {', '.join(single)}"
+    if drawn := [row for row in done if row.ci_kind != FIXED]:
+        kinds = ", ".join(sorted({str(row.ci_kind) for row in drawn}, reverse=True))
+        low, high = min(row.n for row in drawn), max(row.n for row in drawn)
         yield f"± {kinds}; n = {low}" + (f" to {high}" if high > low else "")
     if classes := sorted({int(row.test_classes) for row in done if row.test_classes is not NA}):
         number = " to ".join(map(str, classes[:: max(1, len(classes) - 1)]))
@@ -274,17 +300,18 @@ def _verdict_notes(judged: Sequence[FrameRow]) -> Iterator[str]:
 
 
 def _reference_note(group: _Group) -> Iterator[str]:
-    """Yield whether everything that trains is above the row that does not."""
-    name = group.reference
-    if name is None or name not in group.done or name == group.baseline:
+    """Yield whether everything that trains is above the best row that leaves the trunk alone."""
+    means = {m: _main(group.parts[m]).mean for m in group.done}
+    others = means.keys() - group.references
+    there = sorted(means.keys() & group.references, key=lambda m: (-means[m], m))
+    if not others or not there:
         return
-    own = _main(group.parts[name]).mean
-    others = {m: _main(group.parts[m]).mean for m in group.done if m != name}
-    if not others:
-        return
-    below = sorted(m for m, mean in others.items() if mean <= own)
+    below = sorted(m for m in others if means[m] <= means[there[0]])
     said = f"not below {', '.join(below)}" if below else "below all others"
-    yield f"{name}: reference without training, outside the family, {said}"
+    what = "reference without training"
+    if len(there) > 1:
+        what = f"best of {len(there)} rows on the untrained trunk"
+    yield f"{there[0]}: {what}, outside the family, {said}"
 
 
 def _over_classes(row: FrameRow) -> str:

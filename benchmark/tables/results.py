@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmark.statistics import bootstrap
+from benchmark.statistics import bootstrap, paired
 from benchmark.study.aside import GONE, missing_trial, other_choice
 from benchmark.study.failures import untried
 from benchmark.study.folder import CellKey, Study
@@ -78,6 +78,11 @@ class CellResults:
         found = {run.seed: value_of(run, *part) for run in self.runs if run.status == "done"}
         return {seed: value for seed, value in found.items() if value is not None}
 
+    def interval(self, part: Part) -> paired.Interval:
+        """Return the mean over runs of an (embedding, metric) with its interval over seeds."""
+        values = (self.values | self.reported)[part]
+        return paired.interval_of(list(values.values()), fixed=self.key.deterministic)
+
     @cached_property
     def class_interval(self) -> ClassInterval:
         """Return the interval over test classes of the means over runs."""
@@ -122,12 +127,14 @@ def class_difference(a: CellResults, b: CellResults) -> ClassInterval:
     """
     if isinstance(a.classes, str) or isinstance(b.classes, str):
         return _none(a.classes if isinstance(a.classes, str) else str(b.classes))
-    common = tuple(sorted(a.classes.by_seed.keys() & b.classes.by_seed.keys()))
-    if not common:
+    seeds = _seeds(a), _seeds(b)
+    if a.key.deterministic == b.key.deterministic:  # else one run of the two stands for all seeds
+        seeds = (tuple(sorted({*seeds[0]} & {*seeds[1]})),) * 2
+    if not all(seeds):
         return _none("no common seed")
     if not np.array_equal(a.classes.labels, b.classes.labels):
         return _none("tested on different classes")
-    return _interval(a, a.replicates(common) - b.replicates(common))
+    return _interval(a, a.replicates(seeds[0]) - b.replicates(seeds[1]))
 
 
 def reported_parts(cells: Sequence[CellResults]) -> tuple[Part, ...]:
@@ -140,6 +147,11 @@ def value_of(run: RunRecord, part: str, metric: str) -> float | None:
     """Return one of a run's metrics, None where there is none."""
     values: dict[str, float] | None = getattr(run, part)
     return (values or {}).get(metric)
+
+
+def _seeds(cell: CellResults) -> tuple[int, ...]:
+    assert not isinstance(cell.classes, str)
+    return tuple(cell.classes.by_seed)
 
 
 def _interval(cell: CellResults, replicates: Floats) -> ClassInterval:

@@ -25,6 +25,7 @@ from benchmark.study.seeds import seed
 from benchmark.training import device, evaluate, kept, splits
 from benchmark.training.draws import Probe, Streams, contiguous, images_per_class, largest
 from benchmark.training.fit import Fitted, fit
+from benchmark.training.frozen import Fold
 from benchmark.training.join import pack, stored
 from benchmark.training.keeper import Clock, Keeper, NotAsKeptError
 from benchmark.training.oracle import Watch, unwatched
@@ -212,24 +213,38 @@ def _fit(
     job: Job, network: Network, train: splits.Split, validation: splits.Split, keeper: Keeper
 ) -> Fitted:
     """Return what training left behind; a reference row is only validated."""
+    told = keeper.watch or unwatched
+    if not job.cell.trains:
+        return _fit_once(job, network, train, validation, told)
     probe = Probe(network, train, job.protocol)
     network.method.prepare(probe.function())
 
     def validate() -> Metrics:
         return evaluate.score(network, validation, job.protocol)[0].means()
 
-    told = keeper.watch or unwatched
-    if not job.cell.trains:
-        found = validate()
-        told(0)
-        row = {"step": 0, **found}
-        return Fitted(validation=found, history=[row], images_forward=probe.images)
     streams = Streams(
         *(np.random.default_rng(_seed(job, name)) for name in ("batches", "augment", "plan"))
     )
     fitted = fit(network, train, validate, job.protocol, job.recipe, streams, told, keeper)
     fitted.images_forward += probe.images
     return fitted
+
+
+def _fit_once(
+    job: Job,
+    network: Network,
+    train: splits.Split,
+    validation: splits.Split,
+    told: Callable[[int], None],
+) -> Fitted:
+    """Return what a method leaves behind that fits itself and takes no step."""
+    name = f"{job.cell.trunk} on {job.source.key}"
+    fold = Fold(network, train, validation, job.protocol, name)
+    fold.fit()
+    found = fold.validate()
+    told(0)
+    row = {"step": 0, **found}
+    return Fitted(validation=found, history=[row], images_forward=fold.images)
 
 
 def _watch(job: Job, network: Network) -> Watch | None:

@@ -86,6 +86,8 @@ def _job_seconds(job: Job) -> float:
     steps = pace.max_steps if job.cell.trains else 0
     embedded = (1 + steps // pace.validate_every) * len(validation)
     embedded += splits.count_tests(job.source, protocol)
+    if not job.cell.trains:  # what is fitted is fitted on these
+        embedded += len(train)
     taken = steps // cost(protocol, type(network.method))
     return setup_s + taken * step_s + embedded * image_s
 

@@ -17,7 +17,7 @@ SPACE = described({"Beta": Real(0.0, 1.0, default=0.5), "alpha": Real(0.1, 10, d
 def a_row(choice=None, trains=True, searched=True):
     key = CellKey("c", "shapes", "tiny", "adam", "ms", "ms", trains, searched)
     trials = [TrialRecord("t", "c", 0, {}, "done", 0.25, [0.25])] if searched else []
-    return MethodRow(key, "", [], choice, {}, trials, {}, Mark("ms", None), "", "")
+    return MethodRow(key, "", [], choice, {}, trials, {}, Mark("ms", None), "", "", 1)
 
 
 def choose(chosen, trial=0, value=0.25):

@@ -25,7 +25,7 @@ from benchmark.training.splits import DataSource
 from protocols.discovery import Registry
 from protocols.discovery import load as load_named
 from protocols.errors import InvalidInputError, StoreError
-from protocols.protocol import digest
+from protocols.protocol import FROZEN_ROWS, digest
 
 PROTOCOL = load_named("protocol", "toy")
 TOY = tuple(datasets.find(("toy",), Registry(), None))
@@ -41,6 +41,35 @@ def test_the_reference_row_is_in_every_grid_once():
     assert names == ["ms", "triplet", "untrained"]
     with_it = replace(GRID, methods=("untrained", "ms"))
     assert [cell.method for cell in cells(axes=with_it)] == ["untrained", "ms"]
+
+
+def test_a_trunk_with_weights_has_every_row_that_leaves_it_as_it_is():
+    named = replace(GRID, methods=("lda", "ms"))
+    found = make_cells(named, PROTOCOL, Registry(), "made")
+    frozen = ["pretrained", *FROZEN_ROWS]
+    assert [cell.method for cell in found] == list(dict.fromkeys(["lda", "ms", *frozen]))
+    published = make_cells(GRID, replace(PROTOCOL, params="published"), Registry(), "made")
+    assert [cell.method for cell in published] == ["ms", "triplet", "pretrained"]
+
+
+@pytest.mark.parametrize(
+    ("method", "weights", "searched", "runs"),
+    [
+        ("untrained", None, False, 2),  # another trunk for each seed
+        ("untrained", "made", False, 1),
+        ("lda", None, True, 2),
+        ("lda", "made", True, 1),
+        ("ms", "made", True, 2),
+    ],
+)
+def test_a_row_in_which_nothing_is_drawn_has_one_run(method, weights, searched, runs, tmp_path):
+    made = make_cells(replace(GRID, methods=(method,)), PROTOCOL, Registry(), weights)
+    key = key_of(made[0], PROTOCOL, Registry(), None)
+    study = Study(tmp_path, PROTOCOL, (key,))
+    (left,) = progress_of(study, [key])
+    trials = PROTOCOL.search.trials if searched else 0
+    assert (key.searched, left.trials, left.runs) == (searched, trials, runs)
+    assert left.jobs_left == (trials + runs) * PROTOCOL.folds
 
 
 def test_identity_moves_with_every_rule_and_not_with_words_or_seeds():

@@ -70,6 +70,16 @@ def test_honest_rows_have_no_problem(results):
     assert (found.problems, found.looks, found.unread) == ([], [], {})
 
 
+def test_a_method_that_trains_cannot_pose_as_a_row_without_training(results):
+    for seed in (0, 1):
+        edit_run(
+            results / MS,
+            lambda body: body["counts"].update(images_trained=0, parameters_trained=0),
+            seed,
+        )
+    assert any("ms.py of commit" in line and line.count("trains") for line in said(results))
+
+
 # --- figures and what every query found -----------------------------------------------------------
 
 

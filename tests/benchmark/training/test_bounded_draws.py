@@ -306,7 +306,8 @@ def test_a_row_of_other_images_than_the_protocols_is_marked():
     same = {"method": "one", "images_trained": 640.0, "images_protocol": 640.0}
     old = {"method": "old", "images_trained": 640.0}
     frame = pd.DataFrame([row, same, old], columns=costs.COLUMNS)
-    table = costs.render(frame)
-    cells = {str(column.header): list(column.cells) for column in table.columns}
+    table = costs.render(frame).headline
+    columns = zip(table.header, zip(*table.rows, strict=True), strict=True)
+    cells = {name: list(column) for name, column in columns}
     assert cells["Images"] == ["320 ≠", "640", "640"]
     assert cells["Protocol's"][:2] == ["640", "640"]

@@ -96,6 +96,15 @@ def test_a_memory_is_recorded_before_and_after_it_is_used(train):
     assert same(state, wanted)
 
 
+def test_a_distillation_is_recorded_before_and_after_the_features_teach(train):
+    recorder, steps = Emulator(), 2 * (WARM + PROOFS + 3)
+    made = {"steps": round(steps / 2 / 0.13)}  # the delay is over half of what is taken later
+    taken, state, _ = run(training(train, "s2sd", **made), recorder, steps)
+    _, wanted, _ = run(training(train, "s2sd", **made), None, steps)
+    assert (taken.how, recorder.recorded) == ("graph", 2)
+    assert same(state, wanted)
+
+
 @pytest.mark.parametrize("sampling", ["distance", "nearest"])
 def test_divide_and_conquer_is_recorded_for_each_learner(train, sampling):
     recorder, steps = Emulator(), 4 * (WARM + PROOFS + 2)

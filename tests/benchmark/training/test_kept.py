@@ -70,6 +70,7 @@ def test_it_embeds_the_test_images_to_the_recorded_bits(method, source):
         ("divide_conquer", "clusters"),
         ("xbm", "rows"),
         ("supcon_proj", "projector"),
+        ("s2sd", "branches"),
     ],
 )
 def test_what_only_trains_stays_behind(method, gone, source):

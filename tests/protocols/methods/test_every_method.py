@@ -6,12 +6,16 @@ import torch
 
 from protocols.conformance import CHECKS, SPEC
 from protocols.discovery import Registry
+from protocols.methods.antico import AntiCollapse
 from protocols.methods.arcface import ArcFace
 from protocols.methods.ccl import CenterContrastive
 from protocols.methods.circle import Circle
+from protocols.methods.contextual import Contextual
 from protocols.methods.contrastive import Contrastive
 from protocols.methods.cosface import CosFace
 from protocols.methods.fastap import FastAP
+from protocols.methods.hier import Hier
+from protocols.methods.hyp import Hyp
 from protocols.methods.margin import Margin
 from protocols.methods.margin_class import MarginClass
 from protocols.methods.ms import MultiSimilarity
@@ -53,6 +57,8 @@ PAIRS = {
     "ms_miner": (MultiSimilarityMined, {}),
     "siglip": (SigLIP, {}),
     "tcm": (ThresholdConsistent, {}),
+    "hyp": (Hyp, {}),
+    "contextual": (Contextual, {}),
 }
 UNIT = {  # losses of unit vectors, and how exactly their sums repeat in another order
     "triplet": (Triplet, {}, 1e-8),
@@ -82,6 +88,8 @@ UNIT = {  # losses of unit vectors, and how exactly their sums repeat in another
     "proxy_an": (ProxyAN, {}, 1e-7),
     "ccl": (CenterContrastive, {}, 1e-8),
     "pfml": (PotentialField, {}, 1e-8),
+    "antico": (AntiCollapse, {}, 1e-7),
+    "contextual": (Contextual, {}, 1e-7),
 }
 CLASSES = {
     "proxynca": ProxyNCA,
@@ -104,6 +112,11 @@ every_class_loss = pytest.mark.parametrize("method", CLASSES.values(), ids=CLASS
 @pytest.mark.parametrize("name", Registry().names("method"))
 def test_conformance(name, check):
     check(Registry().load("method", name))
+
+
+@pytest.mark.parametrize("method", [AntiCollapse, Hier, Hyp])
+def test_two_images_of_a_class_are_drawn_where_the_authors_do(method):
+    assert method.wants.images_per_class == 2
 
 
 @every_pair_loss

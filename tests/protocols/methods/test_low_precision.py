@@ -8,7 +8,10 @@ from protocols.discovery import load
 from protocols.space import declared, defaults
 from protocols.toy_task import build
 
-LATER = ("ccl", "pfml", "proxy_an", "siglip", "supcon_proj", "tcm", "xbm")
+LATER = (
+    *("antico", "ccl", "contextual", "hier", "hist", "hyp", "metrix", "pfml", "proxy_an", "s2sd"),
+    *("siglip", "supcon_proj", "tcm", "xbm"),
+)
 
 
 def ends(method):
