@@ -167,7 +167,7 @@ def _add_grid(parser: Parser) -> None:
     )
     grid.add_argument(
         "--weights",
-        metavar="FILE|NAME|none",
+        metavar="FILE|NAME|package:NAME|none",
         help="of the trunk; none where the protocol is not for pretrained trunks",
     )
     grid.add_argument("--root", type=Path, metavar="DIR", help="where prepared datasets lie")

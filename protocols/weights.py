@@ -1,8 +1,9 @@
 """Weights of a trunk: what was asked for, reading it safely, and fitting it to a network.
 
 Weights are ``none`` (a random start), the name of a set that the trunk's library offers, or a
-file. A file is read as plain tensors, so that reading it runs no code, and must fit key by key.
-This module imports torch only to read, so that a plan can name and digest weights without it.
+file, which may lie in an installed package. A file is read as plain tensors, so that reading it
+runs no code, and must fit key by key. This module imports torch only to read, so that a plan can
+name and digest weights without it.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from protocols import packaged
 from protocols.errors import InvalidInputError
 
 if TYPE_CHECKING:
@@ -43,24 +45,29 @@ _SHOWN = 3  # keys named in a message; the rest are counted
 
 
 def parse(text: str) -> Weights:
-    """Return what ``FILE|NAME|none`` on a command line means.
+    """Return what ``FILE|NAME|package:NAME|none`` on a command line means.
 
-    ``none`` is a random start. A word of letters, digits, ``_`` and ``-`` is the name of a
-    weight set; anything with a dot or a separator in it is a file (``./weights`` names one
-    without a suffix). What it means never depends on which files happen to exist.
+    ``none`` is a random start. ``package:NAME`` is the file of weights in an installed package. A
+    word of letters, digits, ``_`` and ``-`` is the name of a weight set; anything else with a dot
+    or a separator in it is a file (``./weights`` names one without a suffix). What it means never
+    depends on which files happen to exist.
 
     Raises:
-        InvalidInputError: the file does not exist, or the text is empty.
+        InvalidInputError: the file does not exist, the package is not installed, or the text is
+            empty.
     """
     if text == "none":
         return None
+    if text.startswith(packaged.PREFIX):
+        return packaged.find(text)
     if re.fullmatch(r"[\w-]+", text):
         return text
     path = Path(text).expanduser()
     if not text or not path.is_file():
         raise InvalidInputError(
             f"weights {text!r}: no such file. Expected a file, the name of a weight set such as "
-            "IMAGENET1K_V1, or none for a random start"
+            "IMAGENET1K_V1, package:NAME for the file in an installed package, or none for a "
+            "random start"
         )
     return path.resolve()
 

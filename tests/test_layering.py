@@ -55,7 +55,7 @@ ROOMS = {
 # Inside protocols/ each row may import the rows below it, never its own or one above.
 PROTOCOL_ROWS = [
     {"errors", "names", "source_code", "reached", "two_pass"},
-    {"phases", "plugin_code", "settle", "splits"},
+    {"phases", "plugin_code", "settle", "splits", "packaged"},
     {"nearest_device", "partition"},
     {"nearest"},
     {"first_hit"},

@@ -14,6 +14,7 @@ from benchmark.training.serving import serving_trunk
 from benchmark.training.timing import made_network, stepper
 from protocols.discovery import Registry
 from protocols.errors import BenchmarkError, InvalidInputError, in_words
+from protocols.packaged import owner
 from protocols.weights import unwrapping
 
 _IMAGES = 2  # that the trunk is shown: BatchNorm needs more than one where a map is one pixel
@@ -26,7 +27,8 @@ class FirstLook:
     Attributes:
         problem: why no job of the cell can succeed and what to do; empty if nothing is seen.
         failed: what the method itself raised; its row of the table will say so.
-        note: what was opened and removed in a file of weights; empty if nothing.
+        note: what was opened and removed in a file of weights, and which installed package it
+            is of; empty if nothing.
         memory_mb: the most memory that the worker's process, or its card, has taken so far.
     """
 
@@ -50,7 +52,7 @@ def first_look(job: Job) -> FirstLook:
             torch.random.fork_rng([place] if place.type == "cuda" else []),
         ):
             _look(job)
-        note = unwrapping(job.weights) if isinstance(job.weights, Path) else ""
+        note = _of_file(job.weights) if isinstance(job.weights, Path) else ""
         return FirstLook(note=note, memory_mb=device.peak_memory_mb(job.device))
     except BenchmarkError as error:
         return FirstLook(problem=str(error))
@@ -65,6 +67,11 @@ def first_look(job: Job) -> FirstLook:
         return FirstLook(failed=in_words(cause).partition("\n")[0][:300])
     finally:
         device.tidy(job.device)
+
+
+def _of_file(path: Path) -> str:
+    """Return what is to be known of a file of weights, empty if nothing."""
+    return "; ".join(words for words in (unwrapping(path), owner(path)) if words)
 
 
 def _look(job: Job) -> None:

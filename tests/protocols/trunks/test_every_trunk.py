@@ -13,7 +13,7 @@ from protocols.method import Wants
 from protocols.network import Network
 from tests.protocols.trunks.networks import SHAPES, pixels, seeded, settled
 
-STRIDED = {"resnet50", "mobilenet_v2", "tiny"}
+STRIDED = {"resnet50", "mobilenet_v2", "efficientnet_lite0", "tiny"}
 
 
 PLAIN = [name for name in Registry().names("trunk") if name != "timm"]
