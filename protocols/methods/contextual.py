@@ -40,7 +40,7 @@ class Contextual(Method):
     loss is left.
     """
 
-    paper = "Liao et al., CVPR 2023, arXiv:2210.01908"
+    paper = "Liao et al., ICML 2023, arXiv:2210.01908"
     context = Real(0.0, 0.85, default=0.4)
     spread = Real(0.0, 0.15, default=0.1)
     pos_margin = Real(0.5, 1.0, default=0.75)
