@@ -137,7 +137,7 @@ def test_who_and_hardware_stand_in_every_new_claim(study, tmp_path, capsys):
     results.mkdir()
     words = ["submit", str(study), "--results", str(results), "--methods", "ms"]
     assert main([*words, "--who", 'A. "Q" Claimant', "--hardware", "=1+1"]) == 0
-    assert 'by A. "Q" Claimant, on =1+1: stands in every new .toml' in capsys.readouterr().out
+    assert 'by A. "Q" Claimant, on =1+1: correct the new .toml' in capsys.readouterr().out
     claim = read_row(results, results / "toy" / "toy" / "ms").claim
     assert (claim.who, claim.hardware) == ('A. "Q" Claimant', "=1+1")
     assert main([*words, "--who", "Another", "--hardware", "another"]) == 0
