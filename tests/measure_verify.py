@@ -25,7 +25,7 @@ from benchmark.study import selection
 from benchmark.submissions import leaderboard, schema, values
 from protocols.discovery import Registry, load
 from protocols.protocol import Protocol, digest
-from protocols.space import Settings, Space, defaults, described
+from protocols.space import Settings, Space, defaults, described, size
 
 ROOT = Path(__file__).parent.parent
 CLASSES, IMAGES, DEPTH = 530, 7, 8  # about those of emoji's test half
@@ -136,10 +136,13 @@ def files_of(
 def made_trials(
     rng: np.random.Generator, cell: str, space: Space, protocol: Protocol
 ) -> Iterator[dict[str, Any]]:
-    """Yield the trials of a search that drew its settings at random."""
-    for number in range(protocol.search.trials):
-        drawn: Settings = {name: p.at(float(rng.random())) for name, p in space.items()}
-        settings = drawn if number else defaults(space)
+    """Yield the trials of a search that drew its settings at random, none of them twice."""
+    tried: list[Settings] = []
+    for number in range(min(protocol.search.trials, int(size(space)))):
+        settings = defaults(space)
+        while settings in tried:
+            settings = {name: p.at(float(rng.random())) for name, p in space.items()}
+        tried.append(settings)
         folds = rng.uniform(0.1, 0.3, protocol.folds).tolist()
         yield {
             "id": digest([cell, "trial", number, settings], 16),

@@ -9,6 +9,8 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack
 from pathlib import Path
 
+from threadpoolctl import threadpool_limits
+
 from benchmark.submissions import leaderboard, read
 from benchmark.submissions.check import problems_of
 from benchmark.submissions.git import History, Objects
@@ -55,6 +57,8 @@ def _checked(results: Path, folders: list[Path], history: History | None) -> lis
         code = None
         if history:
             code = Code(history, stack.enter_context(Objects(history.folder)))
+        # Threads of BLAS would wait for each other, and for those of the other process.
+        stack.enter_context(threadpool_limits(limits=1, user_api="blas"))
         return [_row(results, folder, known, code) for folder in folders]
 
 
