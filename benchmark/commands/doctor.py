@@ -21,6 +21,7 @@ from rich.console import Console
 from rich.text import Text
 
 from benchmark import __version__
+from benchmark.commands.lines import counted
 from benchmark.engines import limits
 from benchmark.engines.holding import lock
 from benchmark.engines.machine import MIN_FREE_BYTES, check_places, check_writable
@@ -185,10 +186,10 @@ def _study(out: Path) -> Finding:
     kind = machines.device_kind(study) or "nothing yet"
     parts = [
         f"{rules.name} v{rules.version}",
-        f"{len(plans)} cells",
-        f"{left} jobs left",
-        *([f"{failed} cells failed"] if failed else []),
-        *([f"{len(study.doubts)} records not believed"] if study.doubts else []),
+        counted(len(plans), "cell"),
+        f"{counted(left, 'job')} left",
+        *([f"{counted(failed, 'cell')} failed"] if failed else []),
+        *([f"{counted(len(study.doubts), 'record')} not believed"] if study.doubts else []),
         f"made on {kind}",
     ]
     return Finding("study", ", ".join(parts))

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
-from benchmark.commands.lines import say, say_reading
+from benchmark.commands.lines import counted, say, say_reading
 from benchmark.commands.outputs import open_study
 from benchmark.engines.holding import lock
 from benchmark.exit_codes import DONE
@@ -179,7 +179,8 @@ def _show(console: Console, scored: Scored) -> None:
     console.print(table, highlight=False)
     left_out = f", {scored.excluded} without another image of their class" * bool(scored.excluded)
     console.print(
-        f"{scored.queries:,} queries of {scored.classes:,} classes{left_out}; intervals: how far a "
+        f"{counted(scored.queries, 'query', 'queries')} of "
+        f"{counted(scored.classes, 'class', 'classes')}{left_out}; intervals: how far a "
         "number would move with other classes",
         highlight=False,
     )

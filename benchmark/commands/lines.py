@@ -19,9 +19,9 @@ def say(console: Console, text: str) -> None:
     console.print(one_line(text), soft_wrap=True, highlight=False, markup=False)
 
 
-def counted(number: int, noun: str) -> str:
-    """Return ``1 job`` or ``2,000 jobs``."""
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+def counted(number: int, noun: str, plural: str = "") -> str:
+    """Return ``1 job`` or ``2,000 jobs``; ``plural`` where it is more than an s."""
+    return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
 
 
 def say_reading(*what: object) -> None:

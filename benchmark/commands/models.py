@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
 
-from benchmark.commands.lines import say, say_reading
+from benchmark.commands.lines import counted, say, say_reading
 from benchmark.commands.outputs import open_study
 from benchmark.commands.proposal import continuing_command
 from benchmark.exit_codes import DONE
@@ -76,7 +76,7 @@ def embed(args: argparse.Namespace) -> int:
     rows = embed_items(load(args.model, Registry(tuple(args.plugin))), items)
     for path in _write_rows(args.to, items, rows):
         print(path)
-    print(f"{len(items):,} images, {rows.shape[1]} numbers each")
+    print(f"{counted(len(items), 'image')}, {rows.shape[1]} numbers each")
     return DONE
 
 
@@ -90,7 +90,7 @@ def index(args: argparse.Namespace) -> int:
     model = load(args.model, Registry(tuple(args.plugin)))
     rows = embed_items(model, items)
     galleries.write(args.to, args.model, model.description, items, rows)
-    print(f"{len(items):,} images in {args.to}, {rows.shape[1]} numbers each")
+    print(f"{counted(len(items), 'image')} in {args.to}, {rows.shape[1]} numbers each")
     print(f"next     python -m benchmark search {args.to} IMAGES")
     return DONE
 

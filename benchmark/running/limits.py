@@ -104,5 +104,7 @@ def left(asked: Asked, stop: Stopped) -> str:
     """Return who stopped a run, what is left of it and how it goes on; the folder is locked."""
     jobs = sum(item.jobs_left for item in grid.progress_of(asked.study, asked.keys))
     begun = partials.tidy(asked.study)
-    what = f"{jobs} jobs left, {begun} of them begun" if jobs else "all is trained"
+    what = (
+        f"{jobs} job{'s' * (jobs != 1)} left, {begun} of them begun" if jobs else "all is trained"
+    )
     return f"{stop.why}; {what}; run the same command again to go on"

@@ -197,3 +197,4 @@ def test_results_and_costs_fit_and_break_no_name(width, toy_study):
 
 def test_one_is_singular():
     assert [counted(n, "job") for n in (0, 1, 2000)] == ["0 jobs", "1 job", "2,000 jobs"]
+    assert [counted(n, "query", "queries") for n in (1, 2)] == ["1 query", "2 queries"]
