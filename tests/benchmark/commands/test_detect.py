@@ -62,7 +62,7 @@ def test_seeds_and_hours_are_printed_within_80_columns(tmp_path, capsys, monkeyp
     # The sd is exactly 1 point.
     assert cells == ["margin", "3", "1.00 (0.52–6.28)", str(seeds), f"{100 * chance:.0f} %", hours]
     for said in ("shapes · tiny · adam, against triplet", "3 points of MAP@R", "verdict 'better'",
-                 "Holm over 2 comparison(s)", "Conditional on one search".lower(),
+                 "Holm over 2 comparisons", "Conditional on one search".lower(),
                  "So few pairs leave the sd open"):  # fmt: skip
         assert said in flat
 
