@@ -19,6 +19,10 @@ from protocols.errors import BenchmarkError, MachineError
 from protocols.names import one_line
 from protocols.study_file import read_study_file
 
+DESCRIPTION = (
+    "Benchmark deep metric learning methods: same trunk, same budget, sealed test classes, "
+    "intervals on every number."
+)
 KINDS = ("methods", "datasets", "trunks", "recipes", "protocols")
 
 
@@ -64,11 +68,7 @@ def execute(argv: Sequence[str] | None) -> int:
 
 def make_parser() -> Parser:
     """Return the parser of all commands."""
-    parser = Parser(
-        prog=started_as(),
-        description="Benchmark deep metric learning methods: same trunk, same budget, sealed "
-        "test classes, intervals on every number.",
-    )
+    parser = Parser(prog=started_as(), description=DESCRIPTION)
     parser.add_argument("--version", action="version", version=f"{SCRIPT} {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND")
     _add_run(commands, "run", "search, retrain, test and tabulate; run it again to continue")
