@@ -63,12 +63,8 @@ def embed(args: argparse.Namespace) -> int:
     """Write the embeddings of images, with their paths."""
     if args.to.suffix not in (".npy", ".parquet"):
         raise InvalidInputError(f"--to {args.to}: expected a name that ends in .npy or .parquet")
-    beside = args.to.with_suffix(".csv")
-    if args.to.suffix == ".npy" and beside.resolve() in {path.resolve() for path in args.images}:
-        raise InvalidInputError(
-            f"--to {args.to}: the paths are written beside it, to {beside}, which lists the "
-            "images here. Choose another name"
-        )
+    if args.to.suffix == ".npy":
+        _check_own(args.to, args.to.with_suffix(".csv"), args.images)
     items = gather(args.images)
     say_reading("the model")
     from benchmark.models.model import embed_items, load
@@ -82,9 +78,11 @@ def embed(args: argparse.Namespace) -> int:
 
 def index(args: argparse.Namespace) -> int:
     """Make a gallery of images that can be searched."""
+    from benchmark.models import index as galleries
+
+    _check_own(args.to / galleries.VECTORS, args.to / galleries.IMAGES, args.images)
     items = gather(args.images)
     say_reading("the model")
-    from benchmark.models import index as galleries
     from benchmark.models.model import embed_items, load
 
     model = load(args.model, Registry(tuple(args.plugin)))
@@ -100,6 +98,8 @@ def search(args: argparse.Namespace) -> int:
     from benchmark.models import index as galleries
     from benchmark.study import checksums
 
+    table, page = args.to / "answers.csv", args.to / "answers.html"
+    _check_own(page, table, args.images)
     gallery = galleries.read(args.gallery)
     path, about = args.model or Path(gallery.about.model), gallery.about
     queries = gather(args.images)
@@ -113,8 +113,8 @@ def search(args: argparse.Namespace) -> int:
             f"{path} is not the model that embedded {args.gallery}: make the gallery again with it"
         )
     asked = answers.search(gallery, queries, embed_items(model, queries), args.top)
-    write_bytes(args.to / "answers.csv", answers.to_csv(about, asked))
-    write_bytes(args.to / "answers.html", answers.to_html(about, asked))
+    write_bytes(page, answers.to_html(about, asked))
+    write_bytes(table, answers.to_csv(about, asked))
     print(f"rank, {answers.near_word(about)}, image")
     for one in asked[:SHOWN]:
         print(_named(one.query))
@@ -122,9 +122,24 @@ def search(args: argparse.Namespace) -> int:
             print(f"{answer.rank:>4} {answer.near:8.3f}  {_named(answer.item)}")
     if len(asked) > SHOWN:
         print(f"the first {SHOWN} of {len(asked)} queries; all are in answers.csv")
-    print(f"table    {args.to / 'answers.csv'}")
-    print(f"pictures {args.to / 'answers.html'}")
+    print(f"table    {table}")
+    print(f"pictures {page}")
     return DONE
+
+
+def _check_own(first: Path, second: Path, images: Sequence[Path]) -> None:
+    """Raise InvalidInputError where ``second`` is there and not this program's to write over.
+
+    The two are written one after the other: a second without a first is somebody's own list, and
+    so is one that lists the images of this very command.
+    """
+    listed = second.resolve() in {path.resolve() for path in images}
+    if listed or (second.exists() and not first.exists()):
+        why = "lists the images here" if listed else f"has no {first.name} beside it"
+        raise InvalidInputError(
+            f"{second}, which {why} and so is a file of your own, would be written over. Choose "
+            "another --to"
+        )
 
 
 def remaking_command(study: Study, address: Address) -> str:

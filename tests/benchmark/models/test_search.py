@@ -127,6 +127,28 @@ def test_embeddings_are_not_written_over_the_list_of_the_images(exported, photos
     assert main([*words[:-1], str(tmp_path / "shop.parquet.npy")]) == 0
 
 
+def test_nobodys_own_list_is_written_over(exported, photos, tmp_path, capsys):
+    model, images = str(exported(".safetensors")), str(photos)
+    gallery = tmp_path / "gallery"
+    assert main(["index", model, images, "--to", str(gallery)]) == 0
+    assert main(["index", model, images, "--to", str(gallery)]) == 0  # its own, again
+    own = {
+        "embed": (tmp_path / "mine.csv", ["embed", model, images, "--to"], tmp_path / "mine.npy"),
+        "index": (tmp_path / "i" / "images.csv", ["index", model, images, "--to"], tmp_path / "i"),
+        "search": (
+            *(tmp_path / "s" / "answers.csv", ["search", str(gallery), images, "--to"]),
+            tmp_path / "s",
+        ),
+    }
+    for path, words, to in own.values():
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("mine")
+        assert main([*words, str(to)]) == 2
+        assert "so is a file of your own, would be written over" in capsys.readouterr().err
+        assert path.read_text() == "mine"
+        assert len(list(path.parent.glob(f"{path.stem}*"))) == 1
+
+
 def test_folders_of_parts_are_no_classes(photos, tmp_path):
     first, second = sorted(photos.rglob("*.png"))[:2]
     for place in ("split/train/a/1.png", "split/Test/b/2.png", "classes/train/1.png"):
