@@ -38,6 +38,7 @@ PLAIN = {
     "√": "sqrt",
     "²": "^2",
     "ρ": "rho",
+    "≠": "!",
 }
 # Characters that steer a terminal; a file or a program at the other end has no use for them.
 _STEERING = {n: repr(chr(n))[1:-1] for n in (*range(32), *range(127, 160)) if chr(n) not in "\t\n"}

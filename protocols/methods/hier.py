@@ -18,6 +18,7 @@ CURVATURE, CLIP = 0.1, 2.3  # of the ball
 NEIGHBOURS = 20  # nearest points, own included, that can be reciprocal ones
 TRIPLETS = 50  # of each anchor
 TAU = 0.1  # temperature of the choice of an ancestor
+LARGE: Settings = {"ancestors": 512}  # of the authors' own runs
 Noise = tuple[Tensor, Tensor]
 
 
@@ -50,7 +51,7 @@ class Hier(ProxyAnchor):
 
     paper = "Kim, Jeong and Kwak, CVPR 2023"
     published: ClassVar[Mapping[str, Settings]] = MappingProxyType(
-        {name: {"ancestors": 512} for name in ("cub200", "cars196", "sop", "inshop")}
+        {"cub200": LARGE, "cars196": LARGE, "sop": LARGE, "inshop": LARGE}
     )
     wants = Wants(images_per_class=2)
     weight = Real(0.05, 2.0, default=0.5, log=True)

@@ -108,7 +108,9 @@ def test_markdown(tables):
 
 
 def test_latex(tables):
-    (content,) = formats.to_format(tables, "latex").values()
+    files = formats.to_format(tables, "latex")
+    assert_seen(files.pop("references.bib").decode())
+    (content,) = files.values()
     text = content.decode()
     assert_seen(text)
     assert r"\input" not in text

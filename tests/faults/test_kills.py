@@ -142,7 +142,8 @@ def test_two_coordinators(ledger, tmp_path):
             time.sleep(0.01)
         printed = run(*WORDS, out=out, code=2)
         assert "another run is at work" in printed
-        assert len(printed.strip().splitlines()) == 1
+        assert printed.startswith("reading toy\nbenchmark: another run")  # and nothing else
+        assert len(printed.strip().splitlines()) == 2
         assert first.poll() is None
         first.send_signal(signal.SIGTERM)
         first.communicate(timeout=60)

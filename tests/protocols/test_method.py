@@ -3,7 +3,8 @@
 import torch
 
 from protocols.conformance import SPEC, as_features, toy_features
-from protocols.method import Method, Term, reached
+from protocols.method import Method, Term
+from protocols.reached import reached
 
 
 class Raw(Method):

@@ -25,7 +25,8 @@ def test_all_is_right_here(tmp_path, capsys, monkeypatch):
         assert f"{package}=={metadata.version(package)}" in said
     assert f"CPUs            {limits.cpus():g} of {os.cpu_count()}" in said
     assert "nothing found that would stop a study" in said
-    assert max(map(len, said.splitlines())) <= 80
+    lines = [line for line in said.splitlines() if str(tmp_path) not in line]  # paths stay whole
+    assert max(map(len, lines)) <= 80
 
 
 def test_it_changes_nothing(tmp_path, capsys):

@@ -24,7 +24,7 @@ def row(name, values, speed=1000.0, device="cpu, 1 thread(s)"):
         )
         for seed, value in enumerate(values)
     }
-    return SimpleNamespace(place=name, cell=cell, runs=runs)
+    return SimpleNamespace(place=name, cell=cell, runs=runs, untrained=False)
 
 
 def usual(rng, count=8, mean=0.2):
