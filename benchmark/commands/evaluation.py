@@ -22,6 +22,7 @@ from benchmark.models.images import Item, gather, read_list
 from benchmark.models.tested import test_images
 from benchmark.report.gallery import class_names
 from benchmark.study import references
+from benchmark.study.datasets import called
 from benchmark.study.folder import CellKey, Study
 from benchmark.study.scores import NOTHING, label_of, per_cent
 from protocols.discovery import Registry
@@ -163,9 +164,10 @@ def _against(
 def _cell(study: Study, dataset: str | None) -> CellKey:
     """Return a cell of the dataset whose test images are meant."""
     known = list(dict.fromkeys(cell.dataset for cell in study.cells))
-    wanted = [name for name in known if dataset in (None, name)]
+    wanted = [name for name in known if dataset is None or called(name, dataset)]
     if len(wanted) != 1:
-        raise InvalidInputError(f"--dataset: say which of {', '.join(known)}")
+        met = "" if dataset is None else f" {dataset!r} is not one of its datasets"
+        raise InvalidInputError(f"--dataset{met}: say which of {', '.join(known)}")
     return next(cell for cell in study.cells if cell.dataset == wanted[0])
 
 

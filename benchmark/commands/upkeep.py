@@ -20,6 +20,7 @@ from benchmark.engines.machine import check_disk, check_places, check_writable
 from benchmark.exit_codes import DONE
 from benchmark.study import grid, looks, merging, records, remains
 from benchmark.study.aside import in_words
+from benchmark.study.datasets import called
 from benchmark.study.folder import CellKey, Study, load_study
 from protocols.errors import InvalidInputError, StoreError
 
@@ -143,13 +144,14 @@ def _named(study: Study, rows: Sequence[str], datasets: Sequence[str] | None) ->
     if missing := [name for name in rows if name not in known]:
         have = ", ".join(sorted({cell.row for cell in cells}))
         raise InvalidInputError(f"no row {missing[0]!r} in {study.out}; it has {have}")
-    shown = {name for cell in cells for name in (cell.dataset, cell.axes[0])}
-    if missing := [name for name in datasets or () if name not in shown]:
+    titles = {cell.dataset for cell in cells}
+    asked = datasets or ()
+    if missing := [name for name in asked if not any(called(title, name) for title in titles)]:
         have = ", ".join(sorted({cell.dataset for cell in cells}))
         raise InvalidInputError(f"no dataset {missing[0]!r} in {study.out}; it has {have}")
     going = [cell for cell in cells if {cell.row, cell.method} & set(rows)]
     if datasets:
-        going = [cell for cell in going if {cell.dataset, cell.axes[0]} & set(datasets)]
+        going = [cell for cell in going if any(called(cell.dataset, name) for name in datasets)]
     protocol = study.protocol
     needed = dict.fromkeys(
         (protocol.reference, protocol.pretrained_reference), "every study has it"

@@ -68,6 +68,15 @@ def identity(title: str) -> str:
     return f"own-{own[1]}" if own else title
 
 
+def called(title: str, name: str) -> bool:
+    """Return whether people mean the dataset of ``title`` by ``name``.
+
+    Own images are shown as ``csv:shop@8f8d7af8``; ``csv:shop`` and ``shop`` mean them too.
+    """
+    whole = title.rpartition("@")[0] if is_own(title) else title
+    return name in (title, whole, whole.rpartition(":")[2] if is_own(title) else title)
+
+
 def is_own(title: str) -> bool:
     """Return whether ``title`` stands for own images, which only a path opens."""
     return _TITLE.fullmatch(title) is not None

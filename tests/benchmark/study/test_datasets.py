@@ -190,3 +190,20 @@ def test_a_study_goes_on_after_its_images_moved_and_starts_alike_anywhere(tmp_pa
     held = [path.name for path in (base / "first" / "records").iterdir()]
     assert len(held) == 1
     assert held[0].startswith("own-")
+
+
+@pytest.mark.parametrize(
+    ("title", "name", "meant"),
+    [
+        ("emoji", "emoji", True),
+        ("emoji", "emo", False),
+        ("csv:shop@01234567", "csv:shop@01234567", True),
+        ("csv:shop@01234567", "csv:shop", True),
+        ("csv:shop@01234567", "shop", True),
+        ("csv:shop@01234567", "01234567", False),
+        ("folder:my-photos@01234567", "my-photos", True),
+        ("folder:my-photos@01234567", "folder", False),
+    ],
+)
+def test_what_people_call_a_dataset(title, name, meant):
+    assert datasets.called(title, name) == meant
