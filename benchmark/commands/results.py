@@ -35,6 +35,7 @@ def submit(args: argparse.Namespace) -> int:
 
     Everything is checked before the first file is written.
     """
+    print(one_line(f"reading {args.study}"), flush=True)
     study = load_study(args.study)
     if study is None:
         raise StoreError(f"no study in {args.study}. Name the --out folder of a finished one")
