@@ -30,7 +30,9 @@ def ledger(request):
         python=platform.python_version(),
         minutes=(time.time() - started) / 60,
     )
-    if request.config.getoption("--faults") and not request.config.getoption("keyword"):
+    files = {path.name for path in Path(__file__).parent.glob("test_*.py")}
+    whole = files <= {item.path.name for item in request.session.items}
+    if request.config.getoption("--faults") and whole and not request.config.getoption("keyword"):
         kept = TABLE.read_text(encoding="utf-8") if TABLE.exists() else ""
         _, heading, rest = kept.partition(HEADING)  # written by tests/long_run.py
         end = f"\n{heading}{rest}" if heading else ""
