@@ -199,9 +199,10 @@ def _images(root: Path | None) -> Iterator[Finding]:
     """Yield what is prepared below a root."""
     if root is None:
         return
-    held = {word: name for word, name in aliases.known(root).items()}
-    for name in (name for name in Registry().names("dataset") if not _argued(name)):
-        if (manifest.place(root, name) / manifest.FILE).is_file():
+    held, registry = dict(aliases.known(root)), Registry()
+    for name in registry.names("dataset"):
+        whole = registry.usage("dataset", name) == name  # it takes no path, as folder:PATH does
+        if whole and (manifest.place(root, name) / manifest.FILE).is_file():
             held.setdefault(name, name)
     for word, name in sorted(held.items()):
         try:
@@ -212,11 +213,6 @@ def _images(root: Path | None) -> Iterator[Finding]:
         yield Finding(word, f"{header.images:,} images in {header.classes:,} classes")
     if not held:
         yield Finding("images", f"nothing prepared in {root}")
-
-
-def _argued(name: str) -> bool:
-    """Return whether a dataset's name takes a path, like ``folder:PATH``."""
-    return Registry().usage("dataset", name) != name
 
 
 def _fault(check: Callable[[], None]) -> str:

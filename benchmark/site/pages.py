@@ -15,16 +15,16 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from benchmark import report
-from benchmark.report.charts import minus, number
+from benchmark.report.charts import MAX_DOTS, minus, number
 from benchmark.site.about import LICENCES, About, about
 from benchmark.site.content import Board, Content, metric_name
 from benchmark.site.pairs import Pair, pairs
 from benchmark.site.pictures import Album, album
 from benchmark.site.snapshots import FOLDER, Snapshot
+from benchmark.statistics import paired
 from benchmark.study.scores import HEADLINE, NOTHING, PARTS, per_cent
 from benchmark.submissions.standing import STATES
 from protocols.discovery import Registry
-from protocols.metrics import METRICS
 
 TEMPLATES = Path(__file__).parent / "templates"
 CHARTS = Path(report.__file__).parent / "templates"  # drawn as in the report of a study
@@ -67,7 +67,7 @@ class Site:
         yield "index.html", "index.html", {"boards": content.boards}
         yield "methods/index.html", "methods.html", {"methods": self._about("method", methods)}
         yield "datasets/index.html", "datasets.html", {"datasets": self._about("dataset", datasets)}
-        yield "read.html", "read.html", {"states": STATES}
+        yield "read.html", "read.html", {}
         yield f"{FOLDER}/index.html", "snapshots.html", {"snapshots": self.snapshots}
         for snapshot in self.snapshots:
             values = {"snapshot": snapshot, "tables": _of_snapshot(snapshot)}
@@ -193,7 +193,9 @@ def _environment() -> Environment:
     )
     made.globals |= {
         "PARTS": PARTS,
-        "METRICS": METRICS,
+        "MAX_DOTS": MAX_DOTS,
+        "ROPE": 100 * paired.ROPE,  # points
+        "STATES": STATES,
         "range_of": _range,
         "metric_name": metric_name,
     }

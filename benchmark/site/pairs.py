@@ -93,7 +93,8 @@ def _pair(a: Row, b: Row, of_a: Found | None, of_b: Found | None) -> Pair:
     ]
     mark = Mark(f"{a.name} - {b.name}", ends[0], ends[1], ends[2], tuple(points))
     for_a, for_b, labels = _ahead(of_a, of_b)
-    axis = spanning(mark.values or [0.0], zero=True)
+    margin = 100 * paired.ROPE
+    axis = spanning([*mark.values, -margin, margin], zero=True)
     return Pair(a, b, compared, by_seed, mark, axis, for_a, for_b, labels)
 
 

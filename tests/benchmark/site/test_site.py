@@ -134,6 +134,7 @@ def test_a_comparison_is_that_of_the_runs(files, submitted):
         for a, b in zip(values[first], values[second], strict=True)
     ]
     text = pages(files)[name].text
+    assert "The band is ±0.5 points" in text  # what the verdicts call equivalent
     for point in (*points, sum(points) / 2):
         assert f"{point:+.2f}".replace("-", "\N{MINUS SIGN}") in text
 
