@@ -152,6 +152,9 @@ def test_jobs_fail_hang_and_die_as_they_do_here(ledger, tmp_path, cluster):
             assert "worker lost" in (tmp_path / "workers.txt").read_text()
             cluster.remove_node(cluster.second, allow_graceful=False)
             cluster.wait_for_nodes()
+            limit = time.monotonic() + 20  # the head is asked once a second
+            while engine.capacity == 2 and time.monotonic() < limit:
+                time.sleep(0.1)
             assert engine.capacity == 1
         finally:
             engine.close()
