@@ -18,6 +18,7 @@ from benchmark.submissions import budget, judging, leaderboard, schema
 from benchmark.submissions import git as history
 from benchmark.submissions import read as rowread
 from benchmark.submissions.kept import keep
+from benchmark.submissions.took import TOOK
 from benchmark.submissions.verify import examine
 from protocols.metrics import METRICS, reported
 from protocols.space import Choice
@@ -109,7 +110,7 @@ def test_2_an_older_version_is_stale_and_stands_apart(results, capsys):
     for name in ("ms", "triplet"):
         rows.reidentify(results / "toy/toy" / name, rename)
     assert without_git(results) == []
-    assert "3 row(s), 2 stale" in _stderr(results, capsys)
+    assert "3 rows, 2 stale" in _stderr(results, capsys)
     head, stale = (results / "README.md").read_text().split("## Stale")
     assert "`untrained`" in head
     assert "`ms`" not in head
@@ -469,7 +470,7 @@ def test_any_flipped_field_is_seen(data, results):
 
 
 # What nobody can recompute from a row: its other numbers may say anything in their range.
-FREE = {"seconds", "train_s", "peak_memory_mb", "counts", "best_steps", "queries_sha256"} | {
+FREE = {"seconds", "train_s", *TOOK, "peak_memory_mb", "counts", "best_steps", "queries_sha256"} | {
     "embeddings_sha256",
     "embeddings_shape",
     "environment",
