@@ -126,8 +126,8 @@ def test_a_row_that_is_there_stays_whatever_the_clock_said(study, tmp_path, caps
     results.mkdir()
     assert rows.submit(study, results, "--methods", "triplet") == 0
     assert {p.name for p in (results / "toy" / "toy").iterdir()} == {"triplet"}
+    other = {"seconds": 9.0, "machine_s": 8.0, "package_j": 1.0, "peak_memory_mb": 1}
     for path in (results / "toy" / "toy" / "triplet").glob("seed-*.json"):
-        other = {"seconds": 9.0, "machine_s": 8.0, "package_j": 1.0, "peak_memory_mb": 1}
         rows.edit(path, lambda body: body.update(other))
     before = {p: p.read_bytes() for p in (results / "toy" / "toy" / "triplet").iterdir()}
     capsys.readouterr()

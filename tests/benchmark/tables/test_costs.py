@@ -1,6 +1,7 @@
 """What a study cost in all: the file, the screen and the report say the same."""
 
 import argparse
+import itertools
 import shutil
 
 import pandas as pd
@@ -32,7 +33,7 @@ def test_money_is_the_hours_in_which_the_study_worked(study, capsys):
     moments = sorted({moment for span in spans for moment in (span["start"], span["end"])})
     worked = sum(
         after - before
-        for before, after in zip(moments, moments[1:], strict=False)
+        for before, after in itertools.pairwise(moments)
         if any(span["start"] <= before and after <= span["end"] for span in spans)
     )
     assert found["machine_h"].sum() == pytest.approx(worked / 3600)
