@@ -116,11 +116,17 @@ def _shared(took: Measured, folds: int) -> Iterator[str]:
 
 
 def environment_faults(row: SubmittedRow) -> Iterator[Problem]:
-    """Yield seeds of another torch, kind of device or network size than the row's first."""
+    """Yield seeds of another torch, kind of device or network size than the row's first.
+
+    What has trained is the same under a budget of steps: a method's phases have begun before it
+    may stop. Under a budget of seconds a slower run may not have come so far.
+    """
     first: dict[str, tuple[object, int]] = {}
+    timed = row.cell is not None and row.cell.rules.get("budget_s") is not None
+    same = ("parameters_deployed",) if timed else ("parameters_deployed", "parameters_trained")
     for seed, run in sorted(row.runs.items()):
         counts = run.counts if run.status == "done" else {}
-        sizes = {name: n for name, n in counts.items() if name.startswith("parameters_")}
+        sizes = {name: counts[name] for name in same if name in counts}
         shape = {"embeddings_shape": run.embeddings_shape} if run.embeddings_shape else {}
         kinds = {"torch": run.environment.torch, "kind of device": kind_of(run.environment)}
         for name, value in (kinds | sizes | shape).items():

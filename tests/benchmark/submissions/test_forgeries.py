@@ -310,6 +310,9 @@ ROWS = {
         run_change(1, environment={"device_kind": "cuda"}), "kind of device cuda, seed 0 has cpu"
     ),
     "another network": (run_change(1, counts={"parameters_deployed": 7}), "parameters_deployed 7"),
+    "other parts of it trained": (
+        run_change(1, counts={"parameters_trained": 7}), "parameters_trained 7"
+    ),
     "another method's code": (
         lambda row: identity(method_code=cell_of(row.parent / "triplet")["identity"]
                              ["method_code"])(row),

@@ -664,3 +664,17 @@ def test_where_two_kinds_of_machine_meet_in_a_table_it_says_so(results):
     assert "AVX2 (ms)" in line
     assert "MKL_CBWR" in line
     assert "COMPATIBLE (ms)" in line
+
+
+@pytest.mark.parametrize(("budget_s", "said"), [(None, ["parameters_trained 7"]), (20.0, [])])
+def test_under_a_budget_of_seconds_seeds_may_have_trained_unlike_parts(results, budget_s, said):
+    """A slower run may end before a later phase; how large the network is stays the same."""
+    row = rowread.read_row(results, results / ROW)
+    row.cell.identity["rules"]["budget_s"] = budget_s
+    counts = {**row.runs[1].counts, "parameters_trained": 7}
+    row.runs[1] = row.runs[1].model_copy(update={"counts": counts})
+    met = [message for message, _ in budget.environment_faults(row)]
+    assert [message[: len(want)] for message, want in zip(met, said, strict=True)] == said
+    counts["parameters_deployed"] = 9
+    met = [message for message, _ in budget.environment_faults(row)]
+    assert any(message.startswith("parameters_deployed 9") for message in met)
