@@ -24,6 +24,10 @@ Number = Annotated[float, Field(ge=-1e9, le=1e9)]
 ReportedMetric = Annotated[str, Field(pattern=r"^(recall_at_[1-9][0-9]{0,5}|map_at_10)$")]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Seconds = Annotated[float, Field(ge=0, le=1e9)]  # 32 years
+Joules = Annotated[float, Field(gt=0, le=1e15)]
+Price = Annotated[
+    str, Field(pattern=r"^([0-9]{1,9}(\.[0-9]{1,6})? ([A-Za-z]{1,8}|[$€£¥₹₩₽₺₴₪₫₦฿]))?$")
+]
 Value = Number | int | bool | Text
 Settings = dict[Name, Value]
 

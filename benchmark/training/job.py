@@ -109,7 +109,7 @@ class JobOutcome:
 
 def execute(job: Job) -> JobOutcome:
     """Run ``job`` and return its outcome; a failure is an outcome with a typed reason."""
-    clock = Clock()
+    clock = Clock(job.device)
     keeper = Keeper(job.partial, job.id, job.device, clock)
     # an earlier job's method may have changed it
     torch.set_num_threads(job.protocol.threads_per_job)
@@ -130,9 +130,11 @@ def execute(job: Job) -> JobOutcome:
     measured = {
         **outcome.record.measured,
         **{name: round(clock.spent()[name], 3) for name in ("seconds", "cpu_s")},
+        "spans": clock.spans(),
         **keeper.said(),
         "environment": environment.versions(),
     }
+    clock.stop()
     if outcome.spent != "broken":  # a broken device is asked nothing more
         measured["peak_memory_mb"] = device.peak_memory_mb(job.device)
         measured["environment"] = {**device.described(job.device), **environment.versions()}
