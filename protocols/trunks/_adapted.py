@@ -59,3 +59,4 @@ class Adapted(Trunk):
     def honour(self, wants: Wants, method: str) -> None:
         """Let the inner trunk make the edits that ``method`` wants, or refuse them."""
         self.inner.honour(wants, method)
+        self.stage_count = self.inner.stage_count

@@ -56,7 +56,7 @@ class Prompts(Adapted):
     def __init__(self, inner: Trunk, count: int) -> None:
         super().__init__(inner)
         if not isinstance(inner, Timm) or type(inner.net).__name__ != "VisionTransformer":
-            met = inner.name if isinstance(inner, Timm) else type(inner).__name__
+            met = inner.name or type(inner).__name__
             raise InvalidInputError(
                 f"prompts need a plain vision transformer of timm; trunk {met} is none. Choose "
                 "one like timm:vit_small_patch16_224, or lora8, which adapts any trunk"

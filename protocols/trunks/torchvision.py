@@ -11,7 +11,6 @@ from torch import nn
 from torchvision import models  # type: ignore[import-untyped]
 
 from protocols.errors import InvalidInputError, UnknownNameError
-from protocols.method import Wants
 from protocols.trunk import InputScale, Trunk
 from protocols.trunks._densenet import DenseNet
 from protocols.trunks._torchvision import Torchvision, load
@@ -59,30 +58,16 @@ class Named(Torchvision):
         self.net = nn.Sequential(OrderedDict((name, children[name]) for name in kept))
         # Per network here; the base class declares them per class.
         self.__dict__.update(
+            name=f"torchvision:{network}",
             network=network,
             cut=tuple(f"{name}." for name in names[len(kept) :]),
             nonnegative=nonnegative,
             scale=scale,
+            begins=("net.layer2", "net.layer3", "net.layer4") if last == "layer4" else (),
         )
         with torch.no_grad():
             seen = self.eval().map(torch.zeros(1, 3, _LOOKED_AT, _LOOKED_AT))
         self.channels = self.train().pool(seen).shape[1]
-
-    def honour(self, wants: Wants, method: str) -> None:
-        """Make the edits ``method`` wants, or raise InvalidInputError that names both."""
-        if wants.nonnegative and not self.nonnegative:
-            raise InvalidInputError(
-                f"method {method!r} needs a non-negative feature map; torchvision:{self.network} "
-                "ends without a ReLU. Choose one that ends in one, like torchvision:resnet18"
-            )
-        super().honour(wants, method)
-
-    def set_last_stride(self, stride: int) -> None:
-        """Refuse: the networks differ too much in where their strides are."""
-        raise InvalidInputError(
-            f"trunk torchvision:{self.network} cannot set its last stride to {stride}; resnet50, "
-            "mobilenet_v2 and efficientnet_lite0 can"
-        )
 
 
 class Dense(Named, DenseNet):
