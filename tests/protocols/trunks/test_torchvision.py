@@ -88,7 +88,6 @@ def test_densenet_files_of_2017_load(tmp_path, counters):
     ("name", "nonnegative"),
     [
         ("resnet18", True),
-        ("densenet121", True),
         ("squeezenet1_1", True),
         ("shufflenet_v2_x0_5", True),
         ("regnet_y_400mf", True),
@@ -111,16 +110,16 @@ def test_a_network_by_its_name_is_cut_after_its_last_map(name, nonnegative):
     with torch.no_grad():
         features = trunk(images)
         whole(images)
-    maps = [x for x in seen if x.shape == features.map.shape]
-    relu = name == "densenet121"  # in the function between its parts
-    assert relu or any(torch.equal(x, features.map) for x in maps)
+    shape = features.map.shape
+    maps = [x for x in seen if isinstance(x, torch.Tensor) and x.shape == shape]
+    assert any(torch.equal(x, features.map) for x in maps)
     assert features.map.shape[1] == trunk.channels
     assert trunk.nonnegative == nonnegative
     assert (features.map.min() >= 0) == nonnegative
     torch.testing.assert_close(features.vector, features.map.mean((2, 3)))
 
 
-@pytest.mark.parametrize("name", ["resnet50", "densenet121", "mobilenet_v2"])
+@pytest.mark.parametrize("name", ["densenet121", "mobilenet_v2"])
 def test_a_network_that_has_a_file_of_its_own_is_the_same_by_name(name, tmp_path):
     images = pixels(64)
     file = saved(tmp_path, full(name).state_dict())
@@ -137,7 +136,7 @@ def test_a_network_that_has_a_file_of_its_own_is_the_same_by_name(name, tmp_path
 @pytest.mark.parametrize(
     ("name", "words"),
     [
-        ("vit_b_16", "does not end in a map by a rule. timm has such ones"),
+        ("maxvit_t", "does not end in a map by a rule. timm has such ones"),
         ("googlenet", "Take the trunk googlenet"),
         ("resnet188", "no classification network 'resnet188' in torchvision. Did you mean"),
         ("alexnet", "trunk torchvision:alexnet cannot set its last stride to 1"),
