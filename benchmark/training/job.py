@@ -30,7 +30,7 @@ from benchmark.training.join import pack, stored
 from benchmark.training.keeper import Clock, Keeper, NotAsKeptError
 from benchmark.training.oracle import Watch, unwatched
 from benchmark.training.reasons import reason_of
-from benchmark.training.serving import serving_trunk
+from benchmark.training.serving import serving_trunk, stage_channels
 from protocols import metrics
 from protocols.discovery import Registry
 from protocols.errors import in_words
@@ -206,6 +206,7 @@ def build_network(job: Job, train: splits.Split) -> Network:
         steps=protocol.pace.max_steps,
         steps_per_epoch=protocol.pace.steps_per_epoch,
         images_per_class=images_per_class(protocol, method),
+        stage_channels=stage_channels(trunk, protocol),
     )
     torch.manual_seed(_seed(job, "method"))
     return Network(trunk, method(spec, **job.settings), job.recipe.batch_norm)
