@@ -156,6 +156,9 @@ KNOBS: dict[str, Knob] = {
         _knob("recipe.warmup_steps", whole(0), "the rate rises linearly over so many steps"),
         _knob("recipe.batch_norm", one_of(*get_args(BatchNormPolicy)), "of the trunk"),
         _knob("recipe.clip", number(0, above=True), "largest norm of all gradients together"),
+        _knob("recipe.sharpness", number(0, above=True), "radius of SAM: two gradients a step"),
+        _knob("recipe.layer_decay", number(0, 1, above=True), "of rates, by layer of the trunk"),
+        _knob("recipe.head_first_steps", whole(1), "the trunk waits for so many steps"),
     )
 }
 # Keys that have a shorter word where a table or a plan says what was changed.

@@ -54,6 +54,9 @@ OTHER = {  # a value for every key that no shipped protocol has
     "recipe.warmup_steps": 3,
     "recipe.batch_norm": "frozen_stats",
     "recipe.clip": 2.5,
+    "recipe.sharpness": 0.2,
+    "recipe.layer_decay": 0.6,
+    "recipe.head_first_steps": 4,
 }
 
 
@@ -67,7 +70,7 @@ def test_every_number_of_a_protocol_has_a_key_or_a_reason_to_have_none():
     results_of_changes = {"overrides", "recipe_values", "method_values", "paces"}
     # What a row is called and what a failure costs are no matter of taste; a schedule is a recipe.
     fixed = {"reference", "pretrained_reference", "baseline", "search.failed_score"}
-    schedules = {"recipe.cycle", "recipe.averaging", "recipe.decay"}
+    schedules = {"recipe.cycle", "recipe.averaging", "recipe.decay", "recipe.cosine"}
     assert every - words - by_options - results_of_changes - fixed - schedules == KNOBS.keys()
 
 
