@@ -38,6 +38,7 @@ from protocols.method import Method, TrainSpec
 from protocols.network import Network
 from protocols.protocol import Protocol
 from protocols.recipe import Recipe
+from protocols.recipe_search import of_method
 from protocols.space import Settings
 
 
@@ -209,7 +210,7 @@ def build_network(job: Job, train: splits.Split) -> Network:
         stage_channels=stage_channels(trunk, protocol),
     )
     torch.manual_seed(_seed(job, "method"))
-    return Network(trunk, method(spec, **job.settings), job.recipe.batch_norm)
+    return Network(trunk, method(spec, **of_method(job.settings)), job.recipe.batch_norm)
 
 
 def _fit(

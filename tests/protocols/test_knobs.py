@@ -164,7 +164,8 @@ def space_of(changes, dataset="toy"):
         key: checked(*key.removeprefix("method.").rsplit(".", 1), value, Registry())
         for key, value in changes.items()
     }
-    return space_under(changed(TOY, made), "ms", load("method", "ms"), dataset)
+    recipe = load("recipe", "adam")
+    return space_under(changed(TOY, made), "ms", load("method", "ms"), dataset, recipe)
 
 
 def test_a_fixed_hyperparameter_stands_in_the_space_with_its_one_value():
@@ -204,6 +205,7 @@ def test_options_are_narrowed_to_some_of_them():
         "divide_conquer",
         load("method", "divide_conquer"),
         "toy",
+        load("recipe", "adam"),
     )
     assert found["learners"].options == (1, 2)
     assert found["learners"].default == 1  # the method's own, 4, is not among them
