@@ -133,13 +133,13 @@ class Recipe:
             raise InvalidInputError(
                 f"recipe {self.name!r}: {falls[0]} and {others} both set the rate; keep one"
             )
-        for name, fits, expected in (
-            ("sharpness", lambda v: 0 < v < math.inf, "a radius above 0"),
-            ("layer_decay", lambda v: 0 < v <= 1, "a factor above 0 and at most 1"),
-            ("head_first_steps", lambda v: v >= 1, "a whole number of at least 1"),
+        for name, low, high, expected in (
+            ("sharpness", 0, math.inf, "a radius above 0"),
+            ("layer_decay", 0, 1, "a factor above 0 and at most 1"),
+            ("head_first_steps", 0, math.inf, "a whole number of at least 1"),
         ):
             value = getattr(self, name)
-            if value is not None and not fits(value):
+            if value is not None and not (low < value <= high and value < math.inf):
                 raise InvalidInputError(
                     f"recipe {self.name!r}: {name} {value!r}, expected {expected}, or None"
                 )
