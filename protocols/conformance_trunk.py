@@ -293,7 +293,7 @@ def _still(trunk: Trunk) -> Iterator[tuple[str, Tensor]]:
         own = list(module.parameters(recurse=False))
         named = [*module.named_parameters(recurse=False)]
         if own and not any(p.requires_grad for p in own):
-            named += [(n, b) for n, b in module.named_buffers(recurse=False)]  # type: ignore[misc]
+            named += [(n, b) for n, b in module.named_buffers(recurse=False)]
         for name, value in named:
             if not value.requires_grad:
                 yield f"{prefix}.{name}", value
