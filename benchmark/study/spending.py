@@ -82,8 +82,10 @@ class Spending:
 
 def spending(study: Study) -> Spending:
     """Return what the records of a study spent, those of further searches too."""
-    cells = study.all_cells
-    return Spending(record for key in cells for record in (*study.trials(key), *study.runs(key)))
+    found: list[Record] = []
+    for key in study.all_cells:
+        found += [*study.trials(key), *study.runs(key)]
+    return Spending(found)
 
 
 def spans_of(jobs: Sequence[JobRecord]) -> dict[str, Any]:
