@@ -13,7 +13,7 @@ import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
-from itertools import accumulate, chain
+from itertools import accumulate
 from typing import Any
 
 from benchmark.study.folder import Study
@@ -82,10 +82,10 @@ class Spending:
 
 def spending(study: Study) -> Spending:
     """Return what the records of a study spent, those of further searches too."""
-    cells = study.all_cells
-    trials = (trial for key in cells for trial in study.trials(key))
-    runs = (run for key in cells for run in study.runs(key))
-    return Spending(chain(trials, runs))
+    found: list[Record] = []
+    for key in study.all_cells:
+        found += [*study.trials(key), *study.runs(key)]
+    return Spending(found)
 
 
 def spans_of(jobs: Sequence[JobRecord]) -> dict[str, Any]:

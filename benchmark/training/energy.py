@@ -63,8 +63,8 @@ class Packages:
             self._thread.join()
 
     def _watch(self) -> None:
-        while not self._ended.wait(EVERY_S) and self.read() is not None:
-            pass
+        while not self._ended.wait(EVERY_S) and self._zones is not None:
+            self.read()
 
 
 class _Zone:

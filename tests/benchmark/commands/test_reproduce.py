@@ -290,7 +290,7 @@ def test_published_figures_break_no_word_at_60_columns(capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "60")
     assert main(["reproduce", "--table", "published"]) == 0
     words = set(capsys.readouterr().out.split())
-    for row in paper.published():
+    for row in paper.published((), None):
         for name in ("dataset", "trunk", "embedding_dim", "caution", "value_percent"):
             assert set(row[name].split()) <= words | {part.rstrip(",:") for part in words}, row
         assert set(row["metric"].replace("_", " ").split()) <= words, row
