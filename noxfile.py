@@ -79,6 +79,7 @@ def faults(session: nox.Session) -> None:
         "tests/faults",
         "tests/benchmark/engines/test_ray_cluster.py",
         "tests/benchmark/commands/test_proposal.py",
+        "tests/test_paper_rules.py",
     )
     words = ("--faults", "--session-timeout=900", *(session.posargs or suite))
     session.run(python, "-m", "pytest", *words, external=True)
