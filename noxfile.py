@@ -75,11 +75,7 @@ def tests(session: nox.Session) -> None:
 def faults(session: nox.Session) -> None:
     """Break what can break, for half an hour on two quiet cores; writes tests/FAULTS.md."""
     python = environment(session)
-    suite = session.posargs or (
-        "tests/faults",
-        "tests/benchmark/commands/test_proposal.py",
-        "tests/test_paper_rules.py",
-    )
+    suite = session.posargs or ("tests/faults", "tests/benchmark/commands/test_proposal.py")
     cores = ("--numprocesses=auto", "--dist=loadfile", "--no-loadscope-reorder")
     words = ("--faults", "--session-timeout=5400", *cores, *suite)
     session.run(python, "-m", "pytest", *words, external=True)
