@@ -221,6 +221,8 @@ def test_an_unknown_method_or_hyperparameter_gets_the_nearest():
 
 
 HASHES = {
+    "box": "0d2f6d315167",
+    "box-finetune": "7d2233f86f51",
     "emoji": "5d3d735e38d2",
     "finetune": "2fabbe7e75c0",
     "quick": "184c73e8664b",

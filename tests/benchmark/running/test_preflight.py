@@ -180,7 +180,9 @@ def test_a_method_that_fails_at_once_is_said_and_keeps_no_other_from_its_plan(tm
     assert "jobs left" in said
 
 
-@pytest.mark.parametrize("protocol", ["finetune", "photos", "standard", "reality-check"])
+@pytest.mark.parametrize(
+    "protocol", ["box-finetune", "finetune", "photos", "standard", "reality-check"]
+)
 def test_a_protocol_for_pretrained_trunks_asks_for_weights(protocol, tmp_path, capsys):
     words = ["plan", "--protocol", protocol, "--datasets", "toy", "--out", str(tmp_path / "out")]
     assert main(words) == BAD_INPUT
