@@ -139,7 +139,8 @@ def key_of(
     if protocol.params == "search":
         from protocols.narrowing import space_under  # here: it imports torch
 
-        space = space_under(protocol, cell.method, method, cell.dataset)
+        recipe = recipe_under(protocol, registry.load("recipe", cell.recipe))
+        space = space_under(protocol, cell.method, method, cell.dataset, recipe)
     return CellKey(
         id=cell.id,
         dataset=cell.dataset,

@@ -99,8 +99,22 @@ def _look(job: Job) -> Network:
     if not np.isfinite(found).all():
         raise InvalidInputError("the first embedding is not finite: look at the weights")
     if job.cell.trains:
-        stepper(job, network, train)(0)
+        take = stepper(job, network, train)
+        for step in _looked_at(job, network):
+            take(step)
     return network
+
+
+def _looked_at(job: Job, network: Network) -> list[int]:
+    """Return the steps to take: the first, and of a recipe that takes two gradients each phase's.
+
+    Such a recipe refuses a method that keeps state, which may begin with a later phase.
+    """
+    if job.recipe.gradients == 1:
+        return [0]
+    pace, method = job.protocol.pace, network.method
+    phases = method.phases(method.settings, pace.max_steps, pace.steps_per_epoch)
+    return sorted({0, *(phase.begins for phase in phases)})
 
 
 def _check_trunk(job: Job) -> None:

@@ -502,4 +502,4 @@ def test_what_a_declaration_raises_does_not_end_the_program(tmp_path, raised):
     )
     method = Registry((plugin(tmp_path, "ender", GOOD + space),)).load("method", "ender")
     with pytest.raises(PluginError, match=rf"the search space .*{raised[:8]}"):
-        space_under(load("protocol", "toy"), "ender", method, "toy")
+        space_under(load("protocol", "toy"), "ender", method, "toy", load("recipe", "adam"))

@@ -153,6 +153,8 @@ def test_divide_and_conquer_is_recorded_for_each_learner(train, sampling):
         {"optimizer": "radam", "weight_decay": 1e-3},
         {"optimizer": "sgd", "momentum": 0.9, "weight_decay": 1e-3},
         {"clip": 0.1},
+        {"sharpness": 0.05},
+        {"layer_decay": 0.5},
     ],
     ids=lambda changes: "-".join(map(str, changes.values())),
 )
@@ -162,6 +164,16 @@ def test_every_optimiser_is_recorded(train, changes):
     taken, state, _ = run(training(train, "triplet", recipe=recipe), recorder)
     _, wanted, _ = run(training(train, "triplet", recipe=recipe), None)
     assert taken.how == "graph"
+    assert same(state, wanted)
+
+
+def test_a_head_that_begins_alone_is_recorded_alone_and_with_the_trunk(train):
+    steps = 2 * (WARM + PROOFS + 3)
+    recipe = replace(load("recipe", "adam"), lr=1e-3, head_first_steps=steps // 2)
+    recorder = Emulator()
+    taken, state, _ = run(training(train, "triplet", recipe=recipe), recorder, steps)
+    _, wanted, _ = run(training(train, "triplet", recipe=recipe), None, steps)
+    assert (taken.how, recorder.recorded) == ("graph", 2)
     assert same(state, wanted)
 
 
