@@ -407,7 +407,7 @@ def rule_before(folder: str, path: Path) -> str:
 
 # What they quote in f-strings, or spell, was written out otherwise by another Python. prompt10
 # builds on timm.
-OF_ONE_PYTHON = {"whitened", "timm", "prompt10"}
+OF_ONE_PYTHON = {"whitened", "timm", "prompt10", "torchvision"}
 
 
 @pytest.mark.parametrize("kind", ["method", "trunk"])  # those that are part of a cell
