@@ -29,6 +29,7 @@ from protocols.toy_task import (
     SETTLING,
     SPEC,
     Check,
+    as_features,
     build,
     corners,
     embed,
@@ -45,7 +46,7 @@ from protocols.toy_task import (
     views_of,
 )
 
-__all__ = ["CHECKS", "ROWS", "SPEC", "MethodConformance"]
+__all__ = ["CHECKS", "ROWS", "SPEC", "MethodConformance", "as_features"]
 
 
 @keeps_random_state
