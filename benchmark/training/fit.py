@@ -41,7 +41,8 @@ class Fitted:
     ``candidate`` says which weights those are: the ``raw`` ones of ``best_step``, or the
     ``averaged`` ones. Steps are counted in batches of the protocol, whatever a method's loss sees.
     Images trained went forward and backward; ``images_forward`` went forward only, for the
-    method's plans, for losses on several batches and for statistics after averaging. ``learnt``
+    method's plans, for losses on several batches, through a teacher and for statistics after
+    averaging. ``learnt``
     parameters have had a gradient. ``phases`` holds the first step of each phase, None for one
     that was not reached. ``how`` says how steps were taken.
     """
@@ -95,7 +96,8 @@ def fit(
     schedule = Schedule(recipe, protocol.pace, _phases(network, protocol))
     fitted, labels = Fitted(), contiguous(train.labels)
     best = _Best(network, validate, schedule, protocol, _seconds(protocol, recipe), watch, fitted)
-    steps = make_steps(Training(network, train, labels, protocol, recipe, streams.augment))
+    made = Training(network, train, labels, protocol, recipe, streams.augment, streams.mix)
+    steps = make_steps(made)
     average = Average(network) if recipe.averaging else None
     draws = Draws(Probe(network, train, protocol), labels, streams)
     course = _Course(best, steps, average, draws, streams)
@@ -123,6 +125,7 @@ def fit(
 def make_steps(training: Training) -> Steps:
     """Return what takes the steps of a training, on the device of its network."""
     device = _device(training.network)
+    training.network.begin()
     return HostSteps(training) if device.type == "cpu" else steps_on(training, device)
 
 
@@ -300,8 +303,10 @@ def _count(fitted: Fitted, draw: Draw, draws: Draws) -> None:
 
 
 def _forward_only(fitted: Fitted, draws: Draws) -> int:
-    """Return the images that plans asked for, and those that a loss on several batches did."""
-    return draws.probe.images + (fitted.images_trained if draws.price > 1 else 0)
+    """Return the images that plans asked for, that two passes embed first, and a teacher's."""
+    passes = 2 if draws.price > 1 else 1
+    taught = passes if draws.probe.network.teacher is not None else 0
+    return draws.probe.images + (passes - 1 + taught) * fitted.images_trained
 
 
 def _validated(

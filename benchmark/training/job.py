@@ -223,7 +223,7 @@ def _fit(
         return evaluate.score(network, validation, job.protocol)[0].means()
 
     streams = Streams(
-        *(np.random.default_rng(_seed(job, name)) for name in ("batches", "augment", "plan"))
+        *(np.random.default_rng(_seed(job, name)) for name in ("batches", "augment", "plan", "mix"))
     )
     fitted = fit(network, train, validate, job.protocol, job.recipe, streams, told, keeper)
     fitted.images_forward += probe.images
@@ -314,7 +314,8 @@ def _counts(job: Job, network: Network, fitted: Fitted, validated: int) -> dict[
 
     Parameters trained have had a gradient. Images trained went forward and backward, beside them
     is what the protocol's own batches are in as many steps; images embedded went forward only, for
-    validation, for what the method asked about its training images and for losses in two passes.
+    validation, for what the method asked about its training images, for losses in two passes and
+    through a teacher.
     """
     return {
         "parameters_trained": fitted.learnt,

@@ -19,6 +19,7 @@ from benchmark.training.pictures import drawn, training_images
 from benchmark.training.splits import Split
 from protocols.errors import InvalidInputError
 from protocols.method import Batch, Draw
+from protocols.mixing import mixed, mixing_of
 from protocols.network import Network
 from protocols.optimizer import make_optimizer
 from protocols.protocol import Protocol
@@ -75,6 +76,7 @@ class Training:
         protocol: image pipeline, precision, pace.
         recipe: optimiser, clipping.
         augment: draws boxes and flips.
+        mix: draws which images are mixed.
     """
 
     network: Network
@@ -83,6 +85,7 @@ class Training:
     protocol: Protocol
     recipe: Recipe
     augment: np.random.Generator
+    mix: np.random.Generator
 
 
 class HostSteps:
@@ -96,6 +99,7 @@ class HostSteps:
         self._rates = [group["lr"] for group in self._optimizer.param_groups]
         self._sums: dict[str, Tensor] = {}
         self._learnt: set[int] = set()
+        self._mixing = mixing_of(training.network.method)
         self._parts = Parts(training)
 
     @property
@@ -121,7 +125,7 @@ class HostSteps:
 
     def images(self, draw: Draw) -> Tensor:
         """Return augmented images (B, 3, S, S) of a draw."""
-        return self._crops(draw)()
+        return self._images(draw)[0]
 
     def state(self) -> dict[str, Any]:
         """Return moments, sums and which parameters have had a gradient."""
@@ -145,10 +149,20 @@ class HostSteps:
         if self._parts.several:
             images = [self._crops(part) for part in self._parts.of(draw)]
             return self._parts.gradients(self._optimizer, images, batch)
-        views = views_of(self._training, self.images(draw))
-        losses = self._training.network.method.losses(views, batch)
+        pixels, mix = self._images(draw)
+        views = views_of(self._training, pixels)
+        losses = self._training.network.method.losses(views, replace(batch, **mix))
         backward(self._optimizer, losses)
         return losses
+
+    def _images(self, draw: Draw) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return augmented images of a draw, and what a batch says of how they are mixed."""
+        images = self._crops(draw)()
+        if self._mixing is None:
+            return images, {}
+        partner, share = self._mixing.draw(len(images), self._training.mix)
+        mix = {"partner": torch.from_numpy(partner), "share": torch.tensor(share)}
+        return mixed(images, **mix).contiguous(memory_format=torch.channels_last), mix
 
     def _crops(self, draw: Draw) -> Callable[[], Tensor]:
         """Draw boxes and flips for the images of a draw; return what crops them."""
@@ -253,10 +267,11 @@ def backward(optimizer: Optimizer, losses: dict[str, Tensor]) -> None:
 
 
 def move(training: Training, optimizer: Optimizer) -> None:
-    """Take one step along the gradients, at the optimiser's rates."""
+    """Take one step along the gradients, at the optimiser's rates; a teacher follows."""
     if training.recipe.clip is not None:
         torch.nn.utils.clip_grad_norm_(training.network.parameters(), training.recipe.clip)
     optimizer.step()
+    training.network.follow()
 
 
 def with_gradient(optimizer: Optimizer) -> set[int]:

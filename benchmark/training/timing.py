@@ -101,9 +101,10 @@ def made_network(job: Job, train: splits.Split) -> Network:
 def stepper(job: Job, network: Network, train: splits.Split) -> Callable[[int], None]:
     """Return what takes step n of a training; on a GPU steps have settled."""
     labels = contiguous(train.labels)
-    streams = Streams(*(np.random.default_rng(n) for n in range(3)))
+    streams = Streams(*(np.random.default_rng(n) for n in range(4)))
     draws = Draws(Probe(network, train, job.protocol), labels, streams)
-    made = Training(network, train, labels, job.protocol, job.recipe, streams.augment)
+    sources = streams.augment, streams.mix
+    made = Training(network, train, labels, job.protocol, job.recipe, *sources)
     steps = make_steps(made)
 
     def take(step: int) -> None:
