@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from protocols.errors import PluginError
 from protocols.phases import Phase
+from protocols.ranking import RANKINGS, Ranking
 from protocols.searched import search_space
 from protocols.space import Hyperparameter, Settings, Space, declared, resolve
 from protocols.terms import Loss, ParameterGroup, Term
@@ -138,8 +139,10 @@ class Method(nn.Module):
             validated nor tested nor kept, and its forward passes are counted.
         joined: the eval view whose copies of all folds make the concatenated embedding.
         drawn: what :meth:`noise` gave for the step at hand, on a GPU; otherwise empty.
-        normalize_embeddings: embeddings are compared by angle (True) or by the Euclidean
-            distance of the raw vectors (False); an instance may set it from a setting.
+        ranking: how embeddings are compared: by ``angle``, by the Euclidean ``distance`` of the
+            raw vectors, or as points of a ``hyperboloid``, see :mod:`protocols.ranking`; None for
+            what ``normalize_embeddings`` says. An instance may set it from a setting.
+        normalize_embeddings: True for ``angle``, False for ``distance``; likewise.
     """
 
     paper: ClassVar[str] = ""
@@ -151,6 +154,7 @@ class Method(nn.Module):
     wants: ClassVar[Wants] = Wants()
     joined: ClassVar[str] = "embedding"
     teacher: float | None = None
+    ranking: Ranking | None = None
     normalize_embeddings: bool = True
     drawn: tuple[Tensor, ...] = ()
 
@@ -265,6 +269,26 @@ class Method(nn.Module):
         """
         del epoch, probe, rng
         return None
+
+    @property
+    def ranked_by(self) -> Ranking:
+        """Return the rule by which embeddings are compared.
+
+        Raises:
+            PluginError: a rule that there is not, or one that the older flag contradicts.
+        """
+        said: Ranking = "angle" if self.normalize_embeddings else "distance"
+        found = said if self.ranking is None else self.ranking
+        if found not in RANKINGS:
+            raise PluginError(
+                f"{type(self).__name__}: ranking = {found!r}, expected {', '.join(RANKINGS)}"
+            )
+        if said == "distance" and found != said:
+            raise PluginError(
+                f"{type(self).__name__}: ranking = {found!r} and normalize_embeddings = False, "
+                "which means 'distance': say ranking alone"
+            )
+        return found
 
     def _terms(self) -> list[Term]:
         return [term for term in self.terms if isinstance(term, Term)]

@@ -31,12 +31,14 @@ class Network(nn.Module):
             a forward pass in training sees it.
 
     Raises:
-        InvalidInputError, PluginError: a method that asks for a teacher cannot have one.
+        InvalidInputError, PluginError: a method that asks for a teacher cannot have one, or names
+            a ranking that there is not.
     """
 
     def __init__(self, trunk: Trunk, method: Method, batch_norm: BatchNormPolicy) -> None:
         super().__init__()
         self.trunk, self.method, self.batch_norm = trunk, method, batch_norm
+        _ = method.ranked_by  # a rule that there is not is refused here
         self._frozen = method.trunk == "frozen"
         if self._frozen:
             trunk.requires_grad_(False)

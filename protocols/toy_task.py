@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from protocols import pretend_device
 from protocols.method import Batch, Draw, Features, Method, TrainSpec
-from protocols.metrics import retrieval
+from protocols.metrics import per_query
 from protocols.mixing import mixed, mixing_of
 from protocols.pretend_device import to_device
 from protocols.space import Settings, declared, defaults
@@ -188,8 +188,7 @@ def toy_map_at_r(built: Method) -> float:
     with torch.no_grad():
         embedding = built.eval()(as_features(toy_features()))["embedding"]
     built.train()
-    normalize = built.normalize_embeddings
-    return retrieval(embedding.numpy(), SPEC.labels, normalize=normalize)["map_at_r"]
+    return per_query(embedding.numpy(), SPEC.labels, ranking=built.ranked_by).means()["map_at_r"]
 
 
 def fingerprint(method: type[Method], settings: Settings) -> tuple[object, ...]:
@@ -204,7 +203,7 @@ def fingerprint(method: type[Method], settings: Settings) -> tuple[object, ...]:
     if method.trains:
         train(built, SETTLING, HALF)
         seen += [_losses(built), _drawn(built)]
-    return (str(rates), str(seen), str(embed(built).tolist()), built.normalize_embeddings)
+    return (str(rates), str(seen), str(embed(built).tolist()), built.ranked_by)
 
 
 def _losses(built: Method) -> list[float]:

@@ -56,7 +56,7 @@ ROOMS = {
 PROTOCOL_ROWS = [
     {"errors", "names", "source_code", "reached", "two_pass"},
     {"phases", "plugin_code", "settle", "splits", "packaged"},
-    {"nearest_device", "partition"},
+    {"nearest_device", "partition", "ranking"},
     {"nearest"},
     {"first_hit"},
     {"space", "metrics", "batches", "dataset", "decoding", "protocol"},
@@ -66,7 +66,7 @@ PROTOCOL_ROWS = [
     {"method"},
     {"trunk", "discovery", "optimizer", "pretend_device", "mixing", "study_file", "teacher"},
     {"toy_task", "weights", "narrowing"},
-    {"conformance_batches", "conformance_mixing", "conformance_teacher"},
+    {"conformance_batches", "conformance_mixing", "conformance_ranking", "conformance_teacher"},
     {"conformance"},
     {"network"},
     {"methods", "datasets", "trunks", "recipes", "specs"},

@@ -105,7 +105,7 @@ def embed_split(model: Model, test: Split) -> NDArray[np.float32]:
 
 def score_split(rows: NDArray[np.float32], test: Split, dataset: str, *, by_angle: bool) -> Scored:
     """Return what embeddings (N, D) of a study's test images score, as its runs do."""
-    found = evaluate.rank(rows, test, normalize=by_angle)
+    found = evaluate.rank(rows, test, ranking="angle" if by_angle else "distance")
     asked = test.labels if test.query is None else test.labels[test.query]
     return _scored(found, asked, dataset)
 

@@ -26,7 +26,7 @@ from benchmark.training import device, evaluate, kept, splits
 from benchmark.training.draws import Probe, Streams, contiguous, images_per_class, largest
 from benchmark.training.fit import Fitted, fit
 from benchmark.training.frozen import Fold
-from benchmark.training.join import pack, stored
+from benchmark.training.join import pack, rule_of, stored
 from benchmark.training.keeper import Clock, Keeper, NotAsKeptError
 from benchmark.training.oracle import Watch, unwatched
 from benchmark.training.reasons import reason_of
@@ -278,7 +278,7 @@ def _test(job: Job, network: Network, record: JobRecord, watch: Watch | None) ->
     vectors = pack(
         {
             "embeddings": embeddings,
-            "normalized": np.asarray(network.method.normalize_embeddings),
+            **rule_of(network.method.ranked_by),
             **stored(scored),
         }
     )

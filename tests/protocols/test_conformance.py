@@ -609,6 +609,52 @@ class MixedShapeless(Mixed):
         return self.shape - 0.5
 
 
+class OnSheet(Healthy):
+    """Compares points of a hyperboloid."""
+
+    ranking = "hyperboloid"
+
+    def forward(self, features):
+        flat = super().forward(features)["embedding"]
+        return {"embedding": torch.cat([flat, (1 + flat.square().sum(1, True)).sqrt()], 1)}
+
+
+class OnSheetFirst(OnSheet):
+    """Puts the height first."""
+
+    def forward(self, features):
+        return {"embedding": super().forward(features)["embedding"].roll(1, 1)}
+
+
+class OnBall(OnSheet):
+    """Gives points of the ball."""
+
+    def forward(self, features):
+        point = super().forward(features)["embedding"]
+        return {"embedding": point / (1 + point[:, -1:])}
+
+
+class OnManySheets(OnSheet):
+    """Another curvature for each image."""
+
+    def forward(self, features):
+        point = super().forward(features)["embedding"]
+        return {"embedding": point * (1 + features.vector.mean(1, True))}
+
+
+class OwnRanking(Healthy):
+    """Compares by a rule that there is not."""
+
+    ranking = "dot"
+
+
+class TwoRankings(Healthy):
+    """Says two rules."""
+
+    ranking = "angle"
+    normalize_embeddings = False
+
+
 FAULTS = [
     (DeadSetting, "every_setting_matters", "dead changes nothing"),
     (NanWithoutPositives, "degenerate_batches", "loss is nan"),
@@ -656,6 +702,11 @@ FAULTS = [
     (MixedBlindly, "knows_what_is_mixed", "does not look at batch.partner and batch.share"),
     (MixedByLogs, "knows_what_is_mixed", "loss is -?inf at share 0"),
     (MixedShapeless, "knows_what_is_mixed", r"mix_shape\(\) gives 0.0, expected a number above 0"),
+    (OnSheetFirst, "ranks_by_a_rule", "x0"),
+    (OnBall, "ranks_by_a_rule", "x0"),
+    (OnManySheets, "ranks_by_a_rule", "an embedding is a point of one hyperboloid"),
+    (OwnRanking, "ranks_by_a_rule", "ranking = 'dot', expected angle, distance, hyperboloid"),
+    (TwoRankings, "ranks_by_a_rule", "say ranking alone"),
     (LargeCut, "parts_are_the_whole", "in parts is .* of its length away|other parameters"),
     (ShadowedSetting, "declares_itself", "ShadowedSetting: 'base' is a hyperparameter, met self"),
     (LostCentre, "best_weights_return", "not that of its state dict"),
@@ -689,6 +740,7 @@ def test_planted_fault_is_caught_by_the_check_meant_for_it(fault, check, words):
         Probing,
         Taught,
         Mixed,
+        OnSheet,
     ],
 )
 def test_healthy_method_keeps_every_rule(method, check):
