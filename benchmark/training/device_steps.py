@@ -170,16 +170,17 @@ class DeviceSteps:
         index, boxes, flips = numbers[:rows], numbers[rows : 5 * rows], numbers[5 * rows : 6 * rows]
         blocks = None if self._pictures.resident else feed.tensors[1]
         crops = self._pictures.crops(index, boxes.view(rows, 4), flips > 0, blocks)
-        if mix := self._mix(feed):
-            crops = mixed(crops, **mix).contiguous(memory_format=torch.channels_last)
+        partner, share = self._mix(feed)
+        if partner is not None and share is not None:
+            crops = mixed(crops, partner, share).contiguous(memory_format=torch.channels_last)
         return crops
 
-    def _mix(self, feed: Feed) -> dict[str, Tensor]:
-        """Return what a batch says of how its images are mixed; nothing where they are not."""
+    def _mix(self, feed: Feed) -> tuple[Tensor, Tensor] | tuple[None, None]:
+        """Return partners and share of a batch, twice None where its images are not mixed."""
         if not self._mixing:
-            return {}
+            return None, None
         numbers = feed.tensors[self._own - 1]
-        return {"partner": numbers[:-1], "share": numbers[-1:].view(torch.float64)[0].float()}
+        return numbers[:-1], numbers[-1:].view(torch.float64)[0].float()
 
     @property
     def _own(self) -> int:
@@ -199,7 +200,9 @@ class DeviceSteps:
 
     def _with_tensors(self, batch: Batch, feed: Feed) -> Batch:
         index = feed.tensors[0][: _rows(feed.tensors)]
-        return replace(batch, labels=self._labels[index], index=index, **self._mix(feed))
+        partner, share = self._mix(feed)
+        labels = self._labels[index]
+        return replace(batch, labels=labels, index=index, partner=partner, share=share)
 
     def _compute(self, feed: Feed, batch: Batch) -> None:
         """Take a step on what ``feed`` holds."""

@@ -149,20 +149,22 @@ class HostSteps:
         if self._parts.several:
             images = [self._crops(part) for part in self._parts.of(draw)]
             return self._parts.gradients(self._optimizer, images, batch)
-        pixels, mix = self._images(draw)
+        pixels, partner, share = self._images(draw)
         views = views_of(self._training, pixels)
-        losses = self._training.network.method.losses(views, replace(batch, **mix))
+        batch = replace(batch, partner=partner, share=share)
+        losses = self._training.network.method.losses(views, batch)
         backward(self._optimizer, losses)
         return losses
 
-    def _images(self, draw: Draw) -> tuple[Tensor, dict[str, Tensor]]:
-        """Return augmented images of a draw, and what a batch says of how they are mixed."""
+    def _images(self, draw: Draw) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        """Return augmented images of a draw, and partners and share where they are mixed."""
         images = self._crops(draw)()
         if self._mixing is None:
-            return images, {}
-        partner, share = self._mixing.draw(len(images), self._training.mix)
-        mix = {"partner": torch.from_numpy(partner), "share": torch.tensor(share)}
-        return mixed(images, **mix).contiguous(memory_format=torch.channels_last), mix
+            return images, None, None
+        drawn_now = self._mixing.draw(len(images), self._training.mix)
+        partner, share = torch.from_numpy(drawn_now[0]), torch.tensor(drawn_now[1])
+        images = mixed(images, partner, share).contiguous(memory_format=torch.channels_last)
+        return images, partner, share
 
     def _crops(self, draw: Draw) -> Callable[[], Tensor]:
         """Draw boxes and flips for the images of a draw; return what crops them."""
