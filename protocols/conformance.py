@@ -20,6 +20,9 @@ from torch import Tensor
 
 from protocols import pretend_device
 from protocols.conformance_batches import check_parts_are_the_whole, check_plan_stays_inside
+from protocols.conformance_mixing import check_knows_what_is_mixed
+from protocols.conformance_ranking import check_ranks_by_a_rule
+from protocols.conformance_teacher import check_imitates_its_teacher
 from protocols.errors import BenchmarkError
 from protocols.method import Method
 from protocols.reached import reached
@@ -277,6 +280,9 @@ CHECKS: tuple[Check, ...] = (
     check_deploys_without_terms,
     check_plan_stays_inside,
     check_parts_are_the_whole,
+    check_imitates_its_teacher,
+    check_knows_what_is_mixed,
+    check_ranks_by_a_rule,
     check_best_weights_return,
     check_runs_on_another_device,
     check_pulls_classes_apart,

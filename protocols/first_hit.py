@@ -78,18 +78,22 @@ def first_hits(
     relevant: Relevant,
     depth: int,
     device: str = "cpu",
+    *,
+    own: bool | None = None,
 ) -> tuple[Ids, Ids]:
     """Return queries (q,) and the ranks (q,) of their first relevant item, 1 for the nearest.
 
     Args:
-        queries: (Q, D); ``queries is items`` if no query is its own neighbour.
+        queries: (Q, D).
         items: (N, D).
         half_squares: (N,) as in :func:`protocols.nearest.nearest`.
         relevant: the pairs of the queries asked about; a query's own item is not among them.
         depth: a rank beyond it is returned as 0.
         device: where float32 products are made; the ranks do not depend on it.
+        own: as in :func:`protocols.nearest.nearest`.
     """
-    search, bounded = searched(queries, items, half_squares)
+    own = queries is items if own is None else own
+    search, bounded = searched(queries, items, half_squares, own)
     asking, starts = np.unique(relevant.query, return_index=True)
     if not bounded:
         return asking, _in_full(search, asking, relevant, depth)
@@ -102,14 +106,14 @@ def first_hits(
     if device == "cpu":
         counted = _count(search, asking, low, high)
     else:
-        held = nearest_device.hold(queries, items, half_squares, device)
+        held = nearest_device.hold(queries, items, half_squares, device, own)
         counted = nearest_device.count(held, asking, low, high, _OPEN)
     rank = np.zeros(len(asking), np.int64)
     for rows, nearer, pairs in counted:
         here = asking[rows]
         if pairs is None:  # collapsed: float32 says nothing
-            own = (relevant.query >= here[0]) & (relevant.query <= here[-1])
-            some = Relevant(relevant.query[own], relevant.column[own])
+            inside = (relevant.query >= here[0]) & (relevant.query <= here[-1])
+            some = Relevant(relevant.query[inside], relevant.column[inside])
             rank[rows] = _in_full(search, here, some, depth)
             continue
         row, other = pairs

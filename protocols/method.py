@@ -8,20 +8,33 @@ schedule, the validation classes or the test classes: those belong to the runner
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from protocols import dense
-from protocols.errors import InvalidInputError, PluginError
+from protocols.errors import PluginError
 from protocols.phases import Phase
+from protocols.ranking import RANKINGS, Ranking
 from protocols.searched import search_space
 from protocols.space import Hyperparameter, Settings, Space, declared, resolve
+from protocols.terms import Loss, ParameterGroup, Term
+
+__all__ = [
+    "Batch",
+    "Draw",
+    "Features",
+    "Loss",
+    "Method",
+    "ParameterGroup",
+    "Probe",
+    "Term",
+    "TrainSpec",
+    "Wants",
+]
 
 
 class Features(NamedTuple):
@@ -41,6 +54,9 @@ class Batch:
     group: int | None  # learner id that the plan gave this batch
     step: int  # 0-based, in batches of the protocol: the last of those that this step costs
     epoch: int  # 0-based; an epoch is the protocol's steps_per_epoch
+    # Of images that the runner mixed: row i shows share of itself and 1 - share of row partner[i].
+    partner: Tensor | None = None  # (B,) int64, positions in the batch; i where it stays itself
+    share: Tensor | None = None  # () float32, one for the batch
 
 
 @dataclass(frozen=True)
@@ -77,7 +93,7 @@ class Wants:
     view does not depend on the other rows, so live BatchNorm and dropout are refused.
 
     Raises:
-        PluginError: numbers below 1.
+        PluginError: numbers out of range, or mixed images in a loss on several batches.
     """
 
     last_stride: int | None = None  # stride of the trunk's last stage
@@ -85,6 +101,7 @@ class Wants:
     nonnegative: bool = False  # a map that ends in a ReLU
     images_per_class: int | None = None  # in a batch; None for what ``draws`` means
     batches: int = 1  # batches of the protocol that one loss sees
+    mix: float = 0.0  # part of a batch's images that are mixed with others of it; True for all
     stages: int = 0  # maps of the trunk's last stages, the last map included
 
     def __post_init__(self) -> None:
@@ -93,85 +110,18 @@ class Wants:
         for name, count in (("images_per_class", self.images_per_class), ("batches", self.batches)):
             if count is not None and (type(count) is not int or count < 1):
                 raise PluginError(f"Wants({name}={count!r}): expected a whole number from 1 on")
-
-
-@dataclass(frozen=True)
-class ParameterGroup:
-    """Parameters that share a learning rate.
-
-    ``lr`` is absolute (a searched rate); without it the recipe's rate times ``lr_factor``.
-    """
-
-    name: str
-    parameters: list[nn.Parameter] = field(repr=False)
-    lr: float | None = None
-    lr_factor: float = 1.0
-    decay: bool = True
+        if not isinstance(self.mix, (int, float)) or not 0 <= self.mix <= 1:
+            raise PluginError(f"Wants(mix={self.mix!r}): expected a part of the batch, from 0 to 1")
+        if self.mix and self.batches > 1:
+            raise PluginError(
+                f"Wants(mix={self.mix!r}, batches={self.batches}): a loss on several batches sees "
+                "them one at a time, and partners come from the whole; keep one of the two"
+            )
 
 
 Probe = Callable[[str], NDArray[np.float32]]
 """``probe(view)`` -> (N, d): the fold's training images in index order, seen in eval mode with
 the eval pipeline; ``"vector"`` is the trunk's pooled feature, other names are eval views."""
-
-Loss = Callable[..., Tensor]
-
-
-class Term(nn.Module):
-    """One weighted loss on named views.
-
-    Args:
-        loss: called as ``loss(*views, labels)``, or ``loss(*views, labels, mined)`` with a
-            miner, where ``mined = miner(views[0], labels)``. Its parameters, if any, form a
-            group of their own.
-        on: the view or views the loss looks at.
-        name: how logs and errors call the term.
-        weight: factor in the sum.
-        miner: selects pairs or triplets, without gradient.
-        lr: learning rate of the loss's own parameters; None takes the recipe's times
-            ``lr_factor``.
-        lr_factor: see ``lr``.
-        decay: False keeps weight decay away from the loss's own parameters.
-    """
-
-    def __init__(
-        self,
-        loss: Loss,
-        on: str | tuple[str, ...] = "embedding",
-        *,
-        name: str = "loss",
-        weight: float = 1.0,
-        miner: Callable[[Tensor, Tensor], object] | None = None,
-        lr: float | None = None,
-        lr_factor: float = 1.0,
-        decay: bool = True,
-    ) -> None:
-        super().__init__()
-        self.loss, self.miner = loss, miner
-        self.on = (on,) if isinstance(on, str) else on
-        self.name, self.weight = name, weight
-        self.lr, self.lr_factor, self.decay = lr, lr_factor, decay
-
-    def forward(self, views: dict[str, Tensor], labels: Tensor) -> Tensor:
-        """Return weight * loss, a () tensor; losses are computed in float32."""
-        missing = [name for name in self.on if name not in views]
-        if missing:
-            raise InvalidInputError(
-                f"term {self.name!r} needs view {missing[0]!r}; there are: {', '.join(views)}"
-            )
-        inputs = [views[name].float() for name in self.on]
-        form = None if dense.on_host(labels) else dense.form_of(self.loss, self.miner)
-        if form is not None and len(inputs) == 1:
-            return self.weight * form(inputs[0], labels)
-        if self.miner is None:
-            return self.weight * self.loss(*inputs, labels)
-        with torch.no_grad():
-            mined = self.miner(inputs[0].detach(), labels)
-        return self.weight * self.loss(*inputs, labels, mined)
-
-    def group(self) -> ParameterGroup | None:
-        """Return the group of the loss's own trainable parameters, None if it has none."""
-        own = [p for p in self.parameters() if p.requires_grad]
-        return ParameterGroup(self.name, own, self.lr, self.lr_factor, self.decay) if own else None
 
 
 class Method(nn.Module):
@@ -188,10 +138,16 @@ class Method(nn.Module):
         trains: False for a reference row that is evaluated as it is.
         trunk: ``frozen`` for a method that trains its head alone: the runner keeps the trunk as it
             was loaded, in eval mode.
+        teacher: momentum of a second network that follows this one, None for no such network; an
+            instance may set it from a setting, until it is built. While training, each view NAME
+            has beside it ``teacher/NAME`` of the same crops, without gradient. It is neither
+            validated nor tested nor kept, and its forward passes are counted.
         joined: the eval view whose copies of all folds make the concatenated embedding.
         drawn: what :meth:`noise` gave for the step at hand, on a GPU; otherwise empty.
-        normalize_embeddings: embeddings are compared by angle (True) or by the Euclidean
-            distance of the raw vectors (False); an instance may set it from a setting.
+        ranking: how embeddings are compared: by ``angle``, by the Euclidean ``distance`` of the
+            raw vectors, or as points of a ``hyperboloid``, see :mod:`protocols.ranking`; None for
+            what ``normalize_embeddings`` says. An instance may set it from a setting.
+        normalize_embeddings: True for ``angle``, False for ``distance``; likewise.
     """
 
     paper: ClassVar[str] = ""
@@ -202,6 +158,8 @@ class Method(nn.Module):
     trunk: ClassVar[Literal["trained", "frozen"]] = "trained"
     wants: ClassVar[Wants] = Wants()
     joined: ClassVar[str] = "embedding"
+    teacher: float | None = None
+    ranking: Ranking | None = None
     normalize_embeddings: bool = True
     drawn: tuple[Tensor, ...] = ()
 
@@ -302,6 +260,10 @@ class Method(nn.Module):
         found = [ParameterGroup("head", head)] if head else []
         return found + [group for term in self._terms() if (group := term.group())]
 
+    def mix_shape(self) -> float:
+        """Return a, where images are mixed by a share from Beta(a, a); a setting may be asked."""
+        return 1.0
+
     def plan(
         self, epoch: int, probe: Probe, rng: np.random.Generator
     ) -> Iterator[Draw] | Iterable[Draw] | None:
@@ -312,6 +274,26 @@ class Method(nn.Module):
         """
         del epoch, probe, rng
         return None
+
+    @property
+    def ranked_by(self) -> Ranking:
+        """Return the rule by which embeddings are compared.
+
+        Raises:
+            PluginError: a rule that there is not, or one that the older flag contradicts.
+        """
+        said: Ranking = "angle" if self.normalize_embeddings else "distance"
+        found = said if self.ranking is None else self.ranking
+        if found not in RANKINGS:
+            raise PluginError(
+                f"{type(self).__name__}: ranking = {found!r}, expected {', '.join(RANKINGS)}"
+            )
+        if said == "distance" and found != said:
+            raise PluginError(
+                f"{type(self).__name__}: ranking = {found!r} and normalize_embeddings = False, "
+                "which means 'distance': say ranking alone"
+            )
+        return found
 
     def _terms(self) -> list[Term]:
         return [term for term in self.terms if isinstance(term, Term)]

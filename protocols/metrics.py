@@ -41,6 +41,7 @@ from numpy.typing import ArrayLike, NDArray
 from protocols.errors import InvalidInputError
 from protocols.first_hit import Groups, first_hits
 from protocols.nearest import nearest
+from protocols.ranking import Ranking, centred, reflected
 
 METRICS = ("precision_at_1", "r_precision", "map_at_r")
 AVERAGED = 10  # ranks that map_at_10 looks at
@@ -148,6 +149,8 @@ def per_query(
     *,
     gallery: tuple[ArrayLike, ArrayLike] | None = None,
     normalize: bool = True,
+    ranking: Ranking | None = None,
+    sheets: int = 1,
     neighbours: int = 10,
     recall_at: Sequence[int] = (),
     device: str = "cpu",
@@ -160,6 +163,8 @@ def per_query(
         gallery: (embeddings (N, D), labels (N,)) of a separate gallery. By default the
             queries are the gallery and each is removed from its own result by index.
         normalize: True compares by angle, False by Euclidean distance.
+        ranking: the rule by its name, in place of ``normalize``; see :mod:`protocols.ranking`.
+        sheets: points of a hyperboloid that a row holds side by side.
         neighbours: how many nearest gallery indices to return for each query, at most.
         recall_at: the k, 1 or more, of the recalls to report; with any, map_at_10 too.
         device: where products are made, in torch's words; the result does not depend on it.
@@ -169,6 +174,8 @@ def per_query(
     """
     if min(recall_at, default=1) < 1:
         raise InvalidInputError(f"recall at {list(recall_at)}: expected every k to be 1 or more")
+    ranking = ranking or ("angle" if normalize else "distance")
+    normalize = ranking == "angle"
     threads = 1 if device == "cpu" else _THREADS  # on the CPU the protocol says how many
     queries, query_labels = checked(embeddings, labels, normalize, threads)
     own = gallery is None
@@ -176,8 +183,10 @@ def per_query(
         (queries, query_labels) if gallery is None else checked(*gallery, normalize, threads)
     )
     half = np.zeros(len(items))
-    if not normalize:
-        queries, items = _centred(queries, items)
+    if ranking == "hyperboloid":
+        queries = reflected(queries, sheets)
+    elif ranking == "distance":
+        queries, items = centred(queries, items)
         # Euclidean order without a square root: q.x - |x|^2 / 2 falls as the distance grows.
         half = (items.astype(np.float64) ** 2).sum(1) / 2
     pair = _Searched(queries, items, half, Groups.of(query_labels, item_labels, own), device)
@@ -230,7 +239,7 @@ def _per_query(
         raise InvalidInputError(f"{len(pair.items)} embeddings: retrieval needs at least 2")
     seen = max(int(groups.relevant.max(initial=1)), neighbours, AVERAGED * bool(recall_at), 1)
     # One more than the metrics look at: does the last one tie with what follows?
-    found = nearest(*pair.rows, min(seen + 1, others), pair.device)
+    found = nearest(*pair.rows, min(seen + 1, others), pair.device, own=groups.own)
     parts = []
     for start in range(0, len(query_labels), _SCORED):
         rows = slice(start, start + _SCORED)
@@ -245,7 +254,8 @@ def _per_query(
     depth = max(recall_at)
     late = np.flatnonzero((first == 0) & (groups.relevant > 0))
     if depth > seen and len(late):
-        asked, ranks = first_hits(*pair.rows, groups.pairs(late), depth, pair.device)
+        some = groups.pairs(late)
+        asked, ranks = first_hits(*pair.rows, some, depth, pair.device, own=groups.own)
         first[asked] = ranks
     first[first > depth] = 0
     return replace(scored, map_at_10=ap_10, first_hit=first, recall_at=recall_at)
@@ -268,30 +278,6 @@ def checked(
         bad = int((~np.isfinite(rows)).any(axis=1).sum())
         raise InvalidInputError(f"{bad} of {len(rows)} embeddings hold NaN or infinity")
     return (unit(rows, threads) if normalize else rows), classes
-
-
-def _centred(
-    queries: NDArray[np.float32], items: NDArray[np.float32]
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Return queries and items moved by one vector that brings them nearer to the origin.
-
-    Distances do not change, but far from the origin q.x and |x|^2 are much larger than their
-    difference and rounding eats it. A coordinate is moved only if all of its values lie within
-    a factor of two of one another: then also of their middle, and float32 subtracts without
-    error (Sterbenz' lemma; Higham, Accuracy and Stability of Numerical Algorithms, theorem
-    2.5), so equal distances stay equal. Any other coordinate is off centre by no more than
-    three times the half of its range, which costs nothing that matters.
-    """
-    both = (queries,) if queries is items else (queries, items)
-    low = np.min([rows.min(axis=0) for rows in both], axis=0)
-    high = np.max([rows.max(axis=0) for rows in both], axis=0)
-    small, large = np.minimum(abs(low), abs(high)), np.maximum(abs(low), abs(high))
-    far = (np.sign(low) == np.sign(high)) & (large <= 2 * small) & (small > 0)
-    if not far.any():
-        return queries, items
-    middle = low + (high - low) / 2
-    moved = [rows - np.where(far, middle, np.float32(0)) for rows in both]
-    return moved[0], moved[-1]
 
 
 @dataclass(frozen=True)

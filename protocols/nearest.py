@@ -54,10 +54,12 @@ def nearest(
     half_squares: NDArray[np.float64],
     width: int,
     device: str = "cpu",
+    *,
+    own: bool | None = None,
 ) -> Found:
     """Return the ``width`` nearest items (Q, width) of each query, nearest first.
 
-    The similarity is q . x - half_squares. If ``queries is items`` no row is its own neighbour.
+    The similarity is q . x - half_squares.
 
     Args:
         queries: (Q, D).
@@ -65,24 +67,29 @@ def nearest(
         half_squares: (N,) |x|^2 / 2 to rank by distance, 0 to rank unit vectors by angle.
         width: how many to find; fewer than there are items.
         device: where float32 products are made; the order does not depend on it.
+        own: query n stands for item n and is not its own neighbour; then q_n . x_m is q_m . x_n.
+            By default that is so if ``queries is items``.
     """
+    own = queries is items if own is None else own
     if device != "cpu":
-        held = nearest_device.hold(queries, items, half_squares, device)
-        search, bounded = _search(queries, items, half_squares, held.lengths())
+        held = nearest_device.hold(queries, items, half_squares, device, own)
+        search, bounded = _search(queries, items, half_squares, held.lengths(), own)
         if bounded:
             return nearest_device.nearest(search, held, width)
-    search, bounded = searched(queries, items, half_squares)
+    search, bounded = searched(queries, items, half_squares, own)
     tiled = Tiled(**vars(search), tile=_tile(len(items), width))
     if tiled.groups - SIDE < width or not bounded:
         return settle.exact(search, np.arange(len(queries)), width)
     return _by_tiles(tiled, width)
 
 
-def searched(queries: Rows, items: Rows, half_squares: NDArray[np.float64]) -> tuple[Search, bool]:
+def searched(
+    queries: Rows, items: Rows, half_squares: NDArray[np.float64], own: bool
+) -> tuple[Search, bool]:
     """Return the search, and whether its float32 products are bounded: they cannot overflow."""
     squares = (np.einsum("ij,ij->i", x, x, dtype=np.float64) for x in (queries, items))
     left, right = map(np.sqrt, squares)
-    return _search(queries, items, half_squares, (left, right))
+    return _search(queries, items, half_squares, (left, right), own)
 
 
 def _search(
@@ -90,6 +97,7 @@ def _search(
     items: Rows,
     half_squares: NDArray[np.float64],
     lengths: tuple[NDArray[np.float64], NDArray[np.float64]],
+    own: bool,
 ) -> tuple[Search, bool]:
     """Return the search of rows of these lengths, and whether its products are bounded.
 
@@ -99,7 +107,7 @@ def _search(
     """
     size = lengths[0] * lengths[1].max() + np.abs(half_squares).max()
     margin = (2.02 * (items.shape[1] + 6) * _UNIT * size).astype(np.float32)
-    search = Search(queries, items, half_squares, queries is items, margin)
+    search = Search(queries, items, half_squares, own, margin)
     return search, bool(size.max() < _LARGEST)
 
 
@@ -138,7 +146,7 @@ def _symmetric(search: Tiled) -> Rows:
         rows = slice(top, min(top + _ROWS, len(items)))
         for left in range(top // chunk * chunk, len(items), chunk):
             columns = slice(left, min(left + chunk, len(items)))
-            dots = _product(items[rows], items[columns], buffer)
+            dots = _product(search.queries[rows], items[columns], buffer)
             if left > top:  # right of the diagonal: no other tile computes the mirror image
                 mirrored = dots if shift is None else dots - shift[rows, None]
                 _raise_columns(search, maxima[columns], mirrored, rows)

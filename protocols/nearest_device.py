@@ -26,17 +26,19 @@ _SPARE = 32  # neighbours kept of each query beyond those asked for
 
 @dataclass(frozen=True)
 class Held:
-    """A search's rows on the device; ``queries is items`` if they are one set.
+    """A search's rows on the device.
 
     Attributes:
         queries: (Q, D) float32.
         items: (N, D) float32.
         shift: (N,) float32 what is taken off the products, None where all of it is 0.
+        own: query n stands for item n and is not its own neighbour.
     """
 
     queries: Tensor
     items: Tensor
     shift: Tensor | None
+    own: bool
 
     def lengths(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Return the Euclidean lengths of queries (Q,) and items (N,), summed in float64."""
@@ -58,7 +60,7 @@ class Held:
         """
         import torch
 
-        own, device = self.queries is self.items, self.items.device
+        device = self.items.device
         asked, ids = self.queries, torch.arange(len(self.queries), device=device)
         if rows is not None:
             ids = torch.from_numpy(rows).to(device)
@@ -71,12 +73,14 @@ class Held:
             dots = torch.matmul(asked[some], self.items.T, out=buffer[: some.stop - start])
             if self.shift is not None:
                 dots -= self.shift
-            if own:
+            if self.own:
                 dots[place[: len(dots)], ids[some]] = -torch.inf
             yield some, dots
 
 
-def hold(queries: Rows, items: Rows, half_squares: NDArray[np.float64], device: str) -> Held:
+def hold(
+    queries: Rows, items: Rows, half_squares: NDArray[np.float64], device: str, own: bool
+) -> Held:
     """Return the rows on the device."""
     import torch
 
@@ -85,7 +89,7 @@ def hold(queries: Rows, items: Rows, half_squares: NDArray[np.float64], device: 
     shift = None
     if half_squares.any():
         shift = torch.from_numpy(half_squares.astype(np.float32)).to(device)
-    return Held(asked, there, shift)
+    return Held(asked, there, shift, own)
 
 
 @contextmanager

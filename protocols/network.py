@@ -10,6 +10,7 @@ from protocols.method import Method, ParameterGroup
 from protocols.protocol import Extent, hw
 from protocols.reached import Reads, reached
 from protocols.recipe import BatchNormPolicy
+from protocols.teacher import Teacher
 from protocols.trunk import Trunk
 
 
@@ -24,20 +25,43 @@ class Network(nn.Module):
             still train (what the Reality Check's code does). A method's own BatchNorm layers
             are always live. Under a method that trains its head alone, the trunk stays in eval
             mode and none of it trains.
+
+    Attributes:
+        teacher: the average of trunk and method that a method asks for, None for the others. Only
+            a forward pass in training sees it.
+
+    Raises:
+        InvalidInputError, PluginError: a method that asks for a teacher cannot have one, or names
+            a ranking that there is not.
     """
 
     def __init__(self, trunk: Trunk, method: Method, batch_norm: BatchNormPolicy) -> None:
         super().__init__()
         self.trunk, self.method, self.batch_norm = trunk, method, batch_norm
+        _ = method.ranked_by  # a rule that there is not is refused here
         self._frozen = method.trunk == "frozen"
         if self._frozen:
             trunk.requires_grad_(False)
         self.train()  # the policy holds from the start, not from the first change of mode
+        self.teacher = None if method.teacher is None else Teacher(trunk, method)
 
     def forward(self, pixels: Tensor) -> dict[str, Tensor]:
         """Return the method's views of (B, 3, H, W) float RGB pixels in 0..255."""
-        views: dict[str, Tensor] = self.method(self.trunk(self.trunk.scale(pixels)))
+        scaled = self.trunk.scale(pixels)
+        views: dict[str, Tensor] = self.method(self.trunk(scaled))
+        if self.teacher is not None and self.training:
+            views = {**views, **self.teacher(scaled)}
         return views
+
+    def begin(self) -> None:
+        """Let a teacher start from the weights as they are: a method may have fitted some."""
+        if self.teacher is not None:
+            self.teacher.follow(self.trunk, self.method, 0.0)
+
+    def follow(self) -> None:
+        """Let a teacher follow the step that was taken."""
+        if self.teacher is not None:
+            self.teacher.follow(self.trunk, self.method)
 
     def train(self, mode: bool = True) -> Network:
         """Switch mode; what is frozen stays in eval mode however often this is called."""

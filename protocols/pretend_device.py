@@ -40,7 +40,8 @@ _INDEXES = (
 )
 
 
-_OURS = {str(Path(__file__).with_name(f"{n}.py")) for n in ("pretend_device", "toy_task", "method")}
+_RUNNERS = ("pretend_device", "toy_task", "method", "terms", "teacher", "mixing")
+_OURS = {str(Path(__file__).with_name(f"{n}.py")) for n in _RUNNERS}
 
 
 class HostTensorError(Exception):

@@ -12,17 +12,20 @@ import random
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
 from protocols import pretend_device
 from protocols.method import Batch, Draw, Features, Method, TrainSpec
-from protocols.metrics import retrieval
+from protocols.metrics import per_query
+from protocols.mixing import mixed, mixing_of
 from protocols.pretend_device import to_device
 from protocols.space import Settings, declared, defaults
+from protocols.teacher import Teacher
 
 CLASSES, PER_CLASS, CHANNELS, SIDE, EMBEDDING = 8, 4, 16, 4, 12
 STAGES = 4  # that the toy trunk can show
@@ -39,9 +42,11 @@ SPEC = TrainSpec(
 )
 HALF = replace(SPEC, batch_size=ROWS // 2)  # a memory of all images is larger than a batch
 SETTLING = 3  # steps before settings are compared: a memory or an average needs some
-_PHASES = (0, SPEC.steps * 3 // 10, SPEC.steps - 1)  # steps: a method may go through phases
+PHASES = (0, SPEC.steps * 3 // 10, SPEC.steps - 1)  # steps: a method may go through phases
 _MAX_CORNERS = 64
 Check = Callable[[type[Method]], None]
+# Beside the method: as a part of it the teacher would be among its parameters.
+_TEACHERS: WeakKeyDictionary[Method, Teacher] = WeakKeyDictionary()
 
 
 def keeps_random_state(check: Check) -> Check:
@@ -81,9 +86,11 @@ def spec_for(method: type[Method], spec: TrainSpec = SPEC) -> TrainSpec:
 
 
 def views_of(built: Method, feature_map: Tensor) -> dict[str, Tensor]:
-    """Return the method's views of maps, with the stages that it reads."""
-    views: dict[str, Tensor] = built(as_features(feature_map, built.wants.stages))
-    return views
+    """Return what losses see of maps: the method's views, while training also its teacher's."""
+    features = as_features(feature_map, built.wants.stages)
+    views: dict[str, Tensor] = built(features)
+    teacher = teacher_of(built) if built.training else None
+    return views if teacher is None else {**views, **teacher(features)}
 
 
 def corners(method: type[Method]) -> list[Settings]:
@@ -129,8 +136,31 @@ def as_features(feature_map: Tensor, stages: int = 0) -> Features:
     return Features(feature_map, feature_map.mean(dim=(2, 3)), tuple(found))
 
 
+def teacher_of(built: Method) -> Teacher | None:
+    """Return the teacher that follows a method on the toy task, made when first asked for."""
+    if built.teacher is not None and built not in _TEACHERS:
+        _TEACHERS[built] = Teacher(nn.Identity(), built)
+    return _TEACHERS.get(built)
+
+
+def as_mixed(built: Method, feature_map: Tensor, batch: Batch) -> tuple[Tensor, Batch]:
+    """Return features and batch as a method gets them that wants its images mixed."""
+    mixing = mixing_of(built)
+    if mixing is None or batch.partner is not None:
+        return feature_map, batch
+    partner, share = mixing.draw(len(feature_map), np.random.default_rng(batch.step))
+    on = feature_map.device
+    batch = replace(
+        batch, partner=torch.as_tensor(partner, device=on), share=torch.tensor(share, device=on)
+    )
+    assert batch.partner is not None
+    assert batch.share is not None
+    return mixed(feature_map, batch.partner, batch.share), batch
+
+
 def loss_of(built: Method, feature_map: Tensor, batch: Batch) -> Tensor:
     """Return the sum of the method's terms."""
+    feature_map, batch = as_mixed(built, feature_map, batch)
     values = built.losses(views_of(built, feature_map), batch)
     return torch.stack(list(values.values())).sum(0)
 
@@ -157,6 +187,8 @@ def train(built: Method, steps: int, spec: TrainSpec = SPEC) -> None:
         optimizer.zero_grad()
         loss_of(built, toy_features()[index], batch).backward()  # type: ignore[no-untyped-call]
         optimizer.step()
+        if teacher := teacher_of(built):
+            teacher.follow(nn.Identity(), built)
 
 
 def _toy_draws(built: Method, spec: TrainSpec) -> Iterator[Draw]:
@@ -175,8 +207,7 @@ def toy_map_at_r(built: Method) -> float:
     with torch.no_grad():
         embedding = views_of(built.eval(), toy_features())["embedding"]
     built.train()
-    normalize = built.normalize_embeddings
-    return retrieval(embedding.numpy(), SPEC.labels, normalize=normalize)["map_at_r"]
+    return per_query(embedding.numpy(), SPEC.labels, ranking=built.ranked_by).means()["map_at_r"]
 
 
 def fingerprint(method: type[Method], settings: Settings) -> tuple[object, ...]:
@@ -191,7 +222,7 @@ def fingerprint(method: type[Method], settings: Settings) -> tuple[object, ...]:
     if method.trains:
         train(built, SETTLING, HALF)
         seen += [_losses(built), _drawn(built)]
-    return (str(rates), str(seen), str(embed(built).tolist()), built.normalize_embeddings)
+    return (str(rates), str(seen), str(embed(built).tolist()), built.ranked_by)
 
 
 def _losses(built: Method) -> list[float]:
@@ -199,8 +230,11 @@ def _losses(built: Method) -> list[float]:
     if not built.trains:
         return []
     index = torch.arange(0, ROWS, ROWS // built.spec.batch_size)  # a batch as large as it may be
-    labels, views = toy_labels()[index], views_of(built, toy_features()[index])
-    batches = [Batch(labels, index, 0, s, s // SPEC.steps_per_epoch) for s in _PHASES]
+    images, first = as_mixed(
+        built, toy_features()[index], Batch(toy_labels()[index], index, 0, 0, 0)
+    )
+    views = views_of(built, images)
+    batches = [replace(first, step=s, epoch=s // SPEC.steps_per_epoch) for s in PHASES]
     return [v.item() for batch in batches for v in built.losses(views, batch).values()]
 
 
@@ -230,7 +264,7 @@ def use_on_device(built: Method) -> None:
     plan = built.plan(0, probe, np.random.default_rng(0))
     group = next(iter(plan)).group if plan else 0
     labels, index = to_device(toy_labels()), to_device(torch.arange(ROWS))
-    for step in (*range(SETTLING), *_PHASES) if built.trains else ():
+    for step in (*range(SETTLING), *PHASES) if built.trains else ():
         batch = Batch(labels, index, group, step, step // SPEC.steps_per_epoch)
         loss_of(built, images.clone().requires_grad_(), batch).backward()  # type: ignore[no-untyped-call]
     probe("embedding")

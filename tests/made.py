@@ -84,7 +84,8 @@ def training(
     recipe = recipe or replace(load("recipe", "adam"), lr=1e-3)
     network = Network(body, cls(spec, **settings), recipe.batch_norm)
     network = network.to(memory_format=torch.channels_last).to(device)
-    return Training(network, train, labels, protocol, recipe, np.random.default_rng(1))
+    sources = np.random.default_rng(1), np.random.default_rng(5)
+    return Training(network, train, labels, protocol, recipe, *sources)
 
 
 def draws(made: Training):

@@ -24,6 +24,7 @@ from benchmark.training.splits import Split
 from protocols import metrics
 from protocols.dataset import RECALL_AT
 from protocols.errors import DataError, InvalidInputError
+from protocols.ranking import Ranking
 from protocols.verification import verification
 
 Floats = NDArray[np.float64]
@@ -108,8 +109,9 @@ def embed_split(model: Model, test: Split) -> NDArray[np.float32]:
 
 def score_split(rows: NDArray[np.float32], test: Split, dataset: str, *, by_angle: bool) -> Scored:
     """Return what embeddings (N, D) of a study's test images score, as its runs do."""
-    found = evaluate.rank(rows, test, normalize=by_angle)
-    pairs = evaluate.verify_pairs(rows, test, normalize=by_angle)
+    rule: Ranking = "angle" if by_angle else "distance"
+    found = evaluate.rank(rows, test, ranking=rule)
+    pairs = evaluate.verify_pairs(rows, test, ranking=rule)
     asked = test.labels if test.query is None else test.labels[test.query]
     return _scored(found, pairs, asked, dataset)
 

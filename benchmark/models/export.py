@@ -141,6 +141,11 @@ def _contents(study: Study, address: Address, remake: str) -> list[tuple[bytes, 
 
 def _description(study: Study, address: Address, folds: list[FoldWeights]) -> Description:
     run, cell, facts = address.run, address.cell, folds[0].facts
+    if "ranking" in facts:
+        raise InvalidInputError(
+            f"{address.text} is compared on a {facts['ranking']}, and models outside a study by "
+            "angle or by distance: its numbers would not be those of its row. It stays in the study"
+        )
     record, jobs = study.cell_record(cell), jobs_of(study, address)
     identity = record.identity if record else {}
     scores = run.concatenated if address.joined else jobs[0].test

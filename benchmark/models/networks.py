@@ -93,6 +93,7 @@ def rebuild(fold: FoldWeights, registry: Registry) -> Network:
         trunk: Trunk = registry.load("trunk", facts["trunk"].partition("+")[0]).build(None)
         trunk.honour(method.wants, facts["method"])
         network = Network(trunk, method(spec, **of_method(facts["settings"])), facts["batch_norm"])
+        network.teacher = None  # what embeds has none
     vars(trunk)["scale"] = scaling_of(facts["scale"])  # of its own weights, not of random ones
     own = network.state_dict()
     odd = [

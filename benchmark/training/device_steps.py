@@ -20,6 +20,7 @@ from torch import Tensor
 
 from benchmark.training import pictures
 from benchmark.training.evaluate import autocast
+from benchmark.training.feed import Feed
 from benchmark.training.gradients import Gradients
 from benchmark.training.graphs import Compute, CudaRecorder, Recorder, State, obstacle
 from benchmark.training.steps import (
@@ -34,45 +35,15 @@ from benchmark.training.steps import (
     with_gradient,
 )
 from protocols.method import Batch, Draw
+from protocols.mixing import mixed, mixing_of
 from protocols.network import Network
 from protocols.optimizer import groups_under, make_optimizer, rate_of
 
-SLOTS = 4  # steps that the host may be ahead of the device
 WARM = 3  # ordinary steps before a kind of step is recorded
 PROOFS = 2  # steps of each kind that are taken both recorded and ordinary, to compare them
 MOST = 10  # recordings of one training; further kinds of steps stay ordinary ones
 # largest difference between them, relative to the step, where equal bits are not asked for
 ALIKE = 1e-3
-
-
-class Feed:
-    """Tensors at fixed places on a device, which the host fills before each step.
-
-    Copies go through a ring of pinned memory, so that the host neither waits for the device nor
-    writes over what is still on its way.
-    """
-
-    def __init__(self, like: Sequence[Tensor], device: torch.device) -> None:
-        pinned = device.type == "cuda"
-        self.tensors = [torch.empty_like(part, device=device) for part in like]
-        self._slots = [
-            [torch.empty_like(part, device="cpu", pin_memory=pinned) for part in like]
-            for _ in range(SLOTS)
-        ]
-        self._sent = [_event() if pinned else None for _ in range(SLOTS)]
-        self._next = 0
-
-    def fill(self, values: Sequence[Tensor]) -> None:
-        """Send ``values`` on their way; they are there for what is started after this."""
-        number, self._next = self._next, (self._next + 1) % SLOTS
-        sent = self._sent[number]
-        if sent is not None:
-            sent.synchronize()  # done unless the host is far ahead
-        for slot, value, tensor in zip(self._slots[number], values, self.tensors, strict=True):
-            slot.copy_(value)
-            tensor.copy_(slot, non_blocking=True)
-        if sent is not None:
-            sent.record()
 
 
 @dataclass
@@ -101,6 +72,7 @@ class DeviceSteps:
         self._labels = torch.from_numpy(training.labels).to(self._device)
         image = training.protocol.image
         self._pictures = pictures.on_device(training.train, image, self._device)
+        self._mixing = mixing_of(training.network.method)
         self._sums: dict[str, Tensor] = {}
         self._feeds: dict[int, Feed] = {}  # of ordinary steps, by batch size
         self._taken: dict[Hashable, int] = {}
@@ -169,7 +141,8 @@ class DeviceSteps:
         self._sums = {k: v.to(self._device) for k, v in state["sums"].items()}
         self._learnt = set(state["learnt"])
 
-    # Inputs: one tensor of whole numbers, the boxes' pixels where they travel, then the noise.
+    # Inputs: one tensor of whole numbers, the boxes' pixels where they travel, partners and share
+    # where images are mixed, then the noise.
 
     def _host_inputs(self, draw: Draw, factor: float) -> list[Tensor]:
         """Draw boxes and flips, and return what a step needs from the host."""
@@ -179,7 +152,12 @@ class DeviceSteps:
             [index, boxes.ravel(), flips.astype(np.int64), np.array([factor]).view(np.int64)]
         )
         blocks = self._pictures.blocks(index, boxes)
-        return [torch.from_numpy(numbers), *([] if blocks is None else [blocks])]
+        found = [torch.from_numpy(numbers), *([] if blocks is None else [blocks])]
+        if self._mixing:
+            partner, share = self._mixing.draw(len(index), self._training.mix)
+            mix = np.concatenate([partner, np.array([share]).view(np.int64)])
+            found.append(torch.from_numpy(mix))
+        return found
 
     def _feed_of(self, host: list[Tensor]) -> Feed:
         return self._feeds.setdefault(len(host[0]), Feed(host, self._device))
@@ -193,10 +171,26 @@ class DeviceSteps:
         numbers, rows = feed.tensors[0], _rows(feed.tensors)
         index, boxes, flips = numbers[:rows], numbers[rows : 5 * rows], numbers[5 * rows : 6 * rows]
         blocks = None if self._pictures.resident else feed.tensors[1]
-        return self._pictures.crops(index, boxes.view(rows, 4), flips > 0, blocks)
+        crops = self._pictures.crops(index, boxes.view(rows, 4), flips > 0, blocks)
+        partner, share = self._mix(feed)
+        if partner is not None and share is not None:
+            crops = mixed(crops, partner, share).contiguous(memory_format=torch.channels_last)
+        return crops
+
+    def _mix(self, feed: Feed) -> tuple[Tensor, Tensor] | tuple[None, None]:
+        """Return partners and share of a batch, twice None where its images are not mixed."""
+        if not self._mixing:
+            return None, None
+        numbers = feed.tensors[self._own - 1]
+        return numbers[:-1], numbers[-1:].view(torch.float64)[0].float()
+
+    @property
+    def _own(self) -> int:
+        """Return how many of the inputs are not the method's noise."""
+        return 1 + (self._pictures.resident is None) + (self._mixing is not None)
 
     def _noise(self, feed: Feed) -> tuple[Tensor, ...]:
-        return tuple(feed.tensors[1 if self._pictures.resident else 2 :])
+        return tuple(feed.tensors[self._own :])
 
     # Computation: the same code for ordinary steps and for what is recorded.
 
@@ -208,7 +202,9 @@ class DeviceSteps:
 
     def _with_tensors(self, batch: Batch, feed: Feed) -> Batch:
         index = feed.tensors[0][: _rows(feed.tensors)]
-        return replace(batch, labels=self._labels[index], index=index)
+        partner, share = self._mix(feed)
+        labels = self._labels[index]
+        return replace(batch, labels=labels, index=index, partner=partner, share=share)
 
     def _compute(self, feed: Feed, batch: Batch) -> None:
         """Take a step on what ``feed`` holds."""
@@ -332,10 +328,6 @@ class DeviceSteps:
         """Take ordinary steps from here on."""
         self._why = why
         self._recordings.clear()
-
-
-def _event() -> torch.cuda.Event:
-    return torch.cuda.Event()  # type: ignore[no-untyped-call]
 
 
 def _rows(host: Sequence[Tensor]) -> int:

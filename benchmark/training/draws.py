@@ -28,15 +28,25 @@ class Streams:
     batches: np.random.Generator
     augment: np.random.Generator
     plan: np.random.Generator
+    mix: np.random.Generator
 
     def states(self) -> list[dict[str, Any]]:
         """Return where each of them stands, as plain data."""
-        return [dict(one.bit_generator.state) for one in (self.batches, self.augment, self.plan)]
+        return [dict(one.bit_generator.state) for one in self._all]
 
     def restore(self, states: list[dict[str, Any]]) -> None:
         """Put each of them where it stood when :meth:`states` was asked."""
-        for one, state in zip((self.batches, self.augment, self.plan), states, strict=True):
+        for one, state in zip(self._all, states, strict=True):
             one.bit_generator.state = state
+
+    @property
+    def pixels(self) -> tuple[np.random.Generator, np.random.Generator]:
+        """Return what draws crops, and what draws mixtures of them."""
+        return self.augment, self.mix
+
+    @property
+    def _all(self) -> tuple[np.random.Generator, ...]:
+        return self.batches, self.augment, self.plan, self.mix
 
 
 @dataclass

@@ -16,6 +16,7 @@ from protocols import metrics, verification
 from protocols.method import Features
 from protocols.network import Network
 from protocols.protocol import Protocol
+from protocols.ranking import Ranking
 
 Forward = Callable[[Tensor], Tensor]
 
@@ -67,19 +68,27 @@ def score(
     """Return the per-query metrics of a split searched against itself, and its embeddings."""
     embeddings = embed(network, split, protocol)
     device = str(next(network.parameters()).device)
-    by_angle = network.method.normalize_embeddings
-    return rank(embeddings, split, normalize=by_angle, device=device), embeddings
+    return rank(embeddings, split, ranking=network.method.ranked_by, device=device), embeddings
 
 
 def rank(
-    embeddings: NDArray[np.float32], split: Split, *, normalize: bool, device: str = "cpu"
+    embeddings: NDArray[np.float32],
+    split: Split,
+    *,
+    ranking: Ranking,
+    sheets: int = 1,
+    device: str = "cpu",
 ) -> metrics.PerQuery:
-    """Return the metrics of a split's queries; neighbours are positions in the split."""
+    """Return the metrics of a split's queries; neighbours are positions in the split.
+
+    ``sheets`` says how many embeddings of a hyperboloid a row holds side by side.
+    """
     if split.query is None:
         return metrics.per_query(
             embeddings,
             split.labels,
-            normalize=normalize,
+            ranking=ranking,
+            sheets=sheets,
             recall_at=split.recall_at,
             device=device,
         )
@@ -88,7 +97,8 @@ def rank(
         embeddings[query],
         split.labels[query],
         gallery=(embeddings[gallery], split.labels[gallery]),
-        normalize=normalize,
+        ranking=ranking,
+        sheets=sheets,
         recall_at=split.recall_at,
         device=device,
     )
@@ -96,9 +106,15 @@ def rank(
 
 
 def verify_pairs(
-    embeddings: NDArray[np.float32], split: Split, *, normalize: bool, device: str = "cpu"
+    embeddings: NDArray[np.float32], split: Split, *, ranking: Ranking, device: str = "cpu"
 ) -> dict[str, float]:
-    """Return what one threshold does for a split's pairs, see :mod:`protocols.verification`."""
+    """Return what one threshold does for a split's pairs, see :mod:`protocols.verification`.
+
+    Nothing on a hyperboloid: these are measures of angles and of Euclidean distances.
+    """
+    if ranking == "hyperboloid":
+        return {}
+    normalize = ranking == "angle"
     if split.query is None:
         return verification.verification(
             embeddings, split.labels, normalize=normalize, device=device

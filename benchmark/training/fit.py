@@ -41,7 +41,8 @@ class Fitted:
     ``candidate`` says which weights those are: the ``raw`` ones of ``best_step``, or the
     ``averaged`` ones. Steps are counted in batches of the protocol, whatever a method's loss sees.
     Images trained went forward and backward; ``images_forward`` went forward only, for the
-    method's plans, for losses on several batches and for statistics after averaging. ``learnt``
+    method's plans, for losses on several batches, through a teacher and for statistics after
+    averaging. ``learnt``
     parameters have had a gradient. ``phases`` holds the first step of each phase, None for one
     that was not reached. ``how`` says how steps were taken.
     """
@@ -95,7 +96,7 @@ def fit(
     schedule = Schedule(recipe, protocol.pace, _phases(network, protocol))
     fitted, labels = Fitted(), contiguous(train.labels)
     best = _Best(network, validate, schedule, protocol, _seconds(protocol, recipe), watch, fitted)
-    steps = make_steps(Training(network, train, labels, protocol, recipe, streams.augment))
+    steps = make_steps(Training(network, train, labels, protocol, recipe, *streams.pixels))
     average = Average(network) if recipe.averaging else None
     draws = Draws(Probe(network, train, protocol), labels, streams, recipe.gradients)
     course = _Course(best, steps, average, draws, streams)
@@ -123,6 +124,7 @@ def fit(
 def make_steps(training: Training) -> Steps:
     """Return what takes the steps of a training, on the device of its network."""
     device = _device(training.network)
+    training.network.begin()
     return HostSteps(training) if device.type == "cpu" else steps_on(training, device)
 
 
@@ -301,9 +303,11 @@ def _count(fitted: Fitted, draw: Draw, draws: Draws, recipe: Recipe) -> None:
 
 
 def _forward_only(fitted: Fitted, draws: Draws) -> int:
-    """Return the images that plans asked for, and those that a loss on several batches did."""
-    twice = draws.probe.network.method.wants.batches > 1
-    return draws.probe.images + (fitted.images_trained if twice else 0)
+    """Return the images that plans asked for, that two passes embed first, and a teacher's."""
+    network = draws.probe.network
+    twice = network.method.wants.batches > 1
+    taught = 0 if network.teacher is None else 1 + twice
+    return draws.probe.images + (twice + taught) * fitted.images_trained
 
 
 def _validated(

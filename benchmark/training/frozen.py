@@ -80,8 +80,8 @@ class Fold:
         else:
             pooled = self._pooled(self.validation)
             embeddings = evaluate.embed_pooled(network, pooled, self.protocol)
-        by_angle = network.method.normalize_embeddings
-        return evaluate.rank(embeddings, self.validation, normalize=by_angle, device=device).means()
+        rule = network.method.ranked_by
+        return evaluate.rank(embeddings, self.validation, ranking=rule, device=device).means()
 
     def _probe(self, view: str) -> Rows:
         # counted also where they are kept: which worker keeps them is chance

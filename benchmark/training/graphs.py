@@ -29,7 +29,7 @@ Compute = Callable[[], None]
 OWN = {"training", "drawn", "_map_size"}
 
 
-OF_THE_HOST = {f.name for f in fields(Batch)} - {"labels", "index"}
+OF_THE_HOST = {f.name for f in fields(Batch)} - {"labels", "index", "partner", "share"}
 
 
 class Recorder(Interface):

@@ -26,7 +26,7 @@ from benchmark.training import device, evaluate, kept, splits
 from benchmark.training.draws import Probe, Streams, contiguous, images_per_class, largest
 from benchmark.training.fit import Fitted, fit
 from benchmark.training.frozen import Fold
-from benchmark.training.join import pack, stored
+from benchmark.training.join import pack, rule_of, stored
 from benchmark.training.keeper import Clock, Keeper, NotAsKeptError
 from benchmark.training.oracle import Watch, unwatched
 from benchmark.training.reasons import reason_of
@@ -227,7 +227,7 @@ def _fit(
         return evaluate.score(network, validation, job.protocol)[0].means()
 
     streams = Streams(
-        *(np.random.default_rng(_seed(job, name)) for name in ("batches", "augment", "plan"))
+        *(np.random.default_rng(_seed(job, name)) for name in ("batches", "augment", "plan", "mix"))
     )
     fitted = fit(network, train, validate, job.protocol, job.recipe, streams, told, keeper)
     fitted.images_forward += probe.images
@@ -272,8 +272,8 @@ def _score_test(
 ) -> tuple[Metrics, metrics.PerQuery, NDArray[np.float32]]:
     """Return what the network scores on the test split, for each query too, and its embeddings."""
     scored, embeddings = evaluate.score(network, test, job.protocol)
-    by_angle = network.method.normalize_embeddings
-    pairs = evaluate.verify_pairs(embeddings, test, normalize=by_angle, device=job.device)
+    rule = network.method.ranked_by
+    pairs = evaluate.verify_pairs(embeddings, test, ranking=rule, device=job.device)
     return {**scored.means(), **pairs}, scored, embeddings
 
 
@@ -286,7 +286,7 @@ def _test(job: Job, network: Network, record: JobRecord, watch: Watch | None) ->
     vectors = pack(
         {
             "embeddings": embeddings,
-            "normalized": np.asarray(network.method.normalize_embeddings),
+            **rule_of(network.method.ranked_by),
             **stored(scored),
         }
     )
@@ -322,7 +322,8 @@ def _counts(job: Job, network: Network, fitted: Fitted, validated: int) -> dict[
 
     Parameters trained have had a gradient. Images trained went forward and backward, beside them
     is what the protocol's own batches are in as many steps; images embedded went forward only, for
-    validation, for what the method asked about its training images and for losses in two passes.
+    validation, for what the method asked about its training images, for losses in two passes and
+    through a teacher.
     """
     return {
         "parameters_trained": fitted.learnt,

@@ -17,6 +17,7 @@ from benchmark.study.records import Metrics
 from benchmark.training import evaluate, splits
 from protocols import metrics
 from protocols.protocol import Protocol
+from protocols.ranking import Ranking
 
 Vectors = dict[str, NDArray[Any]]
 
@@ -61,11 +62,11 @@ def join(job: JoinJob) -> JoinOutcome:
     """
     started = time.perf_counter()
     folds = [unpack(content) for content in job.folds]
-    normalize = bool(folds[0]["normalized"])
-    joined = metrics.concatenate([f["embeddings"] for f in folds], normalize=normalize)
+    rule = _rule(folds[0])
+    joined = metrics.concatenate([f["embeddings"] for f in folds], normalize=rule == "angle")
     test = splits.open_test(job.source, job.protocol)
-    scored = evaluate.rank(joined, test, normalize=normalize, device=job.device)
-    pairs = evaluate.verify_pairs(joined, test, normalize=normalize, device=job.device)
+    scored = evaluate.rank(joined, test, ranking=rule, sheets=len(folds), device=job.device)
+    pairs = evaluate.verify_pairs(joined, test, ranking=rule, device=job.device)
     asked = np.ones(len(test), bool) if test.query is None else test.query
     queries: Vectors = {
         "index": test.index.astype(np.int32),
@@ -86,6 +87,21 @@ def join(job: JoinJob) -> JoinOutcome:
         queries=packed,
         seconds=round(time.perf_counter() - started, 3),
     )
+
+
+def rule_of(ranking: Ranking) -> Vectors:
+    """Return what a fold's file says of how its embeddings are compared.
+
+    The files of all but the newest rule are as they were before rules had names.
+    """
+    found: Vectors = {"normalized": np.asarray(ranking == "angle")}
+    return found | ({"ranking": np.asarray(ranking)} if ranking == "hyperboloid" else {})
+
+
+def _rule(fold: Vectors) -> Ranking:
+    if "ranking" in fold:
+        return "hyperboloid"
+    return "angle" if bool(fold["normalized"]) else "distance"
 
 
 def stored(scored: metrics.PerQuery) -> Vectors:

@@ -88,9 +88,11 @@ def pack(
         "eval_batch": protocol.eval_batch,
         "spec": spec,
         "view": method.joined,
-        "normalize": bool(method.normalize_embeddings),
+        "normalize": method.ranked_by == "angle",
         "embeddings_sha256": hashlib.sha256(embeddings.tobytes()).hexdigest(),
     }
+    if method.ranked_by == "hyperboloid":  # files of the older rules stay as they were
+        facts["ranking"] = method.ranked_by
     state = embedding_state(network, protocol.image.crop_px)
     arrays = {f"{STATE}{name}": _plain(value) for name, value in state.items()}
     return tensors.pack({**arrays, LABELS: labels, PROVEN: embeddings[:PROOF]}, facts)

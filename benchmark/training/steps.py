@@ -21,6 +21,7 @@ from benchmark.training.pictures import drawn, training_images
 from benchmark.training.splits import Split
 from protocols.errors import InvalidInputError
 from protocols.method import Batch, Draw
+from protocols.mixing import mixed, mixing_of
 from protocols.network import Network
 from protocols.optimizer import groups_under, make_optimizer
 from protocols.protocol import Protocol
@@ -77,6 +78,7 @@ class Training:
         protocol: image pipeline, precision, pace.
         recipe: optimiser, clipping.
         augment: draws boxes and flips.
+        mix: draws which images are mixed.
     """
 
     network: Network
@@ -85,6 +87,7 @@ class Training:
     protocol: Protocol
     recipe: Recipe
     augment: np.random.Generator
+    mix: np.random.Generator
 
 
 class HostSteps:
@@ -99,6 +102,7 @@ class HostSteps:
         self._rates = [group["lr"] for group in self._optimizer.param_groups]
         self._sums: dict[str, Tensor] = {}
         self._learnt: set[int] = set()
+        self._mixing = mixing_of(training.network.method)
         self._parts, self._gradients = Parts(training), Gradients(training)
 
     @property
@@ -124,7 +128,7 @@ class HostSteps:
 
     def images(self, draw: Draw) -> Tensor:
         """Return augmented images (B, 3, S, S) of a draw."""
-        return self._crops(draw)()
+        return self._images(draw)[0]
 
     def state(self) -> dict[str, Any]:
         """Return moments, sums and which parameters have had a gradient."""
@@ -148,13 +152,24 @@ class HostSteps:
         if self._parts.several:
             parts = [self._crops(part) for part in self._parts.of(draw)]
             return functools.partial(self._parts.gradients, self._optimizer, parts, batch)
-        return functools.partial(self._whole, self.images(draw), batch)
+        images, partner, share = self._images(draw)
+        return functools.partial(self._whole, images, replace(batch, partner=partner, share=share))
 
     def _whole(self, images: Tensor, batch: Batch) -> dict[str, Tensor]:
         views = views_of(self._training, images)
         losses = self._training.network.method.losses(views, batch)
         backward(self._optimizer, losses)
         return losses
+
+    def _images(self, draw: Draw) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        """Return augmented images of a draw, and partners and share where they are mixed."""
+        images = self._crops(draw)()
+        if self._mixing is None:
+            return images, None, None
+        drawn_now = self._mixing.draw(len(images), self._training.mix)
+        partner, share = torch.from_numpy(drawn_now[0]), torch.tensor(drawn_now[1])
+        images = mixed(images, partner, share).contiguous(memory_format=torch.channels_last)
+        return images, partner, share
 
     def _crops(self, draw: Draw) -> Callable[[], Tensor]:
         """Draw boxes and flips for the images of a draw; return what crops them."""
@@ -259,10 +274,11 @@ def backward(optimizer: Optimizer, losses: dict[str, Tensor]) -> None:
 
 
 def move(training: Training, optimizer: Optimizer) -> None:
-    """Take one step along the gradients, at the optimiser's rates."""
+    """Take one step along the gradients, at the optimiser's rates; a teacher follows."""
     if training.recipe.clip is not None:
         torch.nn.utils.clip_grad_norm_(training.network.parameters(), training.recipe.clip)
     optimizer.step()
+    training.network.follow()
 
 
 def with_gradient(optimizer: Optimizer) -> set[int]:

@@ -101,9 +101,9 @@ def made_network(job: Job, train: splits.Split) -> Network:
 def stepper(job: Job, network: Network, train: splits.Split) -> Callable[[int], None]:
     """Return what takes step n of those that train the whole network; on a GPU they are settled."""
     labels = contiguous(train.labels)
-    streams = Streams(*(np.random.default_rng(n) for n in range(3)))
+    streams = Streams(*(np.random.default_rng(n) for n in range(4)))
     draws = Draws(Probe(network, train, job.protocol), labels, streams, job.recipe.gradients)
-    made = Training(network, train, labels, job.protocol, job.recipe, streams.augment)
+    made = Training(network, train, labels, job.protocol, job.recipe, *streams.pixels)
     steps, first = make_steps(made), job.recipe.head_first_steps or 0
 
     def take(step: int) -> None:

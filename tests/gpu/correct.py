@@ -217,7 +217,7 @@ def _fitted(split, recipe: str, count: int) -> tuple[str, bool]:
             with stream():
                 named = load("recipe", recipe)
                 training = made.training(split, "triplet", recipe=named, device=DEVICE, steps=count)
-                rngs = Streams(*(np.random.default_rng(n) for n in range(3)))
+                rngs = Streams(*(np.random.default_rng(n) for n in range(4)))
                 pace = replace(training.protocol.pace, max_steps=count, validate_every=40)
                 protocol = replace(training.protocol, pace=pace)
                 network = training.network

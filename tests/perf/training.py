@@ -40,8 +40,8 @@ def network_of(job: Job, train: splits.Split) -> Network:
 
 
 def streams() -> Streams:
-    """Return the three random sources."""
-    return Streams(*(np.random.default_rng(n) for n in range(3)))
+    """Return the four random sources."""
+    return Streams(*(np.random.default_rng(n) for n in range(4)))
 
 
 def measure(job: Job) -> Rate:
@@ -101,7 +101,7 @@ def bare_loop(job: Job, steps: int) -> Callable[[], float]:
     network = network_of(job, train).train()
     optimizer = make_optimizer(job.recipe, network.groups())
     labels, sources = contiguous(train.labels), streams()
-    made = make_steps(Training(network, train, labels, job.protocol, job.recipe, sources.augment))
+    made = make_steps(Training(network, train, labels, job.protocol, job.recipe, *sources.pixels))
     draws = Draws(Probe(network, train, job.protocol), labels, sources)
     resident = [_resident(made, next(draws), network, labels) for _ in range(min(steps, 8))]
 

@@ -516,6 +516,145 @@ class VectorLoss(Healthy):
         return compact(z, labels, self.margin).expand(len(z))
 
 
+class Taught(Healthy):
+    """Stays near what a slow copy of it sees."""
+
+    teacher = 0.9
+    weight = Real(0.1, 2.0, default=1.0)
+
+    def make_terms(self, spec):
+        both = ("embedding", "teacher/embedding")
+        return [*super().make_terms(spec), Term(self.near, on=both, name="near")]
+
+    def near(self, z, taught, labels):
+        return self.weight * (normalize(z) - normalize(taught)).square().mean()
+
+
+class TaughtInVain(Taught):
+    """Asks for a teacher and looks at its own view."""
+
+    def near(self, z, taught, labels):
+        return self.weight * (normalize(z) - normalize(z.detach())).square().sum()
+
+
+class TaughtInPlace(Taught):
+    """Normalises the teacher's view where it lies."""
+
+    def near(self, z, taught, labels):
+        return super().near(z, taught.div_(taught.norm(dim=1, keepdim=True)), labels)
+
+
+class TaughtByItself(Taught):
+    """Gives the view of a teacher itself."""
+
+    def forward(self, features):
+        views = super().forward(features)
+        return views | {"teacher/embedding": views["embedding"].detach()}
+
+
+class TaughtLive(Taught):
+    """Normalises by the batch."""
+
+    def make_head(self, spec):
+        return nn.Sequential(super().make_head(spec), nn.BatchNorm1d(spec.embedding_size))
+
+
+class TaughtTooFast(Taught):
+    """Runs away from the network."""
+
+    teacher = 1.5
+
+
+class TaughtOther(Taught):
+    """Looks at a view that there is not."""
+
+    def make_terms(self, spec):
+        return [Term(self.near, on=("embedding", "teacher/wide"))]
+
+
+class Mixed(Healthy):
+    """Weighs the loss of each image's own class and of its partner's."""
+
+    wants = Wants(mix=0.5)
+    shape = Real(0.5, 8.0, default=2.0, log=True)
+
+    def mix_shape(self):
+        return self.shape
+
+    def losses(self, views, batch):
+        z, labels = views["embedding"], batch.labels
+        own, other = self.loss(z, labels), self.loss(z, labels[batch.partner])
+        return {"loss": batch.share * own + (1 - batch.share) * other}
+
+
+class MixedBlindly(Mixed):
+    """Takes every mixture for an image of its own class."""
+
+    def losses(self, views, batch):
+        return {"loss": self.loss(views["embedding"], batch.labels)}
+
+
+class MixedByLogs(Mixed):
+    """Takes the logarithm of a share that can be 0."""
+
+    def losses(self, views, batch):
+        found = super().losses(views, batch)["loss"]
+        return {"loss": found + batch.share.log()}
+
+
+class MixedShapeless(Mixed):
+    """Asks for a Beta distribution that there is not."""
+
+    def mix_shape(self):
+        return self.shape - 0.5
+
+
+class OnSheet(Healthy):
+    """Compares points of a hyperboloid."""
+
+    ranking = "hyperboloid"
+
+    def forward(self, features):
+        flat = super().forward(features)["embedding"]
+        return {"embedding": torch.cat([flat, (1 + flat.square().sum(1, True)).sqrt()], 1)}
+
+
+class OnSheetFirst(OnSheet):
+    """Puts the height first."""
+
+    def forward(self, features):
+        return {"embedding": super().forward(features)["embedding"].roll(1, 1)}
+
+
+class OnBall(OnSheet):
+    """Gives points of the ball."""
+
+    def forward(self, features):
+        point = super().forward(features)["embedding"]
+        return {"embedding": point / (1 + point[:, -1:])}
+
+
+class OnManySheets(OnSheet):
+    """Another curvature for each image."""
+
+    def forward(self, features):
+        point = super().forward(features)["embedding"]
+        return {"embedding": point * (1 + features.vector.mean(1, True))}
+
+
+class OwnRanking(Healthy):
+    """Compares by a rule that there is not."""
+
+    ranking = "dot"
+
+
+class TwoRankings(Healthy):
+    """Says two rules."""
+
+    ranking = "angle"
+    normalize_embeddings = False
+
+
 FAULTS = [
     (DeadSetting, "every_setting_matters", "dead changes nothing"),
     (NanWithoutPositives, "degenerate_batches", "loss is nan"),
@@ -554,6 +693,20 @@ FAULTS = [
     (LargeLiveNorm, "parts_are_the_whole", "changes head.1.running_mean, as live BatchNorm"),
     (LargeDropout, "parts_are_the_whole", "draws at random, as dropout"),
     (LargeMates, "parts_are_the_whole", "depends on the other images of the batch"),
+    (TaughtInVain, "imitates_its_teacher", "no loss reads a view teacher/"),
+    (TaughtInPlace, "imitates_its_teacher", "a loss writes to view 'teacher/embedding'"),
+    (TaughtByItself, "imitates_its_teacher", "its forward gives view 'teacher/embedding'"),
+    (TaughtLive, "imitates_its_teacher", "method.head.1 is live"),
+    (TaughtTooFast, "imitates_its_teacher", "teacher = 1.5, expected a momentum from 0 to 1"),
+    (TaughtOther, "imitates_its_teacher", "needs view 'teacher/wide'; there are: .*teacher/emb"),
+    (MixedBlindly, "knows_what_is_mixed", "does not look at batch.partner and batch.share"),
+    (MixedByLogs, "knows_what_is_mixed", "loss is -?inf at share 0"),
+    (MixedShapeless, "knows_what_is_mixed", r"mix_shape\(\) gives 0.0, expected a number above 0"),
+    (OnSheetFirst, "ranks_by_a_rule", "x0"),
+    (OnBall, "ranks_by_a_rule", "x0"),
+    (OnManySheets, "ranks_by_a_rule", "an embedding is a point of one hyperboloid"),
+    (OwnRanking, "ranks_by_a_rule", "ranking = 'dot', expected angle, distance, hyperboloid"),
+    (TwoRankings, "ranks_by_a_rule", "say ranking alone"),
     (LargeCut, "parts_are_the_whole", "in parts is .* of its length away|other parameters"),
     (ShadowedSetting, "declares_itself", "ShadowedSetting: 'base' is a hyperparameter, met self"),
     (LostCentre, "best_weights_return", "not that of its state dict"),
@@ -576,7 +729,19 @@ def test_planted_fault_is_caught_by_the_check_meant_for_it(fault, check, words):
 @pytest.mark.parametrize("check", CHECKS, ids=BY_NAME)
 @pytest.mark.parametrize(
     "method",
-    [Healthy, SavedState, StepsInAttribute, SlowCopy, Memory, Waits, LargeBatches, Probing],
+    [
+        Healthy,
+        SavedState,
+        StepsInAttribute,
+        SlowCopy,
+        Memory,
+        Waits,
+        LargeBatches,
+        Probing,
+        Taught,
+        Mixed,
+        OnSheet,
+    ],
 )
 def test_healthy_method_keeps_every_rule(method, check):
     check(method)

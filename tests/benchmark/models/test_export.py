@@ -3,6 +3,7 @@
 import hashlib
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -148,6 +149,20 @@ def test_a_model_that_embeds_otherwise_than_recorded_is_not_written(study, tmp_p
     monkeypatch.setattr(exporting.networks, "rebuild", wrong)
     to = tmp_path / "x.safetensors"
     with pytest.raises(StoreError, match="embed otherwise than recorded"):
+        exporting.export(study, find(study, "ms"), to, Registry(), "a command")
+    assert not to.exists()
+
+
+def test_a_model_that_is_compared_on_a_hyperboloid_is_not_written(study, tmp_path, monkeypatch):
+    real = exporting.networks.unpacked
+
+    def ranked(content, name):
+        fold = real(content, name)
+        return replace(fold, facts={**fold.facts, "ranking": "hyperboloid"})
+
+    monkeypatch.setattr(exporting.networks, "unpacked", ranked)
+    to = tmp_path / "x.safetensors"
+    with pytest.raises(InvalidInputError, match="is compared on a hyperboloid, and models outside"):
         exporting.export(study, find(study, "ms"), to, Registry(), "a command")
     assert not to.exists()
 

@@ -239,7 +239,7 @@ def test_what_a_protocol_cannot_give_is_refused(wants, pace, words):
     method = type("Large", (Triplet,), {"__doc__": "Larger.", "wants": wants})
     made = training(train, method)
     protocol = replace(PROTOCOL, pace=pace)
-    streams = Streams(*(np.random.default_rng(n) for n in range(3)))
+    streams = Streams(*(np.random.default_rng(n) for n in range(4)))
     with pytest.raises(InvalidInputError, match=words):
         next(Draws(Probe(made.network, train, protocol), made.labels, streams))
 
@@ -287,11 +287,9 @@ def test_under_a_method_that_says_so_the_trunk_stays_as_it_is(source, tmp_path):
     with torch.random.fork_rng():
         network = build_network(made, train)
     before = {name: value.clone() for name, value in network.state_dict().items()}
-    steps = HostSteps(
-        Training(
-            network, train, train.labels % 4, made.protocol, made.recipe, np.random.default_rng(1)
-        )
-    )
+    sources = (np.random.default_rng(1), np.random.default_rng(2))
+    given = Training(network, train, train.labels % 4, made.protocol, made.recipe, *sources)
+    steps = HostSteps(given)
     for step in range(3):
         steps.take(Draw(range(16 * step, 16 * step + 16)), step, 1.0)
     changed = {n for n, v in network.state_dict().items() if not torch.equal(v, before[n])}

@@ -114,7 +114,7 @@ def fitted(source, values, pace, method="ms"):
     made = make(source, method, protocol=replace(PROTOCOL, pace=pace))
     train, _ = splits.open_fold(source, made.protocol, 0)
     network, remaining = job.build_network(made, train), iter(values)
-    streams = Streams(*(np.random.default_rng(n) for n in range(3)))
+    streams = Streams(*(np.random.default_rng(n) for n in range(4)))
     seen = []
 
     def validate():
@@ -146,7 +146,7 @@ def test_methods_of_one_seed_see_the_same_images_from_the_same_start(source):
         with torch.random.fork_rng():
             network = job.build_network(made, train)
         rng = np.random.default_rng(job._seed(made, "batches"))
-        streams = Streams(rng, np.random.default_rng(0), np.random.default_rng(0))
+        streams = Streams(rng, *(np.random.default_rng(0) for _ in range(3)))
         draws = Draws(Probe(network, train, PROTOCOL), contiguous(train.labels), streams)
         orders.append([next(draws).index.tolist() for _ in range(5)])
         starts.append(network.state_dict())
@@ -181,7 +181,7 @@ def test_a_plan_outside_the_training_images_is_refused(source, draws, message):
     with torch.random.fork_rng():
         network = job.build_network(made, train)
     network.method.plan = lambda epoch, probe, rng: iter(draws)
-    streams = Streams(*(np.random.default_rng(n) for n in range(3)))
+    streams = Streams(*(np.random.default_rng(n) for n in range(4)))
     planned = Draws(Probe(network, train, PROTOCOL), contiguous(train.labels), streams)
     with pytest.raises(InvalidInputError, match=message):
         list(itertools.islice(planned, 5))

@@ -132,7 +132,7 @@ def test_one_learner_is_the_plain_margin_loss_seed_for_seed(source):
                 torch.manual_seed(jobs._seed(made, "method"))
                 network.method = method(network.method.spec)
             torch.manual_seed(1)
-            streams = Streams(*(np.random.default_rng(n) for n in range(3)))
+            streams = Streams(*(np.random.default_rng(n) for n in range(4)))
 
             def validate(network=network):
                 return evaluate.score(network, validation, PROTOCOL)[0].means()
