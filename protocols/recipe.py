@@ -133,13 +133,17 @@ class Recipe:
             raise InvalidInputError(
                 f"recipe {self.name!r}: {falls[0]} and {others} both set the rate; keep one"
             )
-        for name, fits, expected in (
-            ("sharpness", lambda v: 0 < v < math.inf, "a radius above 0"),
-            ("layer_decay", lambda v: 0 < v <= 1, "a factor above 0 and at most 1"),
-            ("head_first_steps", lambda v: v >= 1, "a whole number of at least 1"),
+        self._check_ranges()
+
+    def _check_ranges(self) -> None:
+        """Raise InvalidInputError for a number that is used and out of range."""
+        radius, factor, steps = self.sharpness, self.layer_decay, self.head_first_steps
+        for name, value, fits, expected in (
+            ("sharpness", radius, 0 < (radius or 0) < math.inf, "a radius above 0"),
+            ("layer_decay", factor, 0 < (factor or 0) <= 1, "a factor above 0 and at most 1"),
+            ("head_first_steps", steps, (steps or 0) >= 1, "a whole number of at least 1"),
         ):
-            value = getattr(self, name)
-            if value is not None and not fits(value):
+            if value is not None and not fits:
                 raise InvalidInputError(
                     f"recipe {self.name!r}: {name} {value!r}, expected {expected}, or None"
                 )
