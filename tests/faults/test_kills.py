@@ -101,6 +101,7 @@ def test_a_few_kills(ledger, whole, tmp_path):
 
 
 @pytest.mark.faults
+@pytest.mark.timeout(1800)  # each kill waits for a process to start, seconds on a busy machine
 def test_thirty_kills(ledger, whole, tmp_path):
     assert kill_all(ledger, whole, tmp_path, 30) >= 30
 

@@ -1,16 +1,20 @@
 """A real Ray cluster of two nodes on this machine, as if they were far apart."""
 
+import json
 import os
 import shutil
 import signal
 import subprocess
 import sys
 import tempfile
+import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from benchmark.cli import main
+from tests.faults import test_preemption as slow
 from tests.running import queries, run, start, tables, truth
 
 ray = pytest.importorskip("ray", reason="Ray is not installed: pip install 'ray[default]'")
@@ -35,12 +39,27 @@ class Far(Method):
         return ((z @ z.T - same.float()) * self.scale).square().mean()
 '''
 WORDS = ("--methods", "ms,far", "--plugin", "far.py", "--seeds", "3")
+# A start of Python after which a process dies with torch loaded while a file says so, as with a
+# driver that has broken.
+POISON = """import os, signal, sys, threading, time
+
+def wait():
+    while not (os.path.exists("{mark}") and "torch" in sys.modules):
+        time.sleep(0.05)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+if "default_worker.py" in " ".join(sys.orig_argv):
+    threading.Thread(target=wait, daemon=True).start()
+"""
 
 
 @pytest.fixture
-def cluster(monkeypatch):
+def cluster(monkeypatch, tmp_path):
     """Two nodes with one CPU each, which start in a folder without this code."""
-    monkeypatch.delenv("PYTHONPATH", raising=False)
+    starting = tmp_path / "starting"
+    starting.mkdir()
+    (starting / "sitecustomize.py").write_text(POISON.format(mark=tmp_path / "poison"))
+    monkeypatch.setenv("PYTHONPATH", str(starting))
     monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
     monkeypatch.setenv("RAY_DISABLE_IMPORT_WARNING", "1")
     with tempfile.TemporaryDirectory() as folder:  # pytest's are too deep for Ray's sockets
@@ -163,6 +182,69 @@ def test_no_job_sees_what_another_changed(tmp_path, cluster):
     finally:
         engine.close()
         ray.cloudpickle.unregister_pickle_by_value(sys.modules[__name__])
+
+
+def launch(out, cluster, *words):
+    """Start a study on a cluster whose workers see the output folder."""
+    where = ("--engine", "ray", "--address", cluster.address)
+    return start("run", "--protocol", "toy", *words, *where, out=out)
+
+
+def at_work():
+    """Return the processes of Ray that are at a job."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        with suppress(OSError):
+            if entry.name.isdecimal() and b"ray::_here" in (entry / "cmdline").read_bytes():
+                found.append(int(entry.name))
+    return found
+
+
+@pytest.mark.faults
+@pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::FutureWarning")
+def test_a_training_goes_on_from_its_checkpoint(tmp_path, cluster):
+    """A worker dies within a training, in a folder that all workers see."""
+    whole, out = slow.place(tmp_path / "whole"), slow.place(tmp_path / "broken")
+    run(*slow.WORDS, out=whole)
+    process = launch(out, cluster, *slow.WORDS)
+    slow.wait_until_begun(process, out)
+    for pid in at_work():
+        os.kill(pid, signal.SIGKILL)
+    printed, _ = process.communicate(timeout=240)
+    assert process.returncode == 0, printed
+    assert "trying again" in printed
+    assert truth(out) == truth(whole)
+    assert tables(out) == tables(whole)
+    assert slow.resumed(out)
+    assert not slow.begun(out)
+
+
+@pytest.mark.faults
+@pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::FutureWarning")
+def test_a_cluster_whose_workers_die_is_at_fault_and_not_the_method(tmp_path, cluster):
+    words = ("--methods", "triplet")
+    whole, out = tmp_path / "whole" / "out", tmp_path / "broken" / "out"
+    for place in (whole, out):
+        place.parent.mkdir()
+    run(*words, out=whole)
+    process = launch(out, cluster, *words)
+    while not list(out.rglob("trial-000.json")):
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.01)
+    (tmp_path / "poison").touch()
+    printed, _ = process.communicate(timeout=240)
+    assert process.returncode == 5, printed
+    last = printed.strip().splitlines()[-1]
+    assert "a known-good job after it failed too" in last, printed
+    assert "Traceback" not in printed
+    jobs = [json.loads(path.read_text()) for path in out.rglob("*.fold-*.json")]
+    assert {job["status"] for job in jobs} == {"done"}
+    (tmp_path / "poison").unlink()
+    process = launch(out, cluster, *words)
+    printed, _ = process.communicate(timeout=240)
+    assert process.returncode == 0, printed
+    assert truth(out) == truth(whole)
+    assert tables(out) == tables(whole)
 
 
 @pytest.mark.parametrize(
