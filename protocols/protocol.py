@@ -81,7 +81,7 @@ class SearchRule:
 
 # Methods that leave the trunk as it is: rows of every table of a trunk with weights, which show
 # what it can do before anything of it is trained.
-FROZEN_ROWS = ("untrained", "centred", "whitened", "lda", "ncm", "linear_probe")
+FROZEN_ROWS = ("untrained", "centred", "whitened", "lda", "linear_probe")
 
 
 @dataclass(frozen=True)

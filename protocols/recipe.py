@@ -133,17 +133,13 @@ class Recipe:
             raise InvalidInputError(
                 f"recipe {self.name!r}: {falls[0]} and {others} both set the rate; keep one"
             )
-        self._check_ranges()
-
-    def _check_ranges(self) -> None:
-        """Raise InvalidInputError for a number that is used and out of range."""
-        radius, factor, steps = self.sharpness, self.layer_decay, self.head_first_steps
-        for name, value, fits, expected in (
-            ("sharpness", radius, 0 < (radius or 0) < math.inf, "a radius above 0"),
-            ("layer_decay", factor, 0 < (factor or 0) <= 1, "a factor above 0 and at most 1"),
-            ("head_first_steps", steps, (steps or 0) >= 1, "a whole number of at least 1"),
+        for name, low, high, expected in (
+            ("sharpness", 0, math.inf, "a radius above 0"),
+            ("layer_decay", 0, 1, "a factor above 0 and at most 1"),
+            ("head_first_steps", 0, math.inf, "a whole number of at least 1"),
         ):
-            if value is not None and not fits:
+            value = getattr(self, name)
+            if value is not None and not (low < value <= high and value < math.inf):
                 raise InvalidInputError(
                     f"recipe {self.name!r}: {name} {value!r}, expected {expected}, or None"
                 )

@@ -85,7 +85,9 @@ def rebuild(fold: FoldWeights, registry: Registry) -> Network:
         StoreError: the code of its method or trunk asks for other weights by now.
     """
     facts = fold.facts
-    spec = TrainSpec(labels=fold.labels, **facts["spec"])
+    told = facts["spec"]
+    told = {**told, "stage_channels": tuple(told.get("stage_channels", ()))}
+    spec = TrainSpec(labels=fold.labels, **told)
     method: type[Method] = registry.load("method", facts["method"])
     with torch.random.fork_rng(devices=[]):  # random weights, all of which are replaced
         trunk: Trunk = registry.load("trunk", facts["trunk"].partition("+")[0]).build(None)

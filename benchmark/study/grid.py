@@ -104,6 +104,7 @@ def make_cells(
                     "trunk": trunk if weights is None else f"{trunk}+{_short(known)}",
                     "weights": known,
                     "trunk_code": trunk_codes[trunk],
+                    **({"trunk_drawn": True} if registry.starts_at_random(trunk) else {}),
                     "recipe": recipes[recipe],
                 }
                 for method, code in codes.items():
@@ -150,6 +151,7 @@ def key_of(
         trains=method.trains,
         searched=bool(space),
         trials=min(protocol.search.trials, size(space)) if space else 0,
+        trunk_drawn=cell.identity.get("trunk_drawn", False),
     )
 
 

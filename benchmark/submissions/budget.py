@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from benchmark.submissions.read import SubmittedRow
-from benchmark.submissions.schema import Cell, Environment, Run
+from benchmark.submissions.schema import Cell, Environment, Measured, Run
 from protocols.space import Space, size
 
 Problem = tuple[str, str]  # message, path below the results folder
 _ROUNDED = 0.01  # seconds by which sums of rounded times may differ, for each fold
+_CORES = 1024  # processors that one job may keep busy at once
+_MACHINE_W = 20_000.0  # more than the packages of any machine draw
+_CARD_W = 2_000.0  # more than any card draws
 _LATE = 1.01  # times the protocol's timeout: until a job that is out of time is gone
 
 
@@ -39,6 +42,8 @@ def trial_faults(row: SubmittedRow, cell: Cell) -> Iterator[str]:
     for trial in row.trials:
         if trial.seconds > longest:
             yield f"trial {trial.number}: {trial.seconds} s; it is stopped after {longest:.0f}"
+        for what in _shared(trial, rules.folds):
+            yield f"trial {trial.number}: {what}"
 
 
 def run_faults(run: Run, cell: Cell) -> Iterator[str]:
@@ -68,6 +73,16 @@ def run_faults(run: Run, cell: Cell) -> Iterator[str]:
     if (trained > 0) != (run.counts.get("parameters_trained", 0) > 0) and run.status == "done":
         yield "images_trained and parameters_trained: one of them is 0, expected both or neither"
     yield from _seconds(run, rules.folds, rules.timeout_s, trained)
+    yield from _shared(run, rules.folds)
+    yield from _on_card(run)
+
+
+def _on_card(run: Run) -> Iterator[str]:
+    """Yield time of a card that a run on the processor cannot have, or lacks on a card."""
+    if run.gpu_s is not None and run.seconds > 1 and run.status == "done":
+        kind = kind_of(run.environment)
+        if (run.gpu_s > 0) != (kind != "cpu"):
+            yield f"gpu_s {run.gpu_s} on a device of kind {kind}"
 
 
 def _seconds(run: Run, folds: int, timeout: float, trained: int) -> Iterator[str]:
@@ -80,12 +95,38 @@ def _seconds(run: Run, folds: int, timeout: float, trained: int) -> Iterator[str
         yield f"seconds {run.seconds}, train_s {run.train_s}: expected more than 0"
 
 
+def _shared(took: Measured, folds: int) -> Iterator[str]:
+    """Yield parts of a machine or a card that are more than all of it, and joules beyond it."""
+    whole = took.seconds + folds * _ROUNDED
+    for name, most in (("machine_s", whole), ("gpu_s", whole), ("cpu_s", _CORES * whole)):
+        value = getattr(took, name)
+        if value is not None and value > most:
+            yield f"{name} {value}; in {took.seconds} s of jobs there are at most {most:.2f}"
+    for name, of, watts in (
+        ("package_j", took.machine_s, _MACHINE_W),
+        ("gpu_j", took.gpu_s, _CARD_W),
+    ):
+        joules = getattr(took, name)
+        if joules is None:
+            continue
+        if of is None:
+            yield f"{name} {joules} without the seconds in which they were counted"
+        elif joules > watts * (of + folds * _ROUNDED):
+            yield f"{name} {joules} in {of} s: above {watts:.0f} W"
+
+
 def environment_faults(row: SubmittedRow) -> Iterator[Problem]:
-    """Yield seeds of another torch, kind of device or network size than the row's first."""
+    """Yield seeds of another torch, kind of device or network size than the row's first.
+
+    What has trained is the same under a budget of steps: a method's phases have begun before it
+    may stop. Under a budget of seconds a slower run may not have come so far.
+    """
     first: dict[str, tuple[object, int]] = {}
+    timed = row.cell is not None and row.cell.rules.get("budget_s") is not None
+    same = ("parameters_deployed",) if timed else ("parameters_deployed", "parameters_trained")
     for seed, run in sorted(row.runs.items()):
         counts = run.counts if run.status == "done" else {}
-        sizes = {name: n for name, n in counts.items() if name.startswith("parameters_")}
+        sizes = {name: counts[name] for name in same if name in counts}
         shape = {"embeddings_shape": run.embeddings_shape} if run.embeddings_shape else {}
         kinds = {"torch": run.environment.torch, "kind of device": kind_of(run.environment)}
         for name, value in (kinds | sizes | shape).items():

@@ -10,6 +10,7 @@ from typing import Any
 from benchmark.study.environment import PACKAGES
 from benchmark.study.folder import CellKey
 from benchmark.study.records import CellRecord, ChoiceRecord, Metrics, RunRecord, TrialRecord
+from benchmark.study.spending import Spending, Spent
 from benchmark.submissions import schema
 from benchmark.submissions.schema import Cell
 from protocols.metrics import METRICS
@@ -43,15 +44,15 @@ class Finished:
     record: CellRecord
     choice: ChoiceRecord
     trials: list[TrialRecord]
-    trial_seconds: list[float]
     runs: list[RunRecord]
     values: dict[int, bytes]
+    spending: Spending
 
     def run_files(self, folder: Path) -> dict[Path, bytes]:
         """Return the content of the runs' files, to lie in ``folder``."""
         found = {folder / f"values-{seed}.npz": packed for seed, packed in self.values.items()}
         for run in self.runs:
-            body = run_fields(run, self.values.get(run.seed))
+            body = run_fields(run, self.values.get(run.seed), self.spending.of([run]))
             found[folder / f"seed-{run.seed}.json"] = schema.pack(body)
         return found
 
@@ -60,12 +61,8 @@ def row_files(
     folder: Path, finished: Finished, protocol: Protocol, space: Space
 ) -> dict[Path, bytes]:
     """Return the content of every file of a row but its claim."""
-    trials = schema.pack_trials(
-        [
-            _trial(trial, seconds)
-            for trial, seconds in zip(finished.trials, finished.trial_seconds, strict=True)
-        ]
-    )
+    spending = finished.spending
+    trials = schema.pack_trials([_trial(t, spending.of([t])) for t in finished.trials])
     choice = finished.choice
     cell = {
         "schema": schema.SCHEMA,
@@ -80,16 +77,23 @@ def row_files(
     return found | finished.run_files(folder)
 
 
-def _trial(trial: TrialRecord, seconds: float) -> dict[str, Any]:
+def _trial(trial: TrialRecord, spent: Spent) -> dict[str, Any]:
     names = ("id", "number", "status", "reason", "settings", "folds", "value")
-    return {**{name: getattr(trial, name) for name in names}, "seconds": seconds}
+    return {**{name: getattr(trial, name) for name in names}, **_told(spent)}
 
 
-def run_fields(run: RunRecord, packed: bytes | None) -> dict[str, Any]:
+def _told(spent: Spent) -> dict[str, float]:
+    """Return what is known of a cost, to the millisecond and millijoule."""
+    known = {name: round(value, 3) for name, value in vars(spent).items() if value is not None}
+    return {name: value for name, value in known.items() if value or not name.endswith("_j")}
+
+
+def run_fields(run: RunRecord, packed: bytes | None, spent: Spent) -> dict[str, Any]:
     """Return a run's fields; words for people and where files lay stay behind.
 
     Args:
         run: the record.
+        spent: what it took.
         packed: what it found for every query; None for a run that diverged.
     """
     names = (
@@ -120,7 +124,8 @@ def run_fields(run: RunRecord, packed: bytes | None) -> dict[str, Any]:
         "queries_sha256": run.queries["sha256"] if run.queries else None,
         "values_sha256": hashlib.sha256(packed).hexdigest() if packed else None,
         "openings": len(run.openings),
-        **{name: measured.get(name, 0.0) for name in ("seconds", "train_s")},
+        **_told(spent),
+        "train_s": measured.get("train_s", 0.0),
         "peak_memory_mb": measured.get("peak_memory_mb", 0),
         "environment": {**environment, "system": made_with.get("system", "unknown").split("-")[0]},
     }

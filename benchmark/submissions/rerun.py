@@ -10,6 +10,7 @@ from benchmark.study import records
 from benchmark.study.folder import CellKey, Study
 from benchmark.study.places import choice_id
 from benchmark.study.records import CellRecord, ChoiceRecord
+from benchmark.study.spending import spending
 from benchmark.submissions.read import CHALLENGE, SubmittedRow, read_row
 from benchmark.submissions.schema import Cell
 from benchmark.submissions.submit import (
@@ -92,12 +93,13 @@ def _challenge_files(
         raise InvalidInputError(f"--challenge {date!r}: expected a date like 2026-01-31")
     shipped = check_protocol(study, any_seeds=True)
     files: dict[Path, bytes] = {}
+    spent = spending(study)
     for key in study.cells:
         folder = results / folder_of(shipped, key)
         if not (folder / Cell.file).is_file():
             continue  # a reference row that the rerun brought along and nobody claims
         claimed = _claimed(results, folder)
-        finished = finished_cell(study, key)
+        finished = finished_cell(study, key, spent)
         if (claimed.id, claimed.chosen.settings) != (key.id, finished.choice.settings):
             raise StoreError(
                 f"{study.out} ran another cell than {folder} claims: code, data, rules and "

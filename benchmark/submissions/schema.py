@@ -28,8 +28,10 @@ from benchmark.submissions.fields import (
     Fraction,
     GridName,
     Id,
+    Joules,
     Name,
     Natural,
+    Price,
     ReportedMetric,
     Said,
     Seconds,
@@ -98,7 +100,21 @@ class Cell(Data):
         return self.method in (rules.reference, rules.pretrained_reference)
 
 
-class Trial(Data):
+class Measured(Data):
+    """What trainings took; None where the row is older or the machine did not tell.
+
+    The machine's and the card's are the part that :mod:`benchmark.study.spending` gives them.
+    """
+
+    seconds: Seconds
+    cpu_s: Seconds | None = None
+    machine_s: Seconds | None = None
+    gpu_s: Seconds | None = None
+    package_j: Joules | None = None
+    gpu_j: Joules | None = None
+
+
+class Trial(Measured):
     """One line of ``trials.jsonl``."""
 
     id: Id
@@ -108,7 +124,6 @@ class Trial(Data):
     settings: Settings
     folds: list[Fraction | None]
     value: Fraction
-    seconds: Seconds
 
 
 class Scores(Data):
@@ -171,7 +186,7 @@ class Environment(Data):
         return self.model_dump(by_alias=True, exclude_none=True)
 
 
-class Run(Data):
+class Run(Measured):
     """One seed, ``seed-N.json``. A run that diverged has a reason and no scores.
 
     ``queries_sha256`` is of the study's own per-query file, ``values_sha256`` of the part of it
@@ -198,7 +213,6 @@ class Run(Data):
     values_sha256: Sha256 | None = None
     openings: Natural
     counts: dict[Name, Natural]
-    seconds: Seconds
     train_s: Seconds
     peak_memory_mb: Natural
     environment: Environment
@@ -214,6 +228,7 @@ class Claim(Data):
         deviations: from the protocol, empty for none.
         predecessor: commit that holds the rows which these replace, empty for new ones.
         note: anything else.
+        price_per_hour: of the machine, like ``0.80 EUR``; empty where nobody says it.
     """
 
     file: ClassVar[str] = "claim.toml"
@@ -222,6 +237,7 @@ class Claim(Data):
     deviations: Text
     predecessor: Annotated[str, Field(pattern=r"^([0-9a-f]{40})?$")]
     note: Text
+    price_per_hour: Price = ""
 
 
 class Challenge(Data):

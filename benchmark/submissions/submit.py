@@ -13,6 +13,7 @@ from benchmark.study.lost import lost_in
 from benchmark.study.machines import mixed
 from benchmark.study.queries import fault, read_queries
 from benchmark.study.records import CellRecord, RunRecord
+from benchmark.study.spending import Spending, spending
 from benchmark.submissions import schema, values
 from benchmark.submissions.leaderboard import shipped_protocols
 from benchmark.submissions.packing import ENVIRONMENT, Finished, environment_of, row_files
@@ -58,14 +59,14 @@ def submit_rows(
             exists with another content; nothing is written then.
     """
     files: dict[Path, bytes] = {}
-    there, form = [], None
+    there, form, spent = [], None, spending(study)
     shipped = check_protocol(study)
     for key in _wanted(study, methods):
         folder = results / folder_of(shipped, key)
         if _is_there(results, folder, key):
             there.append(folder)
             continue
-        finished = finished_cell(study, key)
+        finished = finished_cell(study, key, spent)
         space = _space(finished.record, shipped, registry)
         files |= row_files(folder, finished, shipped, space)
         if not (folder / Claim.file).exists():
@@ -145,8 +146,14 @@ def folder_of(protocol: Protocol, key: CellKey) -> str:
     return schema.place_of(protocol.name, key.dataset, folder)
 
 
-def finished_cell(study: Study, key: CellKey) -> Finished:
-    """Return the records of a cell; raise StoreError if one is missing or the machine failed."""
+def finished_cell(study: Study, key: CellKey, spent: Spending) -> Finished:
+    """Return the records of a cell; raise StoreError if one is missing or the machine failed.
+
+    Args:
+        study: has the cell.
+        key: the cell.
+        spent: what the study's records took.
+    """
     where, asked = f"{study.out}: {key.row} on {key.dataset}", study.runs_asked(key)
     record = study.cell_record(key)
     choice, runs = study.choice(key), study.runs(key)
@@ -163,11 +170,8 @@ def finished_cell(study: Study, key: CellKey) -> Finished:
         _check_one_environment(run, where)
     if all(run.status == "failed" for run in runs):
         raise StoreError(f"{where}: every run diverged, so there is no number to submit")
-    trials = study.trials(key)
-    jobs = [[j for j in study.jobs(key, "search", t.number) if j] for t in trials]
-    seconds = [round(sum(j.measured.get("seconds", 0.0) for j in found), 3) for found in jobs]
     found = {run.seed: _values(study, run, where) for run in runs if run.status == "done"}
-    return Finished(key, record, choice, trials, seconds, runs, found)
+    return Finished(key, record, choice, study.trials(key), runs, found, spent)
 
 
 def _values(study: Study, run: RunRecord, where: str) -> bytes:

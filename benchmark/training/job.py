@@ -30,7 +30,7 @@ from benchmark.training.join import pack, stored
 from benchmark.training.keeper import Clock, Keeper, NotAsKeptError
 from benchmark.training.oracle import Watch, unwatched
 from benchmark.training.reasons import reason_of
-from benchmark.training.serving import serving_trunk
+from benchmark.training.serving import serving_trunk, stage_channels
 from protocols import metrics
 from protocols.discovery import Registry
 from protocols.errors import in_words
@@ -110,7 +110,7 @@ class JobOutcome:
 
 def execute(job: Job) -> JobOutcome:
     """Run ``job`` and return its outcome; a failure is an outcome with a typed reason."""
-    clock = Clock()
+    clock = Clock(job.device)
     keeper = Keeper(job.partial, job.id, job.device, clock)
     # an earlier job's method may have changed it
     torch.set_num_threads(job.protocol.threads_per_job)
@@ -131,9 +131,11 @@ def execute(job: Job) -> JobOutcome:
     measured = {
         **outcome.record.measured,
         **{name: round(clock.spent()[name], 3) for name in ("seconds", "cpu_s")},
+        "spans": clock.spans(),
         **keeper.said(),
         "environment": environment.versions(),
     }
+    clock.stop()
     if outcome.spent != "broken":  # a broken device is asked nothing more
         measured["peak_memory_mb"] = device.peak_memory_mb(job.device)
         measured["environment"] = {**device.described(job.device), **environment.versions()}
@@ -205,6 +207,7 @@ def build_network(job: Job, train: splits.Split) -> Network:
         steps=protocol.pace.max_steps,
         steps_per_epoch=protocol.pace.steps_per_epoch,
         images_per_class=images_per_class(protocol, method),
+        stage_channels=stage_channels(trunk, protocol),
     )
     torch.manual_seed(_seed(job, "method"))
     return Network(trunk, method(spec, **of_method(job.settings)), job.recipe.batch_norm)

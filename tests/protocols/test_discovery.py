@@ -406,7 +406,7 @@ def rule_before(folder: str, path: Path) -> str:
 
 
 # What they quote in f-strings, or spell, was written out otherwise by another Python.
-OF_ONE_PYTHON = {"whitened", "timm"}
+OF_ONE_PYTHON = {"whitened", "timm", "prompt10"}
 
 
 @pytest.mark.parametrize("kind", ["method", "trunk"])  # those that are part of a cell

@@ -119,6 +119,34 @@ def test_the_first_page_shows_the_leaderboard(files, submitted):
     assert files["leaderboard.csv"].decode().splitlines() == board
 
 
+def test_a_row_says_what_it_took(results):
+    """By hand: seconds and joules of all trials and runs, and their price."""
+    row = results / ROW
+
+    def dearer(body):
+        body["package_j"] = 1800.0
+
+    def all_dearer(trials):
+        for trial in trials:
+            dearer(trial)
+
+    rows.edit_trials(row, all_dearer)
+    for path in row.glob("seed-*.json"):
+        rows.edit(path, dearer)
+    claim = (row / "claim.toml").read_text()
+    (row / "claim.toml").write_text(f'{claim}price_per_hour = "36 EUR"\n')
+    parts = [json.loads(line) for line in (row / "trials.jsonl").read_text().splitlines()]
+    parts += [json.loads(path.read_text()) for path in row.glob("seed-*.json")]
+    machine = sum(part["machine_s"] for part in parts)
+    joules = sum(part["package_j"] for part in parts)
+    text = pages(made(results))[f"rows/{ROW}.html"].text
+    assert f"{joules / 3600:.4f} Wh" in text
+    assert f"{machine / 3600:.4f} h" in text
+    assert f"{machine / 100:.4f} EUR" in text
+    assert "at 36 EUR an hour" in text
+    assert "GPUs counted" not in text.partition("What it took")[2].partition("Search and all")[0]
+
+
 def test_a_comparison_is_that_of_the_runs(files, submitted):
     name = next(n for n in files if n.startswith("compare/") and "ms" in n and "triplet" in n)
     first, _, second = name.rpartition("/")[2].removesuffix(".html").partition("--")

@@ -296,6 +296,15 @@ ROWS = {
     "fewer images than steps": (run_change(counts={"images_trained": 3}), "3 images trained in"),
     "more training than time": (run_change(train_s=9.0, seconds=8.0), "train_s 9.0 above seconds"),
     "no time at all": (run_change(train_s=0.0, seconds=0.0), "expected more than 0"),
+    "more of the machine than there is": (run_change(machine_s=9e4), "machine_s 90000.0; in"),
+    "more processors than there are": (run_change(cpu_s=9e8), "cpu_s 900000000.0; in"),
+    "a card beside the processor": (run_change(gpu_s=0.5, seconds=2.0), "gpu_s 0.5 on a device of"),
+    "a power station": (run_change(machine_s=1.0, package_j=1e9), "above 20000 W"),
+    "energy in no time": (run_change(gpu_s=None, gpu_j=5.0), "without the seconds"),
+    "a trial with more of the machine than there is": (
+        lambda row: rows.edit_trials(row, lambda t: t[0].update(machine_s=9e4)),
+        "machine_s 90000.0; in",
+    ),
     "longer than a job may take": (run_change(seconds=9e5), "a run is stopped after"),
     "a trial longer than it may take": (
         lambda row: rows.edit_trials(row, lambda t: t[0].update(seconds=9e5)),
@@ -306,6 +315,9 @@ ROWS = {
         run_change(1, environment={"device_kind": "cuda"}), "kind of device cuda, seed 0 has cpu"
     ),
     "another network": (run_change(1, counts={"parameters_deployed": 7}), "parameters_deployed 7"),
+    "other parts of it trained": (
+        run_change(1, counts={"parameters_trained": 7}), "parameters_trained 7"
+    ),
     "another method's code": (
         lambda row: identity(method_code=cell_of(row.parent / "triplet")["identity"]
                              ["method_code"])(row),

@@ -81,6 +81,10 @@ def test_every_finished_row_is_copied_with_what_verifies_it(toy_study, submitted
     lines = (folder / "trials.jsonl").read_text().splitlines()
     assert [json.loads(line)["value"] for line in lines] == [t.value for t in study.trials(key)]
     assert all(json.loads(line)["seconds"] > 0 for line in lines)
+    for part in (*map(json.loads, lines), json.loads((folder / "seed-0.json").read_text())):
+        assert 0 < part["machine_s"] <= part["seconds"]
+        assert part["cpu_s"] > 0
+        assert part["gpu_s"] == 0
 
 
 def test_nothing_names_a_machine_or_a_path(toy_study, submitted):
@@ -122,8 +126,9 @@ def test_a_row_that_is_there_stays_whatever_the_clock_said(study, tmp_path, caps
     results.mkdir()
     assert rows.submit(study, results, "--methods", "triplet") == 0
     assert {p.name for p in (results / "toy" / "toy").iterdir()} == {"triplet"}
+    other = {"seconds": 9.0, "machine_s": 8.0, "package_j": 1.0, "peak_memory_mb": 1}
     for path in (results / "toy" / "toy" / "triplet").glob("seed-*.json"):
-        rows.edit(path, lambda body: body.update(seconds=9.0, peak_memory_mb=1))
+        rows.edit(path, lambda body: body.update(other))
     before = {p: p.read_bytes() for p in (results / "toy" / "toy" / "triplet").iterdir()}
     capsys.readouterr()
     assert rows.submit(study, results) == 0

@@ -18,6 +18,7 @@ from benchmark.submissions import budget, judging, leaderboard, schema
 from benchmark.submissions import git as history
 from benchmark.submissions import read as rowread
 from benchmark.submissions.kept import keep
+from benchmark.submissions.took import TOOK
 from benchmark.submissions.verify import examine
 from protocols.metrics import METRICS, reported
 from protocols.space import Choice
@@ -109,7 +110,7 @@ def test_2_an_older_version_is_stale_and_stands_apart(results, capsys):
     for name in ("ms", "triplet"):
         rows.reidentify(results / "toy/toy" / name, rename)
     assert without_git(results) == []
-    assert "3 row(s), 2 stale" in _stderr(results, capsys)
+    assert "3 rows, 2 stale" in _stderr(results, capsys)
     head, stale = (results / "README.md").read_text().split("## Stale")
     assert "`untrained`" in head
     assert "`ms`" not in head
@@ -471,7 +472,7 @@ def test_any_flipped_field_is_seen(data, results):
 
 
 # What nobody can recompute from a row: its other numbers may say anything in their range.
-FREE = {"seconds", "train_s", "peak_memory_mb", "counts", "best_steps", "queries_sha256"} | {
+FREE = {"seconds", "train_s", *TOOK, "peak_memory_mb", "counts", "best_steps", "queries_sha256"} | {
     "embeddings_sha256",
     "embeddings_shape",
     "environment",
@@ -665,3 +666,17 @@ def test_where_two_kinds_of_machine_meet_in_a_table_it_says_so(results):
     assert "AVX2 (ms)" in line
     assert "MKL_CBWR" in line
     assert "COMPATIBLE (ms)" in line
+
+
+@pytest.mark.parametrize(("budget_s", "said"), [(None, ["parameters_trained 7"]), (20.0, [])])
+def test_under_a_budget_of_seconds_seeds_may_have_trained_unlike_parts(results, budget_s, said):
+    """A slower run may end before a later phase; how large the network is stays the same."""
+    row = rowread.read_row(results, results / ROW)
+    row.cell.identity["rules"]["budget_s"] = budget_s
+    counts = {**row.runs[1].counts, "parameters_trained": 7}
+    row.runs[1] = row.runs[1].model_copy(update={"counts": counts})
+    met = [message for message, _ in budget.environment_faults(row)]
+    assert [message[: len(want)] for message, want in zip(met, said, strict=True)] == said
+    counts["parameters_deployed"] = 9
+    met = [message for message, _ in budget.environment_faults(row)]
+    assert any(message.startswith("parameters_deployed 9") for message in met)

@@ -132,7 +132,7 @@ def test_what_was_interrupted_goes_on_bit_for_bit(source, tmp_path, monkeypatch)
     """Also between the batches that one step costs, and in the middle of an epoch."""
     pace = Pace(max_steps=24, steps_per_epoch=5, validate_every=12, patience=9)
     made = job_of(source, tmp_path, LARGE.format(batches=3), pace=pace)
-    made, due, clock = replace(made, partial=tmp_path / "partial.pt"), Draws.due, Clock()
+    made, due, clock = replace(made, partial=tmp_path / "partial.pt"), Draws.due, Clock("cpu")
 
     def until(self, step):
         if step == 9:

@@ -12,7 +12,7 @@ from benchmark.training import pictures
 from benchmark.training.device_steps import PROOFS, WARM, DeviceSteps
 from benchmark.training.steps import HostSteps
 from protocols.discovery import Registry, load
-from protocols.method import Draw, Method, Term
+from protocols.method import Draw, Method, Term, Wants
 from tests.emulator import Emulator, as_on_a_device
 from tests.made import draws, square, training
 
@@ -64,6 +64,36 @@ def test_a_recorded_step_gives_the_bits_of_an_ordinary_one(train, name):
     else:
         assert taken.how == "graph"
         assert recorder.recorded >= 1
+
+
+class OnStages(Method):
+    """Reads two stages of its trunk."""
+
+    wants = Wants(stages=2)
+
+    def make_head(self, spec):
+        return torch.nn.Linear(sum(spec.stage_channels), spec.embedding_size)
+
+    def make_terms(self, spec):
+        return [Term(lambda z, y: (normalize(z) @ normalize(z).T).mean())]
+
+    def forward(self, features):
+        pooled = [stage.mean((2, 3)) for stage in features.stages]
+        return {"embedding": self.head(torch.cat(pooled, dim=1))}
+
+
+@pytest.mark.parametrize(
+    ("trunk", "method"),
+    [("frozen:tiny", "ms"), ("lora8:tiny", "ms"), ("tiny", OnStages), ("lora8:tiny", OnStages)],
+)
+def test_steps_on_adapted_trunks_and_on_stages_are_recorded(train, trunk, method):
+    recorder = Emulator()
+    taken, state, losses = run(training(train, method, trunk=trunk), recorder)
+    _, wanted, losses_wanted = run(training(train, method, trunk=trunk), None)
+    assert same(state, wanted)
+    assert losses == losses_wanted
+    assert taken.how == "graph"
+    assert recorder.recorded >= 1
 
 
 def test_off_the_cpu_a_step_is_the_cpus_up_to_rounding(train):

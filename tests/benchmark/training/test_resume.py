@@ -83,7 +83,7 @@ def killed_at(monkeypatch, made, steps, first=None, kind=HostSteps):
                 monkeypatch.setattr(keeper, "EVERY_S", 0.0)
             take(self, draw, step, factor)
 
-        clock = Clock()
+        clock = Clock("cpu")
         kept = Keeper(made.partial, made.id, "cpu", clock)
         monkeypatch.setattr(kind, "take", until)
         with pytest.raises(Killed):
@@ -204,7 +204,7 @@ def test_a_training_under_a_minute_writes_nothing(source, monkeypatch, tmp_path)
 def test_a_checkpoint_costs_a_fiftieth_of_the_time_at_most(monkeypatch, tmp_path):
     monkeypatch.setattr(keeper, "EVERY_S", 60.0)
     monkeypatch.setattr(keeper, "COST", 50)
-    kept = Keeper(tmp_path / "partial.pt", "id", "cpu", Clock())
+    kept = Keeper(tmp_path / "partial.pt", "id", "cpu", Clock("cpu"))
     assert kept._wait() == 60.0
     kept._took = 10.0
     assert kept._wait() == 500.0
