@@ -103,37 +103,35 @@ class _Pairs:
     """Rows in the order of their classes, rounded so that their products are exact.
 
     Attributes:
-        queries: (Q, D), and half their squared lengths (Q,).
-        items: (N, D), and half their squared lengths (N,); the queries themselves where ``own``.
+        queries: (Q, D + 2) and
+        items: (N, D + 2), whose product is in which bin a pair lies, see :func:`_sides`.
         query_labels, item_labels: their classes as numbers from 0, ascending.
-        product: makes (q, n) of (q, D) and (n, D).
+        own: whether the items are the queries.
+        product: makes (q, n) of (q, D + 2) and (n, D + 2).
     """
 
-    queries: tuple[Floats, Floats]
-    items: tuple[Floats, Floats]
+    queries: Floats
+    items: Floats
     query_labels: Ids
     item_labels: Ids
     own: bool
     product: Product
 
-    def bins(self, rows: slice, columns: slice) -> Ids:
-        """Return (r, c) which multiple of 2^-15 each pair's 1 - distance^2 / 2 is cut to."""
-        (x, x_half), (y, y_half) = self.queries, self.items
-        u = self.product(x[rows], y[columns])
-        u -= x_half[rows, None]
-        u -= y_half[columns]
-        u += 2
-        u *= _STEPS
-        return np.clip(u.astype(np.int64), 0, _BINS - 1)
+    def places(self, rows: slice, columns: slice) -> Floats:
+        """Return (r, c) each pair's 1 - distance^2 / 2, plus 1, in multiples of 2^-15."""
+        return self.product(self.queries[rows], self.items[columns])
 
-    def tiles(self) -> Iterator[tuple[slice, slice, Ids]]:
-        """Yield the bins of all pairs; where rows are the columns, of one half and the diagonal."""
+    def bins(self, rows: slice, columns: slice) -> Ids:
+        """Return (r, c) which multiple each pair's is cut to."""
+        return self.places(rows, columns).astype(np.int64)  # from -0.2 on: to 0
+
+    def tiles(self) -> Iterator[tuple[slice, slice]]:
+        """Yield parts of all pairs; where rows are the columns, of one half and the diagonal."""
         count, others = len(self.query_labels), len(self.item_labels)
         for top in range(0, count, _TILE):
             rows = slice(top, min(top + _TILE, count))
             for left in range(top if self.own else 0, others, _TILE):
-                columns = slice(left, min(left + _TILE, others))
-                yield rows, columns, self.bins(rows, columns)
+                yield rows, slice(left, min(left + _TILE, others))
 
     def mirrored(self, rows: slice, columns: slice) -> bool:
         """Return whether a tile stands for its mirror image too."""
@@ -162,8 +160,8 @@ class _Pairs:
     def histogram(self) -> Floats:
         """Return how many pairs each bin has, each from both ends where rows are the columns."""
         found = np.zeros(_BINS)
-        for rows, columns, bins in self.tiles():
-            counted = np.bincount(bins.ravel(), minlength=_BINS)
+        for rows, columns in self.tiles():
+            counted = np.bincount(self.bins(rows, columns).ravel(), minlength=_BINS)
             found += counted * (2 if self.mirrored(rows, columns) else 1)
         if self.own:  # each image with itself
             found[_BINS - 1] -= len(self.query_labels)
@@ -184,23 +182,26 @@ class _Pairs:
         """Return (classes, levels) how many pairs of each class are at a level, by their bin.
 
         Args:
-            level: (bins,) below ``levels``.
+            level: (bins,) below ``levels``, ascending.
             levels: how many there are.
         """
         found = np.zeros((self.classes, levels))
-        for rows, columns, bins in self.tiles():
-            at = level[bins]
-            sides = [(self.query_labels[rows], at)]
+        lowest = int(np.searchsorted(level, 1))  # few pairs lie there or nearer
+        for rows, columns in self.tiles():
+            places = self.places(rows, columns)
+            row, column = np.nonzero(places >= lowest)
+            at = level[places[row, column].astype(np.int64)]
+            sides = [self.query_labels[rows][row]]
             if self.mirrored(rows, columns):
-                sides.append((self.item_labels[columns], at.T))
-            for labels, seen in sides:
-                first, last = int(labels[0]), int(labels[-1])
-                places = (labels - first)[:, None] * levels + seen
-                some = np.bincount(places.ravel(), minlength=(last - first + 1) * levels)
-                found[first : last + 1] += some.reshape(-1, levels)
-        if self.own:
-            counts = np.bincount(self.query_labels, minlength=self.classes)
-            found[:, level[_BINS - 1]] -= counts
+                sides.append(self.item_labels[columns][column])
+            for labels in sides:
+                some = np.bincount(labels * levels + at, minlength=found.size)
+                found += some.reshape(found.shape)
+        counts = np.bincount(self.query_labels, minlength=self.classes)
+        if self.own and level[-1]:  # each image with itself
+            found[:, level[-1]] -= counts
+        others = len(self.item_labels) - self.own
+        found[:, 0] = counts * others - found[:, 1:].sum(axis=1)
         return found
 
 
@@ -223,18 +224,24 @@ def _pairs(
         longest = max(_longest(x, middle), _longest(y, middle))
         scale = 2.0 ** math.ceil(math.log2(longest)) if longest > 0 else 1.0
 
-    def side(rows: NDArray[np.float32], of: Ids) -> tuple[tuple[Floats, Floats], Ids]:
+    def side(rows: NDArray[np.float32], of: Ids) -> tuple[Floats, Ids]:
         order = np.argsort(of, kind="stable")
         z = rows[order].astype(np.float64)
         z -= middle
         z /= scale
-        z = np.rint(z * _FINE) / _FINE
-        return (z, (z**2).sum(axis=1) / 2), of[order]
+        return np.rint(z * _FINE) / _FINE, of[order]
 
-    queries, query_labels = side(x, numbers[: len(x)])
-    items, item_labels = (queries, query_labels) if gallery is None else side(y, numbers[len(x) :])
+    z, query_labels = side(x, numbers[: len(x)])
+    w, item_labels = (z, query_labels) if gallery is None else side(y, numbers[len(x) :])
     product = _on_host if device == "cpu" else _on(device)
-    return _Pairs(queries, items, query_labels, item_labels, gallery is None, product)
+    return _Pairs(*_sides(z, w), query_labels, item_labels, gallery is None, product)
+
+
+def _sides(z: Floats, w: Floats) -> tuple[Floats, Floats]:
+    """Return (Q, D + 2) and (N, D + 2), whose product is 2^15 (z.w - |z|^2 / 2 - |w|^2 / 2 + 2)."""
+    z_half, w_half = ((x**2).sum(axis=1, keepdims=True) / 2 for x in (z, w))
+    left = np.concatenate([z, 2 - z_half, np.full_like(z_half, -1.0)], axis=1) * _STEPS
+    return left, np.concatenate([w, np.ones_like(w_half), w_half], axis=1)
 
 
 def _longest(rows: NDArray[np.float32], middle: Any) -> float:

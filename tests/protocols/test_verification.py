@@ -202,16 +202,16 @@ def test_a_product_of_another_device_gives_the_same_bits():
     x, labels = made(2, classes=40, size=64)
     product = module._on("cpu")
     pairs = module._pairs(x, labels, None, True, "cpu")
-    z = pairs.queries[0]
-    assert np.array_equal(product(z, z), z @ z.T)
-    assert np.array_equal(z @ z.T, np.array([[math.fsum(a * b) for b in z] for a in z]))
+    a, b = pairs.queries, pairs.items
+    assert np.array_equal(product(a, b), a @ b.T)
+    assert np.array_equal(a @ b.T, np.array([[math.fsum(p * q) for q in b] for p in a]))
 
 
 def test_products_of_rounded_rows_are_exact():
     """Whatever the order of a sum: it is a multiple of 2^-40 that float64 holds."""
     rng = np.random.default_rng(0)
     x = rng.normal(size=(50, 2048)).astype(np.float32)
-    z = module._pairs(x, np.arange(50), None, True, "cpu").queries[0]
+    z = module._pairs(x, np.arange(50), None, True, "cpu").items[:, :-2]
     whole = (z * 2**20).astype(int).astype(object)
     exact = np.array([[int(sum(a * b)) for b in whole[:5]] for a in whole])
     assert (((z @ z[:5].T) * 2**40).astype(object) == exact).all()

@@ -147,6 +147,11 @@ FIGURES = {
         "its queries give",
     ),
     "map_at_10 below a tenth of precision_at_1": (concatenated(map_at_10=0.0), "below a tenth"),
+    "opis above any variance": (concatenated(opis=0.26), "a variance of fractions is 0.25 at most"),
+    "more accepted at a lower far": (
+        concatenated(**{"tar_at_far_1e-2": 0.25, "tar_at_far_1e-3": 0.5}),
+        "tar_at_far_1e-3 0.5 above tar_at_far_1e-2 0.25",
+    ),
     "half a hit": (query("precision_at_1", 0.5), "they are one"),
     "r_precision between two counts": (query("r_precision", 0.0123), "a whole number of R"),
     "map_at_r of no ranking": (query("map_at_r", 0.0123), "map_at_r is one of a ranking"),

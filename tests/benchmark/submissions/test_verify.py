@@ -222,6 +222,8 @@ def test_8_one_content_per_dataset(results):
         (lambda b: b["separated"].update(recall_at_1=0.0), "they are one"),
         (lambda b: b["separated"].update(map_at_10=0.5), "do not report the same metrics"),
         (lambda b: b["separated"].update(recall_at_0=0.5), "should match pattern"),
+        (lambda b: b["concatenated"].update({"tar_at_far_1e-5": 0.5}), "should match pattern"),
+        (lambda b: b["concatenated"].update(opis=-0.1), "greater than or equal to 0"),
         (lambda b: b["separated"].update(map_at_r=0.0), "separated.map_at_r is not the mean"),
         (lambda b: b.update(openings=4), "test data opened 4 times"),
         (lambda b: b["folds"].pop(), "1 folds, the protocol has 2"),
