@@ -33,6 +33,43 @@ def digest(source: str, kind: str, package: str, read: Read) -> str:
     return hashlib.sha256(text.encode("ascii", "backslashreplace")).hexdigest()[:12]
 
 
+def chained(outer: str, inner: str) -> str:
+    """Return one digest of a file's code and of that which it holds inside it."""
+    return hashlib.sha256(f"{outer} {inner}".encode()).hexdigest()[:12]
+
+
+def constant(source: str, name: str) -> str | bool | None:
+    """Return the word or truth value that a file gives ``name`` at its top, None without one.
+
+    Raises:
+        SyntaxError, ValueError: the file is no Python.
+    """
+    for node in ast.parse(source).body:
+        match node:
+            case ast.Assign([ast.Name(id=said)], ast.Constant(str() | bool() as value)):
+                if said == name:
+                    return value
+    return None
+
+
+def kind_of(source: str) -> str:
+    """Return what a plugin file holds: a protocol, a recipe, a trunk, or else a method.
+
+    Raises:
+        SyntaxError, ValueError: the file is no Python.
+    """
+    for node in ast.parse(source).body:
+        match node:
+            case ast.Assign(targets=targets):
+                words = {target.id for target in targets if isinstance(target, ast.Name)}
+                for word in ("PROTOCOL", "RECIPE"):
+                    if word in words:
+                        return word.lower()
+            case ast.FunctionDef(name="build", args=ast.arguments(args=[ast.arg("weights"), *_])):
+                return "trunk"
+    return "method"
+
+
 def in_folder(folder: Path) -> Read:
     """Return what reads the files of a package's folder by name."""
 

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.functional import interpolate
 
 from protocols import pretend_device
 from protocols.method import Batch, Draw, Features, Method, TrainSpec
@@ -24,6 +25,7 @@ from protocols.pretend_device import to_device
 from protocols.space import Settings, declared, defaults
 
 CLASSES, PER_CLASS, CHANNELS, SIDE, EMBEDDING = 8, 4, 16, 4, 12
+STAGES = 4  # that the toy trunk can show
 ROWS = CLASSES * PER_CLASS
 SPEC = TrainSpec(
     labels=np.repeat(np.arange(CLASSES), PER_CLASS),
@@ -66,9 +68,22 @@ def build(
 ) -> Method:
     """Return the method on the toy task, in training mode, from a fixed torch seed."""
     torch.default_generator.manual_seed(seed)
-    built = method(spec, **(settings or {}))
+    built = method(spec_for(method, spec), **(settings or {}))
     built.prepare(lambda view: probed(built, view))
     return built.train()
+
+
+def spec_for(method: type[Method], spec: TrainSpec = SPEC) -> TrainSpec:
+    """Return ``spec`` with the channels of the stages that the method reads."""
+    count = method.wants.stages
+    assert count <= STAGES, f"Wants(stages={count}): the toy trunk has {STAGES} stages"
+    return replace(spec, stage_channels=tuple(CHANNELS >> n for n in reversed(range(count))))
+
+
+def views_of(built: Method, feature_map: Tensor) -> dict[str, Tensor]:
+    """Return the method's views of maps, with the stages that it reads."""
+    views: dict[str, Tensor] = built(as_features(feature_map, built.wants.stages))
+    return views
 
 
 def corners(method: type[Method]) -> list[Settings]:
@@ -101,14 +116,22 @@ def toy_batch(labels: Tensor | None = None) -> Batch:
     return Batch(labels, torch.arange(len(labels)), group=0, step=0, epoch=0)
 
 
-def as_features(feature_map: Tensor) -> Features:
-    """Return trunk features with an average-pooled vector."""
-    return Features(feature_map, feature_map.mean(dim=(2, 3)))
+def as_features(feature_map: Tensor, stages: int = 0) -> Features:
+    """Return trunk features with an average-pooled vector, and maps of as many stages.
+
+    Each stage has half of the next one's channels at twice its height and width.
+    """
+    found = [feature_map][:stages]
+    while len(found) < stages:
+        after = found[0]
+        sides = [2 * side for side in after.shape[2:]]
+        found.insert(0, interpolate(after[:, : after.shape[1] // 2], size=sides))
+    return Features(feature_map, feature_map.mean(dim=(2, 3)), tuple(found))
 
 
 def loss_of(built: Method, feature_map: Tensor, batch: Batch) -> Tensor:
     """Return the sum of the method's terms."""
-    values = built.losses(built(as_features(feature_map)), batch)
+    values = built.losses(views_of(built, feature_map), batch)
     return torch.stack(list(values.values())).sum(0)
 
 
@@ -116,10 +139,11 @@ def probed(
     built: Method, view: str, feature_map: Tensor | None = None
 ) -> np.ndarray[Any, np.dtype[np.float32]]:
     """Return the toy training images' rows of a view, seen in eval mode."""
-    features = as_features(toy_features() if feature_map is None else feature_map)
+    seen = toy_features() if feature_map is None else feature_map
     mode = built.training
     with torch.no_grad():
-        rows = features.vector if view == "vector" else built.eval()(features)[view]
+        vector = view == "vector"
+        rows = as_features(seen).vector if vector else views_of(built.eval(), seen)[view]
     built.train(mode)
     return np.asarray(rows.cpu().numpy(), dtype=np.float32)
 
@@ -149,7 +173,7 @@ def _toy_draws(built: Method, spec: TrainSpec) -> Iterator[Draw]:
 def toy_map_at_r(built: Method) -> float:
     """Return MAP@R of all toy images under the method's own rule of comparison."""
     with torch.no_grad():
-        embedding = built.eval()(as_features(toy_features()))["embedding"]
+        embedding = views_of(built.eval(), toy_features())["embedding"]
     built.train()
     normalize = built.normalize_embeddings
     return retrieval(embedding.numpy(), SPEC.labels, normalize=normalize)["map_at_r"]
@@ -175,7 +199,7 @@ def _losses(built: Method) -> list[float]:
     if not built.trains:
         return []
     index = torch.arange(0, ROWS, ROWS // built.spec.batch_size)  # a batch as large as it may be
-    labels, views = toy_labels()[index], built(as_features(toy_features()[index]))
+    labels, views = toy_labels()[index], views_of(built, toy_features()[index])
     batches = [Batch(labels, index, 0, s, s // SPEC.steps_per_epoch) for s in _PHASES]
     return [v.item() for batch in batches for v in built.losses(views, batch).values()]
 
@@ -189,7 +213,7 @@ def _drawn(built: Method) -> list[list[int]]:
 def embed(built: Method) -> Tensor:
     """Return the eval embedding of the toy images, (32, D)."""
     with torch.no_grad():
-        embedding: Tensor = built.eval()(as_features(toy_features()))["embedding"]
+        embedding: Tensor = views_of(built.eval(), toy_features())["embedding"]
     built.train()
     return embedding
 

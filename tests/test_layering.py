@@ -55,7 +55,7 @@ ROOMS = {
 # Inside protocols/ each row may import the rows below it, never its own or one above.
 PROTOCOL_ROWS = [
     {"errors", "names", "source_code", "reached", "two_pass"},
-    {"phases", "plugin_code", "settle", "splits", "packaged"},
+    {"phases", "plugin_code", "settle", "splits", "packaged", "stages"},
     {"nearest_device", "partition"},
     {"nearest"},
     {"first_hit"},
@@ -66,9 +66,10 @@ PROTOCOL_ROWS = [
     {"method"},
     {"trunk", "discovery", "optimizer", "pretend_device", "study_file"},
     {"toy_task", "weights", "narrowing"},
+    {"toy_trunk"},
     {"conformance_batches"},
     {"conformance"},
-    {"network"},
+    {"network", "conformance_trunk"},
     {"methods", "datasets", "trunks", "recipes", "specs"},
 ]
 ROW = {name: number for number, names in enumerate(PROTOCOL_ROWS) for name in names}

@@ -20,6 +20,7 @@ from protocols.discovery import Registry
 from protocols.errors import StoreError
 from protocols.method import Method, TrainSpec
 from protocols.network import Network
+from protocols.recipe_search import of_method
 from protocols.trunk import Trunk
 
 SMALLEST = 1e-12  # length that a row is divided by at least, as where embeddings are joined
@@ -84,12 +85,14 @@ def rebuild(fold: FoldWeights, registry: Registry) -> Network:
         StoreError: the code of its method or trunk asks for other weights by now.
     """
     facts = fold.facts
-    spec = TrainSpec(labels=fold.labels, **facts["spec"])
+    told = facts["spec"]
+    told = {**told, "stage_channels": tuple(told.get("stage_channels", ()))}
+    spec = TrainSpec(labels=fold.labels, **told)
     method: type[Method] = registry.load("method", facts["method"])
     with torch.random.fork_rng(devices=[]):  # random weights, all of which are replaced
         trunk: Trunk = registry.load("trunk", facts["trunk"].partition("+")[0]).build(None)
         trunk.honour(method.wants, facts["method"])
-        network = Network(trunk, method(spec, **facts["settings"]), facts["batch_norm"])
+        network = Network(trunk, method(spec, **of_method(facts["settings"])), facts["batch_norm"])
     vars(trunk)["scale"] = scaling_of(facts["scale"])  # of its own weights, not of random ones
     own = network.state_dict()
     odd = [

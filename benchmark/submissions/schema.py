@@ -134,8 +134,8 @@ class Trial(Data):
 class Scores(Data):
     """The metrics of one embedding, fractions.
 
-    Test scores also hold what is reported alone, ``recall_at_K`` and ``map_at_10``; rows older
-    than these lack them.
+    Test scores also hold what is reported alone, ``recall_at_K``, ``map_at_10``,
+    ``tar_at_far_F`` and ``opis``; rows older than these lack them.
     """
 
     model_config = ConfigDict(extra="allow")

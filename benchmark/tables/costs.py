@@ -155,7 +155,8 @@ def in_words(spent: Spent, price: Price | None) -> str:
     ]
     said = f"The whole study: {', '.join(parts) or 'nothing is told'}"
     if price and found["money"] is not None:
-        return f"{said}; {small(found['money'])} {price[1]} at {price[0]:g} an hour of a machine"
+        rate = f"{price[0]:g} {price[1]}"
+        return f"{said}; {small(found['money'])} {price[1]} at {rate} an hour of a machine"
     return f"{said}; no price, because older records do not say when they ran" if price else said
 
 

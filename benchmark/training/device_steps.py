@@ -20,6 +20,7 @@ from torch import Tensor
 
 from benchmark.training import pictures
 from benchmark.training.evaluate import autocast
+from benchmark.training.gradients import Gradients
 from benchmark.training.graphs import Compute, CudaRecorder, Recorder, State, obstacle
 from benchmark.training.steps import (
     Parts,
@@ -34,7 +35,7 @@ from benchmark.training.steps import (
 )
 from protocols.method import Batch, Draw
 from protocols.network import Network
-from protocols.optimizer import make_optimizer, rate_of
+from protocols.optimizer import groups_under, make_optimizer, rate_of
 
 SLOTS = 4  # steps that the host may be ahead of the device
 WARM = 3  # ordinary steps before a kind of step is recorded
@@ -94,7 +95,7 @@ class DeviceSteps:
     def __init__(self, training: Training, recorder: Recorder | None) -> None:
         self._training, self._recorder = training, recorder
         self._device = next(training.network.parameters()).device
-        groups = training.network.groups()
+        groups = groups_under(training.recipe, training.network)
         self._optimizer = make_optimizer(training.recipe, groups, self._device)
         self._rates = [rate_of(group, training.recipe) for group in groups]
         self._labels = torch.from_numpy(training.labels).to(self._device)
@@ -105,7 +106,7 @@ class DeviceSteps:
         self._taken: dict[Hashable, int] = {}
         self._recordings: dict[Hashable, Recording] = {}
         self._learnt: set[int] = set()
-        self._parts = Parts(training)
+        self._parts, self._gradients = Parts(training), Gradients(training)
         self._why = self._parts.why or ("" if recorder else "recording is off")
 
     @property
@@ -128,7 +129,8 @@ class DeviceSteps:
             self._in_parts(draw, batch, factor)
             return
         host = self._host_inputs(draw, factor)
-        key = (len(draw.index), self._training.network.method.graph_key(batch))
+        moving = not self._gradients.head_alone(step)
+        key = (len(draw.index), self._training.network.method.graph_key(batch), moving)
         made = self._recordings.get(key)
         if made is None and self._may_record(key):
             made = self._record(key, batch, host)
@@ -210,11 +212,15 @@ class DeviceSteps:
 
     def _compute(self, feed: Feed, batch: Batch) -> None:
         """Take a step on what ``feed`` holds."""
-        network = self._training.network
+        network, seen = self._training.network, self._with_tensors(batch, feed)
         network.method.drawn = self._noise(feed)
-        losses = self._losses(network, feed, self._with_tensors(batch, feed))
-        backward(self._optimizer, losses)
-        self._move(feed, losses)
+
+        def evaluate() -> dict[str, Tensor]:
+            losses = self._losses(network, feed, seen)
+            backward(self._optimizer, losses)
+            return losses
+
+        self._move(feed, self._gradients.of_step(batch.step, evaluate))
         network.method.drawn = ()
 
     def _move(self, feed: Feed, losses: dict[str, Tensor]) -> None:
@@ -244,7 +250,8 @@ class DeviceSteps:
             return self._crops(feed)
 
         made = [functools.partial(images, host) for host in hosts]
-        losses = self._parts.gradients(self._optimizer, made, batch)
+        evaluate = functools.partial(self._parts.gradients, self._optimizer, made, batch)
+        losses = self._gradients.of_step(batch.step, evaluate)
         self._move(self._feed_of(hosts[-1]), losses)
 
     def _eager(self, host: list[Tensor], batch: Batch) -> None:

@@ -72,6 +72,7 @@ class Draws(Iterator[Draw]):
         probe: what a plan may ask of the training images.
         labels: (n,) their classes.
         streams: random sources.
+        gradients: of one draw that a step of the recipe takes.
 
     Attributes:
         probe: see above.
@@ -83,13 +84,14 @@ class Draws(Iterator[Draw]):
         InvalidInputError: the method wants batches that the protocol cannot give.
     """
 
-    def __init__(self, probe: Probe, labels: Labels, streams: Streams) -> None:
+    def __init__(self, probe: Probe, labels: Labels, streams: Streams, gradients: int = 1) -> None:
         protocol, method = probe.protocol, type(probe.network.method)
         per_class = images_per_class(protocol, method)
         draw = batches.SAMPLERS[protocol.sampler]
         self.sampled, self.planned = 0, False
         self.probe, self._labels, self._streams = probe, labels, streams
-        self.price, self._most = cost(protocol, method), largest(protocol, method)
+        self.price = cost(protocol, method, gradients)
+        self._most = largest(protocol, method)
         self._sampler = draw(labels, self._most, per_class, streams.batches)
         self._epoch_steps = protocol.pace.steps_per_epoch
         self._batches = self._epochs(0)
@@ -166,19 +168,25 @@ def images_per_class(protocol: Protocol, method: type[Method]) -> int:
     return wanted
 
 
-def cost(protocol: Protocol, method: type[Method]) -> int:
-    """Return how many batches of the protocol, and of its steps, a step of the method costs.
+def cost(protocol: Protocol, method: type[Method], gradients: int = 1) -> int:
+    """Return how many batches of the protocol, and of its steps, a step of a training costs.
+
+    That is as many as the method's loss sees, for each gradient that the recipe takes of them.
 
     Raises:
         InvalidInputError: a step that costs more than there is between two validations.
     """
     pace, wanted = protocol.pace, method.wants.batches
-    if wanted > min(pace.validate_every, pace.max_steps):
+    price = wanted * gradients
+    if price > min(pace.validate_every, pace.max_steps):
+        why = f"its loss sees {wanted} batches" if wanted > 1 else ""
+        if gradients > 1:
+            why += f"{' and ' if why else ''}its recipe takes {gradients} gradients of a batch"
         raise InvalidInputError(
-            f"its loss sees {wanted} batches, so that a step costs {wanted}, and the protocol "
+            f"{why}, so that a step costs {price}, and the protocol "
             f"validates every {pace.validate_every} of {pace.max_steps}. Raise pace.validate_every"
         )
-    return wanted
+    return price
 
 
 def largest(protocol: Protocol, method: type[Method]) -> int:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from benchmark.training.pictures import eval_images
 from benchmark.training.splits import Split
-from protocols import metrics
+from protocols import metrics, verification
 from protocols.method import Features
 from protocols.network import Network
 from protocols.protocol import Protocol
@@ -93,6 +93,24 @@ def rank(
         device=device,
     )
     return replace(found, neighbours=gallery[found.neighbours])
+
+
+def verify_pairs(
+    embeddings: NDArray[np.float32], split: Split, *, normalize: bool, device: str = "cpu"
+) -> dict[str, float]:
+    """Return what one threshold does for a split's pairs, see :mod:`protocols.verification`."""
+    if split.query is None:
+        return verification.verification(
+            embeddings, split.labels, normalize=normalize, device=device
+        )
+    query = split.query
+    return verification.verification(
+        embeddings[query],
+        split.labels[query],
+        gallery=(embeddings[~query], split.labels[~query]),
+        normalize=normalize,
+        device=device,
+    )
 
 
 def autocast(protocol: Protocol, device: torch.device, *, cached: bool = True) -> torch.autocast:

@@ -97,7 +97,7 @@ def fit(
     best = _Best(network, validate, schedule, protocol, _seconds(protocol, recipe), watch, fitted)
     steps = make_steps(Training(network, train, labels, protocol, recipe, streams.augment))
     average = Average(network) if recipe.averaging else None
-    draws = Draws(Probe(network, train, protocol), labels, streams)
+    draws = Draws(Probe(network, train, protocol), labels, streams, recipe.gradients)
     course = _Course(best, steps, average, draws, streams)
     resumed = keeper.resume(course) if keeper else None
 
@@ -112,7 +112,7 @@ def fit(
         if draws.due(step):
             draw = next(draws)
             steps.take(draw, step, schedule.factor(step))
-            _count(fitted, draw, draws)
+            _count(fitted, draw, draws, recipe)
 
     fitted.phases, fitted.how, fitted.learnt = schedule.begun(fitted.steps), steps.how, steps.learnt
     if not (average and _averaged_is_best(average, best, draws, steps)):
@@ -142,7 +142,8 @@ class _Best:
 
     def ends_at(self, step: int, steps: Steps) -> bool:
         """Validate before ``step``; return whether the training ends here."""
-        fitted, price = self.fitted, cost(self.protocol, type(self.network.method))
+        fitted, method = self.fitted, type(self.network.method)
+        price = cost(self.protocol, method, self.schedule.recipe.gradients)
         taken = step // price - fitted.steps // price
         fitted.history.append(_validated((fitted.steps, step), taken, steps, self.validate))
         fitted.steps = step
@@ -293,15 +294,16 @@ def _seconds(protocol: Protocol, recipe: Recipe) -> float:
     return protocol.budget_s
 
 
-def _count(fitted: Fitted, draw: Draw, draws: Draws) -> None:
-    """Add a draw to the images that a training has cost."""
-    fitted.images_trained += len(draw.index)
+def _count(fitted: Fitted, draw: Draw, draws: Draws, recipe: Recipe) -> None:
+    """Add a draw to the images that a training has cost, once for each gradient of it."""
+    fitted.images_trained += len(draw.index) * recipe.gradients
     fitted.images_forward = _forward_only(fitted, draws)
 
 
 def _forward_only(fitted: Fitted, draws: Draws) -> int:
     """Return the images that plans asked for, and those that a loss on several batches did."""
-    return draws.probe.images + (fitted.images_trained if draws.price > 1 else 0)
+    twice = draws.probe.network.method.wants.batches > 1
+    return draws.probe.images + (fitted.images_trained if twice else 0)
 
 
 def _validated(

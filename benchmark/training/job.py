@@ -30,7 +30,7 @@ from benchmark.training.join import pack, stored
 from benchmark.training.keeper import Clock, Keeper, NotAsKeptError
 from benchmark.training.oracle import Watch, unwatched
 from benchmark.training.reasons import reason_of
-from benchmark.training.serving import serving_trunk
+from benchmark.training.serving import serving_trunk, stage_channels
 from protocols import metrics
 from protocols.discovery import Registry
 from protocols.errors import in_words
@@ -38,6 +38,7 @@ from protocols.method import Method, TrainSpec
 from protocols.network import Network
 from protocols.protocol import Protocol
 from protocols.recipe import Recipe
+from protocols.recipe_search import of_method
 from protocols.space import Settings
 
 
@@ -206,9 +207,10 @@ def build_network(job: Job, train: splits.Split) -> Network:
         steps=protocol.pace.max_steps,
         steps_per_epoch=protocol.pace.steps_per_epoch,
         images_per_class=images_per_class(protocol, method),
+        stage_channels=stage_channels(trunk, protocol),
     )
     torch.manual_seed(_seed(job, "method"))
-    return Network(trunk, method(spec, **job.settings), job.recipe.batch_norm)
+    return Network(trunk, method(spec, **of_method(job.settings)), job.recipe.batch_norm)
 
 
 def _fit(
@@ -255,28 +257,32 @@ def _watch(job: Job, network: Network) -> Watch | None:
         return None
 
     def score_test() -> tuple[Metrics, str]:
-        scored, _, what = _score_test(job, network)
-        return scored.means(), what
+        test = splits.open_test(job.source, job.protocol)
+        return _score_test(job, network, test)[0], _opened(job, test)
 
     return Watch(score_test)
 
 
-def _score_test(job: Job, network: Network) -> tuple[metrics.PerQuery, NDArray[np.float32], str]:
-    """Open the test split and score the network on it.
+def _opened(job: Job, test: splits.Split) -> str:
+    return f"{len(test)} test images of {job.cell.dataset}"
 
-    Returns:
-        The metrics, what this fold gives to the joined embedding, what was opened, in words.
-    """
-    test = splits.open_test(job.source, job.protocol)
+
+def _score_test(
+    job: Job, network: Network, test: splits.Split
+) -> tuple[Metrics, metrics.PerQuery, NDArray[np.float32]]:
+    """Return what the network scores on the test split, for each query too, and its embeddings."""
     scored, embeddings = evaluate.score(network, test, job.protocol)
-    if network.method.joined != "embedding":
-        embeddings = evaluate.embed(network, test, job.protocol, network.method.joined)
-    return scored, embeddings, f"{len(test)} test images of {job.cell.dataset}"
+    by_angle = network.method.normalize_embeddings
+    pairs = evaluate.verify_pairs(embeddings, test, normalize=by_angle, device=job.device)
+    return {**scored.means(), **pairs}, scored, embeddings
 
 
 def _test(job: Job, network: Network, record: JobRecord, watch: Watch | None) -> JobOutcome:
     """Score the kept weights once on the test split, and add what came out."""
-    scored, embeddings, what = _score_test(job, network)
+    test = splits.open_test(job.source, job.protocol)
+    found, scored, embeddings = _score_test(job, network, test)
+    if network.method.joined != "embedding":
+        embeddings = evaluate.embed(network, test, job.protocol, network.method.joined)
     vectors = pack(
         {
             "embeddings": embeddings,
@@ -284,10 +290,10 @@ def _test(job: Job, network: Network, record: JobRecord, watch: Watch | None) ->
             **stored(scored),
         }
     )
-    opening = f"{what} opened to score step {record.best_step}"
+    opening = f"{_opened(job, test)} opened to score step {record.best_step}"
     record = replace(
         record,
-        test=scored.means(),
+        test=found,
         excluded=scored.excluded,
         ties=scored.ties,
         openings=[*(watch.openings if watch else ()), opening],

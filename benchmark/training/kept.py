@@ -65,6 +65,8 @@ def pack(
     """
     method, spec = network.method, asdict(network.method.spec)
     labels = np.asarray(spec.pop("labels"), np.int32)
+    if not spec["stage_channels"]:  # most methods read none: their files stay what they were
+        del spec["stage_channels"]
     facts = {
         "schema": SCHEMA,
         "cell": cell.id,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -15,12 +16,13 @@ from torch.optim import Optimizer
 
 from benchmark.training.draws import parts
 from benchmark.training.evaluate import autocast
+from benchmark.training.gradients import Gradients
 from benchmark.training.pictures import drawn, training_images
 from benchmark.training.splits import Split
 from protocols.errors import InvalidInputError
 from protocols.method import Batch, Draw
 from protocols.network import Network
-from protocols.optimizer import make_optimizer
+from protocols.optimizer import groups_under, make_optimizer
 from protocols.protocol import Protocol
 from protocols.recipe import Recipe
 from protocols.two_pass import ALIKE, inexact, two_pass
@@ -92,11 +94,12 @@ class HostSteps:
 
     def __init__(self, training: Training) -> None:
         self._training = training
-        self._optimizer = make_optimizer(training.recipe, training.network.groups())
+        groups = groups_under(training.recipe, training.network)
+        self._optimizer = make_optimizer(training.recipe, groups)
         self._rates = [group["lr"] for group in self._optimizer.param_groups]
         self._sums: dict[str, Tensor] = {}
         self._learnt: set[int] = set()
-        self._parts = Parts(training)
+        self._parts, self._gradients = Parts(training), Gradients(training)
 
     @property
     def learnt(self) -> int:
@@ -107,7 +110,7 @@ class HostSteps:
         """Take one step down the sum of the losses."""
         for group, rate in zip(self._optimizer.param_groups, self._rates, strict=True):
             group["lr"] = rate * factor
-        losses = self._gradients(draw, step)
+        losses = self._gradients.of_step(step, self._pass(draw, step))
         move(self._training, self._optimizer)
         self._learnt |= with_gradient(self._optimizer)
         for name, value in losses.items():
@@ -133,8 +136,8 @@ class HostSteps:
         give_moments(self._optimizer, state["moments"])
         self._sums, self._learnt = dict(state["sums"]), set(state["learnt"])
 
-    def _gradients(self, draw: Draw, step: int) -> dict[str, Tensor]:
-        """Return the loss terms of one batch, with their gradients in the parameters."""
+    def _pass(self, draw: Draw, step: int) -> Callable[[], dict[str, Tensor]]:
+        """Return what gives the loss terms of one batch, with their gradients in the parameters."""
         index = np.asarray(draw.index)
         batch = batch_of(self._training, draw, step)
         batch = replace(
@@ -143,9 +146,12 @@ class HostSteps:
             index=torch.from_numpy(index),
         )
         if self._parts.several:
-            images = [self._crops(part) for part in self._parts.of(draw)]
-            return self._parts.gradients(self._optimizer, images, batch)
-        views = views_of(self._training, self.images(draw))
+            parts = [self._crops(part) for part in self._parts.of(draw)]
+            return functools.partial(self._parts.gradients, self._optimizer, parts, batch)
+        return functools.partial(self._whole, self.images(draw), batch)
+
+    def _whole(self, images: Tensor, batch: Batch) -> dict[str, Tensor]:
+        views = views_of(self._training, images)
         losses = self._training.network.method.losses(views, batch)
         backward(self._optimizer, losses)
         return losses

@@ -406,7 +406,7 @@ def rule_before(folder: str, path: Path) -> str:
 
 
 # What they quote in f-strings, or spell, was written out otherwise by another Python.
-OF_ONE_PYTHON = {"whitened", "timm"}
+OF_ONE_PYTHON = {"whitened", "timm", "prompt10"}
 
 
 @pytest.mark.parametrize("kind", ["method", "trunk"])  # those that are part of a cell
@@ -501,4 +501,4 @@ def test_what_a_declaration_raises_does_not_end_the_program(tmp_path, raised):
     )
     method = Registry((plugin(tmp_path, "ender", GOOD + space),)).load("method", "ender")
     with pytest.raises(PluginError, match=rf"the search space .*{raised[:8]}"):
-        space_under(load("protocol", "toy"), "ender", method, "toy")
+        space_under(load("protocol", "toy"), "ender", method, "toy", load("recipe", "adam"))
