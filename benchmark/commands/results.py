@@ -65,8 +65,8 @@ def submit(args: argparse.Namespace) -> int:
     for path in written:
         print(path)
     if sign.cache_info().currsize:
-        again = ", then sign again" if args.sign else ""
-        print(f"by {sign().who}, on {sign().hardware}: if not so, correct the new .toml{again}")
+        again = ", and sign again" if args.sign else ""
+        print(f"by {sign().who}, on {sign().hardware}: correct the new .toml if not so{again}")
     if args.sign and not signatures.is_known(args.results, written):
         print(
             "signed with a key that is not in results/allowed_signers: shown as unsigned until a "
