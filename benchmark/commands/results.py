@@ -42,15 +42,16 @@ def submit(args: argparse.Namespace) -> int:
     study = load_study(args.study)
     if study is None:
         raise StoreError(f"no study in {args.study}. Name the --out folder of a finished one")
-    if args.claim and (args.who or args.hardware or args.price_per_hour or args.challenge):
-        raise InvalidInputError("--claim says who and on what already; leave the other options out")
-    if args.challenge and args.price_per_hour:
-        raise InvalidInputError("--price-per-hour stands in a claim; a challenge has none")
+    _check(args)
     sign = cache(partial(_signed, args, study))
-    if args.sign:
-        signatures.check_key(args.sign)
     if args.challenge:
-        written = submit_challenge(study, args.challenge, args.results, lambda: sign().challenge())
+        written = submit_challenge(
+            study,
+            args.challenge,
+            args.results,
+            lambda: sign().challenge(),
+            args.methods or (),
+        )
     else:
         registry = Registry(tuple(args.plugin))
         claim = (lambda: _claim(args.claim)) if args.claim else (lambda: sign().claim())
@@ -64,9 +65,25 @@ def submit(args: argparse.Namespace) -> int:
     for path in written:
         print(path)
     if sign.cache_info().currsize:
-        print(f"by {sign().who}, on {sign().hardware}: correct the new .toml files if it is not so")
+        again = ", and sign again" if args.sign else ""
+        print(f"by {sign().who}, on {sign().hardware}: correct the new .toml if not so{again}")
+    if args.sign and not signatures.is_known(args.results, written):
+        print(
+            "signed with a key that is not in results/allowed_signers: shown as unsigned until a "
+            "maintainer adds it; name your public key in the pull request"
+        )
     print(f"then check it: python -m benchmark {shlex.join(('verify', str(args.results)))}")
     return DONE
+
+
+def _check(args: argparse.Namespace) -> None:
+    """Raise InvalidInputError where options of ``submit`` say two things, or the key is none."""
+    if args.claim and (args.who or args.hardware or args.price_per_hour or args.challenge):
+        raise InvalidInputError("--claim says who and on what already; leave the other options out")
+    if args.challenge and args.price_per_hour:
+        raise InvalidInputError("--price-per-hour stands in a claim; a challenge has none")
+    if args.sign:
+        signatures.check_key(args.sign)
 
 
 def _claim(path: Path) -> bytes:

@@ -36,14 +36,18 @@ def search_fault(row: SubmittedRow, cell: Cell, space: Space) -> str:
 
 
 def trial_faults(row: SubmittedRow, cell: Cell) -> Iterator[str]:
-    """Yield trials that took longer than the protocol lets them."""
+    """Yield trials that took longer than the protocol lets them, and what they cannot have cost."""
     rules = cell.made_of.rules
     longest = rules.folds * rules.timeout_s * _LATE
     for trial in row.trials:
         if trial.seconds > longest:
             yield f"trial {trial.number}: {trial.seconds} s; it is stopped after {longest:.0f}"
-        for what in _shared(trial, rules.folds):
-            yield f"trial {trial.number}: {what}"
+    if cell.search:
+        trainings, took = rules.folds * len(row.trials), sum(t.seconds for t in row.trials)
+        if abs(cell.search.seconds - took) > trainings * _ROUNDED:
+            yield f"search: {cell.search.seconds} s; its trials took {took:.2f}"
+        for what in _shared(cell.search, trainings):
+            yield f"search: {what}"
 
 
 def run_faults(run: Run, cell: Cell) -> Iterator[str]:

@@ -61,8 +61,8 @@ def row_files(
     folder: Path, finished: Finished, protocol: Protocol, space: Space
 ) -> dict[Path, bytes]:
     """Return the content of every file of a row but its claim."""
-    spending = finished.spending
-    trials = schema.pack_trials([_trial(t, spending.of([t])) for t in finished.trials])
+    trials = schema.pack_trials([_trial(trial) for trial in finished.trials])
+    search = _told(finished.spending.of(finished.trials))
     choice = finished.choice
     cell = {
         "schema": schema.SCHEMA,
@@ -71,21 +71,23 @@ def row_files(
         "seeds": protocol.seeds,
         "space": described(space),
         "chosen": {k: getattr(choice, k) for k in ("rule", "trial", "settings", "value")},
+        **({"search": search} if finished.trials else {}),
         "trials_sha256": hashlib.sha256(trials).hexdigest(),
     }
     found = {folder / Cell.file: schema.pack(cell), folder / "trials.jsonl": trials}
     return found | finished.run_files(folder)
 
 
-def _trial(trial: TrialRecord, spent: Spent) -> dict[str, Any]:
+def _trial(trial: TrialRecord) -> dict[str, Any]:
     names = ("id", "number", "status", "reason", "settings", "folds", "value")
-    return {**{name: getattr(trial, name) for name in names}, **_told(spent)}
+    seconds = round(trial.measured.get("seconds", 0.0), 3)
+    return {**{name: getattr(trial, name) for name in names}, "seconds": seconds}
 
 
 def _told(spent: Spent) -> dict[str, float]:
-    """Return what is known of a cost, to the millisecond and millijoule."""
+    """Return what is known of a cost, to the millisecond and millijoule; a row stays small."""
     known = {name: round(value, 3) for name, value in vars(spent).items() if value is not None}
-    return {name: value for name, value in known.items() if value or not name.endswith("_j")}
+    return {name: value for name, value in known.items() if value or name == "seconds"}
 
 
 def run_fields(run: RunRecord, packed: bytes | None, spent: Spent) -> dict[str, Any]:

@@ -61,8 +61,25 @@ class Chosen(Data):
     value: Fraction | None
 
 
+class Measured(Data):
+    """What trainings took; None where the row is older or the machine did not tell.
+
+    The machine's and the card's are the part that :mod:`benchmark.study.spending` gives them.
+    """
+
+    seconds: Seconds
+    cpu_s: Seconds | None = None
+    machine_s: Seconds | None = None
+    gpu_s: Seconds | None = None
+    package_j: Joules | None = None
+    gpu_j: Joules | None = None
+
+
 class Cell(Data):
-    """What was compared: everything that the cell's id is a digest of, bounds and choice."""
+    """What was compared: everything that the cell's id is a digest of, bounds and choice.
+
+    ``search`` is what all trials took together.
+    """
 
     file: ClassVar[str] = "cell.json"
     schema_: int = Field(SCHEMA, alias="schema", ge=1, le=SCHEMA)
@@ -79,6 +96,7 @@ class Cell(Data):
     identity: dict[str, Any]
     space: dict[Name, Bounds]
     chosen: Chosen
+    search: Measured | None = None
     trials_sha256: Sha256
     sha256: Sha256
 
@@ -100,21 +118,7 @@ class Cell(Data):
         return self.method in (rules.reference, rules.pretrained_reference)
 
 
-class Measured(Data):
-    """What trainings took; None where the row is older or the machine did not tell.
-
-    The machine's and the card's are the part that :mod:`benchmark.study.spending` gives them.
-    """
-
-    seconds: Seconds
-    cpu_s: Seconds | None = None
-    machine_s: Seconds | None = None
-    gpu_s: Seconds | None = None
-    package_j: Joules | None = None
-    gpu_j: Joules | None = None
-
-
-class Trial(Measured):
+class Trial(Data):
     """One line of ``trials.jsonl``."""
 
     id: Id
@@ -124,6 +128,7 @@ class Trial(Measured):
     settings: Settings
     folds: list[Fraction | None]
     value: Fraction
+    seconds: Seconds
 
 
 class Scores(Data):

@@ -61,7 +61,7 @@ def submit_rows(
     files: dict[Path, bytes] = {}
     there, form, spent = [], None, spending(study)
     shipped = check_protocol(study)
-    for key in _wanted(study, methods):
+    for key in wanted(study, methods):
         folder = results / folder_of(shipped, key)
         if _is_there(results, folder, key):
             there.append(folder)
@@ -75,7 +75,7 @@ def submit_rows(
     return Submission(write_once(files), there)
 
 
-def _wanted(study: Study, methods: Sequence[str]) -> list[CellKey]:
+def wanted(study: Study, methods: Sequence[str]) -> list[CellKey]:
     """Return the cells of ``methods``, all for none."""
     known = sorted({key.method for key in study.cells})
     for name in sorted(set(methods) - set(known)):

@@ -11,6 +11,8 @@ from statistics import fmean
 from typing import Any
 
 import pandas as pd
+from rich.console import RenderableType
+from rich.text import Text
 
 from benchmark.study.machines import BETWEEN, parted
 from benchmark.study.records import COUNTS, RunRecord
@@ -20,6 +22,7 @@ from benchmark.tables.formats import Fitted
 from benchmark.tables.frames import Tables
 from benchmark.tables.headlines import Headline
 from benchmark.tables.results import CellResults
+from protocols.names import one_line
 
 TITLE = "Cost of one run, all folds; seconds are this machine's"
 MEASURED = ("train_s", "seconds", "cpu_s", "peak_memory_mb")
@@ -112,7 +115,7 @@ def frame(
     return made.astype(dict.fromkeys(TOTALS[:-1], "float64"))
 
 
-def render(costs: pd.DataFrame, whole: str) -> list[Fitted]:
+def render(costs: pd.DataFrame, whole: str) -> list[RenderableType]:
     """Return the costs as tables for a terminal, the first rows where there are many.
 
     Args:
@@ -127,7 +130,8 @@ def render(costs: pd.DataFrame, whole: str) -> list[Fitted]:
     sums = [(str(row["method"]), *(small(row[name]) for name in header)) for row in rows]
     return [
         Fitted(Headline(TITLE, ("Method", *_SHOWN.values()), runs, caption)),
-        Fitted(Headline(TOTALS_TITLE, ("Method", *header.values()), sums, f"{whole}. {SHARED}.")),
+        Fitted(Headline(TOTALS_TITLE, ("Method", *header.values()), sums, "")),
+        Text(one_line(f"{whole}. {SHARED}."), style="dim"),  # wider than the narrow table above it
     ]
 
 

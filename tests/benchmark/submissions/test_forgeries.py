@@ -301,9 +301,13 @@ ROWS = {
     "a card beside the processor": (run_change(gpu_s=0.5, seconds=2.0), "gpu_s 0.5 on a device of"),
     "a power station": (run_change(machine_s=1.0, package_j=1e9), "above 20000 W"),
     "energy in no time": (run_change(gpu_s=None, gpu_j=5.0), "without the seconds"),
-    "a trial with more of the machine than there is": (
-        lambda row: rows.edit_trials(row, lambda t: t[0].update(machine_s=9e4)),
-        "machine_s 90000.0; in",
+    "a search with more of the machine than there is": (
+        lambda row: edit_cell(row, lambda body: body["search"].update(machine_s=9e4)),
+        "search: machine_s 90000.0; in",
+    ),
+    "a search that is not its trials'": (
+        lambda row: edit_cell(row, lambda body: body["search"].update(seconds=9e3)),
+        "search: 9000.0 s; its trials took",
     ),
     "longer than a job may take": (run_change(seconds=9e5), "a run is stopped after"),
     "a trial longer than it may take": (

@@ -220,15 +220,18 @@ def test_a_signed_row_says_by_whom_and_an_edited_one_is_found(results, key, opti
 
 @needs_ssh
 def test_a_key_that_nobody_knows_signs_nothing_but_holds(results, key):
-    signatures.sign(results, results / ROW, "claim", key)
+    signature = signatures.sign(results, results / ROW, "claim", key)
     folders = row_folders(results)
     assert problems(results) == []
+    assert not signatures.is_known(results, [signature, results / ROW / "claim.toml"])
     assert signatures.signers_of(results, folders) == {}
     other = results.parent / "other"
     subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(other)], check=True)
     know(results, other)
     assert problems(results) == []
     assert signatures.signers_of(results, folders) == {}
+    know(results, key)
+    assert signatures.is_known(results, [signature])
 
 
 @needs_ssh

@@ -81,10 +81,14 @@ def test_every_finished_row_is_copied_with_what_verifies_it(toy_study, submitted
     lines = (folder / "trials.jsonl").read_text().splitlines()
     assert [json.loads(line)["value"] for line in lines] == [t.value for t in study.trials(key)]
     assert all(json.loads(line)["seconds"] > 0 for line in lines)
-    for part in (*map(json.loads, lines), json.loads((folder / "seed-0.json").read_text())):
+    parts = [json.loads((folder / f"{name}.json").read_text()) for name in ("cell", "seed-0")]
+    assert parts[0]["search"]["seconds"] == pytest.approx(
+        sum(json.loads(line)["seconds"] for line in lines)
+    )
+    for part in (parts[0]["search"], parts[1]):
         assert 0 < part["machine_s"] <= part["seconds"]
         assert part["cpu_s"] > 0
-        assert part["gpu_s"] == 0
+        assert "gpu_s" not in part, "nothing was spent of a card"
 
 
 def test_nothing_names_a_machine_or_a_path(toy_study, submitted):
@@ -343,3 +347,20 @@ def test_a_challenge_reran_the_claimed_cell(study, tmp_path, capsys):
     assert "ran another cell" in capsys.readouterr().err
     assert main([*words, "../../x"]) == 2
     assert "expected a date" in capsys.readouterr().err
+
+
+def test_a_reference_row_that_came_along_holds_no_challenge_up(study, tmp_path, capsys):
+    """Its row may be of an earlier version; who names it is told."""
+    results = tmp_path / "results"
+    results.mkdir()
+    assert rows.submit(study, results) == 0
+    base = results / "toy" / "toy"
+    rows.reidentify(base / "untrained", lambda body: body["identity"].update(method_code="0" * 12))
+    words = ["submit", str(study), "--results", str(results), "--challenge", "2026-01-31"]
+    assert main([*words, "--methods", "untrained"]) == 2
+    assert "ran another cell" in capsys.readouterr().err
+    assert main([*words, "--methods", "ms"]) == 0
+    assert [p.parent.name for p in base.glob("*/challenge-2026-01-31.toml")] == ["ms"]
+    assert main([*words, "--who", "B. Other", "--hardware", "another"]) == 0
+    found = sorted(p.parent.name for p in base.glob("*/challenge-2026-01-31.toml"))
+    assert found == ["ms", "triplet"]
