@@ -99,7 +99,7 @@ class HostSteps:
         self._rates = [group["lr"] for group in self._optimizer.param_groups]
         self._sums: dict[str, Tensor] = {}
         self._learnt: set[int] = set()
-        self._parts, self._gradients = Parts(training), Gradients(training)
+        self._parts, self._gradients = Parts(training), Gradients(training.recipe, training.network)
 
     @property
     def learnt(self) -> int:
