@@ -14,6 +14,7 @@ from benchmark.study.spending import Spending, Spent
 from benchmark.submissions import schema
 from benchmark.submissions.schema import Cell
 from protocols.metrics import METRICS
+from protocols.verification import names as names_of_pairs
 from protocols.protocol import Protocol
 from protocols.space import Space, described
 
@@ -120,6 +121,8 @@ def run_fields(run: RunRecord, packed: bytes | None, spent: Spent) -> dict[str, 
     return {
         "schema": schema.SCHEMA,
         **{name: getattr(run, name) for name in names},
+        # A row holds what others can make anew of its queries, so nothing of pairs.
+        "concatenated": _of_queries(run.concatenated),
         # What is reported alone is kept of the joined embedding: a row stays small in git.
         "folds": [_selecting(scores) for scores in run.folds],
         "separated": _selecting(run.separated),
@@ -131,6 +134,12 @@ def run_fields(run: RunRecord, packed: bytes | None, spent: Spent) -> dict[str, 
         "peak_memory_mb": measured.get("peak_memory_mb", 0),
         "environment": {**environment, "system": made_with.get("system", "unknown").split("-")[0]},
     }
+
+
+def _of_queries(scores: Metrics | None) -> Metrics | None:
+    """Return the metrics that are means over queries."""
+    pairs = names_of_pairs()
+    return {k: v for k, v in scores.items() if k not in pairs} if scores else scores
 
 
 def _selecting(scores: Metrics | None) -> Metrics | None:

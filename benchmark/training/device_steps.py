@@ -78,7 +78,7 @@ class DeviceSteps:
         self._taken: dict[Hashable, int] = {}
         self._recordings: dict[Hashable, Recording] = {}
         self._learnt: set[int] = set()
-        self._parts, self._gradients = Parts(training), Gradients(training)
+        self._parts, self._gradients = Parts(training), Gradients(training.recipe, training.network)
         self._why = self._parts.why or ("" if recorder else "recording is off")
 
     @property

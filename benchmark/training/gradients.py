@@ -4,25 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
 
+from protocols.network import Network
+from protocols.recipe import Recipe
 from protocols.sharpness import Losses, sharp_gradients
-
-if TYPE_CHECKING:
-    from benchmark.training.steps import Training
 
 Evaluate = Callable[[], Losses]
 
 
 class Gradients:
-    """What a training's recipe makes of a batch's gradients.
+    """What a recipe makes of the gradients of a network's batches."""
 
-    Args:
-        training: says recipe and network.
-    """
-
-    def __init__(self, training: Training) -> None:
-        self._recipe, self._network = training.recipe, training.network
+    def __init__(self, recipe: Recipe, network: Network) -> None:
+        self._recipe, self._network = recipe, network
         self._proven = False
 
     def head_alone(self, step: int) -> bool:

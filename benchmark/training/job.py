@@ -257,8 +257,8 @@ def _watch(job: Job, network: Network) -> Watch | None:
         return None
 
     def score_test() -> tuple[Metrics, str]:
-        test = splits.open_test(job.source, job.protocol)
-        return _score_test(job, network, test)[0], _opened(job, test)
+        found, _, _, test = _score_test(job, network)
+        return found, _opened(job, test)
 
     return Watch(score_test)
 
@@ -268,19 +268,19 @@ def _opened(job: Job, test: splits.Split) -> str:
 
 
 def _score_test(
-    job: Job, network: Network, test: splits.Split
-) -> tuple[Metrics, metrics.PerQuery, NDArray[np.float32]]:
-    """Return what the network scores on the test split, for each query too, and its embeddings."""
+    job: Job, network: Network
+) -> tuple[Metrics, metrics.PerQuery, NDArray[np.float32], splits.Split]:
+    """Open the test split; return the network's scores, those of queries, embeddings, the split."""
+    test = splits.open_test(job.source, job.protocol)
     scored, embeddings = evaluate.score(network, test, job.protocol)
     rule = network.method.ranked_by
     pairs = evaluate.verify_pairs(embeddings, test, ranking=rule, device=job.device)
-    return {**scored.means(), **pairs}, scored, embeddings
+    return {**scored.means(), **pairs}, scored, embeddings, test
 
 
 def _test(job: Job, network: Network, record: JobRecord, watch: Watch | None) -> JobOutcome:
     """Score the kept weights once on the test split, and add what came out."""
-    test = splits.open_test(job.source, job.protocol)
-    found, scored, embeddings = _score_test(job, network, test)
+    found, scored, embeddings, test = _score_test(job, network)
     if network.method.joined != "embedding":
         embeddings = evaluate.embed(network, test, job.protocol, network.method.joined)
     vectors = pack(

@@ -103,7 +103,7 @@ class HostSteps:
         self._sums: dict[str, Tensor] = {}
         self._learnt: set[int] = set()
         self._mixing = mixing_of(training.network.method)
-        self._parts, self._gradients = Parts(training), Gradients(training)
+        self._parts, self._gradients = Parts(training), Gradients(training.recipe, training.network)
 
     @property
     def learnt(self) -> int:

@@ -222,7 +222,8 @@ def test_the_head_learns_alone_at_first_and_the_trunk_starts_afresh(train):
 
 
 def test_patience_waits_for_the_whole_network():
-    gradients = Gradients(training(square(16), "ms", recipe=replace(ADAM, head_first_steps=3)))
+    made = training(square(16), "ms", recipe=replace(ADAM, head_first_steps=3))
+    gradients = Gradients(made.recipe, made.network)
     assert [gradients.head_alone(step) for step in (0, 2, 3, 99)] == [True, True, False, False]
     phases = replace(ADAM, head_first_steps=8).phases(TOY.pace)
     assert [(p.name, p.begins) for p in phases] == [("whole network", 8)]
