@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from benchmark.submissions.read import SubmittedRow
-from benchmark.submissions.schema import Cell, Environment, Measured, Run
+from benchmark.submissions.schema import Cell, Environment, Run
+from benchmark.submissions.took import seconds_of
 from protocols.space import Space, size
 
 Problem = tuple[str, str]  # message, path below the results folder
@@ -36,18 +37,12 @@ def search_fault(row: SubmittedRow, cell: Cell, space: Space) -> str:
 
 
 def trial_faults(row: SubmittedRow, cell: Cell) -> Iterator[str]:
-    """Yield trials that took longer than the protocol lets them, and what they cannot have cost."""
+    """Yield trials that took longer than the protocol lets them."""
     rules = cell.made_of.rules
     longest = rules.folds * rules.timeout_s * _LATE
     for trial in row.trials:
         if trial.seconds > longest:
             yield f"trial {trial.number}: {trial.seconds} s; it is stopped after {longest:.0f}"
-    if cell.search:
-        trainings, took = rules.folds * len(row.trials), sum(t.seconds for t in row.trials)
-        if abs(cell.search.seconds - took) > trainings * _ROUNDED:
-            yield f"search: {cell.search.seconds} s; its trials took {took:.2f}"
-        for what in _shared(cell.search, trainings):
-            yield f"search: {what}"
 
 
 def run_faults(run: Run, cell: Cell) -> Iterator[str]:
@@ -77,16 +72,6 @@ def run_faults(run: Run, cell: Cell) -> Iterator[str]:
     if (trained > 0) != (run.counts.get("parameters_trained", 0) > 0) and run.status == "done":
         yield "images_trained and parameters_trained: one of them is 0, expected both or neither"
     yield from _seconds(run, rules.folds, rules.timeout_s, trained)
-    yield from _shared(run, rules.folds)
-    yield from _on_card(run)
-
-
-def _on_card(run: Run) -> Iterator[str]:
-    """Yield time of a card that a run on the processor cannot have, or lacks on a card."""
-    if run.gpu_s is not None and run.seconds > 1 and run.status == "done":
-        kind = kind_of(run.environment)
-        if (run.gpu_s > 0) != (kind != "cpu"):
-            yield f"gpu_s {run.gpu_s} on a device of kind {kind}"
 
 
 def _seconds(run: Run, folds: int, timeout: float, trained: int) -> Iterator[str]:
@@ -99,24 +84,27 @@ def _seconds(run: Run, folds: int, timeout: float, trained: int) -> Iterator[str
         yield f"seconds {run.seconds}, train_s {run.train_s}: expected more than 0"
 
 
-def _shared(took: Measured, folds: int) -> Iterator[str]:
-    """Yield parts of a machine or a card that are more than all of it, and joules beyond it."""
-    whole = took.seconds + folds * _ROUNDED
+def cost_faults(row: SubmittedRow, cell: Cell) -> Iterator[str]:
+    """Yield parts of machines and cards that are more than all of them, and joules beyond them."""
+    took, folds = cell.took, cell.made_of.rules.folds
+    if took is None:
+        return
+    rounded = folds * (len(row.trials) + len(row.runs)) * _ROUNDED
+    seconds, whole = seconds_of(row), took.seconds + rounded
+    if abs(took.seconds - seconds) > rounded:
+        yield f"took {took.seconds} s; its trials and runs took {seconds:.2f}"
     for name, most in (("machine_s", whole), ("gpu_s", whole), ("cpu_s", _CORES * whole)):
         value = getattr(took, name)
         if value is not None and value > most:
-            yield f"{name} {value}; in {took.seconds} s of jobs there are at most {most:.2f}"
-    for name, of, watts in (
-        ("package_j", took.machine_s, _MACHINE_W),
-        ("gpu_j", took.gpu_s, _CARD_W),
-    ):
-        joules = getattr(took, name)
-        if joules is None:
-            continue
-        if of is None:
-            yield f"{name} {joules} without the seconds in which they were counted"
-        elif joules > watts * (of + folds * _ROUNDED):
-            yield f"{name} {joules} in {of} s: above {watts:.0f} W"
+            yield f"took {name} {value}; in {took.seconds} s of jobs there are at most {most:.2f}"
+    if took.gpu_s and all(kind_of(run.environment) == "cpu" for run in row.runs.values()):
+        yield f"took gpu_s {took.gpu_s}; its runs were on a cpu"
+    machine = ("package_j", took.package_j, took.machine_s, _MACHINE_W)
+    for name, joules, of, watts in (machine, ("gpu_j", took.gpu_j, took.gpu_s, _CARD_W)):
+        if joules is not None and of is None:
+            yield f"took {name} {joules} without the seconds in which they were counted"
+        elif joules is not None and of is not None and joules > watts * (of + rounded):
+            yield f"took {name} {joules} in {of} s: above {watts:.0f} W"
 
 
 def environment_faults(row: SubmittedRow) -> Iterator[Problem]:

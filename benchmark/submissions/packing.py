@@ -47,23 +47,21 @@ class Finished:
     trials: list[TrialRecord]
     runs: list[RunRecord]
     values: dict[int, bytes]
-    spending: Spending
 
     def run_files(self, folder: Path) -> dict[Path, bytes]:
         """Return the content of the runs' files, to lie in ``folder``."""
         found = {folder / f"values-{seed}.npz": packed for seed, packed in self.values.items()}
         for run in self.runs:
-            body = run_fields(run, self.values.get(run.seed), self.spending.of([run]))
+            body = run_fields(run, self.values.get(run.seed))
             found[folder / f"seed-{run.seed}.json"] = schema.pack(body)
         return found
 
 
 def row_files(
-    folder: Path, finished: Finished, protocol: Protocol, space: Space
+    folder: Path, finished: Finished, protocol: Protocol, space: Space, spent: Spending
 ) -> dict[Path, bytes]:
     """Return the content of every file of a row but its claim."""
     trials = schema.pack_trials([_trial(trial) for trial in finished.trials])
-    search = _told(finished.spending.of(finished.trials))
     choice = finished.choice
     cell = {
         "schema": schema.SCHEMA,
@@ -72,7 +70,7 @@ def row_files(
         "seeds": protocol.seeds,
         "space": described(space),
         "chosen": {k: getattr(choice, k) for k in ("rule", "trial", "settings", "value")},
-        **({"search": search} if finished.trials else {}),
+        "took": _told(spent.of([*finished.trials, *finished.runs])),
         "trials_sha256": hashlib.sha256(trials).hexdigest(),
     }
     found = {folder / Cell.file: schema.pack(cell), folder / "trials.jsonl": trials}
@@ -91,12 +89,11 @@ def _told(spent: Spent) -> dict[str, float]:
     return {name: value for name, value in known.items() if value or name == "seconds"}
 
 
-def run_fields(run: RunRecord, packed: bytes | None, spent: Spent) -> dict[str, Any]:
+def run_fields(run: RunRecord, packed: bytes | None) -> dict[str, Any]:
     """Return a run's fields; words for people and where files lay stay behind.
 
     Args:
         run: the record.
-        spent: what it took.
         packed: what it found for every query; None for a run that diverged.
     """
     names = (
@@ -129,8 +126,7 @@ def run_fields(run: RunRecord, packed: bytes | None, spent: Spent) -> dict[str, 
         "queries_sha256": run.queries["sha256"] if run.queries else None,
         "values_sha256": hashlib.sha256(packed).hexdigest() if packed else None,
         "openings": len(run.openings),
-        **_told(spent),
-        "train_s": measured.get("train_s", 0.0),
+        **{name: measured.get(name, 0.0) for name in ("seconds", "train_s")},
         "peak_memory_mb": measured.get("peak_memory_mb", 0),
         "environment": {**environment, "system": made_with.get("system", "unknown").split("-")[0]},
     }

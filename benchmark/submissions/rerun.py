@@ -10,7 +10,6 @@ from benchmark.study import records
 from benchmark.study.folder import CellKey, Study
 from benchmark.study.places import choice_id
 from benchmark.study.records import CellRecord, ChoiceRecord
-from benchmark.study.spending import spending
 from benchmark.submissions.read import CHALLENGE, SubmittedRow, read_row
 from benchmark.submissions.schema import Cell
 from benchmark.submissions.submit import (
@@ -102,7 +101,6 @@ def _challenge_files(
         raise InvalidInputError(f"--challenge {date!r}: expected a date like 2026-01-31")
     shipped = check_protocol(study, any_seeds=True)
     files: dict[Path, bytes] = {}
-    spent = spending(study)
     for key in wanted(study, methods):
         folder = results / folder_of(shipped, key)
         if not (folder / Cell.file).is_file():
@@ -110,7 +108,7 @@ def _challenge_files(
         claimed = _claimed(results, folder)
         if claimed.is_reference and claimed.id != key.id and not methods:
             continue
-        finished = finished_cell(study, key, spent)
+        finished = finished_cell(study, key)
         if (claimed.id, claimed.chosen.settings) != (key.id, finished.choice.settings):
             raise StoreError(
                 f"{study.out} ran another cell than {folder} claims: code, data, rules and "

@@ -62,7 +62,7 @@ class Chosen(Data):
 
 
 class Measured(Data):
-    """What trainings took; None where the row is older or the machine did not tell.
+    """What search and runs took together; None where the machine did not tell.
 
     The machine's and the card's are the part that :mod:`benchmark.study.spending` gives them.
     """
@@ -78,7 +78,7 @@ class Measured(Data):
 class Cell(Data):
     """What was compared: everything that the cell's id is a digest of, bounds and choice.
 
-    ``search`` is what all trials took together.
+    ``took`` is what it cost; rows of earlier versions do not say it.
     """
 
     file: ClassVar[str] = "cell.json"
@@ -96,7 +96,7 @@ class Cell(Data):
     identity: dict[str, Any]
     space: dict[Name, Bounds]
     chosen: Chosen
-    search: Measured | None = None
+    took: Measured | None = None
     trials_sha256: Sha256
     sha256: Sha256
 
@@ -191,7 +191,7 @@ class Environment(Data):
         return self.model_dump(by_alias=True, exclude_none=True)
 
 
-class Run(Measured):
+class Run(Data):
     """One seed, ``seed-N.json``. A run that diverged has a reason and no scores.
 
     ``queries_sha256`` is of the study's own per-query file, ``values_sha256`` of the part of it
@@ -218,6 +218,7 @@ class Run(Measured):
     values_sha256: Sha256 | None = None
     openings: Natural
     counts: dict[Name, Natural]
+    seconds: Seconds
     train_s: Seconds
     peak_memory_mb: Natural
     environment: Environment

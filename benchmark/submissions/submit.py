@@ -13,7 +13,7 @@ from benchmark.study.lost import lost_in
 from benchmark.study.machines import mixed
 from benchmark.study.queries import fault, read_queries
 from benchmark.study.records import CellRecord, RunRecord
-from benchmark.study.spending import Spending, spending
+from benchmark.study.spending import spending
 from benchmark.submissions import schema, values
 from benchmark.submissions.leaderboard import shipped_protocols
 from benchmark.submissions.packing import ENVIRONMENT, Finished, environment_of, row_files
@@ -66,9 +66,9 @@ def submit_rows(
         if _is_there(results, folder, key):
             there.append(folder)
             continue
-        finished = finished_cell(study, key, spent)
+        finished = finished_cell(study, key)
         space = _space(finished.record, shipped, registry)
-        files |= row_files(folder, finished, shipped, space)
+        files |= row_files(folder, finished, shipped, space, spent)
         if not (folder / Claim.file).exists():
             form = form or claim()
             files[folder / Claim.file] = form
@@ -146,14 +146,8 @@ def folder_of(protocol: Protocol, key: CellKey) -> str:
     return schema.place_of(protocol.name, key.dataset, folder)
 
 
-def finished_cell(study: Study, key: CellKey, spent: Spending) -> Finished:
-    """Return the records of a cell; raise StoreError if one is missing or the machine failed.
-
-    Args:
-        study: has the cell.
-        key: the cell.
-        spent: what the study's records took.
-    """
+def finished_cell(study: Study, key: CellKey) -> Finished:
+    """Return the records of a cell; raise StoreError if one is missing or the machine failed."""
     where, asked = f"{study.out}: {key.row} on {key.dataset}", study.runs_asked(key)
     record = study.cell_record(key)
     choice, runs = study.choice(key), study.runs(key)
@@ -171,7 +165,7 @@ def finished_cell(study: Study, key: CellKey, spent: Spending) -> Finished:
     if all(run.status == "failed" for run in runs):
         raise StoreError(f"{where}: every run diverged, so there is no number to submit")
     found = {run.seed: _values(study, run, where) for run in runs if run.status == "done"}
-    return Finished(key, record, choice, study.trials(key), runs, found, spent)
+    return Finished(key, record, choice, study.trials(key), runs, found)
 
 
 def _values(study: Study, run: RunRecord, where: str) -> bytes:

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import math
-
 from benchmark.submissions.read import SubmittedRow
-from benchmark.submissions.schema import Measured
 
 TOOK = ("cpu_s", "machine_s", "gpu_s", "package_j", "gpu_j")  # beside seconds; not all rows tell
 
@@ -16,13 +13,7 @@ def seconds_of(row: SubmittedRow) -> float:
 
 
 def took(row: SubmittedRow, name: str) -> float | None:
-    """Return a row's sum of one of ``TOOK``; None where the search or a run does not tell.
-
-    What took no time has nothing to tell.
-    """
-    parts: list[Measured] = [run for run in row.runs.values() if run.seconds]
-    if row.trials:
-        told = row.cell.search if row.cell else None
-        parts.append(told or Measured(seconds=sum(t.seconds for t in row.trials)))
-    known = [value for part in parts if (value := getattr(part, name)) is not None]
-    return math.fsum(known) if known and len(known) == len(parts) else None
+    """Return one of ``TOOK``, None where the row does not tell it."""
+    told = row.cell.took if row.cell else None
+    found: float | None = getattr(told, name) if told else None
+    return found
