@@ -55,7 +55,7 @@ ROOMS = {
 # Inside protocols/ each row may import the rows below it, never its own or one above.
 PROTOCOL_ROWS = [
     {"errors", "names", "source_code", "reached", "two_pass"},
-    {"phases", "plugin_code", "settle", "splits", "packaged", "stages"},
+    {"phases", "plugin_code", "settle", "sharpness", "splits", "packaged", "stages"},
     {"nearest_device", "partition", "ranking"},
     {"nearest"},
     {"first_hit"},
@@ -65,7 +65,9 @@ PROTOCOL_ROWS = [
     {"images", "manifest", "paper", "dense", "resident", "knobs"},
     {"searched", "terms"},
     {"method"},
-    {"trunk", "discovery", "optimizer", "pretend_device", "mixing", "study_file", "teacher"},
+    {"trunk", "discovery", "mixing", "pretend_device", "study_file", "teacher"},
+    {"layers"},
+    {"optimizer"},
     {"toy_task", "weights", "narrowing"},
     {"toy_trunk"},
     {"conformance_batches", "conformance_mixing", "conformance_ranking", "conformance_teacher"},

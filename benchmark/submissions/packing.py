@@ -14,9 +14,9 @@ from benchmark.study.spending import Spending, Spent
 from benchmark.submissions import schema
 from benchmark.submissions.schema import Cell
 from protocols.metrics import METRICS
-from protocols.verification import names as names_of_pairs
 from protocols.protocol import Protocol
 from protocols.space import Space, described
+from protocols.verification import names as names_of_pairs
 
 ENVIRONMENT = (
     "python",
