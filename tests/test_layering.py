@@ -67,12 +67,12 @@ PROTOCOL_ROWS = [
     {"method"},
     {"trunk", "discovery", "mixing", "pretend_device", "study_file", "teacher"},
     {"layers"},
-    {"optimizer"},
     {"toy_task", "weights", "narrowing"},
     {"toy_trunk"},
     {"conformance_batches", "conformance_mixing", "conformance_ranking", "conformance_teacher"},
     {"conformance"},
     {"network", "conformance_trunk"},
+    {"optimizer"},
     {"methods", "datasets", "trunks", "recipes", "specs"},
 ]
 ROW = {name: number for number, names in enumerate(PROTOCOL_ROWS) for name in names}
