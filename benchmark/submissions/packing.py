@@ -14,9 +14,9 @@ from benchmark.study.spending import Spending, Spent
 from benchmark.submissions import schema
 from benchmark.submissions.schema import Cell
 from protocols.metrics import METRICS
-from protocols.verification import names as names_of_pairs
 from protocols.protocol import Protocol
 from protocols.space import Space, described
+from protocols.verification import names as names_of_pairs
 
 ENVIRONMENT = (
     "python",
@@ -104,7 +104,6 @@ def run_fields(run: RunRecord, packed: bytes | None, spent: Spent) -> dict[str, 
         "status",
         "reason",
         "settings",
-        "concatenated",
         "validation",
         "best_steps",
         "excluded",
