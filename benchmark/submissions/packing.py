@@ -103,7 +103,6 @@ def run_fields(run: RunRecord, packed: bytes | None) -> dict[str, Any]:
         "status",
         "reason",
         "settings",
-        "concatenated",
         "validation",
         "best_steps",
         "excluded",
