@@ -55,7 +55,7 @@ ROOMS = {
 # Inside protocols/ each row may import the rows below it, never its own or one above.
 PROTOCOL_ROWS = [
     {"errors", "names", "source_code", "reached", "two_pass"},
-    {"phases", "plugin_code", "settle", "splits", "packaged", "stages"},
+    {"phases", "plugin_code", "settle", "splits", "packaged", "stages", "sharpness"},
     {"nearest_device", "partition"},
     {"nearest"},
     {"first_hit"},
@@ -65,12 +65,13 @@ PROTOCOL_ROWS = [
     {"images", "manifest", "paper", "dense", "resident", "knobs"},
     {"searched"},
     {"method"},
-    {"trunk", "discovery", "optimizer", "pretend_device", "study_file"},
-    {"toy_task", "weights", "narrowing"},
+    {"trunk", "discovery", "pretend_device", "study_file"},
+    {"toy_task", "weights", "narrowing", "layers"},
     {"toy_trunk"},
     {"conformance_batches"},
     {"conformance"},
     {"network", "conformance_trunk"},
+    {"optimizer"},
     {"methods", "datasets", "trunks", "recipes", "specs"},
 ]
 ROW = {name: number for number, names in enumerate(PROTOCOL_ROWS) for name in names}
