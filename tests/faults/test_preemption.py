@@ -96,8 +96,6 @@ def assert_as_straight(out, straight):
     assert not begun(out)
 
 
-# Under nohup a command rightly ignores SIGHUP, and its children inherit that.
-HEARS_HANGUP = ("env", "--default-signal=HUP")
 SAME = "run again, the training goes on from its checkpoint; records and tables byte-identical"
 
 
@@ -148,7 +146,7 @@ def test_signals_of_a_cluster(ledger, straight, tmp_path, name, whom):
     outcome = "exit 130, one line that says what is left, no process left; " + SAME
     with ledger.attempt(SUITE, fault, outcome):
         out = place(tmp_path)
-        process = launch(out, before=HEARS_HANGUP)
+        process = launch(out)
         wait_until_begun(process, out)
         everyone = whom == "all its processes"
         for pid in workers_of(process.pid) if everyone else [process.pid]:
