@@ -27,6 +27,7 @@ FORCING_BY_1 = ("PYTHON_COLORS", "TTY_COMPATIBLE", "TTY_INTERACTIVE")
 # What the program prints beyond ASCII, and how it is written where an encoding lacks it. As wide
 # as the sign where a table has it; of "± 1.2" the space is left out for that, see _in_plain.
 PLAIN = {
+    "€": "EUR",
     "±": "+-",
     "▲": "^",
     "▼": "v",

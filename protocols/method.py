@@ -174,11 +174,16 @@ class Method(nn.Module):
             raise PluginError(f"{type(self).__name__}: terms named {names}, expected distinct")
 
     def __setattr__(self, name: str, value: Any) -> None:
-        """Refuse an attribute in a hyperparameter's place: torch would let a module hide it."""
+        """Refuse an attribute in a hyperparameter's place, and a part that nobody could reach."""
         if isinstance(getattr(type(self), name, None), Hyperparameter):
             raise PluginError(
                 f"{type(self).__name__}: {name!r} is a hyperparameter, met self.{name} = a "
                 f"{type(value).__name__}, which would hide it; give one of them another name"
+            )
+        if isinstance(value, nn.Module) and hasattr(type(self), name):
+            raise PluginError(
+                f"{type(self).__name__}: {name!r} is a word of the class, met self.{name} = a "
+                f"{type(value).__name__}, which it would hide; give the part another name"
             )
         super().__setattr__(name, value)
 

@@ -1,5 +1,8 @@
 """Shared by all tests: one thread, the same hypothesis examples every time, the fault suite."""
 
+import signal
+
+import pytest
 import torch
 from hypothesis import settings
 
@@ -8,11 +11,19 @@ settings.register_profile("repeatable", derandomize=True, deadline=None, databas
 settings.load_profile("repeatable")
 
 
+@pytest.fixture(scope="session", autouse=True)
+def heard():
+    """Let studies hear SIGHUP also where nohup started the tests: children inherit the deafness."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
 def pytest_addoption(parser):
     parser.addoption(
         "--faults",
         action="store_true",
-        help="the whole fault suite (a quarter of an hour), which writes tests/FAULTS.md",
+        help="the whole fault suite (half an hour), which writes tests/FAULTS.md",
     )
 
 

@@ -26,9 +26,7 @@ ReportedMetric = Annotated[str, Field(pattern=_REPORTED)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Seconds = Annotated[float, Field(ge=0, le=1e9)]  # 32 years
 Joules = Annotated[float, Field(gt=0, le=1e15)]
-Price = Annotated[
-    str, Field(pattern=r"^([0-9]{1,9}(\.[0-9]{1,6})? ([A-Za-z]{1,8}|[$€£¥₹₩₽₺₴₪₫₦฿]))?$")
-]
+Price = Annotated[str, Field(pattern=r"^([0-9]{1,9}(\.[0-9]{1,6})? ([A-Za-z]{1,8}|[$€]))?$")]
 Value = Number | int | bool | Text
 Settings = dict[Name, Value]
 

@@ -21,6 +21,7 @@ from benchmark.models.index import About
 from benchmark.report import page
 from benchmark.study.folder import CellKey
 from benchmark.study.grid import CellPlan
+from benchmark.study.spending import Spending
 from benchmark.tables import costs, formats
 from benchmark.tables.csv_files import to_csv
 from benchmark.tables.frames import make_tables
@@ -75,7 +76,9 @@ def test_tables_as_csv(tables):
         columns = ("dataset", "trunk", "recipe", *(["method"] if name != "pairs" else []))
         if len(frame := getattr(tables, name)):
             assert_read_as_text(to_csv(frame), columns, NAMES)
-    assert_read_as_text(to_csv(costs.frame(tables.cells)), ("method", "dataset"), NAMES)
+    assert_read_as_text(
+        to_csv(costs.frame(tables.cells, Spending(()))), ("method", "dataset"), NAMES
+    )
 
 
 def test_findings_and_answers_as_csv(tmp_path):
@@ -128,7 +131,10 @@ def test_report(tables):
 def test_terminal(study, tables, terminal):
     plain = io.StringIO()
     console = Console(file=plain, width=200, force_terminal=terminal, color_system=None)
-    for part in (*formats.render(tables), costs.render(costs.frame(tables.cells))):
+    for part in (
+        *formats.render(tables),
+        *costs.render(costs.frame(tables.cells, Spending(())), ""),
+    ):
         console.print(part)
     plans = [
         CellPlan(cell, trials=1, trials_done=0, runs=1, runs_done=0, jobs_left=1, chosen=False)

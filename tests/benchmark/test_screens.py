@@ -14,6 +14,7 @@ from benchmark.commands.lines import Tables, counted
 from benchmark.examples import EXAMPLES
 from benchmark.running.rules import check_same_rules
 from benchmark.study.folder import Study, load_study
+from benchmark.study.spending import spending
 from benchmark.tables import costs, formats
 from benchmark.tables.frames import make_tables
 from protocols.errors import StoreError
@@ -183,10 +184,13 @@ def test_a_name_wider_than_its_place_is_shown_whole():
 
 @pytest.mark.parametrize("width", [50, 60, 70, 80])
 def test_results_and_costs_fit_and_break_no_name(width, toy_study):
-    tables = make_tables(load_study(toy_study))
+    study = load_study(toy_study)
+    tables, paid = make_tables(study), spending(study)
     printed = io.StringIO()
     console = Console(file=printed, width=width)
-    console.print(*formats.render(tables), costs.render(costs.frame(tables.cells)), sep="\n")
+    whole = costs.in_words(paid.of([*tables.cells[0].runs]), (0.8, "EUR"))
+    shown = costs.render(costs.frame(tables.cells, paid, (0.8, "EUR")), whole)
+    console.print(*formats.render(tables), *shown, sep="\n")
     lines = printed.getvalue().splitlines()
     assert max(map(len, lines)) <= width
     words = printed.getvalue().split()

@@ -2,7 +2,6 @@
 
 import os
 import platform
-import signal
 import time
 from pathlib import Path
 
@@ -65,14 +64,6 @@ def write(found, minutes):
     _, heading, rest = kept.partition(HEADING)  # written by tests/long_run.py
     end = f"\n{heading}{rest}" if heading else ""
     TABLE.write_text(found.markdown(text) + end, encoding="utf-8")
-
-
-@pytest.fixture(scope="session", autouse=True)
-def heard():
-    """Let studies hear SIGHUP also where nohup started the tests: children inherit the deafness."""
-    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
-    yield
-    signal.signal(signal.SIGHUP, before)
 
 
 @pytest.fixture(scope="session")

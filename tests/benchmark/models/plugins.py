@@ -11,8 +11,8 @@ class Distilled(Method):
 
     def __init__(self, spec, **settings):
         super().__init__(spec, **settings)
-        self.teacher = nn.Sequential(nn.Linear(spec.channels, spec.embedding_size), nn.Tanh())
-        self.teacher.requires_grad_(False)
+        self.master = nn.Sequential(nn.Linear(spec.channels, spec.embedding_size), nn.Tanh())
+        self.master.requires_grad_(False)
 
     def make_terms(self, spec):
         return [Term(self.follow, on=("embedding", "lesson"))]
@@ -21,7 +21,7 @@ class Distilled(Method):
         views = {"embedding": self.head(features.vector)}
         if self.training:
             with torch.no_grad():
-                views["lesson"] = self.teacher(features.vector)
+                views["lesson"] = self.master(features.vector)
         return views
 
     def follow(self, embeddings, lessons, labels):

@@ -121,9 +121,9 @@ def test_a_frozen_teacher_is_not_deployed(source, tmp_path):
     outcome = train(source, "distilled", [path])
     assert outcome.record.status == "done", outcome.record.detail
     fold = networks.unpacked(outcome.weights, "weights")
-    assert not any("teacher" in name for name in fold.state)
+    assert not any("master" in name for name in fold.state)
     network = networks.rebuild(fold, Registry((path,)))
-    assert any("teacher" in name for name in network.state_dict())
+    assert any("master" in name for name in network.state_dict())
 
 
 def test_whether_weights_are_kept_changes_no_record(source):
