@@ -22,6 +22,7 @@ from protocols import pretend_device
 from protocols.conformance_batches import check_parts_are_the_whole, check_plan_stays_inside
 from protocols.conformance_mixing import check_knows_what_is_mixed
 from protocols.conformance_ranking import check_ranks_by_a_rule
+from protocols.conformance_side import check_uses_what_it_is_told
 from protocols.conformance_teacher import check_imitates_its_teacher
 from protocols.errors import BenchmarkError
 from protocols.method import Method
@@ -39,6 +40,7 @@ from protocols.toy_task import (
     fingerprint,
     keeps_random_state,
     loss_of,
+    told,
     toy_batch,
     toy_features,
     toy_labels,
@@ -241,7 +243,7 @@ def check_best_weights_return(method: type[Method]) -> None:
 def check_runs_on_another_device(method: type[Method]) -> None:
     """Tensors are made on the device of the input: on a GPU those of the host are refused."""
     torch.default_generator.manual_seed(0)
-    built = method(SPEC).train()
+    built = method(told(SPEC, method)).train()
     try:
         with pretend_device.pretended():
             use_on_device(built)
@@ -281,6 +283,7 @@ CHECKS: tuple[Check, ...] = (
     check_imitates_its_teacher,
     check_knows_what_is_mixed,
     check_ranks_by_a_rule,
+    check_uses_what_it_is_told,
     check_best_weights_return,
     check_runs_on_another_device,
     check_pulls_classes_apart,

@@ -63,6 +63,7 @@ class Dataset:
         parts: (N,) the named part of each image, of :data:`protocols.partition.PARTS`, or None
             where none are named.
         rule: how classes fall into training and test, see :mod:`protocols.partition`.
+        class_groups: the coarser class of each label, by name, None where there are none.
     """
 
     name: str
@@ -72,6 +73,7 @@ class Dataset:
     digest: str
     parts: NDArray[np.str_] | None = None
     rule: Rule = "halves"
+    class_groups: Sequence[str] | None = None
 
 
 def recall_at(module: object, name: str) -> tuple[int, ...]:

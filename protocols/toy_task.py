@@ -39,6 +39,9 @@ SPEC = TrainSpec(
     steps_per_epoch=10,
 )
 HALF = replace(SPEC, batch_size=ROWS // 2)  # a memory of all images is larger than a batch
+NAMES = ("red boat", "red cart", "blue boat", "blue cart")
+NAMES += ("old mill", "old barn", "tall mill", "tall barn")
+GROUPS = np.array([0, 0, 1, 1, 2, 2, 2, 3])
 SETTLING = 3  # steps before settings are compared: a memory or an average needs some
 PHASES = (0, SPEC.steps * 3 // 10, SPEC.steps - 1)  # steps: a method may go through phases
 _MAX_CORNERS = 64
@@ -71,9 +74,17 @@ def build(
 ) -> Method:
     """Return the method on the toy task, in training mode, from a fixed torch seed."""
     torch.default_generator.manual_seed(seed)
-    built = method(spec, **(settings or {}))
+    built = method(told(spec, method), **(settings or {}))
     built.prepare(lambda view: probed(built, view))
     return built.train()
+
+
+def told(spec: TrainSpec, method: type[Method]) -> TrainSpec:
+    """Return what a method knows of the toy task, with what it wants to know of the classes."""
+    side = method.wants.side
+    names = NAMES if "names" in side and spec.names is None else spec.names
+    groups = GROUPS if "groups" in side and spec.groups is None else spec.groups
+    return replace(spec, names=names, groups=groups)
 
 
 def corners(method: type[Method]) -> list[Settings]:
@@ -191,13 +202,15 @@ def toy_map_at_r(built: Method) -> float:
     return per_query(embedding.numpy(), SPEC.labels, ranking=built.ranked_by).means()["map_at_r"]
 
 
-def fingerprint(method: type[Method], settings: Settings) -> tuple[object, ...]:
+def fingerprint(
+    method: type[Method], settings: Settings, spec: TrainSpec = HALF
+) -> tuple[object, ...]:
     """Return what ``settings`` make of losses, rates, plan, embeddings and their comparison.
 
     Losses and plan are taken at the start and after some steps, when a memory holds something
     and an average has moved.
     """
-    built = build(method, settings, spec=HALF)
+    built = build(method, settings, spec=spec)
     rates = [(g.name, g.lr, g.lr_factor, g.decay) for g in built.groups()]
     seen = [_losses(built), _drawn(built)]
     if method.trains:

@@ -58,7 +58,16 @@ class Halves(Method):
 
 def test_it_shows_what_people_ask_for():
     plans = {"two_crops", "near_classes", "large_recall"}
-    assert set(FILES) == {"memory", "distil", "probe", "slow_teacher", "mixup", "on_sheet", *plans}
+    assert set(FILES) == {
+        "memory",
+        "distil",
+        "probe",
+        "slow_teacher",
+        "mixup",
+        "on_sheet",
+        "kin",
+        *plans,
+    }
 
 
 @pytest.mark.parametrize("name", FILES)

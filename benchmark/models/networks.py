@@ -84,7 +84,12 @@ def rebuild(fold: FoldWeights, registry: Registry) -> Network:
         StoreError: the code of its method or trunk asks for other weights by now.
     """
     facts = fold.facts
-    spec = TrainSpec(labels=fold.labels, **facts["spec"])
+    plain = dict(facts["spec"])
+    if "names" in plain:
+        plain["names"] = tuple(plain["names"])
+    if "groups" in plain:
+        plain["groups"] = np.array(plain["groups"], np.int64)
+    spec = TrainSpec(labels=fold.labels, **plain)
     method: type[Method] = registry.load("method", facts["method"])
     with torch.random.fork_rng(devices=[]):  # random weights, all of which are replaced
         trunk: Trunk = registry.load("trunk", facts["trunk"].partition("+")[0]).build(None)

@@ -43,6 +43,8 @@ class CellKey:
             own, with an id, seeds, a choice and runs.
         trials: how many its search makes: the protocol's number, or fewer where its space has
             fewer settings; None in folders of earlier versions.
+        side: what its method was told of training classes beside images and labels, in words;
+            empty for nothing.
     """
 
     id: str
@@ -55,6 +57,7 @@ class CellKey:
     searched: bool = True
     repeat: int = 0
     trials: int | None = None
+    side: str = ""
 
     @cached_property
     def path(self) -> str:
@@ -203,6 +206,11 @@ def stands_aside(cell: CellKey, protocol: Protocol) -> bool:
     """Return whether a cell only shows what its trunk can do, and competes with nothing."""
     named = (protocol.reference, protocol.pretrained_reference, *FROZEN_ROWS)
     return cell.method != protocol.baseline and (not cell.trains or cell.method in named)
+
+
+def competes(cell: CellKey, protocol: Protocol) -> bool:
+    """Return whether a cell is a contestant: it trains, on what all others are told too."""
+    return not stands_aside(cell, protocol) and (not cell.side or cell.method == protocol.baseline)
 
 
 def load_study(out: Path) -> Study | None:

@@ -149,6 +149,7 @@ def key_of(
         trains=method.trains,
         searched=bool(space),
         trials=min(protocol.search.trials, size(space)) if space else 0,
+        side=" and ".join(sorted(method.wants.side)),
     )
 
 

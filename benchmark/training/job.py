@@ -204,6 +204,7 @@ def build_network(job: Job, train: splits.Split) -> Network:
         steps=protocol.pace.max_steps,
         steps_per_epoch=protocol.pace.steps_per_epoch,
         images_per_class=images_per_class(protocol, method),
+        **splits.told(job.source, train.labels, method.wants.side),
     )
     torch.manual_seed(_seed(job, "method"))
     return Network(trunk, method(spec, **job.settings), job.recipe.batch_norm)

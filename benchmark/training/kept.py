@@ -65,6 +65,9 @@ def pack(
     """
     method, spec = network.method, asdict(network.method.spec)
     labels = np.asarray(spec.pop("labels"), np.int32)
+    names, groups = spec.pop("names"), spec.pop("groups")
+    spec |= {} if names is None else {"names": list(names)}
+    spec |= {} if groups is None else {"groups": groups.tolist()}
     facts = {
         "schema": SCHEMA,
         "cell": cell.id,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import zipfile
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -131,6 +131,51 @@ def class_folds(known: Labels, protocol: Protocol) -> list[Fold]:
     return folds_of(known, RULES[protocol.fold_rule], protocol.folds)
 
 
+def told(source: DataSource, labels: NDArray[np.int64], wanted: Set[str]) -> dict[str, Any]:
+    """Return what a method wants to know of training classes, as fields of its TrainSpec.
+
+    Names and groups of other classes are read with them and go when this returns.
+
+    Args:
+        source: the dataset.
+        labels: (n,) class ids of the fold's training images.
+        wanted: of :data:`protocols.method.SIDE`.
+
+    Raises:
+        InvalidInputError: the dataset does not hold it.
+    """
+    if not wanted:
+        return {}
+    known, found = source.title or source.name, dict[str, Any]()
+    classes = np.unique(labels)
+    with np.load(source.labels_path, allow_pickle=False) as file:
+        held = {name: file[name][classes] for name in ("names", "groups") if name in file.files}
+    if "names" in wanted:
+        found["names"] = tuple(map(str, held["names"]))
+        if all(name.strip().isdecimal() for name in found["names"]):
+            raise InvalidInputError(
+                f"it wants the names of classes, and dataset {known!r} has numbers for names. "
+                "Take a dataset whose classes have names, or another method"
+            )
+    if "groups" in wanted:
+        if "groups" not in held:
+            raise InvalidInputError(
+                f"it wants the groups of classes, and dataset {known!r} has none. Take a dataset "
+                "that says class_groups, like sop, or another method"
+            )
+        found["groups"] = np.unique(held["groups"], return_inverse=True)[1].astype(np.int64)
+    return found
+
+
+def _holds_groups(path: Path) -> bool:
+    """Return whether a labels file names groups; also where it is missing or damaged."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return "groups" in file.files
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
+        return True
+
+
 def prepare(source: DataSource, protocol: Protocol) -> list[Path]:
     """Load, verify and decode a dataset once, before any worker needs it.
 
@@ -146,6 +191,8 @@ def prepare(source: DataSource, protocol: Protocol) -> list[Path]:
     # Opened also where all is decoded: an edited manifest must not go unnoticed.
     dataset = _dataset(source)
     damaged = checksums.discard_damaged(source.files(protocol))
+    if dataset.class_groups is not None and not _holds_groups(source.labels_path):
+        source.labels_path.unlink(missing_ok=True)  # of an earlier version
     known = _labels(source, lambda: dataset)
     # an error here, not later in a worker
     _check_matches(source.title or source.name, known, protocol)
@@ -195,7 +242,8 @@ def _labels(source: DataSource, opened: Callable[[], Dataset] | None = None) -> 
         dataset = opened() if opened else _dataset(source)
         classes = len(dataset.class_names)
         found = labels_of(dataset.labels, classes, dataset.parts, dataset.rule, dataset.digest)
-        checksums.write_signed(source.labels_path, _packed(found, dataset.class_names))
+        packed = _packed(found, dataset.class_names, dataset.class_groups)
+        checksums.write_signed(source.labels_path, packed)
     return found
 
 
@@ -222,9 +270,11 @@ def _read_labels(path: Path) -> Labels | None:
         return None
 
 
-def _packed(labels: Labels, names: Sequence[str]) -> bytes:
-    """Return the file of the labels; the names of classes in it are for the report alone."""
+def _packed(labels: Labels, names: Sequence[str], groups: Sequence[str] | None) -> bytes:
+    """Return the file of the labels; names in it are for the report, and :func:`told`."""
     arrays = {"labels": labels.labels, "order": labels.order, "names": np.array(names)}
+    if groups is not None:
+        arrays["groups"] = np.array(groups)
     if labels.parts is not None:
         arrays["parts"] = labels.parts
     buffer = io.BytesIO()
