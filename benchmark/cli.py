@@ -14,7 +14,7 @@ from pathlib import Path
 from benchmark import __version__, model_options, upkeep_options
 from benchmark.exit_codes import BAD_INPUT, DONE, INTERRUPTED, MACHINE
 from benchmark.parser import SCRIPT, Parser, started_as
-from benchmark.values import change, hours, names, points, positive, share
+from benchmark.values import change, hours, names, points, positive, price, share
 from protocols.errors import BenchmarkError, MachineError
 from protocols.names import one_line
 from protocols.study_file import read_study_file
@@ -84,6 +84,8 @@ def make_parser() -> Parser:
     )
     report = _add(commands, "report", "write the self-contained HTML report", "outputs", "report")
     _add_out(report)
+    for command in (tables, report):
+        _add_price(command)
     report.add_argument(
         "--figures", action="store_true", help="also each chart as PNG and SVG, a second each"
     )
@@ -102,8 +104,9 @@ def make_parser() -> Parser:
     _add_mirror(commands)
     model_options.add(commands, _add, positive)
     upkeep_options.add(commands, _add, _add_out)
-    check = _add(commands, "check", "does a method keep the contract?", "methods", "check")
-    check.add_argument("method", metavar="NAME_OR_FILE", help="a method's name, or its file")
+    check = _add(commands, "check", "does a method or a trunk keep its contract?", "check", "check")
+    check.add_argument("name", metavar="NAME_OR_FILE", help="a method or trunk, or its file")
+    check.add_argument("--plugin", type=Path, action="append", default=[], metavar="FILE")
     fresh = _add(commands, "new-study", "a study file with every key", "study_file", "new_study")
     fresh.add_argument("path", type=Path, metavar="FILE.toml", help="the file to write")
     fresh.add_argument("--protocol", default="quick", metavar="NAME", help="default: quick")
@@ -295,6 +298,7 @@ def _add_results(commands: argparse._SubParsersAction[Parser]) -> None:
     submit.add_argument("--claim", type=Path, metavar="FILE", help="a filled-in claim.toml")
     submit.add_argument("--who", metavar="NAME", help="who ran it (default: git's user)")
     submit.add_argument("--hardware", metavar="TEXT", help="on what (default: this machine)")
+    _add_price(submit)
     submit.add_argument("--plugin", type=Path, action="append", default=[], metavar="FILE")
     submit.add_argument("--methods", type=names, metavar="A,B", help="whose rows (default: all)")
     submit.add_argument("--challenge", metavar="DATE", help="a rerun of rows that are there")
@@ -331,6 +335,12 @@ def _add(
     parser = commands.add_parser(name, help=summary, description=summary.capitalize() + ".")
     parser.set_defaults(command=(f"benchmark.commands.{module}", function), parser=parser)
     return parser
+
+
+def _add_price(parser: Parser) -> None:
+    parser.add_argument(
+        "--price-per-hour", type=price, metavar="PRICE", help='of the machine, like "0.80 EUR"'
+    )
 
 
 def _add_out(parser: Parser) -> None:

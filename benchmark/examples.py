@@ -39,7 +39,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "photos.npy --labels photos.csv",
         "winner.onnx --into runs --name peer",
     ),
-    "check": ("ms", "my_loss.py"),
+    "check": ("ms", "my_loss.py", "lora8:tiny"),
     "merge": ("runs-a runs-b --out runs",),
     "remove": ("horde --out runs",),
     "clean": ("", "--out runs --yes"),

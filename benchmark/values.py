@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 
 from protocols.study_file import typed_value
@@ -41,6 +42,17 @@ def positive(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r}: expected a whole number of at least 1")
     return int(text)
+
+
+def price(text: str) -> tuple[float, str]:
+    """Return an amount above 0 and its currency, letters or one sign."""
+    amount = r"(?P<amount>[0-9]{1,9}(\.[0-9]{1,6})?)"
+    currency = r"(?P<currency>[A-Za-z]{1,8}|[$€£¥₹₩₽₺₴₪₫₦฿])"
+    for form in (rf"{amount} ?{currency}", rf"{currency} ?{amount}"):
+        found = re.fullmatch(form, text.strip())
+        if found and float(found["amount"]):
+            return float(found["amount"]), found["currency"]
+    raise argparse.ArgumentTypeError(f'{text!r}: expected an amount and its currency: "0.80 EUR"')
 
 
 def change(text: str) -> tuple[str, object]:

@@ -40,16 +40,17 @@ from protocols.toy_task import (
     fingerprint,
     keeps_random_state,
     loss_of,
-    told,
+    spec_for,
     toy_batch,
     toy_features,
     toy_labels,
     toy_map_at_r,
     train,
     use_on_device,
+    views_of,
 )
 
-__all__ = ["CHECKS", "ROWS", "SPEC", "MethodConformance"]
+__all__ = ["CHECKS", "ROWS", "SPEC", "MethodConformance", "as_features"]
 
 
 @keeps_random_state
@@ -68,7 +69,7 @@ def check_refuses_unknown_settings(method: type[Method]) -> None:
     """An unknown hyperparameter is refused by name."""
     refusal = ""
     try:
-        method(SPEC, no_such_hyperparameter=1.0)
+        method(spec_for(method), no_such_hyperparameter=1.0)
     except BenchmarkError as error:
         refusal = str(error)
     assert refusal, "an unknown hyperparameter was accepted in silence"
@@ -194,10 +195,10 @@ def check_eval_is_deterministic(method: type[Method]) -> None:
     """Eval gives ``embedding`` (B, D), the same twice, and independent of batch mates."""
     built, features = build(method).eval(), toy_features()
     with torch.no_grad():
-        whole = built(as_features(features))
+        whole = views_of(built, features)
         assert "embedding" in whole, f"eval views are {sorted(whole)}: 'embedding' is missing"
-        again = built(as_features(features))["embedding"]
-        alone = torch.cat([built(as_features(row[None]))["embedding"] for row in features])
+        again = views_of(built, features)["embedding"]
+        alone = torch.cat([views_of(built, row[None])["embedding"] for row in features])
     embedding = whole["embedding"]
     assert embedding.ndim == 2, f"the embedding must be (B, D), met {tuple(embedding.shape)}"
     assert torch.equal(embedding, again), "two eval passes differ"
@@ -211,14 +212,14 @@ def check_deploys_without_terms(method: type[Method]) -> None:
     bare = deepcopy(built)
     bare.terms = torch.nn.ModuleList()
     with torch.no_grad():
-        full = built(as_features(toy_features()))["embedding"]
-        kept = bare(as_features(toy_features()))["embedding"]
+        full = views_of(built, toy_features())["embedding"]
+        kept = views_of(bare, toy_features())["embedding"]
     assert torch.equal(full, kept), "the embedding changes when the loss terms are removed"
-    deployed = reached(built, lambda: built(as_features(toy_features()))["embedding"])
+    deployed = reached(built, lambda: views_of(built, toy_features())["embedding"])
     with torch.no_grad():
         for parameter in set(built.parameters()) - set(deployed):
             parameter.fill_(torch.nan)
-        kept = built(as_features(toy_features()))["embedding"]
+        kept = views_of(built, toy_features())["embedding"]
     assert torch.equal(full, kept), "the embedding depends on a parameter that is cut off from it"
 
 
@@ -243,7 +244,7 @@ def check_best_weights_return(method: type[Method]) -> None:
 def check_runs_on_another_device(method: type[Method]) -> None:
     """Tensors are made on the device of the input: on a GPU those of the host are refused."""
     torch.default_generator.manual_seed(0)
-    built = method(told(SPEC, method)).train()
+    built = method(spec_for(method)).train()
     try:
         with pretend_device.pretended():
             use_on_device(built)

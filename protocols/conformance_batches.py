@@ -13,7 +13,6 @@ from protocols.toy_task import (
     HALF,
     ROWS,
     SPEC,
-    as_features,
     build,
     corners,
     keeps_random_state,
@@ -65,7 +64,7 @@ def check_parts_are_the_whole(method: type[Method]) -> None:
     if not method.trains or method.wants.batches == 1:
         return
     built, features = build(method), toy_features()
-    why = inexact(built, lambda rows: views_of(built, as_features(features[rows])), ROWS)
+    why = inexact(built, lambda rows: views_of(built, features[rows]), ROWS)
     assert not why, f"a loss on {method.wants.batches} batches goes through in parts, and {why}"
     together = _gradients(method, (slice(0, ROWS),))
     apart = _gradients(method, tuple(slice(at, at + 8) for at in range(0, ROWS, 8)))
@@ -83,7 +82,7 @@ def _gradients(method: type[Method], rows: tuple[slice, ...]) -> dict[str, Tenso
         loss_of(built, features, batch).backward()  # type: ignore[no-untyped-call]
     else:
         two_pass(
-            lambda part: views_of(built, as_features(features[rows[part]])),
+            lambda part: views_of(built, features[rows[part]]),
             len(rows),
             lambda views: built.losses(views, batch),
         )

@@ -12,10 +12,10 @@ from protocols.space import declared, defaults
 from protocols.toy_task import (
     CHANNELS,
     SIDE,
-    as_features,
     build,
     corners,
     keeps_random_state,
+    views_of,
 )
 
 POINTS = 200
@@ -40,7 +40,7 @@ def _points(built: Method) -> Points:
     maps = torch.rand(POINTS, CHANNELS, SIDE, SIDE, generator=generator)
     maps = maps * torch.logspace(-1, 1, POINTS)[:, None, None, None]
     with torch.no_grad():
-        found: Points = built.eval()(as_features(maps))["embedding"].float().numpy()
+        found: Points = views_of(built.eval(), maps)["embedding"].float().numpy()
     built.train()
     return found
 

@@ -8,13 +8,13 @@ import numpy as np
 
 from protocols.method import Method, TrainSpec
 from protocols.space import declared, defaults
-from protocols.toy_task import HALF, corners, fingerprint, keeps_random_state, told
+from protocols.toy_task import HALF, corners, fingerprint, keeps_random_state, spec_for
 
 
 @keeps_random_state
 def check_uses_what_it_is_told(method: type[Method]) -> None:
     """Other names or groups of the same classes make another loss, plan or embedding."""
-    spec = told(HALF, method)
+    spec = spec_for(method, HALF)
     for what, other in _others(spec).items():
         alive = any(
             fingerprint(method, settings, spec) != fingerprint(method, settings, other)

@@ -43,7 +43,8 @@ def check_imitates_its_teacher(method: type[Method]) -> None:
 
 def _check_names(built: Method) -> None:
     for mode in (True, False):
-        own = [n for n in built.train(mode)(as_features(toy_features())) if n.startswith(PREFIX)]
+        views = built.train(mode)(as_features(toy_features(), built.wants.stages))
+        own = [name for name in views if name.startswith(PREFIX)]
         assert not own, f"its forward gives view {own[0]!r}: such names are the runner's"
     built.train()
 
@@ -52,7 +53,7 @@ def _reads(built: Method) -> bool:
     """Return whether a loss depends on the teacher's views, which it must not write to."""
     torch.default_generator.manual_seed(3)
     images, first = as_mixed(built, toy_features(), toy_batch())
-    views = views_of(built, as_features(images))
+    views = views_of(built, images)
     kept = {name: view.clone() for name, view in views.items() if name.startswith(PREFIX)}
     other = views | {name: view.flip(0) for name, view in kept.items()}
     found = False

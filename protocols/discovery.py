@@ -5,7 +5,9 @@ imported, so a broken plugin breaks only itself.
 
 A trunk or dataset file that stands for many defines ``ARGUMENT``, the word for what must follow
 its name: with ``ARGUMENT = "NAME"``, ``timm.py`` answers to ``timm:resnet18``, and its functions
-that have a parameter ``argument`` get ``"resnet18"`` there.
+that have a parameter ``argument`` get ``"resnet18"`` there. ``ARGUMENT = "TRUNK"`` says that
+another trunk's name follows, as in ``frozen:timm:resnet18``: functions with a parameter ``inner``
+get that trunk's ``build``.
 """
 
 from __future__ import annotations
@@ -24,7 +26,7 @@ from typing import Any
 from protocols import names as naming
 from protocols.errors import InvalidInputError, PluginError, in_words, unknown_name
 from protocols.plugin_code import import_file, places_kept
-from protocols.source_code import digest, in_folder
+from protocols.source_code import chained, constant, digest, in_folder, kind_of
 
 KINDS = {
     "method": "methods",
@@ -34,6 +36,7 @@ KINDS = {
     "protocol": "specs",
 }
 WITH_ARGUMENT = ("dataset", "trunk")
+INSIDE = "TRUNK"  # the argument of a trunk that holds another one
 _GROUP = {kind: f"dml_benchmark.{kind}s" for kind in KINDS}
 _ROOT = Path(__file__).parent
 
@@ -49,7 +52,8 @@ class Registry:
 
     Args:
         plugins: plugin files; the stem of each is the name of what it holds: a protocol or a
-            recipe where the file sets PROTOCOL or RECIPE, otherwise a method.
+            recipe where the file sets PROTOCOL or RECIPE, a trunk where it has a function
+            ``build(weights)``, otherwise a method.
     """
 
     def __init__(self, plugins: tuple[Path, ...] = ()) -> None:
@@ -108,6 +112,25 @@ class Registry:
             raise InvalidInputError(
                 f"{kind} {stem!r} takes no argument, met {name!r}; use {stem!r}"
             )
+        if inner := self.inside(kind, name):
+            self.check(kind, inner)
+
+    def inside(self, kind: str, name: str) -> str:
+        """Return the name of the trunk that trunk ``name`` holds, "" where it holds none."""
+        stem, argument = split_name(name)
+        held = kind == "trunk" and argument and self._argument(kind, stem) == INSIDE
+        return argument if held and argument else ""
+
+    def starts_at_random(self, trunk: str) -> bool:
+        """Return whether some of a trunk is drawn at its start and moves its features.
+
+        Such a file says ``RANDOM_START = True``: with weights too, seeds see other features.
+        """
+        chain = [trunk]
+        while inner := self.inside("trunk", chain[-1]):
+            chain.append(inner)
+        texts = (self.source("trunk", name).read_text(encoding="utf-8") for name in chain)
+        return any(constant(text, "RANDOM_START") is True for text in texts)
 
     def module(self, kind: str, name: str) -> ModuleType:
         """Import and return the module of ``name``.
@@ -137,7 +160,10 @@ class Registry:
     def ships(self, kind: str, name: str) -> bool:
         """Return whether ``name``, with or without an argument, is a file of this package."""
         stem = split_name(name)[0] if kind in WITH_ARGUMENT else name
-        return stem in self._shipped(kind)
+        if stem not in self._shipped(kind):
+            return False
+        inner = self.inside(kind, name)
+        return not inner or self.ships(kind, inner)
 
     def source(self, kind: str, name: str) -> Path:
         """Return the file that holds ``name``, found without running it."""
@@ -161,8 +187,15 @@ class Registry:
         """Return 12 hex digits over the file's code: comments, layout and docstrings aside.
 
         The shipped files of its kind that it builds on count too, a plugin's as well: whoever
-        edits ``ms.py`` must not see old rows of a method that inherits from it.
+        edits ``ms.py`` must not see old rows of a method that inherits from it. So does the trunk
+        that a trunk holds.
         """
+        if inner := self.inside(kind, name):
+            stem = split_name(name)[0]
+            return chained(self._own_digest(kind, stem), self.code_digest(kind, inner))
+        return self._own_digest(kind, name)
+
+    def _own_digest(self, kind: str, name: str) -> str:
         source, folder = self.source(kind, name), KINDS[kind]
         try:
             text = source.read_text(encoding="utf-8")
@@ -183,7 +216,11 @@ class Registry:
                 "would show a name that nobody can ask for. Give file and name the same word"
             )
         argument = split_name(name)[1]
-        return found if argument is None else _bind(found, argument)
+        if argument is None:
+            return found
+        inner = self.inside(kind, name)
+        words = {"argument": argument, **({"inner": self.load(kind, inner).build} if inner else {})}
+        return _bind(found, words)
 
     def summary(self, kind: str, name: str) -> str:
         """Return one line about ``name``, read from the source without running it.
@@ -191,9 +228,12 @@ class Registry:
         Of a file that cannot be read it says why: one broken plugin must not end a list.
         """
         try:
-            tree = self._parse(kind, name)
+            source = self.source(kind, name)
+            tree = ast.parse(source.read_text(encoding="utf-8"))
         except PluginError as error:
             return str(error)
+        except (SyntaxError, ValueError) as error:
+            return f"{kind} {name!r} ({source}) does not parse: {error}"
         return (ast.get_docstring(tree) or "").split("\n")[0]
 
     def _check_alike(self, kind: str, name: str) -> None:
@@ -215,22 +255,13 @@ class Registry:
 
     def _argument(self, kind: str, stem: str) -> str | None:
         """Return the file's ARGUMENT, read without running it; None if it defines none."""
-        try:
-            body = self._parse(kind, stem).body if kind in WITH_ARGUMENT else []
-        except PluginError:  # importing it will say more
+        if kind not in WITH_ARGUMENT:
             return None
-        for node in body:
-            match node:
-                case ast.Assign([ast.Name("ARGUMENT")], ast.Constant(str(word))):
-                    return word
-        return None
-
-    def _parse(self, kind: str, name: str) -> ast.Module:
-        source = self.source(kind, name)
         try:
-            return ast.parse(source.read_text(encoding="utf-8"))
-        except (SyntaxError, ValueError) as error:
-            raise PluginError(f"{kind} {name!r} ({source}) does not parse: {error}") from error
+            word = constant(self.source(kind, stem).read_text(encoding="utf-8"), "ARGUMENT")
+        except (SyntaxError, ValueError):  # importing it will say more
+            return None
+        return word if isinstance(word, str) else None
 
     def _shipped(self, kind: str) -> set[str]:
         if kind not in self._stems:
@@ -263,17 +294,9 @@ def load(kind: str, name: str) -> Any:
 def _kind_of(path: Path) -> str:
     """Return what a plugin file holds, read without running it."""
     try:
-        body = ast.parse(path.read_text(encoding="utf-8")).body
+        return kind_of(path.read_text(encoding="utf-8"))
     except (OSError, SyntaxError, ValueError):  # whoever asks for it is told what is wrong
         return "method"
-    assigned = {
-        target.id
-        for node in body
-        if isinstance(node, ast.Assign)
-        for target in node.targets
-        if isinstance(target, ast.Name)
-    }
-    return next((word.lower() for word in ("PROTOCOL", "RECIPE") if word in assigned), "method")
 
 
 def _method_class(module: ModuleType, name: str) -> type:
@@ -312,11 +335,13 @@ _PICK: dict[str, Callable[[ModuleType, str], Any]] = {
 }
 
 
-def _bind(module: ModuleType, argument: str) -> SimpleNamespace:
-    """Return what ``module`` defines, with ``argument`` in the functions that take it."""
+def _bind(module: ModuleType, words: dict[str, Any]) -> SimpleNamespace:
+    """Return what ``module`` defines, with ``words`` in the functions that take them."""
 
     def bound(value: Any) -> Any:
-        takes = inspect.isfunction(value) and "argument" in inspect.signature(value).parameters
-        return partial(value, argument=argument) if takes else value
+        if not inspect.isfunction(value):
+            return value
+        takes = {k: v for k, v in words.items() if k in inspect.signature(value).parameters}
+        return partial(value, **takes) if takes else value
 
     return SimpleNamespace(**{name: bound(value) for name, value in vars(module).items()})

@@ -17,6 +17,7 @@ from typing import Any, get_args
 from protocols.errors import InvalidInputError
 from protocols.protocol import Override, Protocol
 from protocols.recipe import BatchNormPolicy, OptimizerName, Recipe
+from protocols.recipe_search import SEARCHED, recipe_space
 
 Reader = Callable[[object], Override]
 
@@ -156,11 +157,14 @@ KNOBS: dict[str, Knob] = {
         _knob("recipe.warmup_steps", whole(0), "the rate rises linearly over so many steps"),
         _knob("recipe.batch_norm", one_of(*get_args(BatchNormPolicy)), "of the trunk"),
         _knob("recipe.clip", number(0, above=True), "largest norm of all gradients together"),
+        _knob("recipe.sharpness", number(0, above=True), "radius of SAM: two gradients a step"),
+        _knob("recipe.layer_decay", number(0, 1, above=True), "of rates, by layer of the trunk"),
+        _knob("recipe.head_first_steps", whole(1), "the trunk waits for so many steps"),
     )
 }
 # Keys that have a shorter word where a table or a plan says what was changed.
 SHORT = {"search.trials": "trials", "search.bounds": "bounds"}
-METHOD = "method."
+METHOD, RECIPE = "method.", "recipe."
 
 
 def read_value(key: str, value: object) -> Override:
@@ -177,6 +181,8 @@ def read_value(key: str, value: object) -> Override:
     if key not in KNOBS:
         raise unknown_key(key, SHORT.values())
     knob = KNOBS[key]
+    if key.startswith(RECIPE) and isinstance(value, (list, tuple)):
+        return _searched(knob, value)
     try:
         return knob.read(value)
     except ValueError as error:
@@ -227,8 +233,14 @@ def value_of(protocol: Protocol, key: str) -> Override | None:
 
 def recipe_under(protocol: Protocol, recipe: Recipe) -> Recipe:
     """Return the recipe as the protocol's changes make it."""
-    values: dict[str, Any] = dict(protocol.recipe_values)
-    return replace(recipe, **values) if values else recipe
+    values: dict[str, Any] = {
+        name: value
+        for name, value in protocol.recipe_values.items()
+        if not isinstance(value, tuple)  # searched between its ends
+    }
+    found = replace(recipe, **values) if values else recipe
+    recipe_space(protocol, found)  # refused before anything starts
+    return found
 
 
 def said_by_all(recipes: Sequence[Recipe], key: str, value: Override) -> bool:
@@ -240,7 +252,7 @@ def said_by_all(recipes: Sequence[Recipe], key: str, value: Override) -> bool:
 def _with(protocol: Protocol, key: str, value: Override) -> Protocol:
     head, _, rest = key.partition(".")
     if head == "recipe":
-        return replace(protocol, recipe_values={**protocol.recipe_values, rest: value})  # type: ignore[dict-item]
+        return replace(protocol, recipe_values={**protocol.recipe_values, rest: value})
     if head == "method":
         name, _, setting = rest.rpartition(".")
         held = protocol.method_values.get(name, {})
@@ -252,6 +264,24 @@ def _with(protocol: Protocol, key: str, value: Override) -> Protocol:
         return replace(protocol, pace=replace(protocol.pace, **part), paces=paces)
     changes: Any = {head: replace(getattr(protocol, head), **part) if rest else value}
     return replace(protocol, **changes)
+
+
+def _searched(knob: Knob, ends: Sequence[object]) -> Override:
+    """Return the two ends that a value of the recipe is searched between."""
+    name = knob.key.removeprefix(RECIPE)
+    try:
+        if name not in SEARCHED or len(ends) != 2:
+            raise ValueError
+        low, high = map(knob.read, ends)
+        if not low < high:  # type: ignore[operator]
+            raise ValueError
+    except ValueError as error:
+        also = ", or [low, high] of such to search, the same for all methods"
+        raise InvalidInputError(
+            f"{knob.key}: met {list(ends)!r}, expected {knob.expects}"
+            f"{also if name in SEARCHED else ''}"
+        ) from error
+    return (low, high)  # type: ignore[return-value]
 
 
 def _method_value(key: str, value: object) -> Override:
@@ -292,3 +322,7 @@ def _check(protocol: Protocol) -> None:
             )
     if protocol.params == "published" and protocol.method_values:
         raise InvalidInputError("params published takes the paper's settings: no method.* with it")
+    if protocol.params == "published" and any(
+        isinstance(value, tuple) for value in protocol.recipe_values.values()
+    ):
+        raise InvalidInputError("params published searches nothing: one value for each recipe.*")

@@ -46,6 +46,7 @@ class Features(NamedTuple):
 
     map: Tensor  # (B, C, H, W) last feature map
     vector: Tensor  # (B, C) the trunk's own pooled descriptor
+    stages: tuple[Tensor, ...] = ()  # as many maps as ``Wants.stages``, from early to the last
 
 
 @dataclass(frozen=True)
@@ -83,6 +84,7 @@ class TrainSpec:
     steps: int  # the longest a training may last, in batches of the protocol
     steps_per_epoch: int  # likewise
     images_per_class: int = 4  # in a batch of the kind the method draws
+    stage_channels: tuple[int, ...] = ()  # of ``Features.stages``; the last is ``channels``
     # Of the fold's training classes alone, by label, and only where ``wants.side`` asks for it.
     names: tuple[str, ...] | None = None
     groups: NDArray[np.int64] | None = None  # (classes,) 0-based number of each one's coarser class
@@ -108,9 +110,12 @@ class Wants:
     images_per_class: int | None = None  # in a batch; None for what ``draws`` means
     batches: int = 1  # batches of the protocol that one loss sees
     mix: float = 0.0  # part of a batch's images that are mixed with others of it; True for all
+    stages: int = 0  # maps of the trunk's last stages, the last map included
     side: frozenset[str] = frozenset()  # of SIDE: what it is told of classes beside their images
 
     def __post_init__(self) -> None:
+        if type(self.stages) is not int or self.stages < 0:
+            raise PluginError(f"Wants(stages={self.stages!r}): expected a whole number from 0 on")
         for name, count in (("images_per_class", self.images_per_class), ("batches", self.batches)):
             if count is not None and (type(count) is not int or count < 1):
                 raise PluginError(f"Wants({name}={count!r}): expected a whole number from 1 on")

@@ -177,10 +177,10 @@ def per_query(
     ranking = ranking or ("angle" if normalize else "distance")
     normalize = ranking == "angle"
     threads = 1 if device == "cpu" else _THREADS  # on the CPU the protocol says how many
-    queries, query_labels = _checked(embeddings, labels, normalize, threads)
+    queries, query_labels = checked(embeddings, labels, normalize, threads)
     own = gallery is None
     items, item_labels = (
-        (queries, query_labels) if gallery is None else _checked(*gallery, normalize, threads)
+        (queries, query_labels) if gallery is None else checked(*gallery, normalize, threads)
     )
     half = np.zeros(len(items))
     if ranking == "hyperboloid":
@@ -261,10 +261,14 @@ def _per_query(
     return replace(scored, map_at_10=ap_10, first_hit=first, recall_at=recall_at)
 
 
-def _checked(
-    embeddings: ArrayLike, labels: ArrayLike, normalize: bool, threads: int
+def checked(
+    embeddings: ArrayLike, labels: ArrayLike, normalize: bool, threads: int = 1
 ) -> tuple[NDArray[np.float32], Ids]:
-    """Return float32 embeddings (N, D), of unit length if asked, and labels (N,)."""
+    """Return float32 embeddings (N, D), of unit length if asked, and labels (N,).
+
+    Raises:
+        InvalidInputError: shapes that do not fit, no row, or numbers that are not finite.
+    """
     rows, classes = np.asarray(embeddings, dtype=np.float32), np.asarray(labels)
     if rows.ndim != 2 or classes.shape != rows.shape[:1] or not len(rows):
         raise InvalidInputError(

@@ -10,6 +10,8 @@ from protocols.errors import InvalidInputError, unknown_name
 from protocols.method import Method
 from protocols.plugin_code import told
 from protocols.protocol import Override, Protocol
+from protocols.recipe import Recipe
+from protocols.recipe_search import recipe_space
 from protocols.space import Choice, Hyperparameter, Integer, Real, Space, declared
 
 
@@ -34,11 +36,14 @@ def checked(name: str, setting: str, value: Override, registry: Registry) -> Ove
     return (found.low, found.high)
 
 
-def space_under(protocol: Protocol, name: str, method: type[Method], dataset: str) -> Space:
+def space_under(
+    protocol: Protocol, name: str, method: type[Method], dataset: str, recipe: Recipe
+) -> Space:
     """Return what a search of ``method`` on ``dataset`` may vary under ``protocol``.
 
     A fixed hyperparameter stands there with its one value, so that it is recorded. Where the
-    default lies outside the bounds that were asked for, the nearest bound is taken for it.
+    default lies outside the bounds that were asked for, the nearest bound is taken for it. Of a
+    method that trains, what the protocol searches of ``recipe`` follows.
     """
     with told("the search space", method):
         space = method.space(dataset, protocol.search.bounds)
@@ -48,7 +53,7 @@ def space_under(protocol: Protocol, name: str, method: type[Method], dataset: st
         here = space.get(setting, own[setting])
         space[setting] = _narrowed(own[setting], here, value)
         space[setting].name = setting
-    return space
+    return {**space, **recipe_space(protocol, recipe)} if method.trains else space
 
 
 def _narrowed(

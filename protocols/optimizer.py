@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch.optim import Optimizer
 
+from protocols.layers import layers
 from protocols.method import ParameterGroup
+from protocols.network import Network
 from protocols.recipe import Recipe
 
 GRAPHS = {"cuda"}  # devices that record graphs; for others torch refuses the word "capturable"
@@ -43,6 +46,35 @@ def make_optimizer(
     family: Any = families[recipe.optimizer]
     optimizer: Optimizer = family(settings, lr=recipe.lr, **flags)
     return optimizer
+
+
+def groups_under(recipe: Recipe, network: Network) -> list[ParameterGroup]:
+    """Return every trainable parameter in exactly one group, with its rate under ``recipe``.
+
+    Where rates fall with depth, each layer of the trunk is a group: layer l of L, counted from 0,
+    has ``layer_decay ** (L - l)`` of the trunk's rate.
+
+    Raises:
+        InvalidInputError: the order of the trunk's layers is not known.
+
+    Source: Clark et al., ICLR 2020 (ELECTRA), section 3.1 and table 7; in vision Bao et al., ICLR
+    2022 (BEiT), appendix.
+    """
+    groups = network.groups()
+    if recipe.layer_decay is None or not any(p.requires_grad for p in network.trunk.parameters()):
+        return groups
+    trunk, others = groups[0], groups[1:]
+    found = layers(network.trunk)
+    parts = [
+        replace(
+            trunk,
+            name=f"{trunk.name} {number}",
+            parameters=parameters,
+            lr_factor=trunk.lr_factor * recipe.layer_decay ** (len(found) - number),
+        )
+        for number, parameters in enumerate(found)
+    ]
+    return [*parts, *others]
 
 
 def rate_of(group: ParameterGroup, recipe: Recipe) -> float:

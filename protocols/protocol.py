@@ -81,7 +81,7 @@ class SearchRule:
 
 # Methods that leave the trunk as it is: rows of every table of a trunk with weights, which show
 # what it can do before anything of it is trained.
-FROZEN_ROWS = ("untrained", "centred", "whitened", "lda", "ncm", "linear_probe")
+FROZEN_ROWS = ("untrained", "centred", "whitened", "lda", "linear_probe")
 
 
 @dataclass(frozen=True)
@@ -123,7 +123,8 @@ class Protocol:
             but it opens the test classes more often, so the hash tells.
         wants_weights: its trunk is meant to start from weights, so a study must say which, or
             ``none``. It moves no number.
-        recipe_values: what is changed in the study's recipe, see :mod:`protocols.knobs`.
+        recipe_values: what is changed in the study's recipe, see :mod:`protocols.knobs`; two
+            numbers are searched between, see :mod:`protocols.recipe_search`.
         method_values: by method and hyperparameter, a value that is fixed, or bounds or options
             that narrow its search.
     """
@@ -162,7 +163,7 @@ class Protocol:
     label: str = ""
     wants_weights: bool = False
     overrides: Mapping[str, Override] = field(default_factory=dict)
-    recipe_values: Mapping[str, Plain] = field(default_factory=dict)
+    recipe_values: Mapping[str, Override] = field(default_factory=dict)
     method_values: Mapping[str, Mapping[str, Override]] = field(default_factory=dict)
 
     def on(self, dataset: str) -> Protocol:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, get_args
@@ -9,6 +10,9 @@ from typing import Any, Literal, get_args
 from protocols.errors import InvalidInputError
 from protocols.phases import Phase, first_step
 from protocols.protocol import Pace
+
+# Fields that came after the first records.
+_ADDED = ("decay", "cosine", "sharpness", "layer_decay", "head_first_steps")
 
 BatchNormPolicy = Literal["live", "frozen_stats"]
 OptimizerName = Literal["adam", "adamw", "radam", "rmsprop", "sgd"]
@@ -59,6 +63,19 @@ class Decay:
 
 
 @dataclass(frozen=True)
+class Cosine:
+    """A rate that falls along half a cosine from the end of the warm-up to the end of the budget.
+
+    Source: Loshchilov and Hutter, ICLR 2017 (SGDR), equation 5, with one period and no restart.
+
+    Attributes:
+        end: factor of every group's own rate that it falls to.
+    """
+
+    end: float = 0.0
+
+
+@dataclass(frozen=True)
 class Recipe:
     """How parameters move. A method never sees it.
 
@@ -73,9 +90,18 @@ class Recipe:
         averaging: the averaged weights are a candidate of their own.
         clip: largest norm of all gradients together, None for no limit.
         decay: a rate that falls towards the end; not together with a cycle or averaging.
+        cosine: another way to fall, under the same condition.
+        sharpness: radius of sharpness-aware minimisation (SAM), see
+            :mod:`protocols.sharpness`. A step takes two gradients of one batch and costs two of
+            the budget's steps, so that a training sees no more images than under other recipes.
+        layer_decay: factor from each layer of the trunk to the one below it, on its rate; the
+            last layer has this factor, the method's own parameters have none. See
+            :mod:`protocols.layers` for what a layer is.
+        head_first_steps: for so many steps the trunk's parameters get no gradient and stay;
+            its BatchNorm statistics follow ``batch_norm`` meanwhile.
 
     Raises:
-        InvalidInputError: an unknown optimiser, or two rules for one rate.
+        InvalidInputError: an unknown optimiser, two rules for one rate, or a number out of range.
     """
 
     name: str
@@ -90,6 +116,10 @@ class Recipe:
     averaging: Averaging | None = None
     clip: float | None = None
     decay: Decay | None = None
+    cosine: Cosine | None = None
+    sharpness: float | None = None
+    layer_decay: float | None = None
+    head_first_steps: int | None = None
 
     def __post_init__(self) -> None:
         if self.optimizer not in get_args(OptimizerName):
@@ -97,10 +127,27 @@ class Recipe:
                 f"recipe {self.name!r}: optimizer {self.optimizer!r}, expected one of "
                 f"{', '.join(get_args(OptimizerName))}"
             )
-        if self.decay and (self.cycle or self.averaging):
+        falls = [name for name in ("decay", "cosine") if getattr(self, name)]
+        if len(falls) > 1 or (falls and (self.cycle or self.averaging)):
+            others = "cosine" if len(falls) > 1 else "a cycle or averaging"
             raise InvalidInputError(
-                f"recipe {self.name!r}: decay and a cycle or averaging both set the rate; keep one"
+                f"recipe {self.name!r}: {falls[0]} and {others} both set the rate; keep one"
             )
+        for name, low, high, expected in (
+            ("sharpness", 0, math.inf, "a radius above 0"),
+            ("layer_decay", 0, 1, "a factor above 0 and at most 1"),
+            ("head_first_steps", 0, math.inf, "a whole number of at least 1"),
+        ):
+            value = getattr(self, name)
+            if value is not None and not (low < value <= high and value < math.inf):
+                raise InvalidInputError(
+                    f"recipe {self.name!r}: {name} {value!r}, expected {expected}, or None"
+                )
+
+    @property
+    def gradients(self) -> int:
+        """Return how many gradients of a batch a step takes; it costs as many of the budget's."""
+        return 1 if self.sharpness is None else 2
 
     def values(self) -> dict[str, Any]:
         """Return all that moves a number, as plain data.
@@ -109,9 +156,7 @@ class Recipe:
         cells which it does not concern keep their ids.
         """
         found = asdict(self)
-        if self.decay is None:
-            del found["decay"]
-        return found
+        return {k: v for k, v in found.items() if k not in _ADDED or v is not None}
 
     def phases(self, pace: Pace) -> tuple[Phase, ...]:
         """Return what the recipe must have done before a training may stop.
@@ -119,8 +164,12 @@ class Recipe:
         Averaging is not among them: it begins where patience is over, in place of the end.
         """
         found = []
+        if self.head_first_steps:
+            found.append(Phase("whole network", self.head_first_steps))
         if self.warmup_steps:
             found.append(Phase("full rate", self.warmup_steps))
+        if self.cosine:
+            found.append(Phase("cosine", self.warmup_steps, settled=pace.max_steps))
         if self.decay:
             start, end = (first_step(s, pace.max_steps) for s in (self.decay.start, self.decay.end))
             found.append(Phase("decay", start, settled=end))
@@ -209,6 +258,8 @@ class Schedule:
             return (step + 1) / self.recipe.warmup_steps
         if self.recipe.cycle:
             return self._triangle(self.recipe.cycle, step)
+        if self.recipe.cosine:
+            return self._along_cosine(self.recipe.cosine, step)
         if self.recipe.decay:
             return self._fallen(self.recipe.decay, step / self.pace.max_steps)
         averaging = self.recipe.averaging
@@ -222,6 +273,11 @@ class Schedule:
         within = step % self.interval
         height = 1 - abs(2 * within / self.interval - 1)
         return cycle.low + (cycle.high - cycle.low) * height
+
+    def _along_cosine(self, cosine: Cosine, step: int) -> float:
+        start = self.recipe.warmup_steps
+        way = (step - start) / (self.pace.max_steps - start)
+        return cosine.end + (1 - cosine.end) * (1 + math.cos(math.pi * way)) / 2
 
     def _fallen(self, decay: Decay, share: float) -> float:
         if share < decay.start:

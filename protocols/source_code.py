@@ -29,7 +29,45 @@ def digest(source: str, kind: str, package: str, read: Read) -> str:
     """
     parts = [source, *_built_on(source, kind, package, read)]
     text = "\n".join(_code(part, kind, package)[0] for part in parts)
-    return hashlib.sha256(text.encode()).hexdigest()[:12]
+    # Signs that are newer than a Python are escaped by that one, and written out by later ones.
+    return hashlib.sha256(text.encode("ascii", "backslashreplace")).hexdigest()[:12]
+
+
+def chained(outer: str, inner: str) -> str:
+    """Return one digest of a file's code and of that which it holds inside it."""
+    return hashlib.sha256(f"{outer} {inner}".encode()).hexdigest()[:12]
+
+
+def constant(source: str, name: str) -> str | bool | None:
+    """Return the word or truth value that a file gives ``name`` at its top, None without one.
+
+    Raises:
+        SyntaxError, ValueError: the file is no Python.
+    """
+    for node in ast.parse(source).body:
+        match node:
+            case ast.Assign([ast.Name(id=said)], ast.Constant(str() | bool() as value)):
+                if said == name:
+                    return value
+    return None
+
+
+def kind_of(source: str) -> str:
+    """Return what a plugin file holds: a protocol, a recipe, a trunk, or else a method.
+
+    Raises:
+        SyntaxError, ValueError: the file is no Python.
+    """
+    for node in ast.parse(source).body:
+        match node:
+            case ast.Assign(targets=targets):
+                words = {target.id for target in targets if isinstance(target, ast.Name)}
+                for word in ("PROTOCOL", "RECIPE"):
+                    if word in words:
+                        return word.lower()
+            case ast.FunctionDef(name="build", args=ast.arguments(args=[ast.arg("weights"), *_])):
+                return "trunk"
+    return "method"
 
 
 def in_folder(folder: Path) -> Read:
@@ -65,7 +103,49 @@ def _code(source: str, kind: str, package: str) -> tuple[str, tuple[str, ...]]:
         body = getattr(node, "body", None)
         if isinstance(body, list) and body and _is_text(body[0]):
             body.pop(0)
-    return ast.unparse(tree), names
+    return ast.unparse(_SpelledFStrings().visit(tree)), names
+
+
+class _SpelledFStrings(ast.NodeTransformer):
+    """Turns f-strings with strings inside their fields into calls.
+
+    Which quotes these get when they are written out depends on Python's version (PEP 701).
+    """
+
+    def visit_JoinedStr(self, node: ast.JoinedStr) -> ast.expr:
+        """Return ``fstring(parts)``, each field a tuple of value, conversion and format."""
+        fields = [part for part in node.values if isinstance(part, ast.FormattedValue)]
+        quoted = any(_has_text(field) for field in fields)
+        self.generic_visit(node)
+        if not quoted:
+            return node
+        parts = [_spelled(part) for part in node.values if not _is_empty(part)]
+        return ast.Call(func=ast.Name(id="fstring"), args=parts, keywords=[])
+
+
+def _spelled(part: ast.expr) -> ast.expr:
+    if not isinstance(part, ast.FormattedValue):
+        return part
+    how = part.format_spec or ast.Constant(value=None)
+    return ast.Tuple(elts=[part.value, ast.Constant(value=part.conversion), how], ctx=ast.Load())
+
+
+def _is_empty(part: ast.expr) -> bool:
+    """Return whether a part of an f-string is the empty text that Python 3.12 leaves in formats."""
+    return isinstance(part, ast.Constant) and part.value == ""
+
+
+def _has_text(field: ast.FormattedValue) -> bool:
+    """Return whether a string stands in the field's value or in a field of its format."""
+    inside = [field.value]
+    if isinstance(field.format_spec, ast.JoinedStr):
+        inside += [v for v in field.format_spec.values if isinstance(v, ast.FormattedValue)]
+    return any(
+        isinstance(node, ast.JoinedStr)
+        or (isinstance(node, ast.Constant) and isinstance(node.value, (str, bytes)))
+        for value in inside
+        for node in ast.walk(value)
+    )
 
 
 def _named(node: ast.AST, top: ast.Module, kind: str, package: str) -> Iterable[str]:

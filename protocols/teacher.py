@@ -71,8 +71,8 @@ class Teacher(nn.Module):
             for name, value in own.named_parameters():
                 value.lerp_(theirs[name], 1 - kept)
             buffers = dict(student.named_buffers())
-            for name, value in own.named_buffers():
-                value.copy_(buffers[name])
+            for name, buffer in own.named_buffers():
+                buffer.copy_(buffers[name])
 
 
 def _momentum(method: Method) -> float:

@@ -17,6 +17,7 @@ from weakref import WeakKeyDictionary
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import interpolate
 
 from protocols import pretend_device
 from protocols.method import Batch, Draw, Features, Method, TrainSpec
@@ -27,6 +28,7 @@ from protocols.space import Settings, declared, defaults
 from protocols.teacher import Teacher
 
 CLASSES, PER_CLASS, CHANNELS, SIDE, EMBEDDING = 8, 4, 16, 4, 12
+STAGES = 4  # that the toy trunk can show
 ROWS = CLASSES * PER_CLASS
 SPEC = TrainSpec(
     labels=np.repeat(np.arange(CLASSES), PER_CLASS),
@@ -74,17 +76,29 @@ def build(
 ) -> Method:
     """Return the method on the toy task, in training mode, from a fixed torch seed."""
     torch.default_generator.manual_seed(seed)
-    built = method(told(spec, method), **(settings or {}))
+    built = method(spec_for(method, spec), **(settings or {}))
     built.prepare(lambda view: probed(built, view))
     return built.train()
 
 
-def told(spec: TrainSpec, method: type[Method]) -> TrainSpec:
-    """Return what a method knows of the toy task, with what it wants to know of the classes."""
-    side = method.wants.side
-    names = NAMES if "names" in side and spec.names is None else spec.names
-    groups = GROUPS if "groups" in side and spec.groups is None else spec.groups
-    return replace(spec, names=names, groups=groups)
+def spec_for(method: type[Method], spec: TrainSpec = SPEC) -> TrainSpec:
+    """Return ``spec`` with what the method asks for: stages' channels, names, groups."""
+    count, side = method.wants.stages, method.wants.side
+    assert count <= STAGES, f"Wants(stages={count}): the toy trunk has {STAGES} stages"
+    return replace(
+        spec,
+        stage_channels=tuple(CHANNELS >> n for n in reversed(range(count))),
+        names=NAMES if "names" in side and spec.names is None else spec.names,
+        groups=GROUPS if "groups" in side and spec.groups is None else spec.groups,
+    )
+
+
+def views_of(built: Method, feature_map: Tensor) -> dict[str, Tensor]:
+    """Return what losses see of maps: the method's views, while training also its teacher's."""
+    features = as_features(feature_map, built.wants.stages)
+    views: dict[str, Tensor] = built(features)
+    teacher = teacher_of(built) if built.training else None
+    return views if teacher is None else {**views, **teacher(features)}
 
 
 def corners(method: type[Method]) -> list[Settings]:
@@ -117,9 +131,17 @@ def toy_batch(labels: Tensor | None = None) -> Batch:
     return Batch(labels, torch.arange(len(labels)), group=0, step=0, epoch=0)
 
 
-def as_features(feature_map: Tensor) -> Features:
-    """Return trunk features with an average-pooled vector."""
-    return Features(feature_map, feature_map.mean(dim=(2, 3)))
+def as_features(feature_map: Tensor, stages: int = 0) -> Features:
+    """Return trunk features with an average-pooled vector, and maps of as many stages.
+
+    Each stage has half of the next one's channels at twice its height and width.
+    """
+    found = [feature_map][:stages]
+    while len(found) < stages:
+        after = found[0]
+        sides = [2 * side for side in after.shape[2:]]
+        found.insert(0, interpolate(after[:, : after.shape[1] // 2], size=sides))
+    return Features(feature_map, feature_map.mean(dim=(2, 3)), tuple(found))
 
 
 def teacher_of(built: Method) -> Teacher | None:
@@ -127,13 +149,6 @@ def teacher_of(built: Method) -> Teacher | None:
     if built.teacher is not None and built not in _TEACHERS:
         _TEACHERS[built] = Teacher(nn.Identity(), built)
     return _TEACHERS.get(built)
-
-
-def views_of(built: Method, features: Features) -> dict[str, Tensor]:
-    """Return what a method's losses see: its views, and those of its teacher."""
-    views: dict[str, Tensor] = built(features)
-    teacher = teacher_of(built)
-    return views if teacher is None else {**views, **teacher(features)}
 
 
 def as_mixed(built: Method, feature_map: Tensor, batch: Batch) -> tuple[Tensor, Batch]:
@@ -154,7 +169,7 @@ def as_mixed(built: Method, feature_map: Tensor, batch: Batch) -> tuple[Tensor, 
 def loss_of(built: Method, feature_map: Tensor, batch: Batch) -> Tensor:
     """Return the sum of the method's terms."""
     feature_map, batch = as_mixed(built, feature_map, batch)
-    values = built.losses(views_of(built, as_features(feature_map)), batch)
+    values = built.losses(views_of(built, feature_map), batch)
     return torch.stack(list(values.values())).sum(0)
 
 
@@ -162,10 +177,11 @@ def probed(
     built: Method, view: str, feature_map: Tensor | None = None
 ) -> np.ndarray[Any, np.dtype[np.float32]]:
     """Return the toy training images' rows of a view, seen in eval mode."""
-    features = as_features(toy_features() if feature_map is None else feature_map)
+    seen = toy_features() if feature_map is None else feature_map
     mode = built.training
     with torch.no_grad():
-        rows = features.vector if view == "vector" else built.eval()(features)[view]
+        vector = view == "vector"
+        rows = as_features(seen).vector if vector else views_of(built.eval(), seen)[view]
     built.train(mode)
     return np.asarray(rows.cpu().numpy(), dtype=np.float32)
 
@@ -197,7 +213,7 @@ def _toy_draws(built: Method, spec: TrainSpec) -> Iterator[Draw]:
 def toy_map_at_r(built: Method) -> float:
     """Return MAP@R of all toy images under the method's own rule of comparison."""
     with torch.no_grad():
-        embedding = built.eval()(as_features(toy_features()))["embedding"]
+        embedding = views_of(built.eval(), toy_features())["embedding"]
     built.train()
     return per_query(embedding.numpy(), SPEC.labels, ranking=built.ranked_by).means()["map_at_r"]
 
@@ -227,7 +243,7 @@ def _losses(built: Method) -> list[float]:
     images, first = as_mixed(
         built, toy_features()[index], Batch(toy_labels()[index], index, 0, 0, 0)
     )
-    views = views_of(built, as_features(images))
+    views = views_of(built, images)
     batches = [replace(first, step=s, epoch=s // SPEC.steps_per_epoch) for s in PHASES]
     return [v.item() for batch in batches for v in built.losses(views, batch).values()]
 
@@ -241,7 +257,7 @@ def _drawn(built: Method) -> list[list[int]]:
 def embed(built: Method) -> Tensor:
     """Return the eval embedding of the toy images, (32, D)."""
     with torch.no_grad():
-        embedding: Tensor = built.eval()(as_features(toy_features()))["embedding"]
+        embedding: Tensor = views_of(built.eval(), toy_features())["embedding"]
     built.train()
     return embedding
 

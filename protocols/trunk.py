@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from protocols.errors import InvalidInputError
 from protocols.method import Features, Wants
+from protocols.stages import SHIPPED, entering
 
 
 @dataclass(frozen=True)
@@ -52,9 +53,16 @@ class Trunk(nn.Module):
         pretrained: weights were loaded, so the untouched trunk is a pretrained reference.
         nonnegative: the map ends in a ReLU.
         scale: how its input is scaled.
+        begins: names of the parts that halve the map, from early to late, each of which is
+            called once; what enters them are the maps of the stages before the last.
+        stage_count: how many stages its features hold.
+        name: how errors call it, the class's name where it is empty.
     """
 
     channels: int
+    begins: ClassVar[tuple[str, ...]] = ()
+    stage_count: int = 0
+    name: str = ""
     pretrained: bool = False
     nonnegative: ClassVar[bool] = True
     scale: ClassVar[InputScale] = InputScale()
@@ -68,19 +76,38 @@ class Trunk(nn.Module):
         return feature_map.mean(dim=(2, 3))
 
     def forward(self, images: Tensor) -> Features:
-        """Return map and pooled vector of scaled images (B, 3, H, W)."""
-        feature_map = self.map(images)
-        return Features(feature_map, self.pool(feature_map))
+        """Return map, pooled vector and stages of scaled images (B, 3, H, W)."""
+        if not self.stage_count:
+            feature_map = self.map(images)
+            return Features(feature_map, self.pool(feature_map))
+        parts = self._begins()
+        names = parts[len(parts) + 1 - self.stage_count :]
+        with entering(self, names) as entered:
+            feature_map = self.map(images)
+        earlier = (entered[name] for name in names)
+        return Features(feature_map, self.pool(feature_map), (*earlier, feature_map))
+
+    def set_stages(self, count: int) -> None:
+        """Give the maps of the last ``count`` stages with the features from now on, or refuse."""
+        parts = self._begins()
+        if not parts:
+            raise InvalidInputError(
+                f"trunk {self._called()} gives no stages, asked for {count}. Choose one of "
+                f"{', '.join(SHIPPED)}, or timm:NAME"
+            )
+        if count > 1 + len(parts):
+            raise InvalidInputError(
+                f"trunk {self._called()} gives {1 + len(parts)} stages, asked for {count}"
+            )
+        self.stage_count = count
 
     def set_last_stride(self, stride: int) -> None:
         """Change the stride of the last stage, weights untouched, or refuse."""
-        raise InvalidInputError(
-            f"trunk {type(self).__name__} cannot set its last stride to {stride}"
-        )
+        raise InvalidInputError(f"trunk {self._called()} cannot set its last stride to {stride}")
 
     def honour(self, wants: Wants, method: str) -> None:
         """Make the edits ``method`` wants, or raise InvalidInputError that names both."""
-        trunk = type(self).__name__
+        trunk = self._called()
         if wants.nonnegative and not self.nonnegative:
             raise InvalidInputError(
                 f"method {method!r} needs a non-negative feature map; trunk {trunk} ends "
@@ -91,3 +118,16 @@ class Trunk(nn.Module):
                 self.set_last_stride(wants.last_stride)
             except InvalidInputError as error:
                 raise InvalidInputError(f"method {method!r}: {error}") from error
+        if wants.stages:
+            try:
+                self.set_stages(wants.stages)
+            except InvalidInputError as error:
+                raise InvalidInputError(f"method {method!r} reads stages: {error}") from error
+
+    def _called(self) -> str:
+        return self.name or type(self).__name__
+
+    def _begins(self) -> tuple[str, ...]:
+        """Return the names of the parts that halve the map."""
+        shipped = type(self).__module__.removeprefix("protocols.trunks.")
+        return self.begins or SHIPPED.get(shipped, ())

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from benchmark.study.pixels import PixelStore, ReadFile
+from benchmark.training.serving import stage_channels
 from benchmark.training.splits import Split
 from benchmark.training.steps import Training
 from protocols import batches
@@ -77,6 +78,7 @@ def training(
         batch_size=batch,
         steps=steps,
         steps_per_epoch=EPOCH,
+        stage_channels=stage_channels(body, protocol),
         images_per_class=4 if cls.draws == "pairs" else 1,
     )
     recipe = recipe or replace(load("recipe", "adam"), lr=1e-3)

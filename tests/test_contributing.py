@@ -11,19 +11,24 @@ from benchmark.running.phases import timetable
 from benchmark.study.folder import CellKey
 from benchmark.training import splits
 from benchmark.training.job import Job, execute
+from protocols import conformance_trunk
 from protocols.conformance import CHECKS, SPEC
 from protocols.discovery import Registry, load
 from protocols.errors import InvalidInputError
 from protocols.method import Batch
 from protocols.protocol import Pace
 from protocols.recipe import Averaging
+from protocols.source_code import kind_of
+from protocols.toy_trunk import Candidate
 
 ROOT = Path(__file__).parent.parent
 TEXT = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
-FILES = {
+SHOWN = {
     code[3:].split(":")[0]: code
     for code in re.findall(r"```python\n(.*?)```", TEXT, flags=re.DOTALL)
 }
+FILES = {name: code for name, code in SHOWN.items() if kind_of(code) == "method"}
+TRUNKS = {"strided": "strided", "lora4": "lora4:strided", "frozen": "frozen:strided"}
 HALVES = '''\
 """halves: contrastive pairs, weighed at random in the second half."""
 
@@ -58,16 +63,30 @@ class Halves(Method):
 
 def test_it_shows_what_people_ask_for():
     plans = {"two_crops", "near_classes", "large_recall"}
-    assert set(FILES) == {
-        "memory",
-        "distil",
-        "probe",
-        "slow_teacher",
-        "mixup",
-        "on_sheet",
-        "kin",
-        *plans,
-    }
+    asked = {"slow_teacher", "mixup", "on_sheet", "kin"}
+    assert set(FILES) == {"memory", "distil", "probe", "two_stages", *plans, *asked}
+    assert set(SHOWN) == {*FILES, "strided", "lora4"}
+
+
+@pytest.mark.parametrize("name", TRUNKS.values(), ids=TRUNKS)
+def test_a_shown_trunk_keeps_its_contract_and_serves_a_study(tmp_path, name):
+    files = tuple(tmp_path / f"{shown}.py" for shown in ("strided", "lora4"))
+    for path in files:
+        path.write_text(SHOWN[path.stem], encoding="utf-8")
+    registry = Registry(files)
+    inner = registry.inside("trunk", name)
+    held = registry.load("trunk", inner).build if inner else None
+    candidate = Candidate(registry.load("trunk", name).build, held)
+    for check in conformance_trunk.CHECKS:
+        check(candidate)
+    source = splits.DataSource("toy", load("dataset", "toy").digest(), None, tmp_path)
+    cell = CellKey("id", "toy", name, "adam", "triplet", "triplet")
+    protocol, recipe = load("protocol", "toy"), load("recipe", "adam")
+    job = Job(cell, protocol, recipe, "search", 0, 0, {}, source, "cpu", files)
+    record = execute(job).record
+    assert record.status == "done", record.detail
+    trained, deployed = (record.counts[f"parameters_{w}"] for w in ("trained", "deployed"))
+    assert (trained < deployed) == bool(inner)
 
 
 @pytest.mark.parametrize("name", FILES)

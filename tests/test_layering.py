@@ -55,16 +55,18 @@ ROOMS = {
 # Inside protocols/ each row may import the rows below it, never its own or one above.
 PROTOCOL_ROWS = [
     {"errors", "names", "source_code", "reached", "two_pass"},
-    {"phases", "plugin_code", "settle", "splits", "packaged"},
+    {"phases", "plugin_code", "settle", "sharpness", "splits", "packaged", "stages"},
     {"nearest_device", "partition", "ranking"},
     {"nearest"},
     {"first_hit"},
     {"space", "metrics", "batches", "dataset", "decoding", "protocol"},
-    {"recipe"},
+    {"recipe", "verification"},
+    {"recipe_search"},
     {"images", "manifest", "paper", "dense", "resident", "knobs"},
     {"searched", "terms"},
     {"method"},
-    {"trunk", "discovery", "optimizer", "pretend_device", "mixing", "study_file", "teacher"},
+    {"trunk", "discovery", "mixing", "pretend_device", "study_file", "teacher"},
+    {"layers"},
     {"toy_task", "weights", "narrowing"},
     {
         "conformance_batches",
@@ -73,8 +75,10 @@ PROTOCOL_ROWS = [
         "conformance_side",
         "conformance_teacher",
     },
+    {"toy_trunk"},
     {"conformance"},
-    {"network"},
+    {"network", "conformance_trunk"},
+    {"optimizer"},
     {"methods", "datasets", "trunks", "recipes", "specs"},
 ]
 ROW = {name: number for number, names in enumerate(PROTOCOL_ROWS) for name in names}

@@ -19,6 +19,7 @@ from benchmark.study import partials
 from benchmark.study.folder import CellKey
 from benchmark.study.grid import CellPlan
 from protocols.protocol import FROZEN_ROWS
+from protocols.recipe_search import recipe_of
 from protocols.space import Settings, Space
 
 if TYPE_CHECKING:
@@ -121,7 +122,7 @@ def job_maker(asked: Asked, ready: Ready) -> JobMaker:
         return Job(
             cell=cell,
             protocol=asked.study.protocol.on(cell.dataset),
-            recipe=asked.recipes[cell.recipe],
+            recipe=recipe_of(asked.recipes[cell.recipe], settings),
             stage=stage,
             number=number,
             fold=fold,
@@ -144,7 +145,8 @@ def space_of(asked: Asked) -> Callable[[CellKey], Space]:
         from protocols.narrowing import space_under  # here: it imports torch
 
         method = asked.registry.load("method", cell.method)
-        return space_under(asked.study.protocol, cell.method, method, cell.dataset)
+        recipe = asked.recipes[cell.recipe]
+        return space_under(asked.study.protocol, cell.method, method, cell.dataset, recipe)
 
     return look_up
 

@@ -1,15 +1,17 @@
-"""How things are printed: an event as one line whatever the width, a table within the width."""
+"""How things are printed: an event as one line whatever the width, a table within the width.
+
+rich is imported where something is printed by it: ``verify`` counts things and works without it.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-
-from rich.box import SIMPLE_HEAD
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
+from typing import TYPE_CHECKING
 
 from protocols.names import one_line
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 BESIDE = 38  # columns that all but the names of a table take at least
 
@@ -26,6 +28,8 @@ def counted(number: int, noun: str, plural: str = "") -> str:
 
 def say_reading(*what: object) -> None:
     """Print what is read, before what takes seconds: imports of large packages among it."""
+    from rich.console import Console
+
     say(Console(), f"reading {', '.join(map(str, what))}")
 
 
@@ -48,6 +52,10 @@ class Tables:
 
     def show(self, console: Console) -> None:
         """Print all tables, each under its place."""
+        from rich.box import SIMPLE_HEAD
+        from rich.table import Table
+        from rich.text import Text
+
         names = [one_line(row[0]) for rows in self.rows.values() for row in rows]
         widest = max(map(len, names), default=0)
         for place, rows in self.rows.items():

@@ -1,29 +1,22 @@
-"""The commands around methods: known names, the contract's checks, a new plugin."""
+"""The commands around methods: known names, a new plugin."""
 
 from __future__ import annotations
 
 import argparse
-import os
 import re
 import shlex
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from benchmark.engines.starting import check_address_space, check_system
-from benchmark.exit_codes import DONE, FAILED_JOBS
+from benchmark.exit_codes import DONE
 from benchmark.study.environment import CHECKOUT
 from protocols import methods
 from protocols.discovery import KINDS, Registry
-from protocols.errors import InvalidInputError, StoreError, in_words
+from protocols.errors import InvalidInputError, StoreError
 from protocols.names import one_line
-
-if TYPE_CHECKING:
-    from protocols.method import Method
 
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
 _TEMPLATES = Path(__file__).parent / "templates"
@@ -63,57 +56,6 @@ def list_names(args: argparse.Namespace) -> int:
         console.print(table, highlight=False)
         console.print()
     return DONE
-
-
-def check(args: argparse.Namespace) -> int:
-    """Run the conformance checks on a method; print a line each."""
-    check_system()
-    check_address_space()
-    path = Path(args.method)
-    is_file = path.suffix == ".py" or os.sep in args.method
-    registry = Registry((path,) if is_file else ())
-    name = path.stem if is_file else args.method
-    registry.check("method", name)
-
-    print(f"checking {name}")
-    import torch  # after the name is known to be good
-
-    from benchmark.engines.guard import Guard
-    from protocols.conformance import CHECKS
-
-    torch.set_num_threads(1)
-    guard = Guard()
-    method = registry.load("method", name)
-    console, kept = Console(), 0
-    for test in CHECKS:
-        kept += _say(console, (test.__doc__ or test.__name__).split("\n")[0], _met(test, method))
-    changed = ", ".join(guard.changed())
-    meddles = changed and f"others would start from what it changed: {changed}"
-    kept += _say(console, "It leaves its process as it found it.", meddles)
-    console.print(f"{name}: {kept} of {len(CHECKS) + 1} checks kept", highlight=False)
-    return DONE if kept == len(CHECKS) + 1 else FAILED_JOBS
-
-
-def _met(test: Callable[[type[Method]], None], method: type[Method]) -> str:
-    """Return what a check found wrong, "" if nothing."""
-    try:
-        test(method)
-    except KeyboardInterrupt:
-        raise
-    # Broad: whatever a method under test raises is a finding, sys.exit too.
-    except BaseException as error:
-        return str(error) if type(error) is AssertionError else in_words(error)
-    return ""
-
-
-def _say(console: Console, claim: str, wrong: str) -> bool:
-    """Print a line for a claim, one more for what is ``wrong``; return whether it is kept."""
-    console.print(
-        f"[red]fails[/] {claim}" if wrong else f"[green]keeps[/] {claim}", highlight=False
-    )
-    if wrong:
-        console.print(f"      {wrong}", highlight=False, markup=False)
-    return not wrong
 
 
 def new_method(args: argparse.Namespace) -> int:

@@ -22,6 +22,7 @@ def tables(args: argparse.Namespace) -> int:
     study = open_study(args.out)
     say_reading(args.out)
     from benchmark.study.records import write_bytes
+    from benchmark.study.spending import Spending
     from benchmark.tables import costs
     from benchmark.tables.csv_files import to_csv
     from benchmark.tables.formats import render, to_format
@@ -33,10 +34,13 @@ def tables(args: argparse.Namespace) -> int:
         write_bytes(path, content)
         print(path)
     say_doubts(study)
-    spent, path = costs.frame(frames.cells), args.out / "tables" / "costs.csv"
+    every, path = costs.records_of(frames), args.out / "tables" / "costs.csv"
+    spending, price = Spending(every), args.price_per_hour
+    spent = costs.frame(frames.cells, spending, price)
     write_bytes(path, to_csv(spent))
     print(path)
-    Console().print(*render(frames), costs.render(spent), sep="\n")
+    whole = costs.in_words(spending.of(every), price)
+    Console().print(*render(frames), *costs.render(spent, whole), sep="\n")
     return DONE
 
 
@@ -48,7 +52,7 @@ def report(args: argparse.Namespace) -> int:
     from benchmark.tables.frames import looked_at, make_tables
 
     frames = looked_at(make_tables(study))
-    print(page.write(frames))
+    print(page.write(frames, args.price_per_hour))
     say_doubts(study)
     if args.figures:
         files = page.figures(frames)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -154,17 +154,24 @@ def _folder_of_its_own(out: Path) -> Path:
     return out.with_name(f"{out.name}-published") if searched else out
 
 
+def _under(row: Mapping[str, str]) -> str:
+    """Return what published figures share: method, trunk, size, what to beware of, and source."""
+    size = f"{row['embedding_dim']} dimensions" if row["embedding_dim"].isdecimal() else ""
+    made = (row["method"], row["trunk"], size or row["embedding_dim"], row["caution"])
+    return f"{', '.join(part for part in made if part)}: {row['source']}"
+
+
 def show_published(console: Console, methods: Sequence[str], dataset: str | None) -> None:
     """Print figures of the methods' own papers, each with its trunk, size and source."""
     rows = list(paper.published(methods, dataset))
     if not rows:
         raise InvalidInputError(f"no published figure for {', '.join(methods) or 'these names'}")
     say(console, "figures of the methods' own papers:")
-    tables = Tables(("dataset", "trunk", "size", "metric", "caution"), ("per cent",))
-    columns = ("dataset", "trunk", "embedding_dim", "metric", "caution", "value_percent")
+    tables = Tables(("dataset", "metric"), ("per cent",))
     for row in rows:
-        cells = (row[name] or NOTHING for name in columns)
-        tables.add(f"{row['method']}: {row['source']}", tuple(cells))
+        # Underscores join what a narrow terminal has to break.
+        cells = (row["dataset"], row["metric"].replace("_", " "), row["value_percent"])
+        tables.add(_under(row), tuple(cell or NOTHING for cell in cells))
     tables.show(console)
     console.print(
         "Many of these were selected on test classes, and some used cropped images (caution says "

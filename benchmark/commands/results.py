@@ -6,9 +6,11 @@ import argparse
 import shlex
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
 
+from benchmark.commands.lines import counted
 from benchmark.exit_codes import BAD_INPUT, DONE
 from benchmark.study.folder import Study, load_study
 from benchmark.submissions import claims, git, leaderboard, signatures
@@ -18,8 +20,9 @@ from benchmark.submissions.read import SubmittedRow
 from benchmark.submissions.remake import remakes
 from benchmark.submissions.rerun import lay_out_rerun, submit_challenge
 from benchmark.submissions.submit import submit_rows
+from benchmark.submissions.took import seconds_of
 from benchmark.submissions.verify import examine
-from benchmark.submissions.voided import read_voids, seconds_of, void_of
+from benchmark.submissions.voided import read_voids, void_of
 from protocols.discovery import Registry
 from protocols.errors import InvalidInputError, StoreError
 from protocols.names import one_line
@@ -39,13 +42,16 @@ def submit(args: argparse.Namespace) -> int:
     study = load_study(args.study)
     if study is None:
         raise StoreError(f"no study in {args.study}. Name the --out folder of a finished one")
-    if args.claim and (args.who or args.hardware or args.challenge):
-        raise InvalidInputError("--claim says who and on what already; leave the other options out")
+    _check(args)
     sign = cache(partial(_signed, args, study))
-    if args.sign:
-        signatures.check_key(args.sign)
     if args.challenge:
-        written = submit_challenge(study, args.challenge, args.results, lambda: sign().challenge())
+        written = submit_challenge(
+            study,
+            args.challenge,
+            args.results,
+            lambda: sign().challenge(),
+            args.methods or (),
+        )
     else:
         registry = Registry(tuple(args.plugin))
         claim = (lambda: _claim(args.claim)) if args.claim else (lambda: sign().claim())
@@ -59,9 +65,25 @@ def submit(args: argparse.Namespace) -> int:
     for path in written:
         print(path)
     if sign.cache_info().currsize:
-        print(f"by {sign().who}, on {sign().hardware}: correct the new .toml files if it is not so")
+        again = ", and sign again" if args.sign else ""
+        print(f"by {sign().who}, on {sign().hardware}: correct the new .toml if not so{again}")
+    if args.sign and not signatures.is_known(args.results, written):
+        print(
+            "signed with a key that is not in results/allowed_signers: shown as unsigned until a "
+            "maintainer adds it; name your public key in the pull request"
+        )
     print(f"then check it: python -m benchmark {shlex.join(('verify', str(args.results)))}")
     return DONE
+
+
+def _check(args: argparse.Namespace) -> None:
+    """Raise InvalidInputError where options of ``submit`` say two things, or the key is none."""
+    if args.claim and (args.who or args.hardware or args.price_per_hour or args.challenge):
+        raise InvalidInputError("--claim says who and on what already; leave the other options out")
+    if args.challenge and args.price_per_hour:
+        raise InvalidInputError("--price-per-hour stands in a claim; a challenge has none")
+    if args.sign:
+        signatures.check_key(args.sign)
 
 
 def _claim(path: Path) -> bytes:
@@ -76,7 +98,11 @@ def _signed(args: argparse.Namespace, study: Study) -> claims.Signer:
     runs = (run for key in study.cells for run in study.runs(key))
     device = next((environment_of(run).get("device") for run in runs), None) or "an unknown device"
     seated = sys.stdin.isatty() and sys.stdout.isatty()
-    return claims.signer(args.who, args.hardware, Path(), device, _ask if seated else None)
+    found = claims.signer(args.who, args.hardware, Path(), device, _ask if seated else None)
+    if args.price_per_hour is None:
+        return found
+    amount, currency = args.price_per_hour
+    return replace(found, price=f"{amount:.6f}".rstrip("0").rstrip(".") + f" {currency}")
 
 
 def _ask(what: str, usual: str) -> str:
@@ -135,7 +161,7 @@ def _remake(args: argparse.Namespace) -> int:
     voids = read_voids()
     void = [kept.row for kept in unchecked(results) if void_of(kept.row.cell, voids)]
     for study in remakes(void, args.out):
-        took = f"{study.rows} row(s), {study.seconds / 3600:.2f} h of trainings before"
+        took = f"{counted(study.rows, 'row')}, {study.seconds / 3600:.2f} h of trainings before"
         weights = f"; add --weights, the file with {study.weights}" if study.weights else ""
         print(f"# {took}{weights}")
         print(f"python -m benchmark {shlex.join(study.words)}")
@@ -161,9 +187,9 @@ def verify(args: argparse.Namespace) -> int:
     void = _say_void(found.rows)
     if not signatures.can_check() and any(results.glob(f"*/*/*/*{signatures.SUFFIX}")):
         print("for a human look: signatures were not checked: no ssh-keygen here", file=sys.stderr)
-    count = len(found.problems)
+    rows, count = counted(len(found.rows), "row"), len(found.problems)
     apart = f"{found.stale} stale, {void} void" if void else f"{found.stale} stale"
-    print(f"{len(found.rows)} row(s), {apart}; {count} problem(s)", file=sys.stderr)
+    print(f"{rows}, {apart}; {counted(count, 'problem')}", file=sys.stderr)
     print(git.said_of(history), file=sys.stderr)
     if len(found.rows) > found.stale:
         print(_NOT_SEEN, file=sys.stderr)

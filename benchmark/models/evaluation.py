@@ -24,6 +24,8 @@ from benchmark.training.splits import Split
 from protocols import metrics
 from protocols.dataset import RECALL_AT
 from protocols.errors import DataError, InvalidInputError
+from protocols.ranking import Ranking
+from protocols.verification import verification
 
 Floats = NDArray[np.float64]
 
@@ -33,7 +35,7 @@ class Scored:
     """What embeddings score.
 
     Attributes:
-        metrics: means over queries, fractions.
+        metrics: means over queries, and what thresholds do for pairs; fractions.
         low, high: ends of the 95 % interval over test classes, by metric; empty where there are
             too few classes.
         classes: with queries that count.
@@ -80,7 +82,8 @@ def score_items(rows: NDArray[np.float32], items: Sequence[Item], *, by_angle: b
     parts = {item.part for item in items}
     if not parts & {"query", "gallery"}:
         found = metrics.per_query(rows, labels, normalize=by_angle, recall_at=RECALL_AT)
-        return _scored(found, labels, "labels")
+        pairs = verification(rows, labels, normalize=by_angle)
+        return _scored(found, pairs, labels, "labels")
     if parts != {"query", "gallery"}:
         raise InvalidInputError(
             f"parts {', '.join(sorted(parts))}: expected query and gallery for every image, or none"
@@ -90,7 +93,8 @@ def score_items(rows: NDArray[np.float32], items: Sequence[Item], *, by_angle: b
     found = metrics.per_query(
         rows[query], labels[query], gallery=gallery, normalize=by_angle, recall_at=RECALL_AT
     )
-    return _scored(found, labels[query], "labels")
+    pairs = verification(rows[query], labels[query], gallery=gallery, normalize=by_angle)
+    return _scored(found, pairs, labels[query], "labels")
 
 
 def embed_split(model: Model, test: Split) -> NDArray[np.float32]:
@@ -105,9 +109,11 @@ def embed_split(model: Model, test: Split) -> NDArray[np.float32]:
 
 def score_split(rows: NDArray[np.float32], test: Split, dataset: str, *, by_angle: bool) -> Scored:
     """Return what embeddings (N, D) of a study's test images score, as its runs do."""
-    found = evaluate.rank(rows, test, ranking="angle" if by_angle else "distance")
+    rule: Ranking = "angle" if by_angle else "distance"
+    found = evaluate.rank(rows, test, ranking=rule)
+    pairs = evaluate.verify_pairs(rows, test, ranking=rule)
     asked = test.labels if test.query is None else test.labels[test.query]
-    return _scored(found, asked, dataset)
+    return _scored(found, pairs, asked, dataset)
 
 
 def check_same_images(items: Sequence[Item], test: Split, names: Sequence[str]) -> Split:
@@ -171,7 +177,9 @@ def _census(
     return Counter(zip(labels.tolist(), parts, strict=True))
 
 
-def _scored(found: metrics.PerQuery, labels: NDArray[np.int64], dataset: str) -> Scored:
+def _scored(
+    found: metrics.PerQuery, pairs: dict[str, float], labels: NDArray[np.int64], dataset: str
+) -> Scored:
     values = np.array([getattr(found, name) for name in metrics.METRICS])
     classes, counts, sums = sum_by_class(labels, values)
     low: dict[str, float] = {}
@@ -181,7 +189,7 @@ def _scored(found: metrics.PerQuery, labels: NDArray[np.int64], dataset: str) ->
         ends = bootstrap.over_classes(bootstrap.class_means(drawn, sums, counts), len(classes))
         low, high = (dict(zip(metrics.METRICS, end.tolist(), strict=True)) for end in ends)
     return Scored(
-        metrics=found.means(),
+        metrics={**found.means(), **pairs},
         low=low,
         high=high,
         classes=len(classes),

@@ -20,6 +20,7 @@ from protocols.discovery import Registry
 from protocols.errors import StoreError
 from protocols.method import Method, TrainSpec
 from protocols.network import Network
+from protocols.recipe_search import of_method
 from protocols.trunk import Trunk
 
 SMALLEST = 1e-12  # length that a row is divided by at least, as where embeddings are joined
@@ -84,7 +85,8 @@ def rebuild(fold: FoldWeights, registry: Registry) -> Network:
         StoreError: the code of its method or trunk asks for other weights by now.
     """
     facts = fold.facts
-    plain = dict(facts["spec"])
+    plain = facts["spec"]
+    plain = {**plain, "stage_channels": tuple(plain.get("stage_channels", ()))}
     if "names" in plain:
         plain["names"] = tuple(plain["names"])
     if "groups" in plain:
@@ -94,7 +96,7 @@ def rebuild(fold: FoldWeights, registry: Registry) -> Network:
     with torch.random.fork_rng(devices=[]):  # random weights, all of which are replaced
         trunk: Trunk = registry.load("trunk", facts["trunk"].partition("+")[0]).build(None)
         trunk.honour(method.wants, facts["method"])
-        network = Network(trunk, method(spec, **facts["settings"]), facts["batch_norm"])
+        network = Network(trunk, method(spec, **of_method(facts["settings"])), facts["batch_norm"])
         network.teacher = None  # what embeds has none
     vars(trunk)["scale"] = scaling_of(facts["scale"])  # of its own weights, not of random ones
     own = network.state_dict()

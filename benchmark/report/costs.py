@@ -8,7 +8,10 @@ from dataclasses import dataclass
 from benchmark.report.charts import Scatter, number
 from benchmark.report.rows import MethodRow
 from benchmark.study.scores import HEADLINE_METRIC, label_of
+from benchmark.study.spending import Price, Spending
+from benchmark.tables import costs
 from benchmark.tables.costs import OTHER, other_images
+from benchmark.tables.frames import Tables
 
 # Heading, what MethodRow.mean() is asked for, digits.
 _MEASURED = (
@@ -36,14 +39,38 @@ class CostTable:
         return "Search, s" in self.header
 
 
-def table(rows: Sequence[MethodRow]) -> CostTable:
-    """Return means over runs; the column of the searches only where one has its seconds."""
-    searched = any(row.search_s is not None for row in rows)
-    columns = [column for column in _MEASURED if searched or column[1] != "search_s"]
-    return CostTable(
-        (label_of(HEADLINE_METRIC), *(name for name, _, _ in columns)),
-        tuple((row, tuple(_cells(row, columns))) for row in rows),
-    )
+class Bill:
+    """What a study's rows cost in all, with what they share split among them.
+
+    Attributes:
+        whole: what the study cost, in words.
+        shared: how it is split.
+    """
+
+    def __init__(self, frames: Tables, price: Price | None) -> None:
+        every = costs.records_of(frames)
+        spending = Spending(every)
+        self.whole = costs.in_words(spending.of(every), price)
+        self.shared = costs.SHARED
+        made = costs.frame(frames.cells, spending, price)
+        self._totals = made.set_index(["dataset", "trunk", "recipe", "method"]).to_dict("index")
+        self._header = costs.shown_totals(made)
+
+    def table(self, rows: Sequence[MethodRow]) -> CostTable:
+        """Return means over runs, and totals; the searches' column only where seconds are known."""
+        searched = any(row.search_s is not None for row in rows)
+        columns = [column for column in _MEASURED if searched or column[1] != "search_s"]
+        return CostTable(
+            (label_of(HEADLINE_METRIC), *(name for name, _, _ in columns), *self._header.values()),
+            tuple((row, (*_cells(row, columns), *self._sums(row))) for row in rows),
+        )
+
+    def _sums(self, row: MethodRow) -> Iterator[str]:
+        """Yield the totals of a row; dashes for one without finished runs."""
+        key = row.key
+        found = self._totals.get((key.dataset, key.trunk, key.recipe, row.name), {})
+        for name in self._header:
+            yield costs.small(found.get(name))
 
 
 def heading(costs: Sequence[Scatter]) -> str:

@@ -21,6 +21,7 @@ from benchmark.study.failures import lost
 from benchmark.study.machines import parted
 from benchmark.study.records import RunRecord, TrialRecord
 from benchmark.study.scores import HEADLINE_METRIC, MARKS, NOTHING, label_of, per_cent
+from benchmark.study.spending import Price
 from benchmark.tables import diagnostics
 from benchmark.tables.beyond import further
 from benchmark.tables.bibliography import cited
@@ -40,18 +41,22 @@ MAX_ANSWERS = 20  # places answered at the top
 _PLACES = {word: key for key, word in SHORT.items()}
 
 
-def write(frames: Tables) -> Path:
+def write(frames: Tables, price: Price | None = None) -> Path:
     """Write ``report/index.html`` and return its path.
+
+    Args:
+        frames: of the study.
+        price: of a machine's hour.
 
     Raises:
         StoreError: the disk is full or cannot be written.
     """
     path = frames.study.out / "report" / "index.html"
-    records.write_bytes(path, render(frames).encode())
+    records.write_bytes(path, render(frames, price).encode())
     return path
 
 
-def render(frames: Tables) -> str:
+def render(frames: Tables, price: Price | None = None) -> str:
     """Return the report as HTML."""
     study, shown = frames.study, list(sections(frames))
     everything = [row for section in shown for row in section.rows]
@@ -98,7 +103,7 @@ def render(frames: Tables) -> str:
             at_the_edge=settings.at_the_edge,
             sliced=settings.sliced,
             what_mattered=settings.what_mattered,
-            cost_table=costs.table,
+            bill=costs.Bill(frames, price),
             cost_heading=costs.heading,
             rope=ROPE,
             statistics=paired,

@@ -76,6 +76,10 @@ class MethodRow:
         """Return MAP@R of the joined embeddings."""
         return self.scores.get(HEADLINE)
 
+    def reported(self, metric: str) -> Score | None:
+        """Return a metric of the joined embeddings that is shown and not compared."""
+        return self.scores.get(("concatenated", metric))
+
     @property
     def gain(self) -> float | None:
         """Return what joining the fold models adds to the headline metric, in points."""

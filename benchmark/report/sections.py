@@ -25,8 +25,10 @@ from benchmark.statistics.verdicts import VERDICTS
 from benchmark.study.folder import Study
 from benchmark.study.scores import HEADLINE_METRIC, NOTHING, label_of
 from benchmark.tables.frames import Tables
+from protocols.verification import names as of_pairs
 
 ROPE = 100 * paired.ROPE  # points
+
 _MAIN = label_of(HEADLINE_METRIC)
 SHOWN_METRICS = (HEADLINE_METRIC, "precision_at_1", "r_precision")
 MAX_PAIRS = 60  # comparisons shown of one place
@@ -148,6 +150,11 @@ class Section:
     def has_class_intervals(self) -> bool:
         """Return whether a method has an interval over test classes."""
         return any(row.main and row.main.over_classes is not None for row in self.finished)
+
+    @property
+    def of_thresholds(self) -> list[str]:
+        """Return the metrics of one threshold for all pairs that a method has."""
+        return [name for name in of_pairs() if any(row.reported(name) for row in self.finished)]
 
     @property
     def family_size(self) -> int:

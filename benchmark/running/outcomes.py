@@ -7,7 +7,7 @@ from dataclasses import replace
 from statistics import fmean
 from typing import Any
 
-from benchmark.study import failures, machines, places, selection
+from benchmark.study import failures, machines, places, selection, spending
 from benchmark.study.folder import CellKey
 from benchmark.study.records import ChoiceRecord, JobRecord, Metrics, RunRecord, TrialRecord
 from benchmark.training.join import JoinOutcome
@@ -33,7 +33,11 @@ def trial_of(
         reason=failed.reason if failed else None,
         value=protocol.search.failed_score if failed else fmean(values),
         folds=folds,
-        measured={"seconds": _total(jobs, "seconds"), "environment": machines.merged(jobs)},
+        measured={
+            **{name: _total(jobs, name) for name in ("seconds", "cpu_s")},
+            **spending.spans_of(jobs),
+            "environment": machines.merged(jobs),
+        },
     )
 
 
@@ -132,12 +136,13 @@ def _sum_counts(jobs: list[JobRecord]) -> dict[str, int]:
 
 
 def _sum_measured(jobs: list[JobRecord]) -> dict[str, Any]:
-    """Return seconds summed over folds, the largest memory peak, and the folds' environments."""
+    """Return seconds summed over folds, all spans, the largest memory peak, what they ran on."""
     if not jobs:
         return {}
     times = {name: _total(jobs, name) for name in ("seconds", "cpu_s", "train_s")}
     peak = max(job.measured.get("peak_memory_mb", 0) for job in jobs)
-    return {**times, "peak_memory_mb": peak, "environment": machines.merged(jobs)}
+    when = spending.spans_of(jobs)
+    return {**times, **when, "peak_memory_mb": peak, "environment": machines.merged(jobs)}
 
 
 def _total(jobs: list[JobRecord], name: str) -> float:

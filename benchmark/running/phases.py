@@ -18,6 +18,7 @@ from protocols.narrowing import space_under
 from protocols.plugin_code import told
 from protocols.protocol import Pace
 from protocols.recipe import Recipe, Schedule
+from protocols.recipe_search import of_method, recipe_of
 from protocols.space import Settings, Space, declared, defaults
 
 Range = tuple[int, int]
@@ -47,10 +48,13 @@ def timetable(method: type[Method], space: Space, recipe: Recipe, pace: Pace) ->
     """
     with told("the phases", method):
         courses = {
-            tuple(method.phases(settings, pace.max_steps, pace.steps_per_epoch))
+            (
+                recipe_of(recipe, settings),
+                tuple(method.phases(of_method(settings), pace.max_steps, pace.steps_per_epoch)),
+            )
             for settings in _corners(method, space)
         }
-    schedules = [Schedule(recipe, pace, phases) for phases in sorted(courses, key=str)]
+    schedules = [Schedule(own, pace, phases) for own, phases in sorted(courses, key=str)]
     begins: dict[str, list[int]] = {}
     for schedule in schedules:
         for phase in schedule.phases:
@@ -76,10 +80,11 @@ def timetables(asked: Asked, plans: Sequence[CellPlan]) -> list[tuple[CellKey, T
     protocol, found = asked.study.protocol, []
     for cell in (item.cell for item in plans if item.jobs_left and item.cell.trains):
         method: type[Method] = asked.registry.load("method", cell.method)
-        space = space_under(protocol, cell.method, method, cell.dataset)
+        recipe = asked.recipes[cell.recipe]
+        space = space_under(protocol, cell.method, method, cell.dataset, recipe)
         pace = protocol.on(cell.dataset).pace
         try:
-            found.append((cell, timetable(method, space, asked.recipes[cell.recipe], pace)))
+            found.append((cell, timetable(method, space, recipe, pace)))
         except InvalidInputError as error:
             raise InvalidInputError(f"{cell.row} on {cell.dataset}: {error}") from error
     return found

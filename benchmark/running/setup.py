@@ -96,7 +96,7 @@ def set_up(args: argparse.Namespace, begin: Callable[..., None] | None = None) -
     axes = Axes(
         methods=args.methods or (*registry.own("method"), protocol.baseline),
         datasets=tuple(data),
-        trunks=args.trunks or (protocol.trunk,),
+        trunks=trunks_asked(args, registry) or (protocol.trunk,),
         recipes=args.recipes or (protocol.recipe,),
     )
     if known is not None:
@@ -179,7 +179,7 @@ def read_protocol(args: argparse.Namespace, registry: Registry) -> Protocol:
             raise InvalidInputError(f"{where}{error}") from error
     recipes = [registry.load("recipe", name) for name in args.recipes or (named.recipe,)]
     changes = {k: v for k, v in changes.items() if not said_by_all(recipes, k, v)}
-    one = {"trunk": args.trunks, "recipe": args.recipes}
+    one = {"trunk": trunks_asked(args, registry), "recipe": args.recipes}
     single = {k: v[0] for k, v in one.items() if v is not None and len(v) == 1}
     words = ("trials", "seeds", "params", "bounds", "precision")
     long = {word: key for key, word in SHORT.items()}
@@ -187,6 +187,11 @@ def read_protocol(args: argparse.Namespace, registry: Registry) -> Protocol:
     changes |= {long.get(word, word): value for word, value in typed.items() if value is not None}
     derived = changed(named, changes).derive(oracle_gap=args.oracle_gap or None, **single)
     return derived.matching_cost() if args.match_cost else derived
+
+
+def trunks_asked(args: argparse.Namespace, registry: Registry) -> tuple[str, ...] | None:
+    """Return the trunks that are named, or else those that plugins hold; None without any."""
+    return args.trunks or tuple(registry.own("trunk")) or None
 
 
 def with_folds(

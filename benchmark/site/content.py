@@ -19,6 +19,14 @@ from benchmark.submissions.kept import keep
 from benchmark.submissions.read import SubmittedRow
 from benchmark.submissions.schema import Cell, Run
 
+# Columns of the leaderboard in seconds and joules, and what they become in hours.
+_TOOK = (
+    ("machine_s", "its part of the machine", "h"),
+    ("cpu_s", "processors", "h"),
+    ("gpu_s", "its part of the GPUs", "h"),
+    ("package_j", "its part of what the processor packages counted", "Wh"),
+    ("gpu_j", "its part of what the GPUs counted", "Wh"),
+)
 _UNSAFE = re.compile(r"[^\w.+-]+")
 
 
@@ -62,6 +70,20 @@ class Row:
     def seconds(self) -> float:
         """Return what search and runs took together."""
         return float(self.head["search_s"] + self.head["run_s"])
+
+    @property
+    def took(self) -> list[tuple[str, str]]:
+        """Return what search and runs cost together, in words and numbers; what is told alone."""
+        head, hour = self.head, 3600
+        found = [("jobs, one after the other", f"{self.seconds / hour:.4f} h")]
+        for name, words, unit in _TOOK:
+            if head[name]:
+                found.append((words, f"{head[name] / hour:.4f} {unit}"))
+        if head["price_per_hour"] and head["machine_s"] is not None:
+            amount, currency = head["price_per_hour"].split()
+            money = f"{float(amount) * head['machine_s'] / hour:.4f} {currency}"
+            found.append((f"money, at {head['price_per_hour']} an hour of a machine", money))
+        return found
 
     @property
     def state(self) -> str:

@@ -43,6 +43,8 @@ class CellKey:
             own, with an id, seeds, a choice and runs.
         trials: how many its search makes: the protocol's number, or fewer where its space has
             fewer settings; None in folders of earlier versions.
+        trunk_drawn: some of the trunk is drawn at its start beside its weights, see
+            :meth:`protocols.discovery.Registry.starts_at_random`.
         side: what its method was told of training classes beside images and labels, in words;
             empty for nothing.
     """
@@ -57,6 +59,7 @@ class CellKey:
     searched: bool = True
     repeat: int = 0
     trials: int | None = None
+    trunk_drawn: bool = False
     side: str = ""
 
     @cached_property
@@ -71,7 +74,7 @@ class CellKey:
 
         Such a cell has one run, and no interval over seeds.
         """
-        return not self.trains and "+" in self.trunk
+        return not self.trains and "+" in self.trunk and not self.trunk_drawn
 
     @property
     def axes(self) -> tuple[str, str, str, str]:

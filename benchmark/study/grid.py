@@ -104,6 +104,7 @@ def make_cells(
                     "trunk": trunk if weights is None else f"{trunk}+{_short(known)}",
                     "weights": known,
                     "trunk_code": trunk_codes[trunk],
+                    **({"trunk_drawn": True} if registry.starts_at_random(trunk) else {}),
                     "recipe": recipes[recipe],
                 }
                 for method, code in codes.items():
@@ -138,7 +139,8 @@ def key_of(
     if protocol.params == "search":
         from protocols.narrowing import space_under  # here: it imports torch
 
-        space = space_under(protocol, cell.method, method, cell.dataset)
+        recipe = recipe_under(protocol, registry.load("recipe", cell.recipe))
+        space = space_under(protocol, cell.method, method, cell.dataset, recipe)
     return CellKey(
         id=cell.id,
         dataset=cell.dataset,
@@ -149,6 +151,7 @@ def key_of(
         trains=method.trains,
         searched=bool(space),
         trials=min(protocol.search.trials, size(space)) if space else 0,
+        trunk_drawn=cell.identity.get("trunk_drawn", False),
         side=" and ".join(sorted(method.wants.side)),
     )
 

@@ -20,8 +20,9 @@ LABELS = {
     "precision_at_1": "P@1",
     "r_precision": "R-Precision",
     "map_at_10": "MAP@10",
+    "opis": "OPIS",
 }
-_RECALL = "recall_at_"
+_RECALL, _TAR = "recall_at_", "tar_at_far_"
 NOTHING = "–"  # printed where there is no number
 MARKS = {"better": "▲", "worse": "▼", "equivalent": "=", "inconclusive": "~", "not tested": "?"}
 
@@ -30,6 +31,8 @@ def label_of(metric: str) -> str:
     """Return a metric's name for people."""
     if metric.startswith(_RECALL):
         return f"R@{metric.removeprefix(_RECALL)}"
+    if metric.startswith(_TAR):
+        return f"TAR@{metric.removeprefix(_TAR)}"
     return LABELS.get(metric, metric)
 
 

@@ -6,10 +6,14 @@ from collections.abc import Iterator
 
 from benchmark.submissions.read import SubmittedRow
 from benchmark.submissions.schema import Cell, Environment, Run
+from benchmark.submissions.took import seconds_of
 from protocols.space import Space, size
 
 Problem = tuple[str, str]  # message, path below the results folder
 _ROUNDED = 0.01  # seconds by which sums of rounded times may differ, for each fold
+_CORES = 1024  # processors that one job may keep busy at once
+_MACHINE_W = 20_000.0  # more than the packages of any machine draw
+_CARD_W = 2_000.0  # more than any card draws
 _LATE = 1.01  # times the protocol's timeout: until a job that is out of time is gone
 
 
@@ -80,12 +84,41 @@ def _seconds(run: Run, folds: int, timeout: float, trained: int) -> Iterator[str
         yield f"seconds {run.seconds}, train_s {run.train_s}: expected more than 0"
 
 
+def cost_faults(row: SubmittedRow, cell: Cell) -> Iterator[str]:
+    """Yield parts of machines and cards that are more than all of them, and joules beyond them."""
+    took, folds = cell.took, cell.made_of.rules.folds
+    if took is None:
+        return
+    rounded = folds * (len(row.trials) + len(row.runs)) * _ROUNDED
+    seconds, whole = seconds_of(row), took.seconds + rounded
+    if abs(took.seconds - seconds) > rounded:
+        yield f"took {took.seconds} s; its trials and runs took {seconds:.2f}"
+    for name, most in (("machine_s", whole), ("gpu_s", whole), ("cpu_s", _CORES * whole)):
+        value = getattr(took, name)
+        if value is not None and value > most:
+            yield f"took {name} {value}; in {took.seconds} s of jobs there are at most {most:.2f}"
+    if took.gpu_s and all(kind_of(run.environment) == "cpu" for run in row.runs.values()):
+        yield f"took gpu_s {took.gpu_s}; its runs were on a cpu"
+    machine = ("package_j", took.package_j, took.machine_s, _MACHINE_W)
+    for name, joules, of, watts in (machine, ("gpu_j", took.gpu_j, took.gpu_s, _CARD_W)):
+        if joules is not None and of is None:
+            yield f"took {name} {joules} without the seconds in which they were counted"
+        elif joules is not None and of is not None and joules > watts * (of + rounded):
+            yield f"took {name} {joules} in {of} s: above {watts:.0f} W"
+
+
 def environment_faults(row: SubmittedRow) -> Iterator[Problem]:
-    """Yield seeds of another torch, kind of device or network size than the row's first."""
+    """Yield seeds of another torch, kind of device or network size than the row's first.
+
+    What has trained is the same under a budget of steps: a method's phases have begun before it
+    may stop. Under a budget of seconds a slower run may not have come so far.
+    """
     first: dict[str, tuple[object, int]] = {}
+    timed = row.cell is not None and row.cell.rules.get("budget_s") is not None
+    same = ("parameters_deployed",) if timed else ("parameters_deployed", "parameters_trained")
     for seed, run in sorted(row.runs.items()):
         counts = run.counts if run.status == "done" else {}
-        sizes = {name: n for name, n in counts.items() if name.startswith("parameters_")}
+        sizes = {name: counts[name] for name in same if name in counts}
         shape = {"embeddings_shape": run.embeddings_shape} if run.embeddings_shape else {}
         kinds = {"torch": run.environment.torch, "kind of device": kind_of(run.environment)}
         for name, value in (kinds | sizes | shape).items():

@@ -55,6 +55,9 @@ def problems_of(
     if code and current:
         yield from provenance.faults(row, row.cell, code)
     yield from budget.environment_faults(row)
+    if row.cell:
+        for message in budget.cost_faults(row, row.cell):
+            yield message, f"{row.place}/{Cell.file}"
     for place, runs in _parts(row):
         yield from _runs(row, place, runs, row.cell)
     yield from alike.within(row)

@@ -25,6 +25,7 @@ hardware = {hardware}
 deviations = ""
 predecessor = ""  # commit that holds the rows which these replace
 note = ""
+price_per_hour = {price}  # of the machine, like "0.80 EUR"
 """
 _CHALLENGE = """\
 # Somebody else's rerun of the claim beside it.
@@ -36,10 +37,11 @@ note = ""
 
 @dataclass(frozen=True)
 class Signer:
-    """Who ran it, and on what."""
+    """Who ran it, on what, and what an hour of that costs, if they say so."""
 
     who: str
     hardware: str
+    price: str = ""
 
     def claim(self) -> bytes:
         """Return the content of a claim.toml."""
@@ -51,8 +53,8 @@ class Signer:
 
     def _filled(self, form: str) -> bytes:
         # Of visible signs TOML escapes the same two as JSON, and others were refused.
-        quoted = (json.dumps(text, ensure_ascii=False) for text in (self.who, self.hardware))
-        return form.format(**dict(zip(("who", "hardware"), quoted, strict=True))).encode()
+        quoted = {k: json.dumps(text, ensure_ascii=False) for k, text in vars(self).items()}
+        return form.format(**quoted).encode()
 
 
 def signer(

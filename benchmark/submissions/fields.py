@@ -21,9 +21,14 @@ Said = Annotated[str, Field(min_length=1, max_length=200)]
 Natural = Annotated[int, Field(ge=0, le=10**15)]
 Whole = Annotated[int, Field(ge=1, le=10**9)]
 Number = Annotated[float, Field(ge=-1e9, le=1e9)]
-ReportedMetric = Annotated[str, Field(pattern=r"^(recall_at_[1-9][0-9]{0,5}|map_at_10)$")]
+_REPORTED = r"^(recall_at_[1-9][0-9]{0,5}|map_at_10|opis|tar_at_far_1e-[2-4])$"
+ReportedMetric = Annotated[str, Field(pattern=_REPORTED)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Seconds = Annotated[float, Field(ge=0, le=1e9)]  # 32 years
+Joules = Annotated[float, Field(gt=0, le=1e15)]
+Price = Annotated[
+    str, Field(pattern=r"^([0-9]{1,9}(\.[0-9]{1,6})? ([A-Za-z]{1,8}|[$€£¥₹₩₽₺₴₪₫₦฿]))?$")
+]
 Value = Number | int | bool | Text
 Settings = dict[Name, Value]
 

@@ -12,6 +12,7 @@ from statistics import fmean
 
 from benchmark.submissions.schema import Cell, Run, Scores
 from protocols.metrics import AVERAGED
+from protocols.verification import FARS, HIGHEST_OPIS
 
 # how far MAP@R may be above R-precision by rounding: they are equal if hits come first
 NEXT_TO_EQUAL = 1e-12
@@ -57,6 +58,7 @@ def _scores(run: Run) -> Iterator[str]:
             yield f"map_at_r {scores.map_at_r} above r_precision {scores.r_precision}"
         if scores:
             yield from _recalls(scores)
+            yield from _thresholds(scores)
     tested = [scores for scores in (*run.folds, run.separated) if scores]
     if len({frozenset(scores.reported) for scores in tested}) > 1:
         yield "folds and separated do not report the same metrics"
@@ -86,6 +88,18 @@ def _recalls(scores: Scores) -> Iterator[str]:
         yield f"map_at_10 {ten} below a tenth of precision_at_1 {p1}"
     if any(ten > r + NEXT_TO_EQUAL for k, r in recalls.items() if k >= AVERAGED):
         yield f"map_at_10 {ten} above the recall at {AVERAGED} or more"
+
+
+def _thresholds(scores: Scores) -> Iterator[str]:
+    """Yield what no set of pairs gives: more accepted at a lower FAR, too large a variance."""
+    named = [(far, scores.reported.get(f"tar_at_far_{far}")) for far in FARS]
+    known = [(far, tar) for far, tar in named if tar is not None]
+    for (far, tar), (below, lower) in pairwise(known):
+        if lower > tar:
+            yield f"tar_at_far_{below} {lower} above tar_at_far_{far} {tar}"
+    opis = scores.reported.get("opis", 0.0)
+    if opis > HIGHEST_OPIS:
+        yield f"opis {opis}: a variance of fractions is {HIGHEST_OPIS} at most"
 
 
 def _counted(run: Run, queries: int) -> Iterator[str]:

@@ -83,6 +83,7 @@ class Identity(Data):
     trunk: GridName
     weights: Annotated[str, Field(pattern=r"^(sha256:[0-9a-f]{64}|[\w-]{1,80})$")]
     trunk_code: ShortHash
+    trunk_drawn: bool = False
     recipe: Recipe
     method: Name
     method_code: ShortHash

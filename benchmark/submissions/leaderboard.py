@@ -32,6 +32,7 @@ from benchmark.submissions.read import SubmittedRow
 from benchmark.submissions.schema import Cell
 from benchmark.submissions.signatures import signers_of
 from benchmark.submissions.standing import Standing, standing
+from benchmark.submissions.took import TOOK, took
 from benchmark.submissions.voided import read_voids, void_of
 from protocols import specs
 from protocols.errors import InvalidInputError
@@ -86,6 +87,8 @@ COLUMNS = (
     "signed_by",
     "void_since",
     "void_why",
+    *TOOK,
+    "price_per_hour",
 )
 _MAX_README = 1 << 20  # bytes
 
@@ -295,6 +298,8 @@ def _columns(line: _Line, part: Part, values: list[float]) -> dict[str, Any]:
         "confirmed_by": " ".join(confirmed),
         "refuted_by": " ".join(refuted),
         "deviates": bool(row.claim and row.claim.deviations),
+        **{name: took(row, name) for name in TOOK},
+        "price_per_hour": (row.claim.price_per_hour if row.claim else "") or None,
         **_standing_columns(line.standing),
     }
 

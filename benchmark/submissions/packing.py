@@ -10,11 +10,13 @@ from typing import Any
 from benchmark.study.environment import PACKAGES
 from benchmark.study.folder import CellKey
 from benchmark.study.records import CellRecord, ChoiceRecord, Metrics, RunRecord, TrialRecord
+from benchmark.study.spending import Spending, Spent
 from benchmark.submissions import schema
 from benchmark.submissions.schema import Cell
 from protocols.metrics import METRICS
 from protocols.protocol import Protocol
 from protocols.space import Space, described
+from protocols.verification import names as names_of_pairs
 
 ENVIRONMENT = (
     "python",
@@ -43,7 +45,6 @@ class Finished:
     record: CellRecord
     choice: ChoiceRecord
     trials: list[TrialRecord]
-    trial_seconds: list[float]
     runs: list[RunRecord]
     values: dict[int, bytes]
 
@@ -57,15 +58,10 @@ class Finished:
 
 
 def row_files(
-    folder: Path, finished: Finished, protocol: Protocol, space: Space
+    folder: Path, finished: Finished, protocol: Protocol, space: Space, spent: Spending
 ) -> dict[Path, bytes]:
     """Return the content of every file of a row but its claim."""
-    trials = schema.pack_trials(
-        [
-            _trial(trial, seconds)
-            for trial, seconds in zip(finished.trials, finished.trial_seconds, strict=True)
-        ]
-    )
+    trials = schema.pack_trials([_trial(trial) for trial in finished.trials])
     choice = finished.choice
     cell = {
         "schema": schema.SCHEMA,
@@ -74,15 +70,23 @@ def row_files(
         "seeds": protocol.seeds,
         "space": described(space),
         "chosen": {k: getattr(choice, k) for k in ("rule", "trial", "settings", "value")},
+        "took": _told(spent.of([*finished.trials, *finished.runs])),
         "trials_sha256": hashlib.sha256(trials).hexdigest(),
     }
     found = {folder / Cell.file: schema.pack(cell), folder / "trials.jsonl": trials}
     return found | finished.run_files(folder)
 
 
-def _trial(trial: TrialRecord, seconds: float) -> dict[str, Any]:
+def _trial(trial: TrialRecord) -> dict[str, Any]:
     names = ("id", "number", "status", "reason", "settings", "folds", "value")
+    seconds = round(trial.measured.get("seconds", 0.0), 3)
     return {**{name: getattr(trial, name) for name in names}, "seconds": seconds}
+
+
+def _told(spent: Spent) -> dict[str, float]:
+    """Return what is known of a cost, to the millisecond and millijoule; a row stays small."""
+    known = {name: round(value, 3) for name, value in vars(spent).items() if value is not None}
+    return {name: value for name, value in known.items() if value or name == "seconds"}
 
 
 def run_fields(run: RunRecord, packed: bytes | None) -> dict[str, Any]:
@@ -99,7 +103,6 @@ def run_fields(run: RunRecord, packed: bytes | None) -> dict[str, Any]:
         "status",
         "reason",
         "settings",
-        "concatenated",
         "validation",
         "best_steps",
         "excluded",
@@ -114,6 +117,8 @@ def run_fields(run: RunRecord, packed: bytes | None) -> dict[str, Any]:
     return {
         "schema": schema.SCHEMA,
         **{name: getattr(run, name) for name in names},
+        # A row holds what others can make anew of its queries, so nothing of pairs.
+        "concatenated": _of_queries(run.concatenated),
         # What is reported alone is kept of the joined embedding: a row stays small in git.
         "folds": [_selecting(scores) for scores in run.folds],
         "separated": _selecting(run.separated),
@@ -124,6 +129,12 @@ def run_fields(run: RunRecord, packed: bytes | None) -> dict[str, Any]:
         "peak_memory_mb": measured.get("peak_memory_mb", 0),
         "environment": {**environment, "system": made_with.get("system", "unknown").split("-")[0]},
     }
+
+
+def _of_queries(scores: Metrics | None) -> Metrics | None:
+    """Return the metrics that are means over queries."""
+    pairs = names_of_pairs()
+    return {k: v for k, v in scores.items() if k not in pairs} if scores else scores
 
 
 def _selecting(scores: Metrics | None) -> Metrics | None:

@@ -18,13 +18,15 @@ from benchmark.submissions.declared import Declarations, UnreadableError
 from benchmark.submissions.git import History, Objects
 from benchmark.submissions.read import Runs, SubmittedRow
 from benchmark.submissions.schema import Cell
-from protocols.discovery import KINDS, split_name
+from protocols.discovery import INSIDE, KINDS, split_name
 from protocols.protocol import digest
+from protocols.source_code import chained, constant
 from protocols.source_code import digest as code_digest
 from protocols.space import described
 
 Problem = tuple[str, str]  # message, path below the results folder
 _TRIED = 20  # files of a method's name, where none of them ships
+_INSIDE = 2  # trunks that a trunk may hold, one inside the other: each may be in many files
 _SHOWN = 8  # digits of a commit in a message
 
 
@@ -60,6 +62,23 @@ class Code:
         if key not in self._digests:
             self._digests[key] = self._digest(*key)
         return self._digests[key]
+
+    def trunks(
+        self, commit: str, name: str, deeper: int = _INSIDE
+    ) -> Iterator[tuple[str, str | None, bool]]:
+        """Yield where trunk ``name`` may be, its digest, and whether it starts at random.
+
+        A trunk that holds another one is digested with it, as a study does.
+        """
+        stem, argument = split_name(name)
+        for path in self.paths(commit, "trunk", stem):
+            own, text = self.digest(commit, "trunk", path), self.objects.text(f"{commit}:{path}")
+            drawn = own is not None and constant(text or "", "RANDOM_START") is True
+            if own is None or not argument or constant(text or "", "ARGUMENT") != INSIDE:
+                yield path, own, drawn
+                continue
+            for _, inner, random in self.trunks(commit, argument, deeper - 1) if deeper else ():
+                yield path, chained(own, inner) if inner else None, drawn or random
 
     def declared(self, commit: str, what: str, *about: Any) -> Any:
         """Return :meth:`Declarations.space` or ``recipe`` of a commit, or why there is none."""
@@ -125,21 +144,37 @@ def _commits(runs: Runs) -> set[str]:
 
 
 def _code(row: SubmittedRow, cell: Cell, commit: str, code: Code) -> Iterator[str]:
-    made_of = cell.made_of
-    trunk = split_name(made_of.trunk.partition("+")[0])[0]
-    for kind, name, said in (
-        ("method", made_of.method, made_of.method_code),
-        ("trunk", trunk, made_of.trunk_code),
-    ):
-        paths = code.paths(commit, kind, name)
-        found = [code.digest(commit, kind, path) for path in paths]
-        if not paths:
-            yield f"{kind} {name!r} is in no file of commit {_short(commit)}"
-        elif said not in found:
-            yield (
-                f"{kind}_code {said}; {paths[0]} of commit {_short(commit)} has {found[0]}"
-                f"{_other_python(row)}"
-            )
+    made_of, trunk = cell.made_of, cell.made_of.trunk.partition("+")[0]
+    methods = code.paths(commit, "method", made_of.method)
+    held = [(path, code.digest(commit, "method", path)) for path in methods]
+    yield from _other("method", made_of.method, made_of.method_code, held, row, commit)
+    found = list(code.trunks(commit, trunk))
+    trunks = [(path, known) for path, known, _ in found]
+    yield from _other("trunk", trunk, made_of.trunk_code, trunks, row, commit)
+    drawn = {random for _, known, random in found if known == made_of.trunk_code}
+    if drawn and made_of.trunk_drawn not in drawn:
+        yield (
+            f"trunk_drawn {made_of.trunk_drawn}; trunk {trunk!r} of commit {_short(commit)} says "
+            f"{not made_of.trunk_drawn}"
+        )
+
+
+def _other(
+    kind: str,
+    name: str,
+    said: str,
+    held: list[tuple[str, str | None]],
+    row: SubmittedRow,
+    commit: str,
+) -> Iterator[str]:
+    """Yield why none of the files that a commit holds of a name has the code that a row says."""
+    if not held:
+        yield f"{kind} {name!r} is in no file of commit {_short(commit)}"
+    elif said not in (known for _, known in held):
+        path, known = held[0]
+        yield (
+            f"{kind}_code {said}; {path} of commit {_short(commit)} has {known}{_other_python(row)}"
+        )
 
 
 def _other_python(row: SubmittedRow) -> str:

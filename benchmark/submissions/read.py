@@ -81,7 +81,9 @@ class SubmittedRow(Runs):
     @property
     def fixed(self) -> bool:
         """Return whether nothing is drawn: no training, on a trunk that starts from weights."""
-        return self.untrained and self.cell is not None and self.cell.made_of.weights != "none"
+        if not self.untrained or self.cell is None:
+            return False
+        return self.cell.made_of.weights != "none" and not self.cell.made_of.trunk_drawn
 
     @property
     def runs_asked(self) -> int:

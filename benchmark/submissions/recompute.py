@@ -20,9 +20,11 @@ from numpy.typing import NDArray
 from benchmark.submissions.schema import Run, Scores
 from benchmark.submissions.values import INT, Values
 from protocols.metrics import AVERAGED, METRICS
+from protocols.verification import names as names_of_pairs
 
 LISTED = 10  # up to this R all 2^R rankings are listed
 CLOSE = 2e-7  # to what float32 keeps of a fraction; also of a mean of such
+OF_PAIRS = names_of_pairs()  # no means over queries: bounded, in figures, and not made anew
 EXACT = 1e-12  # between two ways to sum the same float64 numbers
 
 Floats = NDArray[np.float64]
@@ -245,7 +247,7 @@ def _means(run: Run, asked: _Asked) -> Iterator[str]:
     means = {metric: found.mean(axis=1).tolist() for metric, found in exact.items()}
     for model, (name, scores) in enumerate(stated):
         assert scores is not None
-        for metric in (*METRICS, *scores.reported):
+        for metric in (*METRICS, *(n for n in scores.reported if n not in OF_PAIRS)):
             if metric.startswith("recall_at_"):
                 mean = _recall(first, model, int(metric.removeprefix("recall_at_")))
             else:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from benchmark.submissions.read import SubmittedRow
 from benchmark.submissions.schema import Cell
-from benchmark.submissions.voided import seconds_of
+from benchmark.submissions.took import seconds_of
 
 NO_WEIGHTS = "none"
 

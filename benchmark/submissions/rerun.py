@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from benchmark.study import records
@@ -16,19 +16,28 @@ from benchmark.submissions.submit import (
     check_protocol,
     finished_cell,
     folder_of,
+    wanted,
     write_once,
 )
 from protocols.errors import InvalidInputError, StoreError
 
 
 def submit_challenge(
-    study: Study, date: str, results: Path, form: Callable[[], bytes]
+    study: Study, date: str, results: Path, form: Callable[[], bytes], methods: Sequence[str] = ()
 ) -> list[Path]:
     """Copy the runs of a rerun beside the claims that it reran; return the files written.
 
-    ``form`` gives the challenge's TOML file, asked where there is none yet.
+    A reference row comes with every study: where its claim is of another cell, as an older one is,
+    it is left out unless ``methods`` name it.
+
+    Args:
+        study: the rerun.
+        date: of the challenge.
+        results: the folder.
+        form: gives the challenge's TOML file, asked where there is none yet.
+        methods: whose runs to copy; none for all of the study.
     """
-    return write_once(_challenge_files(study, date, results, form))
+    return write_once(_challenge_files(study, date, results, form, methods))
 
 
 def lay_out_rerun(row: Path, out: Path) -> Cell:
@@ -84,7 +93,7 @@ def _claimed(results: Path, folder: Path) -> Cell:
 
 
 def _challenge_files(
-    study: Study, date: str, results: Path, form: Callable[[], bytes]
+    study: Study, date: str, results: Path, form: Callable[[], bytes], methods: Sequence[str]
 ) -> dict[Path, bytes]:
     """Return the files of a rerun, to lie beside the claim that it reran."""
     name = f"challenge-{date}"
@@ -92,11 +101,13 @@ def _challenge_files(
         raise InvalidInputError(f"--challenge {date!r}: expected a date like 2026-01-31")
     shipped = check_protocol(study, any_seeds=True)
     files: dict[Path, bytes] = {}
-    for key in study.cells:
+    for key in wanted(study, methods):
         folder = results / folder_of(shipped, key)
         if not (folder / Cell.file).is_file():
             continue  # a reference row that the rerun brought along and nobody claims
         claimed = _claimed(results, folder)
+        if claimed.is_reference and claimed.id != key.id and not methods:
+            continue
         finished = finished_cell(study, key)
         if (claimed.id, claimed.chosen.settings) != (key.id, finished.choice.settings):
             raise StoreError(

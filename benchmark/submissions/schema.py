@@ -28,8 +28,10 @@ from benchmark.submissions.fields import (
     Fraction,
     GridName,
     Id,
+    Joules,
     Name,
     Natural,
+    Price,
     ReportedMetric,
     Said,
     Seconds,
@@ -59,8 +61,25 @@ class Chosen(Data):
     value: Fraction | None
 
 
+class Measured(Data):
+    """What search and runs took together; None where the machine did not tell.
+
+    The machine's and the card's are the part that :mod:`benchmark.study.spending` gives them.
+    """
+
+    seconds: Seconds
+    cpu_s: Seconds | None = None
+    machine_s: Seconds | None = None
+    gpu_s: Seconds | None = None
+    package_j: Joules | None = None
+    gpu_j: Joules | None = None
+
+
 class Cell(Data):
-    """What was compared: everything that the cell's id is a digest of, bounds and choice."""
+    """What was compared: everything that the cell's id is a digest of, bounds and choice.
+
+    ``took`` is what it cost; rows of earlier versions do not say it.
+    """
 
     file: ClassVar[str] = "cell.json"
     schema_: int = Field(SCHEMA, alias="schema", ge=1, le=SCHEMA)
@@ -77,6 +96,7 @@ class Cell(Data):
     identity: dict[str, Any]
     space: dict[Name, Bounds]
     chosen: Chosen
+    took: Measured | None = None
     trials_sha256: Sha256
     sha256: Sha256
 
@@ -114,8 +134,8 @@ class Trial(Data):
 class Scores(Data):
     """The metrics of one embedding, fractions.
 
-    Test scores also hold what is reported alone, ``recall_at_K`` and ``map_at_10``; rows older
-    than these lack them.
+    Test scores also hold what is reported alone, ``recall_at_K``, ``map_at_10``,
+    ``tar_at_far_F`` and ``opis``; rows older than these lack them.
     """
 
     model_config = ConfigDict(extra="allow")
@@ -214,6 +234,7 @@ class Claim(Data):
         deviations: from the protocol, empty for none.
         predecessor: commit that holds the rows which these replace, empty for new ones.
         note: anything else.
+        price_per_hour: of the machine, like ``0.80 EUR``; empty where nobody says it.
     """
 
     file: ClassVar[str] = "claim.toml"
@@ -222,6 +243,7 @@ class Claim(Data):
     deviations: Text
     predecessor: Annotated[str, Field(pattern=r"^([0-9a-f]{40})?$")]
     note: Text
+    price_per_hour: Price = ""
 
 
 class Challenge(Data):

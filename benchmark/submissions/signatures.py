@@ -13,7 +13,7 @@ import binascii
 import hashlib
 import shutil
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -93,6 +93,13 @@ def signers_of(results: Path, folders: Sequence[Path]) -> dict[str, str]:
         if key in known:
             found[path.relative_to(results).as_posix()] = known[key]
     return found
+
+
+def is_known(results: Path, files: Iterable[Path]) -> bool:
+    """Return whether every signature among ``files`` was made with a key that is known."""
+    made = [path for path in files if path.suffix == SUFFIX]
+    known = signers_of(results, list(dict.fromkeys(path.parent for path in made)))
+    return all(path.relative_to(results).as_posix() in known for path in made)
 
 
 def can_check() -> bool:

@@ -13,6 +13,7 @@ from benchmark.study.lost import lost_in
 from benchmark.study.machines import mixed
 from benchmark.study.queries import fault, read_queries
 from benchmark.study.records import CellRecord, RunRecord
+from benchmark.study.spending import spending
 from benchmark.submissions import schema, values
 from benchmark.submissions.leaderboard import shipped_protocols
 from benchmark.submissions.packing import ENVIRONMENT, Finished, environment_of, row_files
@@ -20,7 +21,6 @@ from benchmark.submissions.read import read_row
 from benchmark.submissions.schema import Cell, Claim
 from protocols.discovery import Registry
 from protocols.errors import StoreError, unknown_name
-from protocols.metrics import METRICS
 from protocols.plugin_code import told
 from protocols.protocol import Protocol
 from protocols.space import Space, described
@@ -59,23 +59,23 @@ def submit_rows(
             exists with another content; nothing is written then.
     """
     files: dict[Path, bytes] = {}
-    there, form = [], None
+    there, form, spent = [], None, spending(study)
     shipped = check_protocol(study)
-    for key in _wanted(study, methods):
+    for key in wanted(study, methods):
         folder = results / folder_of(shipped, key)
         if _is_there(results, folder, key):
             there.append(folder)
             continue
         finished = finished_cell(study, key)
         space = _space(finished.record, shipped, registry)
-        files |= row_files(folder, finished, shipped, space)
+        files |= row_files(folder, finished, shipped, space, spent)
         if not (folder / Claim.file).exists():
             form = form or claim()
             files[folder / Claim.file] = form
     return Submission(write_once(files), there)
 
 
-def _wanted(study: Study, methods: Sequence[str]) -> list[CellKey]:
+def wanted(study: Study, methods: Sequence[str]) -> list[CellKey]:
     """Return the cells of ``methods``, all for none."""
     known = sorted({key.method for key in study.cells})
     for name in sorted(set(methods) - set(known)):
@@ -171,11 +171,8 @@ def finished_cell(study: Study, key: CellKey) -> Finished:
         _check_one_environment(run, where)
     if all(run.status == "failed" for run in runs):
         raise StoreError(f"{where}: every run diverged, so there is no number to submit")
-    trials = study.trials(key)
-    jobs = [[j for j in study.jobs(key, "search", t.number) if j] for t in trials]
-    seconds = [round(sum(j.measured.get("seconds", 0.0) for j in found), 3) for found in jobs]
     found = {run.seed: _values(study, run, where) for run in runs if run.status == "done"}
-    return Finished(key, record, choice, trials, seconds, runs, found)
+    return Finished(key, record, choice, study.trials(key), runs, found)
 
 
 def _values(study: Study, run: RunRecord, where: str) -> bytes:
@@ -186,7 +183,7 @@ def _values(study: Study, run: RunRecord, where: str) -> bytes:
                 f"{where}: the per-query results of seed {run.seed} are {why}, and a row holds "
                 "them. Remove that seed's records and run it again"
             )
-        reported = len(run.concatenated or {}) > len(METRICS)
+        reported = "map_at_10" in (run.concatenated or {})
         found = read_queries(study.out, run, values.names(reported=reported))
     except (OSError, ValueError, BadZipFile) as error:
         raise StoreError(f"{where}: the per-query results of seed {run.seed}: {error}") from error

@@ -16,7 +16,6 @@ from pydantic import Field, ValidationError
 
 import protocols
 from benchmark.submissions.fields import Data, GridName, Text
-from benchmark.submissions.read import SubmittedRow
 from benchmark.submissions.schema import Cell
 from protocols.errors import InvalidInputError
 
@@ -70,11 +69,6 @@ def read_voids(path: Path = FILE) -> tuple[Void, ...]:
 def void_of(cell: Cell | None, entries: Sequence[Void]) -> Void | None:
     """Return the first entry that makes a row void, None if none does."""
     return next((entry for entry in entries if cell and entry.matches(cell)), None)
-
-
-def seconds_of(row: SubmittedRow) -> float:
-    """Return what the row took to make, in seconds of its trainings: what a rerun costs."""
-    return sum(t.seconds for t in row.trials) + sum(r.seconds for r in row.runs.values())
 
 
 def _digest_of(cell: Cell, what: str) -> str:

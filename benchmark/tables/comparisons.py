@@ -59,8 +59,9 @@ def _family(
     protocol's baseline, which stands as ``method_b``, so that differences read "method minus
     baseline". Without the baseline all pairs are the family. What leaves the trunk as it is
     checks that training does something and is no contestant, so it is outside the family unless
-    it is the baseline itself; so is what was told more than images and labels. Holm's adjustment and a verdict belong to the family's pairs only;
-    the others show their interval and their unadjusted p.
+    it is the baseline itself; so is what was told more than images and labels. Holm's adjustment
+    and a verdict belong to the family's pairs only; the others show their interval and their
+    unadjusted p.
     """
     is_baseline = [cell.key.method == protocol.baseline for cell in methods]
     aside = [not competes(cell.key, protocol) for cell in methods]

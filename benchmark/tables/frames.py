@@ -141,7 +141,7 @@ class Tables:
             ``test_ci`` of the test classes with runs and gallery as they are: neither shows how
             far the other would move the mean. ``ci`` covers its 95 % for normal noise of runs and
             less for skewed noise: 88 to 90 % for exponential, 82 to 84 % for lognormal at 3 to 10
-            runs. Recalls and MAP@10 are reported here and in ``runs`` alone.
+            runs. Recalls, MAP@10, TAR at FAR and OPIS are reported here and in ``runs`` alone.
         runs: one row per cell and seed of the protocol; ``missing`` if it has not run.
         trials: one row per cell and trial.
         pairs: one row per pair of methods, embedding and metric, over the seeds that both have

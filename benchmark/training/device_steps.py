@@ -21,6 +21,7 @@ from torch import Tensor
 from benchmark.training import pictures
 from benchmark.training.evaluate import autocast
 from benchmark.training.feed import Feed
+from benchmark.training.gradients import Gradients
 from benchmark.training.graphs import Compute, CudaRecorder, Recorder, State, obstacle
 from benchmark.training.steps import (
     Parts,
@@ -36,7 +37,7 @@ from benchmark.training.steps import (
 from protocols.method import Batch, Draw
 from protocols.mixing import mixed, mixing_of
 from protocols.network import Network
-from protocols.optimizer import make_optimizer, rate_of
+from protocols.optimizer import groups_under, make_optimizer, rate_of
 
 WARM = 3  # ordinary steps before a kind of step is recorded
 PROOFS = 2  # steps of each kind that are taken both recorded and ordinary, to compare them
@@ -65,7 +66,7 @@ class DeviceSteps:
     def __init__(self, training: Training, recorder: Recorder | None) -> None:
         self._training, self._recorder = training, recorder
         self._device = next(training.network.parameters()).device
-        groups = training.network.groups()
+        groups = groups_under(training.recipe, training.network)
         self._optimizer = make_optimizer(training.recipe, groups, self._device)
         self._rates = [rate_of(group, training.recipe) for group in groups]
         self._labels = torch.from_numpy(training.labels).to(self._device)
@@ -77,7 +78,7 @@ class DeviceSteps:
         self._taken: dict[Hashable, int] = {}
         self._recordings: dict[Hashable, Recording] = {}
         self._learnt: set[int] = set()
-        self._parts = Parts(training)
+        self._parts, self._gradients = Parts(training), Gradients(training.recipe, training.network)
         self._why = self._parts.why or ("" if recorder else "recording is off")
 
     @property
@@ -100,7 +101,8 @@ class DeviceSteps:
             self._in_parts(draw, batch, factor)
             return
         host = self._host_inputs(draw, factor)
-        key = (len(draw.index), self._training.network.method.graph_key(batch))
+        moving = not self._gradients.head_alone(step)
+        key = (len(draw.index), self._training.network.method.graph_key(batch), moving)
         made = self._recordings.get(key)
         if made is None and self._may_record(key):
             made = self._record(key, batch, host)
@@ -170,16 +172,17 @@ class DeviceSteps:
         index, boxes, flips = numbers[:rows], numbers[rows : 5 * rows], numbers[5 * rows : 6 * rows]
         blocks = None if self._pictures.resident else feed.tensors[1]
         crops = self._pictures.crops(index, boxes.view(rows, 4), flips > 0, blocks)
-        if mix := self._mix(feed):
-            crops = mixed(crops, **mix).contiguous(memory_format=torch.channels_last)
+        partner, share = self._mix(feed)
+        if partner is not None and share is not None:
+            crops = mixed(crops, partner, share).contiguous(memory_format=torch.channels_last)
         return crops
 
-    def _mix(self, feed: Feed) -> dict[str, Tensor]:
-        """Return what a batch says of how its images are mixed; nothing where they are not."""
+    def _mix(self, feed: Feed) -> tuple[Tensor, Tensor] | tuple[None, None]:
+        """Return partners and share of a batch, twice None where its images are not mixed."""
         if not self._mixing:
-            return {}
+            return None, None
         numbers = feed.tensors[self._own - 1]
-        return {"partner": numbers[:-1], "share": numbers[-1:].view(torch.float64)[0].float()}
+        return numbers[:-1], numbers[-1:].view(torch.float64)[0].float()
 
     @property
     def _own(self) -> int:
@@ -199,15 +202,21 @@ class DeviceSteps:
 
     def _with_tensors(self, batch: Batch, feed: Feed) -> Batch:
         index = feed.tensors[0][: _rows(feed.tensors)]
-        return replace(batch, labels=self._labels[index], index=index, **self._mix(feed))
+        partner, share = self._mix(feed)
+        labels = self._labels[index]
+        return replace(batch, labels=labels, index=index, partner=partner, share=share)
 
     def _compute(self, feed: Feed, batch: Batch) -> None:
         """Take a step on what ``feed`` holds."""
-        network = self._training.network
+        network, seen = self._training.network, self._with_tensors(batch, feed)
         network.method.drawn = self._noise(feed)
-        losses = self._losses(network, feed, self._with_tensors(batch, feed))
-        backward(self._optimizer, losses)
-        self._move(feed, losses)
+
+        def evaluate() -> dict[str, Tensor]:
+            losses = self._losses(network, feed, seen)
+            backward(self._optimizer, losses)
+            return losses
+
+        self._move(feed, self._gradients.of_step(batch.step, evaluate))
         network.method.drawn = ()
 
     def _move(self, feed: Feed, losses: dict[str, Tensor]) -> None:
@@ -237,7 +246,8 @@ class DeviceSteps:
             return self._crops(feed)
 
         made = [functools.partial(images, host) for host in hosts]
-        losses = self._parts.gradients(self._optimizer, made, batch)
+        evaluate = functools.partial(self._parts.gradients, self._optimizer, made, batch)
+        losses = self._gradients.of_step(batch.step, evaluate)
         self._move(self._feed_of(hosts[-1]), losses)
 
     def _eager(self, host: list[Tensor], batch: Batch) -> None:

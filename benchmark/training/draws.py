@@ -40,6 +40,11 @@ class Streams:
             one.bit_generator.state = state
 
     @property
+    def pixels(self) -> tuple[np.random.Generator, np.random.Generator]:
+        """Return what draws crops, and what draws mixtures of them."""
+        return self.augment, self.mix
+
+    @property
     def _all(self) -> tuple[np.random.Generator, ...]:
         return self.batches, self.augment, self.plan, self.mix
 
@@ -77,6 +82,7 @@ class Draws(Iterator[Draw]):
         probe: what a plan may ask of the training images.
         labels: (n,) their classes.
         streams: random sources.
+        gradients: of one draw that a step of the recipe takes.
 
     Attributes:
         probe: see above.
@@ -88,13 +94,14 @@ class Draws(Iterator[Draw]):
         InvalidInputError: the method wants batches that the protocol cannot give.
     """
 
-    def __init__(self, probe: Probe, labels: Labels, streams: Streams) -> None:
+    def __init__(self, probe: Probe, labels: Labels, streams: Streams, gradients: int = 1) -> None:
         protocol, method = probe.protocol, type(probe.network.method)
         per_class = images_per_class(protocol, method)
         draw = batches.SAMPLERS[protocol.sampler]
         self.sampled, self.planned = 0, False
         self.probe, self._labels, self._streams = probe, labels, streams
-        self.price, self._most = cost(protocol, method), largest(protocol, method)
+        self.price = cost(protocol, method, gradients)
+        self._most = largest(protocol, method)
         self._sampler = draw(labels, self._most, per_class, streams.batches)
         self._epoch_steps = protocol.pace.steps_per_epoch
         self._batches = self._epochs(0)
@@ -171,19 +178,25 @@ def images_per_class(protocol: Protocol, method: type[Method]) -> int:
     return wanted
 
 
-def cost(protocol: Protocol, method: type[Method]) -> int:
-    """Return how many batches of the protocol, and of its steps, a step of the method costs.
+def cost(protocol: Protocol, method: type[Method], gradients: int = 1) -> int:
+    """Return how many batches of the protocol, and of its steps, a step of a training costs.
+
+    That is as many as the method's loss sees, for each gradient that the recipe takes of them.
 
     Raises:
         InvalidInputError: a step that costs more than there is between two validations.
     """
     pace, wanted = protocol.pace, method.wants.batches
-    if wanted > min(pace.validate_every, pace.max_steps):
+    price = wanted * gradients
+    if price > min(pace.validate_every, pace.max_steps):
+        why = f"its loss sees {wanted} batches" if wanted > 1 else ""
+        if gradients > 1:
+            why += f"{' and ' if why else ''}its recipe takes {gradients} gradients of a batch"
         raise InvalidInputError(
-            f"its loss sees {wanted} batches, so that a step costs {wanted}, and the protocol "
+            f"{why}, so that a step costs {price}, and the protocol "
             f"validates every {pace.validate_every} of {pace.max_steps}. Raise pace.validate_every"
         )
-    return wanted
+    return price
 
 
 def largest(protocol: Protocol, method: type[Method]) -> int:

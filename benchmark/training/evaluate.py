@@ -12,7 +12,7 @@ from torch import Tensor
 
 from benchmark.training.pictures import eval_images
 from benchmark.training.splits import Split
-from protocols import metrics
+from protocols import metrics, verification
 from protocols.method import Features
 from protocols.network import Network
 from protocols.protocol import Protocol
@@ -103,6 +103,30 @@ def rank(
         device=device,
     )
     return replace(found, neighbours=gallery[found.neighbours])
+
+
+def verify_pairs(
+    embeddings: NDArray[np.float32], split: Split, *, ranking: Ranking, device: str = "cpu"
+) -> dict[str, float]:
+    """Return what one threshold does for a split's pairs, see :mod:`protocols.verification`.
+
+    Nothing on a hyperboloid: these are measures of angles and of Euclidean distances.
+    """
+    if ranking == "hyperboloid":
+        return {}
+    normalize = ranking == "angle"
+    if split.query is None:
+        return verification.verification(
+            embeddings, split.labels, normalize=normalize, device=device
+        )
+    query = split.query
+    return verification.verification(
+        embeddings[query],
+        split.labels[query],
+        gallery=(embeddings[~query], split.labels[~query]),
+        normalize=normalize,
+        device=device,
+    )
 
 
 def autocast(protocol: Protocol, device: torch.device, *, cached: bool = True) -> torch.autocast:

@@ -14,6 +14,7 @@ from benchmark.training.serving import serving_trunk
 from benchmark.training.timing import made_network, stepper
 from protocols.discovery import Registry
 from protocols.errors import BenchmarkError, InvalidInputError, in_words
+from protocols.network import Network
 from protocols.packaged import owner
 from protocols.weights import unwrapping
 
@@ -28,7 +29,7 @@ class FirstLook:
         problem: why no job of the cell can succeed and what to do; empty if nothing is seen.
         failed: what the method itself raised; its row of the table will say so.
         note: what was opened and removed in a file of weights, and which installed package it
-            is of; empty if nothing.
+            is of, or that parameters which never train start at random; empty if nothing.
         memory_mb: the most memory that the worker's process, or its card, has taken so far.
     """
 
@@ -51,8 +52,8 @@ def first_look(job: Job) -> FirstLook:
             device.own_stream(place),
             torch.random.fork_rng([place] if place.type == "cuda" else []),
         ):
-            _look(job)
-        note = _of_file(job.weights) if isinstance(job.weights, Path) else ""
+            network = _look(job)
+        note = _of_file(job.weights) if isinstance(job.weights, Path) else _unmoved(job, network)
         return FirstLook(note=note, memory_mb=device.peak_memory_mb(job.device))
     except BenchmarkError as error:
         return FirstLook(problem=str(error))
@@ -74,7 +75,21 @@ def _of_file(path: Path) -> str:
     return "; ".join(words for words in (unwrapping(path), owner(path)) if words)
 
 
-def _look(job: Job) -> None:
+def _unmoved(job: Job, network: Network) -> str:
+    """Return how many parameters start at random and stay so, empty for none."""
+    sizes = [(p.numel(), p.requires_grad) for p in network.trunk.parameters()]
+    still = sum(size for size, trains in sizes if not trains)
+    if job.weights is not None or not job.cell.trains or not still:
+        return ""
+    return (
+        f"trunk {job.cell.trunk} starts at random, and {still:,} of its "
+        f"{sum(size for size, _ in sizes):,} parameters never train under {job.cell.method}. "
+        "--weights gives it others"
+    )
+
+
+def _look(job: Job) -> Network:
+    """Return the network after its first step."""
     _check_trunk(job)
     train, validation = splits.open_fold(job.source, job.protocol, job.fold)
     _check_pairs(job, train)
@@ -84,7 +99,22 @@ def _look(job: Job) -> None:
     if not np.isfinite(found).all():
         raise InvalidInputError("the first embedding is not finite: look at the weights")
     if job.cell.trains:
-        stepper(job, network, train)(0)
+        take = stepper(job, network, train)
+        for step in _looked_at(job, network):
+            take(step)
+    return network
+
+
+def _looked_at(job: Job, network: Network) -> list[int]:
+    """Return the steps to take: the first, and of a recipe that takes two gradients each phase's.
+
+    Such a recipe refuses a method that keeps state, which may begin with a later phase.
+    """
+    if job.recipe.gradients == 1:
+        return [0]
+    pace, method = job.protocol.pace, network.method
+    phases = method.phases(method.settings, pace.max_steps, pace.steps_per_epoch)
+    return sorted({0, *(phase.begins for phase in phases)})
 
 
 def _check_trunk(job: Job) -> None:

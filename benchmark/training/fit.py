@@ -96,10 +96,9 @@ def fit(
     schedule = Schedule(recipe, protocol.pace, _phases(network, protocol))
     fitted, labels = Fitted(), contiguous(train.labels)
     best = _Best(network, validate, schedule, protocol, _seconds(protocol, recipe), watch, fitted)
-    made = Training(network, train, labels, protocol, recipe, streams.augment, streams.mix)
-    steps = make_steps(made)
+    steps = make_steps(Training(network, train, labels, protocol, recipe, *streams.pixels))
     average = Average(network) if recipe.averaging else None
-    draws = Draws(Probe(network, train, protocol), labels, streams)
+    draws = Draws(Probe(network, train, protocol), labels, streams, recipe.gradients)
     course = _Course(best, steps, average, draws, streams)
     resumed = keeper.resume(course) if keeper else None
 
@@ -114,7 +113,7 @@ def fit(
         if draws.due(step):
             draw = next(draws)
             steps.take(draw, step, schedule.factor(step))
-            _count(fitted, draw, draws)
+            _count(fitted, draw, draws, recipe)
 
     fitted.phases, fitted.how, fitted.learnt = schedule.begun(fitted.steps), steps.how, steps.learnt
     if not (average and _averaged_is_best(average, best, draws, steps)):
@@ -145,7 +144,8 @@ class _Best:
 
     def ends_at(self, step: int, steps: Steps) -> bool:
         """Validate before ``step``; return whether the training ends here."""
-        fitted, price = self.fitted, cost(self.protocol, type(self.network.method))
+        fitted, method = self.fitted, type(self.network.method)
+        price = cost(self.protocol, method, self.schedule.recipe.gradients)
         taken = step // price - fitted.steps // price
         fitted.history.append(_validated((fitted.steps, step), taken, steps, self.validate))
         fitted.steps = step
@@ -296,17 +296,18 @@ def _seconds(protocol: Protocol, recipe: Recipe) -> float:
     return protocol.budget_s
 
 
-def _count(fitted: Fitted, draw: Draw, draws: Draws) -> None:
-    """Add a draw to the images that a training has cost."""
-    fitted.images_trained += len(draw.index)
+def _count(fitted: Fitted, draw: Draw, draws: Draws, recipe: Recipe) -> None:
+    """Add a draw to the images that a training has cost, once for each gradient of it."""
+    fitted.images_trained += len(draw.index) * recipe.gradients
     fitted.images_forward = _forward_only(fitted, draws)
 
 
 def _forward_only(fitted: Fitted, draws: Draws) -> int:
     """Return the images that plans asked for, that two passes embed first, and a teacher's."""
-    passes = 2 if draws.price > 1 else 1
-    taught = passes if draws.probe.network.teacher is not None else 0
-    return draws.probe.images + (passes - 1 + taught) * fitted.images_trained
+    network = draws.probe.network
+    twice = network.method.wants.batches > 1
+    taught = 0 if network.teacher is None else 1 + twice
+    return draws.probe.images + (twice + taught) * fitted.images_trained
 
 
 def _validated(

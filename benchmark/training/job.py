@@ -22,7 +22,7 @@ from benchmark.study.folder import CellKey
 from benchmark.study.places import job_id
 from benchmark.study.records import JobRecord, Metrics, Reason
 from benchmark.study.seeds import seed
-from benchmark.training import device, evaluate, kept, splits
+from benchmark.training import device, evaluate, kept, splits, told
 from benchmark.training.draws import Probe, Streams, contiguous, images_per_class, largest
 from benchmark.training.fit import Fitted, fit
 from benchmark.training.frozen import Fold
@@ -30,7 +30,7 @@ from benchmark.training.join import pack, rule_of, stored
 from benchmark.training.keeper import Clock, Keeper, NotAsKeptError
 from benchmark.training.oracle import Watch, unwatched
 from benchmark.training.reasons import reason_of
-from benchmark.training.serving import serving_trunk
+from benchmark.training.serving import serving_trunk, stage_channels
 from protocols import metrics
 from protocols.discovery import Registry
 from protocols.errors import in_words
@@ -38,6 +38,7 @@ from protocols.method import Method, TrainSpec
 from protocols.network import Network
 from protocols.protocol import Protocol
 from protocols.recipe import Recipe
+from protocols.recipe_search import of_method
 from protocols.space import Settings
 
 
@@ -109,7 +110,7 @@ class JobOutcome:
 
 def execute(job: Job) -> JobOutcome:
     """Run ``job`` and return its outcome; a failure is an outcome with a typed reason."""
-    clock = Clock()
+    clock = Clock(job.device)
     keeper = Keeper(job.partial, job.id, job.device, clock)
     # an earlier job's method may have changed it
     torch.set_num_threads(job.protocol.threads_per_job)
@@ -130,9 +131,11 @@ def execute(job: Job) -> JobOutcome:
     measured = {
         **outcome.record.measured,
         **{name: round(clock.spent()[name], 3) for name in ("seconds", "cpu_s")},
+        "spans": clock.spans(),
         **keeper.said(),
         "environment": environment.versions(),
     }
+    clock.stop()
     if outcome.spent != "broken":  # a broken device is asked nothing more
         measured["peak_memory_mb"] = device.peak_memory_mb(job.device)
         measured["environment"] = {**device.described(job.device), **environment.versions()}
@@ -169,9 +172,8 @@ def _train(job: Job, keeper: Keeper, clock: Clock) -> JobOutcome:
         watch = keeper.watch = _watch(job, network)
         clock.start_training()
         fitted = _fit(job, network, train, validation, keeper)
-        train_s = (
-            clock.spent()["train_s"] - (watch.seconds if watch else 0.0) if fitted.steps else 0.0
-        )
+        watched = watch.seconds if watch else 0.0
+        train_s = clock.spent()["train_s"] - watched if fitted.steps else 0.0
         record = _record(
             job,
             status="done",
@@ -182,7 +184,11 @@ def _train(job: Job, keeper: Keeper, clock: Clock) -> JobOutcome:
             history=fitted.history,
             validation=fitted.validation,
             counts=_counts(job, network, fitted, len(validation)),
-            measured={"train_s": round(train_s * job.cell.trains, 3), "step": fitted.how},
+            measured={
+                "train_s": round(train_s * job.cell.trains, 3),
+                "step": fitted.how,
+                **told.in_record(network.method.spec),
+            },
         )
         return _test(job, network, record, watch) if job.stage == "final" else JobOutcome(record)
 
@@ -204,19 +210,20 @@ def build_network(job: Job, train: splits.Split) -> Network:
         steps=protocol.pace.max_steps,
         steps_per_epoch=protocol.pace.steps_per_epoch,
         images_per_class=images_per_class(protocol, method),
-        **splits.told(job.source, train.labels, method.wants.side),
+        stage_channels=stage_channels(trunk, protocol),
+        **told.fields(job.source, train.labels, method.wants.side),
     )
     torch.manual_seed(_seed(job, "method"))
-    return Network(trunk, method(spec, **job.settings), job.recipe.batch_norm)
+    return Network(trunk, method(spec, **of_method(job.settings)), job.recipe.batch_norm)
 
 
 def _fit(
     job: Job, network: Network, train: splits.Split, validation: splits.Split, keeper: Keeper
 ) -> Fitted:
     """Return what training left behind; a reference row is only validated."""
-    told = keeper.watch or unwatched
+    watched = keeper.watch or unwatched
     if not job.cell.trains:
-        return _fit_once(job, network, train, validation, told)
+        return _fit_once(job, network, train, validation, watched)
     probe = Probe(network, train, job.protocol)
     network.method.prepare(probe.function())
 
@@ -226,7 +233,7 @@ def _fit(
     streams = Streams(
         *(np.random.default_rng(_seed(job, name)) for name in ("batches", "augment", "plan", "mix"))
     )
-    fitted = fit(network, train, validate, job.protocol, job.recipe, streams, told, keeper)
+    fitted = fit(network, train, validate, job.protocol, job.recipe, streams, watched, keeper)
     fitted.images_forward += probe.images
     return fitted
 
@@ -236,14 +243,14 @@ def _fit_once(
     network: Network,
     train: splits.Split,
     validation: splits.Split,
-    told: Callable[[int], None],
+    watched: Callable[[int], None],
 ) -> Fitted:
     """Return what a method leaves behind that fits itself and takes no step."""
     name = f"{job.cell.trunk} on {job.source.key}"
     fold = Fold(network, train, validation, job.protocol, name)
     fold.fit()
     found = fold.validate()
-    told(0)
+    watched(0)
     row = {"step": 0, **found}
     return Fitted(validation=found, history=[row], images_forward=fold.images)
 
@@ -254,39 +261,38 @@ def _watch(job: Job, network: Network) -> Watch | None:
         return None
 
     def score_test() -> tuple[Metrics, str]:
-        scored, _, what = _score_test(job, network)
-        return scored.means(), what
+        found, _, _, test = _score_test(job, network)
+        return found, _opened(job, test)
 
     return Watch(score_test)
 
 
-def _score_test(job: Job, network: Network) -> tuple[metrics.PerQuery, NDArray[np.float32], str]:
-    """Open the test split and score the network on it.
+def _opened(job: Job, test: splits.Split) -> str:
+    return f"{len(test)} test images of {job.cell.dataset}"
 
-    Returns:
-        The metrics, what this fold gives to the joined embedding, what was opened, in words.
-    """
+
+def _score_test(
+    job: Job, network: Network
+) -> tuple[Metrics, metrics.PerQuery, NDArray[np.float32], splits.Split]:
+    """Open the test split; return the network's scores, those of queries, embeddings, the split."""
     test = splits.open_test(job.source, job.protocol)
     scored, embeddings = evaluate.score(network, test, job.protocol)
-    if network.method.joined != "embedding":
-        embeddings = evaluate.embed(network, test, job.protocol, network.method.joined)
-    return scored, embeddings, f"{len(test)} test images of {job.cell.dataset}"
+    rule = network.method.ranked_by
+    pairs = evaluate.verify_pairs(embeddings, test, ranking=rule, device=job.device)
+    return {**scored.means(), **pairs}, scored, embeddings, test
 
 
 def _test(job: Job, network: Network, record: JobRecord, watch: Watch | None) -> JobOutcome:
     """Score the kept weights once on the test split, and add what came out."""
-    scored, embeddings, what = _score_test(job, network)
-    vectors = pack(
-        {
-            "embeddings": embeddings,
-            **rule_of(network.method.ranked_by),
-            **stored(scored),
-        }
-    )
-    opening = f"{what} opened to score step {record.best_step}"
+    found, scored, embeddings, test = _score_test(job, network)
+    if network.method.joined != "embedding":
+        embeddings = evaluate.embed(network, test, job.protocol, network.method.joined)
+    rule = rule_of(network.method.ranked_by)
+    vectors = pack({"embeddings": embeddings, **rule, **stored(scored)})
+    opening = f"{_opened(job, test)} opened to score step {record.best_step}"
     record = replace(
         record,
-        test=scored.means(),
+        test=found,
         excluded=scored.excluded,
         ties=scored.ties,
         openings=[*(watch.openings if watch else ()), opening],

@@ -66,6 +66,7 @@ def join(job: JoinJob) -> JoinOutcome:
     joined = metrics.concatenate([f["embeddings"] for f in folds], normalize=rule == "angle")
     test = splits.open_test(job.source, job.protocol)
     scored = evaluate.rank(joined, test, ranking=rule, sheets=len(folds), device=job.device)
+    pairs = evaluate.verify_pairs(joined, test, ranking=rule, device=job.device)
     asked = np.ones(len(test), bool) if test.query is None else test.query
     queries: Vectors = {
         "index": test.index.astype(np.int32),
@@ -78,7 +79,7 @@ def join(job: JoinJob) -> JoinOutcome:
         queries[f"separated_{name}"] = np.stack([f[name] for f in folds])
     packed = pack(queries)
     return JoinOutcome(
-        metrics=scored.means(),
+        metrics={**scored.means(), **pairs},
         excluded=scored.excluded,
         ties=scored.ties,
         embeddings_sha256=hashlib.sha256(joined.tobytes()).hexdigest(),

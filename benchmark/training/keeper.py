@@ -16,6 +16,7 @@ from benchmark.study.records import Reason
 from benchmark.training import checkpoint
 from benchmark.training.attributes import NotPlainError
 from benchmark.training.oracle import Watch
+from benchmark.training.span import Span
 from protocols.errors import StoreError, in_words
 
 EVERY_S = 60.0
@@ -48,14 +49,18 @@ class Course(Protocol):
 
 
 class Clock:
-    """The seconds of a job, those of its earlier parts included.
+    """The seconds and spans of a job, those of its earlier parts included.
+
+    Args:
+        device: the job's.
 
     Attributes:
         resumed: the steps at which it went on.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, device: str) -> None:
         self.resumed: list[int] = []
+        self._span, self._before = Span(device), list[dict[str, Any]]()
         self._earlier = {"seconds": 0.0, "cpu_s": 0.0, "train_s": 0.0}
         self._started, self._cpu = time.perf_counter(), time.process_time()
         self._training: float | None = None
@@ -74,9 +79,18 @@ class Clock:
         }
         return {name: self._earlier[name] + value for name, value in parts.items()}
 
-    def go_on(self, step: int, spent: dict[str, float], resumed: list[int]) -> None:
-        """Add the seconds until a checkpoint at ``step`` was written."""
-        self._earlier, self.resumed = spent, [*resumed, step]
+    def spans(self) -> list[dict[str, Any]]:
+        """Return on which machines and cards the job ran until now, one span a part."""
+        return [*self._before, self._span.told()]
+
+    def go_on(self, step: int, kept: State) -> None:
+        """Add the seconds and spans until a checkpoint at ``step`` was written."""
+        self._earlier, self._before = kept["spent"], kept["spans"]
+        self.resumed = [*kept["resumed"], step]
+
+    def stop(self) -> None:
+        """Stop reading the machine's counters."""
+        self._span.close()
 
 
 class Keeper:
@@ -121,7 +135,7 @@ class Keeper:
             course.restore(step, kept["course"])
             if self.watch is not None:
                 self.watch.rows, self.watch.openings, self.watch.seconds = kept["watch"]
-            self._clock.go_on(step, kept["spent"], kept["resumed"])
+            self._clock.go_on(step, kept)
         except (KeyError, IndexError, AttributeError, TypeError, ValueError, RuntimeError) as error:
             raise NotAsKeptError(in_words(error)) from error
         self._last = time.perf_counter()
@@ -138,7 +152,8 @@ class Keeper:
         try:
             kept = {"step": step, "course": course.state(), "resumed": clock.resumed}
             kept["watch"] = (watch.rows, watch.openings, watch.seconds) if watch else None
-            checkpoint.write(self._path, self._identity(), {**kept, "spent": clock.spent()})
+            kept |= {"spent": clock.spent(), "spans": clock.spans()}
+            checkpoint.write(self._path, self._identity(), kept)
         except NotPlainError as error:
             self._say(f"no checkpoints: {error}. Stopped, this training starts anew")
             self._path = None

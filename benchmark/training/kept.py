@@ -65,6 +65,8 @@ def pack(
     """
     method, spec = network.method, asdict(network.method.spec)
     labels = np.asarray(spec.pop("labels"), np.int32)
+    if not spec["stage_channels"]:  # most methods read none: their files stay what they were
+        del spec["stage_channels"]
     names, groups = spec.pop("names"), spec.pop("groups")
     spec |= {} if names is None else {"names": list(names)}
     spec |= {} if groups is None else {"groups": groups.tolist()}

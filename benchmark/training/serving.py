@@ -9,7 +9,8 @@ import torch
 
 from benchmark.study.folder import CellKey
 from protocols.discovery import Registry
-from protocols.errors import InvalidInputError
+from protocols.errors import InvalidInputError, PluginError
+from protocols.method import Features
 from protocols.protocol import Protocol
 from protocols.trunk import Trunk
 
@@ -51,9 +52,7 @@ def serving_trunk(job: Asking) -> Trunk:
     trunk.honour(wants, job.cell.method)
     if wants.map:
         extent = job.protocol.image.crop_hw
-        with torch.no_grad():
-            height, width = trunk.eval()(torch.zeros(1, 3, *extent)).map.shape[2:]
-        trunk.train()
+        height, width = _shown(trunk, job.protocol).map.shape[2:]
         if height * width <= 1:
             raise InvalidInputError(
                 f"method {job.cell.method!r} needs a feature map; trunk {name!r} leaves "
@@ -61,3 +60,29 @@ def serving_trunk(job: Asking) -> Trunk:
                 "larger images"
             )
     return trunk
+
+
+def stage_channels(trunk: Trunk, protocol: Protocol) -> tuple[int, ...]:
+    """Return the channels of the stages that a trunk was asked for, () where none were.
+
+    Raises:
+        PluginError: it gives other stages than it agreed to.
+    """
+    if not trunk.stage_count:
+        return ()
+    stages = _shown(trunk, protocol).stages
+    if len(stages) != trunk.stage_count or any(stage.ndim != 4 for stage in stages):
+        met = [tuple(stage.shape) for stage in stages]
+        raise PluginError(
+            f"trunk {type(trunk).__name__} agreed to {trunk.stage_count} stages and gives {met}: "
+            "expected as many maps (B, C, H, W), the last of them its map"
+        )
+    return tuple(stage.shape[1] for stage in stages)
+
+
+def _shown(trunk: Trunk, protocol: Protocol) -> Features:
+    """Return what a trunk makes of one black image of the protocol's size, in eval mode."""
+    with torch.no_grad():
+        features: Features = trunk.eval()(torch.zeros(1, 3, *protocol.image.crop_hw))
+    trunk.train()
+    return features

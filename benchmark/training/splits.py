@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import zipfile
 import zlib
-from collections.abc import Callable, Sequence, Set
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -131,42 +131,6 @@ def class_folds(known: Labels, protocol: Protocol) -> list[Fold]:
     return folds_of(known, RULES[protocol.fold_rule], protocol.folds)
 
 
-def told(source: DataSource, labels: NDArray[np.int64], wanted: Set[str]) -> dict[str, Any]:
-    """Return what a method wants to know of training classes, as fields of its TrainSpec.
-
-    Names and groups of other classes are read with them and go when this returns.
-
-    Args:
-        source: the dataset.
-        labels: (n,) class ids of the fold's training images.
-        wanted: of :data:`protocols.method.SIDE`.
-
-    Raises:
-        InvalidInputError: the dataset does not hold it.
-    """
-    if not wanted:
-        return {}
-    known, found = source.title or source.name, dict[str, Any]()
-    classes = np.unique(labels)
-    with np.load(source.labels_path, allow_pickle=False) as file:
-        held = {name: file[name][classes] for name in ("names", "groups") if name in file.files}
-    if "names" in wanted:
-        found["names"] = tuple(map(str, held["names"]))
-        if all(name.strip().isdecimal() for name in found["names"]):
-            raise InvalidInputError(
-                f"it wants the names of classes, and dataset {known!r} has numbers for names. "
-                "Take a dataset whose classes have names, or another method"
-            )
-    if "groups" in wanted:
-        if "groups" not in held:
-            raise InvalidInputError(
-                f"it wants the groups of classes, and dataset {known!r} has none. Take a dataset "
-                "that says class_groups, like sop, or another method"
-            )
-        found["groups"] = np.unique(held["groups"], return_inverse=True)[1].astype(np.int64)
-    return found
-
-
 def _holds_groups(path: Path) -> bool:
     """Return whether a labels file names groups; also where it is missing or damaged."""
     try:
@@ -270,8 +234,8 @@ def _read_labels(path: Path) -> Labels | None:
         return None
 
 
-def _packed(labels: Labels, names: Sequence[str], groups: Sequence[str] | None) -> bytes:
-    """Return the file of the labels; names in it are for the report, and :func:`told`."""
+def _packed(labels: Labels, names: Sequence[str], groups: Sequence[str] | None = None) -> bytes:
+    """Return the file of the labels; names in it are for the report, and :mod:`benchmark.training.told`."""
     arrays = {"labels": labels.labels, "order": labels.order, "names": np.array(names)}
     if groups is not None:
         arrays["groups"] = np.array(groups)

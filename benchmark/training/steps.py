@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -15,13 +16,14 @@ from torch.optim import Optimizer
 
 from benchmark.training.draws import parts
 from benchmark.training.evaluate import autocast
+from benchmark.training.gradients import Gradients
 from benchmark.training.pictures import drawn, training_images
 from benchmark.training.splits import Split
 from protocols.errors import InvalidInputError
 from protocols.method import Batch, Draw
 from protocols.mixing import mixed, mixing_of
 from protocols.network import Network
-from protocols.optimizer import make_optimizer
+from protocols.optimizer import groups_under, make_optimizer
 from protocols.protocol import Protocol
 from protocols.recipe import Recipe
 from protocols.two_pass import ALIKE, inexact, two_pass
@@ -95,12 +97,13 @@ class HostSteps:
 
     def __init__(self, training: Training) -> None:
         self._training = training
-        self._optimizer = make_optimizer(training.recipe, training.network.groups())
+        groups = groups_under(training.recipe, training.network)
+        self._optimizer = make_optimizer(training.recipe, groups)
         self._rates = [group["lr"] for group in self._optimizer.param_groups]
         self._sums: dict[str, Tensor] = {}
         self._learnt: set[int] = set()
         self._mixing = mixing_of(training.network.method)
-        self._parts = Parts(training)
+        self._parts, self._gradients = Parts(training), Gradients(training.recipe, training.network)
 
     @property
     def learnt(self) -> int:
@@ -111,7 +114,7 @@ class HostSteps:
         """Take one step down the sum of the losses."""
         for group, rate in zip(self._optimizer.param_groups, self._rates, strict=True):
             group["lr"] = rate * factor
-        losses = self._gradients(draw, step)
+        losses = self._gradients.of_step(step, self._pass(draw, step))
         move(self._training, self._optimizer)
         self._learnt |= with_gradient(self._optimizer)
         for name, value in losses.items():
@@ -137,8 +140,8 @@ class HostSteps:
         give_moments(self._optimizer, state["moments"])
         self._sums, self._learnt = dict(state["sums"]), set(state["learnt"])
 
-    def _gradients(self, draw: Draw, step: int) -> dict[str, Tensor]:
-        """Return the loss terms of one batch, with their gradients in the parameters."""
+    def _pass(self, draw: Draw, step: int) -> Callable[[], dict[str, Tensor]]:
+        """Return what gives the loss terms of one batch, with their gradients in the parameters."""
         index = np.asarray(draw.index)
         batch = batch_of(self._training, draw, step)
         batch = replace(
@@ -147,22 +150,26 @@ class HostSteps:
             index=torch.from_numpy(index),
         )
         if self._parts.several:
-            images = [self._crops(part) for part in self._parts.of(draw)]
-            return self._parts.gradients(self._optimizer, images, batch)
-        pixels, mix = self._images(draw)
-        views = views_of(self._training, pixels)
-        losses = self._training.network.method.losses(views, replace(batch, **mix))
+            parts = [self._crops(part) for part in self._parts.of(draw)]
+            return functools.partial(self._parts.gradients, self._optimizer, parts, batch)
+        images, partner, share = self._images(draw)
+        return functools.partial(self._whole, images, replace(batch, partner=partner, share=share))
+
+    def _whole(self, images: Tensor, batch: Batch) -> dict[str, Tensor]:
+        views = views_of(self._training, images)
+        losses = self._training.network.method.losses(views, batch)
         backward(self._optimizer, losses)
         return losses
 
-    def _images(self, draw: Draw) -> tuple[Tensor, dict[str, Tensor]]:
-        """Return augmented images of a draw, and what a batch says of how they are mixed."""
+    def _images(self, draw: Draw) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        """Return augmented images of a draw, and partners and share where they are mixed."""
         images = self._crops(draw)()
         if self._mixing is None:
-            return images, {}
-        partner, share = self._mixing.draw(len(images), self._training.mix)
-        mix = {"partner": torch.from_numpy(partner), "share": torch.tensor(share)}
-        return mixed(images, **mix).contiguous(memory_format=torch.channels_last), mix
+            return images, None, None
+        drawn_now = self._mixing.draw(len(images), self._training.mix)
+        partner, share = torch.from_numpy(drawn_now[0]), torch.tensor(drawn_now[1])
+        images = mixed(images, partner, share).contiguous(memory_format=torch.channels_last)
+        return images, partner, share
 
     def _crops(self, draw: Draw) -> Callable[[], Tensor]:
         """Draw boxes and flips for the images of a draw; return what crops them."""

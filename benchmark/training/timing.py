@@ -88,7 +88,7 @@ def _job_seconds(job: Job) -> float:
     embedded += splits.count_tests(job.source, protocol)
     if not job.cell.trains:  # what is fitted is fitted on these
         embedded += len(train)
-    taken = steps // cost(protocol, type(network.method))
+    taken = steps // cost(protocol, type(network.method), job.recipe.gradients)
     return setup_s + taken * step_s + embedded * image_s
 
 
@@ -99,16 +99,15 @@ def made_network(job: Job, train: splits.Split) -> Network:
 
 
 def stepper(job: Job, network: Network, train: splits.Split) -> Callable[[int], None]:
-    """Return what takes step n of a training; on a GPU steps have settled."""
+    """Return what takes step n of those that train the whole network; on a GPU they are settled."""
     labels = contiguous(train.labels)
     streams = Streams(*(np.random.default_rng(n) for n in range(4)))
-    draws = Draws(Probe(network, train, job.protocol), labels, streams)
-    sources = streams.augment, streams.mix
-    made = Training(network, train, labels, job.protocol, job.recipe, *sources)
-    steps = make_steps(made)
+    draws = Draws(Probe(network, train, job.protocol), labels, streams, job.recipe.gradients)
+    made = Training(network, train, labels, job.protocol, job.recipe, *streams.pixels)
+    steps, first = make_steps(made), job.recipe.head_first_steps or 0
 
     def take(step: int) -> None:
-        steps.take(next(draws), step, 1.0)
+        steps.take(next(draws), first + step, 1.0)
 
     for step in range(SETTLING if job.device.startswith("cuda") else 0):
         take(step)

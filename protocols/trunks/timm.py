@@ -47,13 +47,26 @@ class Timm(Trunk):
 
     def map(self, images: Tensor) -> Tensor:
         """Return the last map (B, C, H, W)."""
-        return self._as_map(self._encode(images), images)
+        return self._as_map(self._encode(images)[0], images)
 
     def forward(self, images: Tensor) -> Features:
-        """Return map and descriptor of scaled images (B, 3, H, W)."""
-        encoded = self._encode(images)
+        """Return map, descriptor and stages of scaled images (B, 3, H, W)."""
+        encoded, earlier = self._encode(images)
         vector = self.net.forward_head(encoded, pre_logits=True)
-        return Features(self._as_map(encoded, images), vector)
+        feature_map = self._as_map(encoded, images)
+        stages = (*earlier[:-1], feature_map) if earlier else ()
+        return Features(feature_map, vector, stages)
+
+    def set_stages(self, count: int) -> None:
+        """Give the last ``count`` maps that timm names, a transformer's blocks too, or refuse."""
+        most = len(getattr(self.net, "feature_info", ()))
+        if count > most or not hasattr(self.net, "forward_intermediates"):
+            known = hasattr(self.net, "forward_intermediates") and most
+            gives = f"{most} stages at most" if known else "no stages"
+            raise InvalidInputError(
+                f"trunk {self.name} gives {gives}, asked for {count}. Choose another model"
+            )
+        self.stage_count = count
 
     def honour(self, wants: Wants, method: str) -> None:
         """Make the edits ``method`` wants, or raise InvalidInputError with what is not known."""
@@ -70,15 +83,19 @@ class Timm(Trunk):
         """Refuse: models of timm differ too much in where their strides are."""
         raise InvalidInputError(f"trunk {self.name} cannot set its last stride to {stride}")
 
-    def _encode(self, images: Tensor) -> Tensor:
+    def _encode(self, images: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """Return what the model makes of images, and its maps on the way where they are asked."""
         try:
-            encoded: Tensor = self.net.forward_features(images)
+            if self.stage_count:
+                encoded, maps = self.net.forward_intermediates(images, indices=self.stage_count)
+            else:
+                encoded, maps = self.net.forward_features(images), ()
         except AssertionError as error:  # timm's way to refuse a size
             height, width = images.shape[2:]
             raise InvalidInputError(
                 f"trunk {self.name} cannot take {height} x {width} px: {error}"
             ) from error
-        return encoded
+        return encoded, tuple(maps)
 
     def _as_map(self, encoded: Tensor, images: Tensor) -> Tensor:
         if encoded.ndim == 4 and str(getattr(self.net, "output_fmt", "NCHW")) == "NHWC":

@@ -58,7 +58,7 @@ def test_a_machine_at_fault_is_one_line_and_a_code_of_its_own(capsys, monkeypatc
         ("rum", ["rum", "run"]),
         ("list methds", ["methds", "methods"]),
         ("tables", ["no study in", "--out"]),
-        ("check no_such", ["no method 'no_such'"]),
+        ("check no_such", ["no method or trunk 'no_such'"]),
     ],
 )
 def test_one_line_with_what_to_do(words, parts, capsys, tmp_path, monkeypatch):

@@ -106,6 +106,6 @@ def test_verify_says_how_much_it_checked_and_nothing_else_on_stderr(results):
     done = run("-m", "benchmark", "verify", str(results))
     assert done.returncode == 0, done.stdout
     summary, history, unseen = done.stderr.splitlines()
-    assert summary == "3 row(s), 0 stale; 0 problem(s)"
+    assert summary == "3 rows, 0 stale; 0 problems"
     assert history == "commits and earlier versions were looked up in git"
     assert "rerun" in unseen  # what no check can see, and what is the answer to it

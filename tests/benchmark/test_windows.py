@@ -64,4 +64,4 @@ def test_results_are_tabulated(tmp_path, command):
 def test_results_are_verified():
     done = blocked("verify", "results")
     assert done.returncode == 0, done.stderr
-    assert "0 problem(s)" in done.stderr
+    assert "0 problems" in done.stderr

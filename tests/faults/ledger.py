@@ -13,7 +13,7 @@ class Row:
 
 @dataclass
 class Ledger:
-    """Rows by (suite, fault), in the order in which they were first tried."""
+    """Rows by (suite, fault): suites by name, faults in the order in which they were tried."""
 
     rows: dict[tuple[str, str], Row] = field(default_factory=dict)
 
@@ -26,9 +26,20 @@ class Ledger:
         yield
         row.survived += times
 
+    def add(self, suite, fault, tried, survived, outcome):
+        """Take over a row of another process."""
+        row = self.rows.setdefault((suite, fault), Row())
+        row.outcome = outcome
+        row.tried += tried
+        row.survived += survived
+
+    def plain(self):
+        """Return the rows as lists, as :meth:`add` takes them."""
+        return [[*key, r.tried, r.survived, r.outcome] for key, r in self.rows.items()]
+
     def markdown(self, title):
         lines = [title]
-        for suite in dict.fromkeys(suite for suite, _ in self.rows):
+        for suite in sorted({suite for suite, _ in self.rows}):
             lines += ["", f"## {suite}", "", "| fault | tried | survived | lost | what happens |"]
             lines += ["|---|---:|---:|---:|---|"]
             lines += [

@@ -200,8 +200,9 @@ def cut_off(client, process, out, number, environment):
     printed, _ = asking.communicate(timeout=60)
     os.killpg(process.pid, signal.SIGCONT)
     assert asking.returncode == 2, printed
-    (line,) = printed.splitlines()
-    assert line.startswith("benchmark: MLflow at http://127.0.0.1")
+    said = f"reading {out}\nbenchmark: MLflow at http://127.0.0.1"
+    assert printed.startswith(said), printed
+    assert len(printed.splitlines()) == 2, printed
 
 
 @pytest.mark.faults

@@ -101,8 +101,7 @@ def bare_loop(job: Job, steps: int) -> Callable[[], float]:
     network = network_of(job, train).train()
     optimizer = make_optimizer(job.recipe, network.groups())
     labels, sources = contiguous(train.labels), streams()
-    random = sources.augment, sources.mix
-    made = make_steps(Training(network, train, labels, job.protocol, job.recipe, *random))
+    made = make_steps(Training(network, train, labels, job.protocol, job.recipe, *sources.pixels))
     draws = Draws(Probe(network, train, job.protocol), labels, sources)
     resident = [_resident(made, next(draws), network, labels) for _ in range(min(steps, 8))]
 

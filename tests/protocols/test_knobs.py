@@ -54,6 +54,9 @@ OTHER = {  # a value for every key that no shipped protocol has
     "recipe.warmup_steps": 3,
     "recipe.batch_norm": "frozen_stats",
     "recipe.clip": 2.5,
+    "recipe.sharpness": 0.2,
+    "recipe.layer_decay": 0.6,
+    "recipe.head_first_steps": 4,
 }
 
 
@@ -67,7 +70,7 @@ def test_every_number_of_a_protocol_has_a_key_or_a_reason_to_have_none():
     results_of_changes = {"overrides", "recipe_values", "method_values", "paces"}
     # What a row is called and what a failure costs are no matter of taste; a schedule is a recipe.
     fixed = {"reference", "pretrained_reference", "baseline", "search.failed_score"}
-    schedules = {"recipe.cycle", "recipe.averaging", "recipe.decay"}
+    schedules = {"recipe.cycle", "recipe.averaging", "recipe.decay", "recipe.cosine"}
     assert every - words - by_options - results_of_changes - fixed - schedules == KNOBS.keys()
 
 
@@ -161,7 +164,8 @@ def space_of(changes, dataset="toy"):
         key: checked(*key.removeprefix("method.").rsplit(".", 1), value, Registry())
         for key, value in changes.items()
     }
-    return space_under(changed(TOY, made), "ms", load("method", "ms"), dataset)
+    recipe = load("recipe", "adam")
+    return space_under(changed(TOY, made), "ms", load("method", "ms"), dataset, recipe)
 
 
 def test_a_fixed_hyperparameter_stands_in_the_space_with_its_one_value():
@@ -201,6 +205,7 @@ def test_options_are_narrowed_to_some_of_them():
         "divide_conquer",
         load("method", "divide_conquer"),
         "toy",
+        load("recipe", "adam"),
     )
     assert found["learners"].options == (1, 2)
     assert found["learners"].default == 1  # the method's own, 4, is not among them
@@ -216,6 +221,8 @@ def test_an_unknown_method_or_hyperparameter_gets_the_nearest():
 
 
 HASHES = {
+    "box": "0d2f6d315167",
+    "box-finetune": "7d2233f86f51",
     "emoji": "5d3d735e38d2",
     "finetune": "2fabbe7e75c0",
     "quick": "184c73e8664b",

@@ -1,11 +1,12 @@
 """Schedules: rates, phases and ends, against torch's own schedulers where it has them."""
 
+import math
 from dataclasses import replace
 from typing import get_args
 
 import pytest
 import torch
-from torch.optim.lr_scheduler import CyclicLR
+from torch.optim.lr_scheduler import CosineAnnealingLR, CyclicLR
 from torch.optim.swa_utils import SWALR
 
 from protocols.conformance import SPEC, build
@@ -15,7 +16,7 @@ from protocols.method import ParameterGroup
 from protocols.optimizer import make_optimizer
 from protocols.phases import Phase
 from protocols.protocol import Pace
-from protocols.recipe import Averaging, Cycle, Decay, OptimizerName, Recipe, Schedule
+from protocols.recipe import Averaging, Cosine, Cycle, Decay, OptimizerName, Recipe, Schedule
 
 PLAIN = Recipe("test", "", "adam", lr=1.0)
 PACE = Pace(max_steps=40, steps_per_epoch=2, validate_every=4, patience=2)
@@ -232,6 +233,74 @@ def test_two_rules_for_one_rate_are_refused_and_old_recipes_keep_their_values():
         Recipe("x", "", "adam", 1e-3, cycle=Cycle(1), decay=decay)
     assert "decay" not in load("recipe", "adam").values()
     assert load("recipe", "trinet").values()["decay"]["factor"] == 0.001
+
+
+def test_a_cosine_falls_as_torchs_does_behind_its_warm_up():
+    recipe = replace(PLAIN, optimizer="sgd", warmup_steps=8, cosine=Cosine(end=0.1))
+    schedule, optimizer = (
+        Schedule(recipe, PACE),
+        make_optimizer(recipe, [ParameterGroup("a", [parameter()])]),
+    )
+    theirs = CosineAnnealingLR(optimizer, T_max=32, eta_min=0.1)
+    expected = [row[0] for row in torch_trace(theirs, optimizer, 32)]
+    got = [schedule.factor(step) for step in range(8, 40)]
+    assert got == pytest.approx(expected, rel=1e-12)
+    assert [schedule.factor(step) for step in (0, 3, 7, 8)] == [0.125, 0.5, 1.0, 1.0]
+    assert schedule.factor(24) == pytest.approx(0.55), "half the way, half the height"
+
+
+def test_a_cosine_is_followed_to_its_end():
+    schedule = Schedule(replace(PLAIN, warmup_steps=8, cosine=Cosine()), PACE)
+    for step in range(0, 40, 4):
+        schedule.note_validation(step, 0)
+        assert schedule.last == 40
+    assert schedule.begun(40) == {"full rate": 8, "cosine": 8}
+    with pytest.raises(InvalidInputError, match="'full rate' begins at step 40"):
+        Schedule(replace(PLAIN, warmup_steps=40, cosine=Cosine()), PACE)
+
+
+def test_the_cosine_recipe_is_the_loop_by_hand():
+    """Momentum without Nesterov's look ahead, coupled decay, warm-up, half a cosine: in numbers."""
+    recipe = replace(load("recipe", "sgd_cosine"), lr=0.2, warmup_steps=5, weight_decay=0.01)
+    schedule = Schedule(recipe, PACE)
+    weight = torch.nn.Parameter(torch.tensor([2.0], dtype=torch.float64))
+    optimizer = make_optimizer(recipe, [ParameterGroup("a", [weight])])
+    value, speed = 2.0, 0.0
+    for step in range(40):
+        optimizer.param_groups[0]["lr"] = recipe.lr * schedule.factor(step)
+        weight.grad = torch.tensor([math.sin(step) + value], dtype=torch.float64)
+        optimizer.step()
+        rate = 0.2 * ((step + 1) / 5 if step < 5 else (1 + math.cos(math.pi * (step - 5) / 35)) / 2)
+        speed = 0.9 * speed + math.sin(step) + value + 0.01 * value
+        value -= rate * speed
+        assert weight.item() == pytest.approx(value, rel=1e-12)
+    assert not optimizer.param_groups[0]["nesterov"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        ({"cosine": Cosine(), "cycle": Cycle(1)}, "cosine and a cycle or averaging both"),
+        ({"cosine": Cosine(), "averaging": Averaging()}, "cosine and a cycle or averaging both"),
+        ({"cosine": Cosine(), "decay": Decay(0.5, 0.5, 0.1)}, "decay and cosine both set"),
+        ({"sharpness": 0.0}, "sharpness 0.0, expected a radius above 0, or None"),
+        ({"sharpness": math.inf}, "sharpness inf, expected"),
+        ({"layer_decay": 1.5}, "layer_decay 1.5, expected a factor above 0 and at most 1"),
+        ({"head_first_steps": 0}, "head_first_steps 0, expected a whole number"),
+    ],
+)
+def test_a_recipe_that_cannot_be_is_refused_when_it_is_read(changes, why):
+    with pytest.raises(InvalidInputError, match=why):
+        replace(PLAIN, **changes)
+
+
+def test_fields_that_a_recipe_does_not_use_leave_its_values_as_they_were():
+    late = {"decay", "cosine", "sharpness", "layer_decay", "head_first_steps"}
+    assert not late & load("recipe", "adam").values().keys()
+    assert load("recipe", "sam").values()["sharpness"] == 0.05
+    assert load("recipe", "sam").values()["cosine"] == {"end": 0.0}
+    assert load("recipe", "layerwise").values()["layer_decay"] == 0.75
+    assert load("recipe", "head_first").values()["head_first_steps"] == 100
 
 
 # Optimisers.

@@ -284,3 +284,14 @@ def test_without_a_dataset_all_of_the_papers_are_shown(tmp_path, capsys):
         assert f"A Metric Learning Reality Check · {dataset}" in said
     assert main(["reproduce", "--dataset", "cub"]) == 2
     assert "expected one of cub200, cars196, sop" in capsys.readouterr().err
+
+
+def test_published_figures_break_no_word_at_60_columns(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "60")
+    assert main(["reproduce", "--table", "published"]) == 0
+    words = set(capsys.readouterr().out.split())
+    for row in paper.published((), None):
+        for name in ("dataset", "trunk", "embedding_dim", "caution", "value_percent"):
+            assert set(row[name].split()) <= words | {part.rstrip(",:") for part in words}, row
+        assert set(row["metric"].replace("_", " ").split()) <= words, row
+    assert {"dataset", "metric", "per", "cent"} <= words

@@ -13,7 +13,17 @@ from benchmark.study.folder import load_study
 from protocols.discovery import Registry, load
 from protocols.study_file import line_of, read_study_file
 
-PROTOCOLS = ("emoji", "finetune", "photos", "quick", "reality-check", "standard", "toy")
+PROTOCOLS = (
+    "box",
+    "box-finetune",
+    "emoji",
+    "finetune",
+    "photos",
+    "quick",
+    "reality-check",
+    "standard",
+    "toy",
+)
 
 
 def parsed(*words):

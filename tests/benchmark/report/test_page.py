@@ -653,6 +653,27 @@ def test_image_files_are_png_and_svg_and_the_same_each_time(tmp_path):
     assert content == [path.read_bytes() for path in files]
 
 
+# Thresholds
+
+
+def test_what_one_threshold_does_stands_in_a_table_of_its_own(tmp_path):
+    study = make_study(tmp_path)
+    before = html_of(study)
+    assert "-thresholds" not in before, "records of earlier versions have none"
+    for key in study.cells:
+        for run in study.runs(key):
+            if run.concatenated:
+                more = {**run.concatenated, "tar_at_far_1e-2": 0.4123, "opis": 0.0567}
+                put(study, key, replace(run, concatenated=more))
+    html = html_of(study)
+    table = html[html.index("One threshold for all pairs of test images") :]
+    assert table.index("OPIS") > table.index("TAR@1e-2") > 0
+    assert "41.23" in table
+    assert "5.67" in table
+    assert "TAR@1e-3" not in table[: table.index("</table>")], "too few pairs for it"
+    assert 'id="note-thresholds"' in html
+
+
 # For everyone
 
 

@@ -42,6 +42,34 @@ def test_a_cell_that_works_is_silent_and_says_its_memory(source, method):
     assert torch.equal(state, torch.random.get_rng_state())
 
 
+@pytest.mark.parametrize(
+    ("trunk", "method", "still"),
+    [
+        ("frozen:tiny", "ms", "28,768 of its 28,768"),
+        ("lora8:tiny", "ms", "28,768 of its 36,920"),
+        ("tiny", "linear_probe", "28,768 of its 28,768"),
+        ("tiny", "ms", ""),
+        ("frozen:tiny", "untrained", ""),
+    ],
+)
+def test_what_starts_at_random_and_never_trains_is_said(source, trunk, method, still):
+    found = look(source, method, trunk=trunk)
+    assert (found.problem, found.failed) == ("", "")
+    words = f"trunk {trunk} starts at random, and {still} parameters never train under {method}"
+    assert found.note.startswith(words) if still else not found.note
+
+
+@pytest.mark.parametrize(
+    ("trunk", "words"),
+    [
+        ("frozen:lora8:tiny", "a Frozen trunk holds a trunk as it is"),
+        ("prompt10:tiny", "prompts need a plain vision transformer of timm"),
+    ],
+)
+def test_a_trunk_that_cannot_be_held_is_refused_before_anything_starts(source, trunk, words):
+    assert words in look(source, trunk=trunk).problem
+
+
 def test_a_batch_wider_than_a_fold_names_classes_and_need(source):
     wide = replace(TOY, batch_size=800)
     found = look(source, protocol=wide)
@@ -152,7 +180,9 @@ def test_a_method_that_fails_at_once_is_said_and_keeps_no_other_from_its_plan(tm
     assert "jobs left" in said
 
 
-@pytest.mark.parametrize("protocol", ["finetune", "photos", "standard", "reality-check"])
+@pytest.mark.parametrize(
+    "protocol", ["box-finetune", "finetune", "photos", "standard", "reality-check"]
+)
 def test_a_protocol_for_pretrained_trunks_asks_for_weights(protocol, tmp_path, capsys):
     words = ["plan", "--protocol", protocol, "--datasets", "toy", "--out", str(tmp_path / "out")]
     assert main(words) == BAD_INPUT

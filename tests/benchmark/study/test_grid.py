@@ -72,6 +72,22 @@ def test_a_row_in_which_nothing_is_drawn_has_one_run(method, weights, searched, 
     assert left.jobs_left == (trials + runs) * PROTOCOL.folds
 
 
+@pytest.mark.parametrize(
+    ("trunk", "runs"), [("prompt10:timm:vit_tiny_patch16_224", 2), ("lora8:tiny", 1)]
+)
+def test_a_trunk_that_starts_at_random_beside_its_weights_has_a_run_for_each_seed(
+    trunk, runs, tmp_path
+):
+    axes = replace(GRID, methods=("untrained",), trunks=(trunk,))
+    found = make_cells(axes, PROTOCOL, Registry(), "made")
+    key = key_of(found[0], PROTOCOL, Registry(), None)
+    assert found[0].identity.get("trunk_drawn", False) == (runs == 2)
+    study = Study(tmp_path, PROTOCOL, (key,))
+    assert study.runs_asked(key) == runs
+    study.save()
+    assert load_study(tmp_path).cells == (key,)
+
+
 def test_identity_moves_with_every_rule_and_not_with_words_or_seeds():
     base = [cell.id for cell in cells()]
     assert [cell.id for cell in cells(replace(PROTOCOL, summary="x", label="y", seeds=9))] == base

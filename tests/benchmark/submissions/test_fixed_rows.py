@@ -8,8 +8,8 @@ from benchmark.submissions import judging
 from benchmark.submissions.read import Rerun, SubmittedRow
 
 
-def cell(weights="sha256:0", version=3, reference=False, seeds=3):
-    made_of = SimpleNamespace(weights=weights)
+def cell(weights="sha256:0", version=3, reference=False, seeds=3, drawn=False):
+    made_of = SimpleNamespace(weights=weights, trunk_drawn=drawn)
     return SimpleNamespace(
         made_of=made_of, protocol_version=version, is_reference=reference, seeds=seeds
     )
@@ -36,6 +36,7 @@ def claim(who):
         (0, {}, 1),
         (0, {"weights": "none"}, 3),  # a random trunk is another for each seed
         (640, {}, 3),
+        (0, {"drawn": True}, 3),  # prompts beside the weights too
         (0, {"version": 2}, 3),  # rows made before the rule
     ],
 )

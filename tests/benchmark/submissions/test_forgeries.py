@@ -147,6 +147,11 @@ FIGURES = {
         "its queries give",
     ),
     "map_at_10 below a tenth of precision_at_1": (concatenated(map_at_10=0.0), "below a tenth"),
+    "opis above any variance": (concatenated(opis=0.26), "a variance of fractions is 0.25 at most"),
+    "more accepted at a lower far": (
+        concatenated(**{"tar_at_far_1e-2": 0.25, "tar_at_far_1e-3": 0.5}),
+        "tar_at_far_1e-3 0.5 above tar_at_far_1e-2 0.25",
+    ),
     "half a hit": (query("precision_at_1", 0.5), "they are one"),
     "r_precision between two counts": (query("r_precision", 0.0123), "a whole number of R"),
     "map_at_r of no ranking": (query("map_at_r", 0.0123), "map_at_r is one of a ranking"),
@@ -291,6 +296,30 @@ ROWS = {
     "fewer images than steps": (run_change(counts={"images_trained": 3}), "3 images trained in"),
     "more training than time": (run_change(train_s=9.0, seconds=8.0), "train_s 9.0 above seconds"),
     "no time at all": (run_change(train_s=0.0, seconds=0.0), "expected more than 0"),
+    "more of the machine than there is": (
+        lambda row: edit_cell(row, lambda body: body["took"].update(machine_s=9e4)),
+        "took machine_s 90000.0; in",
+    ),
+    "more processors than there are": (
+        lambda row: edit_cell(row, lambda body: body["took"].update(cpu_s=9e8)),
+        "took cpu_s 900000000.0; in",
+    ),
+    "a card beside the processor": (
+        lambda row: edit_cell(row, lambda body: body["took"].update(gpu_s=0.1)),
+        "took gpu_s 0.1; its runs were on a cpu",
+    ),
+    "a power station": (
+        lambda row: edit_cell(row, lambda body: body["took"].update(machine_s=0.5, package_j=1e9)),
+        "above 20000 W",
+    ),
+    "energy in no time": (
+        lambda row: edit_cell(row, lambda body: body["took"].update(gpu_j=5.0)),
+        "without the seconds",
+    ),
+    "a cost that is not that of its trials and runs": (
+        lambda row: edit_cell(row, lambda body: body["took"].update(seconds=9e3)),
+        "took 9000.0 s; its trials and runs took",
+    ),
     "longer than a job may take": (run_change(seconds=9e5), "a run is stopped after"),
     "a trial longer than it may take": (
         lambda row: rows.edit_trials(row, lambda t: t[0].update(seconds=9e5)),
@@ -301,6 +330,9 @@ ROWS = {
         run_change(1, environment={"device_kind": "cuda"}), "kind of device cuda, seed 0 has cpu"
     ),
     "another network": (run_change(1, counts={"parameters_deployed": 7}), "parameters_deployed 7"),
+    "other parts of it trained": (
+        run_change(1, counts={"parameters_trained": 7}), "parameters_trained 7"
+    ),
     "another method's code": (
         lambda row: identity(method_code=cell_of(row.parent / "triplet")["identity"]
                              ["method_code"])(row),

@@ -11,6 +11,7 @@ from benchmark.cli import main, make_parser
 from benchmark.submissions import leaderboard, signatures, voided
 from benchmark.submissions.read import read_row, row_folders
 from benchmark.submissions.standing import STATES, standing
+from benchmark.submissions.took import seconds_of
 from benchmark.submissions.verify import examine
 from protocols.errors import InvalidInputError
 from tests.benchmark import rows
@@ -93,10 +94,10 @@ def test_verify_and_leaderboard_show_it_apart_with_reason_and_cost(results, void
     assert main(["verify", str(results), "--rebuild"]) == 0
     said = capsys.readouterr().err
     row = read_row(results, results / ROW)
-    hours = voided.seconds_of(row) / 3600
+    hours = seconds_of(row) / 3600
     line = f"void: {ROW}: method ms, since 2026-12-01: its loss had a wrong sign ({hours:.2f} h"
     assert line in said
-    assert "3 row(s), 0 stale, 1 void; 0 problem(s)" in said
+    assert "3 rows, 0 stale, 1 void; 0 problems" in said
     above, below = (results / "README.md").read_text().split("## Void: a fix has shown")
     assert "`triplet`" in above
     assert "`ms`" not in above
@@ -112,7 +113,7 @@ def test_the_commands_for_void_rows_are_understood_and_make_all_of_them(results,
     void(entry(results, "trunk"))
     assert main(["rerun", str(results), "--voided", "--out", "again"]) == 0
     cost, command = capsys.readouterr().out.splitlines()
-    assert cost.startswith("# 3 row(s), ")
+    assert cost.startswith("# 3 rows, ")
     assert command == (
         "python -m benchmark run --protocol toy --methods ms,triplet --datasets toy "
         "--trunks tiny --recipes adam --out again/toy"
@@ -219,15 +220,18 @@ def test_a_signed_row_says_by_whom_and_an_edited_one_is_found(results, key, opti
 
 @needs_ssh
 def test_a_key_that_nobody_knows_signs_nothing_but_holds(results, key):
-    signatures.sign(results, results / ROW, "claim", key)
+    signature = signatures.sign(results, results / ROW, "claim", key)
     folders = row_folders(results)
     assert problems(results) == []
+    assert not signatures.is_known(results, [signature, results / ROW / "claim.toml"])
     assert signatures.signers_of(results, folders) == {}
     other = results.parent / "other"
     subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(other)], check=True)
     know(results, other)
     assert problems(results) == []
     assert signatures.signers_of(results, folders) == {}
+    know(results, key)
+    assert signatures.is_known(results, [signature])
 
 
 @needs_ssh

@@ -19,6 +19,7 @@ from protocols.errors import InvalidInputError, StoreError
 from protocols.metrics import METRICS
 from protocols.space import Choice, Integer, Real, described, rebuilt
 from protocols.specs.quick import PROTOCOL as QUICK
+from protocols.verification import names as names_of_pairs
 from tests.benchmark import rows
 
 RUN_FILES = (("seed", "json"), ("values", "npz"))
@@ -73,7 +74,9 @@ def test_every_finished_row_is_copied_with_what_verifies_it(toy_study, submitted
     }
     for run in study.runs(key):
         body = json.loads((folder / f"seed-{run.seed}.json").read_text())
-        assert body["concatenated"] == run.concatenated
+        kept = {k: v for k, v in run.concatenated.items() if k not in names_of_pairs()}
+        assert body["concatenated"] == kept, "of pairs a row has nothing"
+        assert len(kept) < len(run.concatenated)
         # Recalls and MAP@10 are kept of the joined embedding alone.
         assert body["folds"] == [{name: fold[name] for name in METRICS} for fold in run.folds]
         assert body["separated"] == {name: run.separated[name] for name in METRICS}
@@ -81,6 +84,13 @@ def test_every_finished_row_is_copied_with_what_verifies_it(toy_study, submitted
     lines = (folder / "trials.jsonl").read_text().splitlines()
     assert [json.loads(line)["value"] for line in lines] == [t.value for t in study.trials(key)]
     assert all(json.loads(line)["seconds"] > 0 for line in lines)
+    took = json.loads((folder / "cell.json").read_text())["took"]
+    runs = [json.loads(path.read_text()) for path in folder.glob("seed-*.json")]
+    parts = [*map(json.loads, lines), *runs]
+    assert took["seconds"] == pytest.approx(sum(part["seconds"] for part in parts))
+    assert 0 < took["machine_s"] <= took["seconds"]
+    assert took["cpu_s"] > 0
+    assert "gpu_s" not in took, "nothing was spent of a card"
 
 
 def test_nothing_names_a_machine_or_a_path(toy_study, submitted):
@@ -122,8 +132,11 @@ def test_a_row_that_is_there_stays_whatever_the_clock_said(study, tmp_path, caps
     results.mkdir()
     assert rows.submit(study, results, "--methods", "triplet") == 0
     assert {p.name for p in (results / "toy" / "toy").iterdir()} == {"triplet"}
+    other = {"seconds": 9.0, "peak_memory_mb": 1}
     for path in (results / "toy" / "toy" / "triplet").glob("seed-*.json"):
-        rows.edit(path, lambda body: body.update(seconds=9.0, peak_memory_mb=1))
+        rows.edit(path, lambda body: body.update(other))
+    cell = results / "toy" / "toy" / "triplet" / "cell.json"
+    rows.edit(cell, lambda body: body["took"].update(machine_s=8.0, package_j=1.0))
     before = {p: p.read_bytes() for p in (results / "toy" / "toy" / "triplet").iterdir()}
     capsys.readouterr()
     assert rows.submit(study, results) == 0
@@ -338,3 +351,20 @@ def test_a_challenge_reran_the_claimed_cell(study, tmp_path, capsys):
     assert "ran another cell" in capsys.readouterr().err
     assert main([*words, "../../x"]) == 2
     assert "expected a date" in capsys.readouterr().err
+
+
+def test_a_reference_row_that_came_along_holds_no_challenge_up(study, tmp_path, capsys):
+    """Its row may be of an earlier version; who names it is told."""
+    results = tmp_path / "results"
+    results.mkdir()
+    assert rows.submit(study, results) == 0
+    base = results / "toy" / "toy"
+    rows.reidentify(base / "untrained", lambda body: body["identity"].update(method_code="0" * 12))
+    words = ["submit", str(study), "--results", str(results), "--challenge", "2026-01-31"]
+    assert main([*words, "--methods", "untrained"]) == 2
+    assert "ran another cell" in capsys.readouterr().err
+    assert main([*words, "--methods", "ms"]) == 0
+    assert [p.parent.name for p in base.glob("*/challenge-2026-01-31.toml")] == ["ms"]
+    assert main([*words, "--who", "B. Other", "--hardware", "another"]) == 0
+    found = sorted(p.parent.name for p in base.glob("*/challenge-2026-01-31.toml"))
+    assert found == ["ms", "triplet"]

@@ -21,6 +21,7 @@ from benchmark.submissions.kept import keep
 from benchmark.submissions.verify import examine
 from protocols.metrics import METRICS, reported
 from protocols.space import Choice
+from protocols.verification import names as names_of_pairs
 from tests.benchmark import rows
 from tests.benchmark.test_nasty_names import NASTY, assert_seen
 
@@ -109,7 +110,7 @@ def test_2_an_older_version_is_stale_and_stands_apart(results, capsys):
     for name in ("ms", "triplet"):
         rows.reidentify(results / "toy/toy" / name, rename)
     assert without_git(results) == []
-    assert "3 row(s), 2 stale" in _stderr(results, capsys)
+    assert "3 rows, 2 stale" in _stderr(results, capsys)
     head, stale = (results / "README.md").read_text().split("## Stale")
     assert "`untrained`" in head
     assert "`ms`" not in head
@@ -221,6 +222,8 @@ def test_8_one_content_per_dataset(results):
         (lambda b: b["separated"].update(recall_at_1=0.0), "they are one"),
         (lambda b: b["separated"].update(map_at_10=0.5), "do not report the same metrics"),
         (lambda b: b["separated"].update(recall_at_0=0.5), "should match pattern"),
+        (lambda b: b["concatenated"].update({"tar_at_far_1e-5": 0.5}), "should match pattern"),
+        (lambda b: b["concatenated"].update(opis=-0.1), "greater than or equal to 0"),
         (lambda b: b["separated"].update(map_at_r=0.0), "separated.map_at_r is not the mean"),
         (lambda b: b.update(openings=4), "test data opened 4 times"),
         (lambda b: b["folds"].pop(), "1 folds, the protocol has 2"),
@@ -469,7 +472,15 @@ def test_any_flipped_field_is_seen(data, results):
 
 
 # What nobody can recompute from a row: its other numbers may say anything in their range.
-FREE = {"seconds", "train_s", "peak_memory_mb", "counts", "best_steps", "queries_sha256"} | {
+FREE = {
+    "seconds",
+    "train_s",
+    "took",
+    "peak_memory_mb",
+    "counts",
+    "best_steps",
+    "queries_sha256",
+} | {
     "embeddings_sha256",
     "embeddings_shape",
     "environment",
@@ -622,7 +633,7 @@ def test_the_leaderboard_says_what_the_study_said(toy_study, submitted):
     both = board.merge(summary, on=keys, suffixes=("", "_study"))
     compared = summary[summary["metric"].isin(METRICS)]
     assert len(both) == len(board) == len(compared) == 18
-    assert set(summary["metric"]) == set(reported((1, 2, 4, 8)))
+    assert set(summary["metric"]) - set(names_of_pairs()) == set(reported((1, 2, 4, 8)))
     assert np.allclose(both["mean"], both["mean_study"], atol=1e-6)
     for name in ("test_ci_low", "test_ci_high"):  # from values-N.npz, the same to the last digit
         assert both[name].equals(both[f"{name}_study"])
@@ -663,3 +674,17 @@ def test_where_two_kinds_of_machine_meet_in_a_table_it_says_so(results):
     assert "AVX2 (ms)" in line
     assert "MKL_CBWR" in line
     assert "COMPATIBLE (ms)" in line
+
+
+@pytest.mark.parametrize(("budget_s", "said"), [(None, ["parameters_trained 7"]), (20.0, [])])
+def test_under_a_budget_of_seconds_seeds_may_have_trained_unlike_parts(results, budget_s, said):
+    """A slower run may end before a later phase; how large the network is stays the same."""
+    row = rowread.read_row(results, results / ROW)
+    row.cell.identity["rules"]["budget_s"] = budget_s
+    counts = {**row.runs[1].counts, "parameters_trained": 7}
+    row.runs[1] = row.runs[1].model_copy(update={"counts": counts})
+    met = [message for message, _ in budget.environment_faults(row)]
+    assert [message[: len(want)] for message, want in zip(met, said, strict=True)] == said
+    counts["parameters_deployed"] = 9
+    met = [message for message, _ in budget.environment_faults(row)]
+    assert any(message.startswith("parameters_deployed 9") for message in met)

@@ -15,6 +15,7 @@ from benchmark.training import job, keeper, splits
 from benchmark.training.device_steps import DeviceSteps
 from benchmark.training.draws import Draws, Probe, Streams
 from benchmark.training.first_look import first_look
+from benchmark.training.gradients import Gradients
 from benchmark.training.job import Job, build_network, execute
 from benchmark.training.keeper import Clock, Keeper
 from benchmark.training.steps import HostSteps, Parts, Training, batch_of
@@ -113,14 +114,14 @@ def test_larger_losses_see_as_many_images_in_fewer_steps(source, tmp_path, batch
 
 
 def test_losses_are_means_over_the_steps_that_were_taken(source, tmp_path, monkeypatch):
-    losses, made_sum = [], HostSteps._gradients
+    losses, of_step = [], Gradients.of_step
 
-    def noted(self, draw, step):
-        found = made_sum(self, draw, step)
+    def noted(self, step, evaluate):
+        found = of_step(self, step, evaluate)
         losses.append(found["loss"].item())
         return found
 
-    monkeypatch.setattr(HostSteps, "_gradients", noted)
+    monkeypatch.setattr(Gradients, "of_step", noted)
     pace = Pace(max_steps=10, steps_per_epoch=5, validate_every=5, patience=9)
     history = execute(job_of(source, tmp_path, LARGE.format(batches=3), pace=pace)).record.history
     assert len(losses) == 3
@@ -132,7 +133,7 @@ def test_what_was_interrupted_goes_on_bit_for_bit(source, tmp_path, monkeypatch)
     """Also between the batches that one step costs, and in the middle of an epoch."""
     pace = Pace(max_steps=24, steps_per_epoch=5, validate_every=12, patience=9)
     made = job_of(source, tmp_path, LARGE.format(batches=3), pace=pace)
-    made, due, clock = replace(made, partial=tmp_path / "partial.pt"), Draws.due, Clock()
+    made, due, clock = replace(made, partial=tmp_path / "partial.pt"), Draws.due, Clock("cpu")
 
     def until(self, step):
         if step == 9:
@@ -304,7 +305,7 @@ def test_a_row_of_other_images_than_the_protocols_is_marked():
     same = {"method": "one", "images_trained": 640.0, "images_protocol": 640.0}
     old = {"method": "old", "images_trained": 640.0}
     frame = pd.DataFrame([row, same, old], columns=costs.COLUMNS)
-    table = costs.render(frame).headline
+    table = costs.render(frame, "")[0].headline
     columns = zip(table.header, zip(*table.rows, strict=True), strict=True)
     cells = {name: list(column) for name, column in columns}
     assert cells["Images"] == ["320 ≠", "640", "640"]

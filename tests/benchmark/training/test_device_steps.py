@@ -12,7 +12,7 @@ from benchmark.training import pictures
 from benchmark.training.device_steps import PROOFS, WARM, DeviceSteps
 from benchmark.training.steps import HostSteps
 from protocols.discovery import Registry, load
-from protocols.method import Draw, Method, Term
+from protocols.method import Draw, Method, Term, Wants
 from tests.emulator import Emulator, as_on_a_device
 from tests.made import draws, square, training
 
@@ -64,6 +64,36 @@ def test_a_recorded_step_gives_the_bits_of_an_ordinary_one(train, name):
     else:
         assert taken.how == "graph"
         assert recorder.recorded >= 1
+
+
+class OnStages(Method):
+    """Reads two stages of its trunk."""
+
+    wants = Wants(stages=2)
+
+    def make_head(self, spec):
+        return torch.nn.Linear(sum(spec.stage_channels), spec.embedding_size)
+
+    def make_terms(self, spec):
+        return [Term(lambda z, y: (normalize(z) @ normalize(z).T).mean())]
+
+    def forward(self, features):
+        pooled = [stage.mean((2, 3)) for stage in features.stages]
+        return {"embedding": self.head(torch.cat(pooled, dim=1))}
+
+
+@pytest.mark.parametrize(
+    ("trunk", "method"),
+    [("frozen:tiny", "ms"), ("lora8:tiny", "ms"), ("tiny", OnStages), ("lora8:tiny", OnStages)],
+)
+def test_steps_on_adapted_trunks_and_on_stages_are_recorded(train, trunk, method):
+    recorder = Emulator()
+    taken, state, losses = run(training(train, method, trunk=trunk), recorder)
+    _, wanted, losses_wanted = run(training(train, method, trunk=trunk), None)
+    assert same(state, wanted)
+    assert losses == losses_wanted
+    assert taken.how == "graph"
+    assert recorder.recorded >= 1
 
 
 def test_off_the_cpu_a_step_is_the_cpus_up_to_rounding(train):
@@ -123,6 +153,8 @@ def test_divide_and_conquer_is_recorded_for_each_learner(train, sampling):
         {"optimizer": "radam", "weight_decay": 1e-3},
         {"optimizer": "sgd", "momentum": 0.9, "weight_decay": 1e-3},
         {"clip": 0.1},
+        {"sharpness": 0.05},
+        {"layer_decay": 0.5},
     ],
     ids=lambda changes: "-".join(map(str, changes.values())),
 )
@@ -132,6 +164,16 @@ def test_every_optimiser_is_recorded(train, changes):
     taken, state, _ = run(training(train, "triplet", recipe=recipe), recorder)
     _, wanted, _ = run(training(train, "triplet", recipe=recipe), None)
     assert taken.how == "graph"
+    assert same(state, wanted)
+
+
+def test_a_head_that_begins_alone_is_recorded_alone_and_with_the_trunk(train):
+    steps = 2 * (WARM + PROOFS + 3)
+    recipe = replace(load("recipe", "adam"), lr=1e-3, head_first_steps=steps // 2)
+    recorder = Emulator()
+    taken, state, _ = run(training(train, "triplet", recipe=recipe), recorder, steps)
+    _, wanted, _ = run(training(train, "triplet", recipe=recipe), None, steps)
+    assert (taken.how, recorder.recorded) == ("graph", 2)
     assert same(state, wanted)
 
 

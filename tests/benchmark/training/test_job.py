@@ -12,6 +12,7 @@ from torch.nn.functional import normalize
 from benchmark.cli import main
 from benchmark.study.folder import CellKey, Study
 from benchmark.study.records import RunRecord
+from benchmark.study.spending import Spending
 from benchmark.tables import costs, results
 from benchmark.training import evaluate, splits
 from benchmark.training import job as jobs
@@ -216,10 +217,13 @@ def test_costs_are_means_over_runs(tmp_path):
         measured = {"seconds": seconds, "environment": {"device": "cpu, 1 thread(s)"}}
         run = RunRecord(f"r{seed}", "id", seed, {}, "done", [], counts=counts, measured=measured)
         put(study, cell, run)
-    (row,) = costs.frame([results.read(study, key) for key in study.cells]).to_dict("records")
+    cells = [results.read(study, key) for key in study.cells]
+    (row,) = costs.frame(cells, Spending(cells[0].runs), (2.0, "EUR")).to_dict("records")
     assert (row["method"], row["n"], row["seconds"]) == ("ms", 2, 4.0)
     assert (row["parameters_trained"], row["parameters_deployed"]) == (70, 60)
     assert np.isnan(row["images_embedded"])
+    assert row["job_h"] == pytest.approx(8 / 3600), "records of an earlier version tell no more"
+    assert all(np.isnan(row[name]) for name in costs.TOTALS[1:-1])
     study.save()
     assert main(["tables", "--out", str(tmp_path)]) == 0
     assert "ms,2,70.0,60.0,640.0" in (tmp_path / "tables" / "costs.csv").read_text()

@@ -38,9 +38,9 @@ def one_thread():
     torch.set_num_threads(before)
 
 
-def train(source, method, plugins=(), keep=True):
+def train(source, method, plugins=(), keep=True, trunk="tiny"):
     trains = Registry(tuple(plugins)).load("method", method).trains
-    cell = CellKey("id", "toy", "tiny", "adam", method, method, trains)
+    cell = CellKey("id", "toy", trunk, "adam", method, method, trains)
     recipe = load("recipe", "adam")
     where = (cell, PROTOCOL, recipe, "final", 0, 0, {}, source, "cpu")
     return execute(Job(*where, plugins=tuple(plugins), keep=keep))
@@ -60,6 +60,40 @@ def test_it_embeds_the_test_images_to_the_recorded_bits(method, source):
     assert np.array_equal(rows, unpack(outcome.vectors)["embeddings"])
     assert np.array_equal(rows[: len(fold.proof)], fold.proof)
     assert fold.facts["spec"]["classes"] == len(np.unique(fold.labels)) == 12
+
+
+STAGES = '''"""Two stages, for tests."""
+
+from protocols.method import Wants
+from protocols.methods.supcon import SupCon
+
+
+class Stages(SupCon):
+    """Embeds from the last stage but one."""
+
+    wants = Wants(stages=2)
+
+    def make_head(self, spec):
+        from torch import nn
+
+        return nn.Linear(spec.stage_channels[0], spec.embedding_size)
+
+    def forward(self, features):
+        return {"embedding": self.head(features.stages[0].mean(dim=(2, 3)))}
+'''
+
+
+@pytest.mark.parametrize("trunk", ["lora8:tiny", "frozen:tiny"])
+def test_a_trunk_inside_another_and_stages_come_back(source, tmp_path, trunk):
+    path = tmp_path / "stages.py"
+    path.write_text(STAGES)
+    outcome = train(source, "stages", (path,), trunk=trunk)
+    assert outcome.record.status == "done", outcome.record.detail
+    fold = networks.unpacked(outcome.weights, "weights")
+    assert fold.facts["spec"]["stage_channels"] == [32, 32]
+    network = networks.rebuild(fold, Registry((path,)))
+    rows = embed(network, splits.open_test(source, PROTOCOL), PROTOCOL)
+    assert np.array_equal(rows[: len(fold.proof)], fold.proof)
 
 
 @pytest.mark.parametrize(

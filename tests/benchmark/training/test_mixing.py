@@ -163,7 +163,7 @@ def test_share_1_gives_the_bits_of_no_mixing(train, mode, whole, monkeypatch):
 def test_crops_are_those_of_every_method(train, monkeypatch):
     """Mixing draws from a stream of its own."""
     seen = []
-    monkeypatch.setattr(steps, "mixed", lambda images, **mix: seen.append(images) or images)
+    monkeypatch.setattr(steps, "mixed", lambda images, *mix: seen.append(images) or images)
     made, plain = (training(train, method, recipe=ADAM) for method in (Mixture, Plain))
     host, other = HostSteps(made), HostSteps(plain)
     for step, index in zip(range(3), draws(made), strict=False):

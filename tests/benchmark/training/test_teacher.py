@@ -12,6 +12,7 @@ from benchmark.study.folder import CellKey
 from benchmark.training import splits
 from benchmark.training.device_steps import DeviceSteps
 from benchmark.training.first_look import first_look
+from benchmark.training.fit import make_steps
 from benchmark.training.job import Job, execute
 from benchmark.training.kept import embedding_state
 from benchmark.training.steps import HostSteps, Parts, batch_of
@@ -165,7 +166,7 @@ def test_it_starts_from_what_the_method_has_fitted(train):
     made = training(train, Taught, recipe=FROZEN)
     with torch.no_grad():
         made.network.method.head.weight.fill_(2.0)  # as prepare() may
-    made.network.begin()
+    make_steps(made)
     assert made.network.teacher.method.head.weight.unique().tolist() == [2.0]
 
 

