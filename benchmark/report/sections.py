@@ -90,6 +90,11 @@ class Section:
         return [row.name for row in self.rows if row.role == "reference"]
 
     @property
+    def told(self) -> list[str]:
+        """Return the names of rows that were told more than images and labels."""
+        return [row.name for row in self.rows if row.key.side]
+
+    @property
     def best_untrained(self) -> MethodRow | None:
         """Return the best of them where the trunk has weights."""
         there = [row for row in self.finished if row.role == "reference"]

@@ -235,7 +235,7 @@ def _read_labels(path: Path) -> Labels | None:
 
 
 def _packed(labels: Labels, names: Sequence[str], groups: Sequence[str] | None = None) -> bytes:
-    """Return the file of the labels; names in it are for the report, and :mod:`benchmark.training.told`."""
+    """Return the file of the labels; its names are for the report and what methods are told."""
     arrays = {"labels": labels.labels, "order": labels.order, "names": np.array(names)}
     if groups is not None:
         arrays["groups"] = np.array(groups)
