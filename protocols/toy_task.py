@@ -41,8 +41,10 @@ SPEC = TrainSpec(
     steps_per_epoch=10,
 )
 HALF = replace(SPEC, batch_size=ROWS // 2)  # a memory of all images is larger than a batch
-NAMES = ("red boat", "red cart", "blue boat", "blue cart")
-NAMES += ("old mill", "old barn", "tall mill", "tall barn")
+NAMES = (
+    *("red boat", "red cart", "blue boat", "blue cart"),
+    *("old mill", "old barn", "tall mill", "tall barn"),
+)
 GROUPS = np.array([0, 0, 1, 1, 2, 2, 2, 3])
 SETTLING = 3  # steps before settings are compared: a memory or an average needs some
 PHASES = (0, SPEC.steps * 3 // 10, SPEC.steps - 1)  # steps: a method may go through phases
