@@ -1,4 +1,4 @@
-"""Embedded: views of 3D models of furniture and goods; 675 classes, 6,750 images, 64 px.
+"""Embedded: views of 3D models of furniture and goods; 676 classes, 6,760 images, 64 px.
 
 A class is a model, its images are ten views of it under random light on random grounds.
 ``build.py`` makes the data file and holds the rules; ``LICENSES.md`` names the maker of every

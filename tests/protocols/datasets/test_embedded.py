@@ -49,12 +49,12 @@ GOLDEN = {
         0.01,
     ),
     "products": Golden(
-        675,
+        676,
         10,
         "products-1",
-        "b0d9215ccd5657703b27ef90f8b7744265f988c17ccdc984f6739d15cfbff161",
-        "135cbcf791447a516581172545295c5598d784211b4217527154bb23cff4b87d",
-        0.085,
+        "6a0799c1527fc0accd49230a60a5cdb38056b16f8e7f0f26dd9b17636642f33a",
+        "7cbda13bb892f21741560e72c894252813738fe9723f58270a68fcbca752b2f4",
+        0.04,
         whole=True,
     ),
     "objects": Golden(

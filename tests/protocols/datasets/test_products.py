@@ -228,7 +228,7 @@ def test_views_stay_in_their_bounds() -> None:
         assert view.light[1] >= 0
         assert view.light[2] > 0
         assert np.linalg.norm(view.light) == pytest.approx(1)
-        assert 0.6 < view.tint.min() <= view.tint.max() <= 1
+        assert 0.4 <= view.tint.min() <= view.tint.max() <= 1
     assert np.histogram([view.sideways for view in every], 4, (-180, 180))[0].min() > 200
 
 
