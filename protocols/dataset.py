@@ -59,7 +59,8 @@ class Dataset:
             the split rules see the classes.
         class_names: one name per label.
         digest: sha256 (hex) over pixels' source and labels: two datasets with the same
-            digest hold the same pictures under the same labels.
+            digest hold the same pictures under the same labels. Names and groups are not in it:
+            the record of a job that was told some holds their sha256.
         parts: (N,) the named part of each image, of :data:`protocols.partition.PARTS`, or None
             where none are named.
         rule: how classes fall into training and test, see :mod:`protocols.partition`.

@@ -37,7 +37,7 @@ __all__ = [
     "Wants",
 ]
 
-
+# What a method may ask to know of its training classes beside their images and labels.
 SIDE = frozenset({"names", "groups"})
 
 
