@@ -22,6 +22,7 @@ from protocols import pretend_device
 from protocols.conformance_batches import check_parts_are_the_whole, check_plan_stays_inside
 from protocols.conformance_mixing import check_knows_what_is_mixed
 from protocols.conformance_ranking import check_ranks_by_a_rule
+from protocols.conformance_side import check_uses_what_it_is_told
 from protocols.conformance_teacher import check_imitates_its_teacher
 from protocols.errors import BenchmarkError
 from protocols.method import Method
@@ -283,6 +284,7 @@ CHECKS: tuple[Check, ...] = (
     check_imitates_its_teacher,
     check_knows_what_is_mixed,
     check_ranks_by_a_rule,
+    check_uses_what_it_is_told,
     check_best_weights_return,
     check_runs_on_another_device,
     check_pulls_classes_apart,

@@ -59,10 +59,12 @@ class Dataset:
             the split rules see the classes.
         class_names: one name per label.
         digest: sha256 (hex) over pixels' source and labels: two datasets with the same
-            digest hold the same pictures under the same labels.
+            digest hold the same pictures under the same labels. Names and groups are not in it:
+            the record of a job that was told some holds their sha256.
         parts: (N,) the named part of each image, of :data:`protocols.partition.PARTS`, or None
             where none are named.
         rule: how classes fall into training and test, see :mod:`protocols.partition`.
+        class_groups: the coarser class of each label, by name, None where there are none.
     """
 
     name: str
@@ -72,6 +74,7 @@ class Dataset:
     digest: str
     parts: NDArray[np.str_] | None = None
     rule: Rule = "halves"
+    class_groups: Sequence[str] | None = None
 
 
 def recall_at(module: object, name: str) -> tuple[int, ...]:

@@ -24,6 +24,7 @@ from protocols.space import Hyperparameter, Settings, Space, declared, resolve
 from protocols.terms import Loss, ParameterGroup, Term
 
 __all__ = [
+    "SIDE",
     "Batch",
     "Draw",
     "Features",
@@ -35,6 +36,9 @@ __all__ = [
     "TrainSpec",
     "Wants",
 ]
+
+# What a method may ask to know of its training classes beside their images and labels.
+SIDE = frozenset({"names", "groups"})
 
 
 class Features(NamedTuple):
@@ -81,6 +85,9 @@ class TrainSpec:
     steps_per_epoch: int  # likewise
     images_per_class: int = 4  # in a batch of the kind the method draws
     stage_channels: tuple[int, ...] = ()  # of ``Features.stages``; the last is ``channels``
+    # Of the fold's training classes alone, by label, and only where ``wants.side`` asks for it.
+    names: tuple[str, ...] | None = None
+    groups: NDArray[np.int64] | None = None  # (classes,) 0-based number of each one's coarser class
 
 
 @dataclass(frozen=True)
@@ -93,7 +100,8 @@ class Wants:
     view does not depend on the other rows, so live BatchNorm and dropout are refused.
 
     Raises:
-        PluginError: numbers out of range, or mixed images in a loss on several batches.
+        PluginError: numbers out of range, mixed images in a loss on several batches, or side
+            information that there is not.
     """
 
     last_stride: int | None = None  # stride of the trunk's last stage
@@ -103,6 +111,7 @@ class Wants:
     batches: int = 1  # batches of the protocol that one loss sees
     mix: float = 0.0  # part of a batch's images that are mixed with others of it; True for all
     stages: int = 0  # maps of the trunk's last stages, the last map included
+    side: frozenset[str] = frozenset()  # of SIDE: what it is told of classes beside their images
 
     def __post_init__(self) -> None:
         if type(self.stages) is not int or self.stages < 0:
@@ -116,6 +125,10 @@ class Wants:
             raise PluginError(
                 f"Wants(mix={self.mix!r}, batches={self.batches}): a loss on several batches sees "
                 "them one at a time, and partners come from the whole; keep one of the two"
+            )
+        if not isinstance(self.side, frozenset) or not self.side <= SIDE:
+            raise PluginError(
+                f"Wants(side={self.side!r}): expected frozenset of {' and '.join(sorted(SIDE))}"
             )
 
 

@@ -41,6 +41,11 @@ SPEC = TrainSpec(
     steps_per_epoch=10,
 )
 HALF = replace(SPEC, batch_size=ROWS // 2)  # a memory of all images is larger than a batch
+NAMES = (
+    *("red boat", "red cart", "blue boat", "blue cart"),
+    *("old mill", "old barn", "tall mill", "tall barn"),
+)
+GROUPS = np.array([0, 0, 1, 1, 2, 2, 2, 3])
 SETTLING = 3  # steps before settings are compared: a memory or an average needs some
 PHASES = (0, SPEC.steps * 3 // 10, SPEC.steps - 1)  # steps: a method may go through phases
 _MAX_CORNERS = 64
@@ -79,10 +84,15 @@ def build(
 
 
 def spec_for(method: type[Method], spec: TrainSpec = SPEC) -> TrainSpec:
-    """Return ``spec`` with the channels of the stages that the method reads."""
-    count = method.wants.stages
+    """Return ``spec`` with what the method asks for: stages' channels, names, groups."""
+    count, side = method.wants.stages, method.wants.side
     assert count <= STAGES, f"Wants(stages={count}): the toy trunk has {STAGES} stages"
-    return replace(spec, stage_channels=tuple(CHANNELS >> n for n in reversed(range(count))))
+    return replace(
+        spec,
+        stage_channels=tuple(CHANNELS >> n for n in reversed(range(count))),
+        names=NAMES if "names" in side and spec.names is None else spec.names,
+        groups=GROUPS if "groups" in side and spec.groups is None else spec.groups,
+    )
 
 
 def views_of(built: Method, feature_map: Tensor) -> dict[str, Tensor]:
@@ -210,13 +220,15 @@ def toy_map_at_r(built: Method) -> float:
     return per_query(embedding.numpy(), SPEC.labels, ranking=built.ranked_by).means()["map_at_r"]
 
 
-def fingerprint(method: type[Method], settings: Settings) -> tuple[object, ...]:
+def fingerprint(
+    method: type[Method], settings: Settings, spec: TrainSpec = HALF
+) -> tuple[object, ...]:
     """Return what ``settings`` make of losses, rates, plan, embeddings and their comparison.
 
     Losses and plan are taken at the start and after some steps, when a memory holds something
     and an average has moved.
     """
-    built = build(method, settings, spec=HALF)
+    built = build(method, settings, spec=spec)
     rates = [(g.name, g.lr, g.lr_factor, g.decay) for g in built.groups()]
     seen = [_losses(built), _drawn(built)]
     if method.trains:

@@ -63,7 +63,7 @@ class Halves(Method):
 
 def test_it_shows_what_people_ask_for():
     plans = {"two_crops", "near_classes", "large_recall"}
-    asked = {"slow_teacher", "mixup", "on_sheet"}
+    asked = {"slow_teacher", "mixup", "on_sheet", "kin"}
     assert set(FILES) == {"memory", "distil", "probe", "two_stages", *plans, *asked}
     assert set(SHOWN) == {*FILES, "strided", "lora4"}
 

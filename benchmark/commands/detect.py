@@ -18,7 +18,7 @@ from rich.table import Table
 from benchmark.engines.machine import cuda_devices, default_workers, pick_device
 from benchmark.exit_codes import DONE
 from benchmark.statistics import paired, power
-from benchmark.study.folder import CellKey, Study, load_study, stands_aside
+from benchmark.study.folder import CellKey, Study, competes, load_study
 from benchmark.study.records import RunRecord
 from benchmark.study.scores import HEADLINE
 from benchmark.tables.results import value_of
@@ -89,7 +89,7 @@ def pilots(study: Study) -> list[Pilot]:
         base = next((cell for cell in cells if cell.method == protocol.baseline), None)
         if base is None:
             continue
-        others = [c for c in cells if c != base and not stands_aside(c, protocol)]
+        others = [c for c in cells if c != base and competes(c, protocol)]
         theirs = _done(study, base)
         runs = {cell: _done(study, cell) for cell in others}
         runs = {c: own for c, own in runs.items() if len(own.keys() & theirs) >= paired.MIN_RUNS}

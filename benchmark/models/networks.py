@@ -85,9 +85,13 @@ def rebuild(fold: FoldWeights, registry: Registry) -> Network:
         StoreError: the code of its method or trunk asks for other weights by now.
     """
     facts = fold.facts
-    told = facts["spec"]
-    told = {**told, "stage_channels": tuple(told.get("stage_channels", ()))}
-    spec = TrainSpec(labels=fold.labels, **told)
+    plain = facts["spec"]
+    plain = {**plain, "stage_channels": tuple(plain.get("stage_channels", ()))}
+    if "names" in plain:
+        plain["names"] = tuple(plain["names"])
+    if "groups" in plain:
+        plain["groups"] = np.array(plain["groups"], np.int64)
+    spec = TrainSpec(labels=fold.labels, **plain)
     method: type[Method] = registry.load("method", facts["method"])
     with torch.random.fork_rng(devices=[]):  # random weights, all of which are replaced
         trunk: Trunk = registry.load("trunk", facts["trunk"].partition("+")[0]).build(None)

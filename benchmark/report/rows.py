@@ -42,7 +42,7 @@ class MethodRow:
 
     Attributes:
         key: its cell.
-        role: ``baseline``, ``reference`` or empty.
+        role: ``baseline``, ``reference``, what it was told beside images and labels, or empty.
         runs: the runs that have ended, failed ones too.
         choice: the setting that was chosen, None during the search.
         identity: what the cell is made of.
@@ -236,7 +236,7 @@ def _row(study: Study, cell: CellResults, summary: Sequence[Any]) -> MethodRow:
     main = next((row for row in summary if (row.embedding, row.metric) == HEADLINE), None)
     reason = "" if finished else _reason(study, key, runs, len(cell.trials))
     dots = tuple(100 * run.concatenated[HEADLINE_METRIC] for run in done if run.concatenated)
-    role = "reference" if stands_aside(key, protocol) else ""
+    role = "reference" if stands_aside(key, protocol) else f"told {key.side}" * bool(key.side)
     return MethodRow(
         key=key,
         role="baseline" if key.method == protocol.baseline else role,

@@ -78,16 +78,21 @@ class Section:
     def table(self) -> list[MethodRow]:
         """Return the rows as the table has them.
 
-        Of a trunk with weights, what it can do as it is stands in a block above what was trained.
+        Of a trunk with weights, what it can do as it is stands in a block above what was trained;
+        what was told more than images and labels stands in a block below.
         """
-        if "+" not in self.place[1]:
-            return [*self.rows]
-        return sorted(self.rows, key=lambda row: row.role != "reference")  # keeps each part's order
+        above = "reference" if "+" in self.place[1] else None
+        return sorted(self.rows, key=lambda row: (bool(row.key.side), row.role != above))
 
     @property
     def references(self) -> list[str]:
         """Return the names of rows that only show what the trunk can do."""
         return [row.name for row in self.rows if row.role == "reference"]
+
+    @property
+    def told(self) -> list[str]:
+        """Return the names of rows that were told more than images and labels."""
+        return [row.name for row in self.rows if row.key.side]
 
     @property
     def best_untrained(self) -> MethodRow | None:
@@ -121,7 +126,7 @@ class Section:
     @property
     def heading(self) -> str:
         """Return which method has the highest mean."""
-        best = self.finished[0] if self.finished else None
+        best = next((row for row in self.finished if not row.key.side), None)
         if best is None or best.main is None:
             return "No method has finished yet"
         return f"{best.name} has the highest mean {_MAIN}: {number(best.main.mean)} %"

@@ -45,6 +45,8 @@ class CellKey:
             fewer settings; None in folders of earlier versions.
         trunk_drawn: some of the trunk is drawn at its start beside its weights, see
             :meth:`protocols.discovery.Registry.starts_at_random`.
+        side: what its method was told of training classes beside images and labels, in words;
+            empty for nothing.
     """
 
     id: str
@@ -58,6 +60,7 @@ class CellKey:
     repeat: int = 0
     trials: int | None = None
     trunk_drawn: bool = False
+    side: str = ""
 
     @cached_property
     def path(self) -> str:
@@ -206,6 +209,11 @@ def stands_aside(cell: CellKey, protocol: Protocol) -> bool:
     """Return whether a cell only shows what its trunk can do, and competes with nothing."""
     named = (protocol.reference, protocol.pretrained_reference, *FROZEN_ROWS)
     return cell.method != protocol.baseline and (not cell.trains or cell.method in named)
+
+
+def competes(cell: CellKey, protocol: Protocol) -> bool:
+    """Return whether a cell is a contestant: it trains, on what all others are told too."""
+    return not stands_aside(cell, protocol) and (not cell.side or cell.method == protocol.baseline)
 
 
 def load_study(out: Path) -> Study | None:

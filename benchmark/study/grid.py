@@ -152,6 +152,7 @@ def key_of(
         searched=bool(space),
         trials=min(protocol.search.trials, size(space)) if space else 0,
         trunk_drawn=cell.identity.get("trunk_drawn", False),
+        side=" and ".join(sorted(method.wants.side)),
     )
 
 

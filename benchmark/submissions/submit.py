@@ -80,7 +80,14 @@ def wanted(study: Study, methods: Sequence[str]) -> list[CellKey]:
     known = sorted({key.method for key in study.cells})
     for name in sorted(set(methods) - set(known)):
         raise unknown_name("method of this study", name, known)
-    return [key for key in study.cells if not methods or key.method in methods]
+    wanted = [key for key in study.cells if not methods or key.method in methods]
+    for key in wanted:
+        if key.side:
+            raise StoreError(
+                f"{key.row} was told the {key.side} of classes, and rows of results/ saw images "
+                "and labels alone. Name the others with --methods"
+            )
+    return wanted
 
 
 def _is_there(results: Path, folder: Path, key: CellKey) -> bool:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmark.statistics import across, paired, variance, verdicts
-from benchmark.study.folder import stands_aside
+from benchmark.study.folder import competes
 from benchmark.study.scores import PARTS, Part
 from benchmark.tables.results import CellResults, class_difference
 from protocols.protocol import Protocol
@@ -59,11 +59,12 @@ def _family(
     protocol's baseline, which stands as ``method_b``, so that differences read "method minus
     baseline". Without the baseline all pairs are the family. What leaves the trunk as it is
     checks that training does something and is no contestant, so it is outside the family unless
-    it is the baseline itself. Holm's adjustment and a verdict belong to the family's pairs only;
-    the others show their interval and their unadjusted p.
+    it is the baseline itself; so is what was told more than images and labels. Holm's adjustment
+    and a verdict belong to the family's pairs only; the others show their interval and their
+    unadjusted p.
     """
     is_baseline = [cell.key.method == protocol.baseline for cell in methods]
-    aside = [stands_aside(cell.key, protocol) for cell in methods]
+    aside = [not competes(cell.key, protocol) for cell in methods]
     pairs = [(b, a) if is_baseline[a] else (a, b) for a, b in combinations(range(len(methods)), 2)]
     declared = [
         (is_baseline[b] or not any(is_baseline)) and not aside[a] and not aside[b] for a, b in pairs
@@ -98,8 +99,10 @@ def across_rows(cells: Sequence[CellResults], protocol: Protocol) -> Iterator[di
     """Yield a row for every method, embedding and metric of each trunk and recipe.
 
     Only where there are two datasets or more. A method that has no done run on one of them is
-    shown without numbers: a mean over fewer datasets is a mean of something else.
+    shown without numbers: a mean over fewer datasets is a mean of something else. One that was
+    told more than images and labels is not ranked with the others and is left out.
     """
+    cells = [cell for cell in cells if not cell.key.side]
     for trunk, recipe in sorted({cell.key.axes[1:3] for cell in cells}):
         ours = [cell for cell in cells if cell.key.axes[1:3] == (trunk, recipe)]
         datasets = sorted({cell.key.dataset for cell in ours})

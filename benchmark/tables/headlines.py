@@ -58,6 +58,7 @@ class _Group:
         done: methods whose seeds have all ended, one at least with numbers.
         baseline: its row's name; None where the study has none here.
         references: names of the rows that only show what the trunk can do.
+        told: what rows were told beside images and labels, by name.
         asked: how many runs each method has.
         differences: rows of pairs against the baseline, by method.
     """
@@ -67,6 +68,7 @@ class _Group:
     done: frozenset[str]
     baseline: str | None
     references: frozenset[str]
+    told: Mapping[str, str]
     asked: Mapping[str, int]
     differences: Mapping[str, FrameRow]
 
@@ -83,13 +85,14 @@ class _Group:
     def shown(self) -> list[str]:
         """Return the methods in the table's order.
 
-        Of a trunk with weights, what it can do as it is stands in a block above what was trained.
+        Of a trunk with weights, what it can do as it is stands in a block above what was trained;
+        what was told more than images and labels stands in a block below.
         """
         ended = [standing.name for standing in self.standings]
         found = [*ended, *sorted(self.parts.keys() - self.done)]
         if self.pretrained:
             found.sort(key=lambda name: name not in self.references)  # keeps the order of each
-        return found
+        return sorted(found, key=lambda name: name in self.told)
 
     @property
     def pretrained(self) -> bool:
@@ -100,6 +103,8 @@ class _Group:
         """Return what stands behind a method's name."""
         if method == self.baseline:
             return " (baseline)"
+        if method in self.told:
+            return f" (told {self.told[method]})"
         return " (frozen)" if self.pretrained and method in self.references else ""
 
     @property
@@ -155,8 +160,9 @@ def _groups(tables: Tables) -> Iterator[_Group]:
         }
         here = [key for key in keys if (key.dataset, key.trunk, key.recipe) == place]
         aside = frozenset(key.row for key in here if stands_aside(key, protocol))
+        told = {key.row: key.side for key in here if key.side}
         asked = {key.row: tables.study.runs_asked(key) for key in here}
-        yield _Group(place, parts_of, done, base, aside, asked, differences)
+        yield _Group(place, parts_of, done, base, aside, told, asked, differences)
 
 
 def _headline(group: _Group, tables: Tables, unlike: str | None) -> Headline:
@@ -269,6 +275,11 @@ def _notes(group: _Group, tables: Tables) -> Iterator[str]:
     if group.judged and (looks := tables.looks.sentence()):
         yield looks
     yield from _reference_note(group)
+    if group.told:
+        yield (
+            f"told: {', '.join(sorted(group.told))} saw that of the training classes beside images "
+            "and labels, in a block of its own and outside the family"
+        )
     standings = group.standings
     yield from (apart(standing, standings) for standing in standings if standing.failed)
     if len(done) < len(group.parts):

@@ -22,7 +22,7 @@ from benchmark.study.folder import CellKey
 from benchmark.study.places import job_id
 from benchmark.study.records import JobRecord, Metrics, Reason
 from benchmark.study.seeds import seed
-from benchmark.training import device, evaluate, kept, splits
+from benchmark.training import device, evaluate, kept, splits, told
 from benchmark.training.draws import Probe, Streams, contiguous, images_per_class, largest
 from benchmark.training.fit import Fitted, fit
 from benchmark.training.frozen import Fold
@@ -172,9 +172,8 @@ def _train(job: Job, keeper: Keeper, clock: Clock) -> JobOutcome:
         watch = keeper.watch = _watch(job, network)
         clock.start_training()
         fitted = _fit(job, network, train, validation, keeper)
-        train_s = (
-            clock.spent()["train_s"] - (watch.seconds if watch else 0.0) if fitted.steps else 0.0
-        )
+        watched = watch.seconds if watch else 0.0
+        train_s = clock.spent()["train_s"] - watched if fitted.steps else 0.0
         record = _record(
             job,
             status="done",
@@ -185,7 +184,11 @@ def _train(job: Job, keeper: Keeper, clock: Clock) -> JobOutcome:
             history=fitted.history,
             validation=fitted.validation,
             counts=_counts(job, network, fitted, len(validation)),
-            measured={"train_s": round(train_s * job.cell.trains, 3), "step": fitted.how},
+            measured={
+                "train_s": round(train_s * job.cell.trains, 3),
+                "step": fitted.how,
+                **told.in_record(network.method.spec),
+            },
         )
         return _test(job, network, record, watch) if job.stage == "final" else JobOutcome(record)
 
@@ -208,6 +211,7 @@ def build_network(job: Job, train: splits.Split) -> Network:
         steps_per_epoch=protocol.pace.steps_per_epoch,
         images_per_class=images_per_class(protocol, method),
         stage_channels=stage_channels(trunk, protocol),
+        **told.fields(job.source, train.labels, method.wants.side),
     )
     torch.manual_seed(_seed(job, "method"))
     return Network(trunk, method(spec, **of_method(job.settings)), job.recipe.batch_norm)
@@ -217,9 +221,9 @@ def _fit(
     job: Job, network: Network, train: splits.Split, validation: splits.Split, keeper: Keeper
 ) -> Fitted:
     """Return what training left behind; a reference row is only validated."""
-    told = keeper.watch or unwatched
+    watched = keeper.watch or unwatched
     if not job.cell.trains:
-        return _fit_once(job, network, train, validation, told)
+        return _fit_once(job, network, train, validation, watched)
     probe = Probe(network, train, job.protocol)
     network.method.prepare(probe.function())
 
@@ -229,7 +233,7 @@ def _fit(
     streams = Streams(
         *(np.random.default_rng(_seed(job, name)) for name in ("batches", "augment", "plan", "mix"))
     )
-    fitted = fit(network, train, validate, job.protocol, job.recipe, streams, told, keeper)
+    fitted = fit(network, train, validate, job.protocol, job.recipe, streams, watched, keeper)
     fitted.images_forward += probe.images
     return fitted
 
@@ -239,14 +243,14 @@ def _fit_once(
     network: Network,
     train: splits.Split,
     validation: splits.Split,
-    told: Callable[[int], None],
+    watched: Callable[[int], None],
 ) -> Fitted:
     """Return what a method leaves behind that fits itself and takes no step."""
     name = f"{job.cell.trunk} on {job.source.key}"
     fold = Fold(network, train, validation, job.protocol, name)
     fold.fit()
     found = fold.validate()
-    told(0)
+    watched(0)
     row = {"step": 0, **found}
     return Fitted(validation=found, history=[row], images_forward=fold.images)
 
@@ -283,13 +287,8 @@ def _test(job: Job, network: Network, record: JobRecord, watch: Watch | None) ->
     found, scored, embeddings, test = _score_test(job, network)
     if network.method.joined != "embedding":
         embeddings = evaluate.embed(network, test, job.protocol, network.method.joined)
-    vectors = pack(
-        {
-            "embeddings": embeddings,
-            **rule_of(network.method.ranked_by),
-            **stored(scored),
-        }
-    )
+    rule = rule_of(network.method.ranked_by)
+    vectors = pack({"embeddings": embeddings, **rule, **stored(scored)})
     opening = f"{_opened(job, test)} opened to score step {record.best_step}"
     record = replace(
         record,

@@ -67,6 +67,9 @@ def pack(
     labels = np.asarray(spec.pop("labels"), np.int32)
     if not spec["stage_channels"]:  # most methods read none: their files stay what they were
         del spec["stage_channels"]
+    names, groups = spec.pop("names"), spec.pop("groups")
+    spec |= {} if names is None else {"names": list(names)}
+    spec |= {} if groups is None else {"groups": groups.tolist()}
     facts = {
         "schema": SCHEMA,
         "cell": cell.id,

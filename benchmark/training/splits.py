@@ -131,6 +131,15 @@ def class_folds(known: Labels, protocol: Protocol) -> list[Fold]:
     return folds_of(known, RULES[protocol.fold_rule], protocol.folds)
 
 
+def _holds_groups(path: Path) -> bool:
+    """Return whether a labels file names groups; also where it is missing or damaged."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return "groups" in file.files
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
+        return True
+
+
 def prepare(source: DataSource, protocol: Protocol) -> list[Path]:
     """Load, verify and decode a dataset once, before any worker needs it.
 
@@ -146,6 +155,8 @@ def prepare(source: DataSource, protocol: Protocol) -> list[Path]:
     # Opened also where all is decoded: an edited manifest must not go unnoticed.
     dataset = _dataset(source)
     damaged = checksums.discard_damaged(source.files(protocol))
+    if dataset.class_groups is not None and not _holds_groups(source.labels_path):
+        source.labels_path.unlink(missing_ok=True)  # of an earlier version
     known = _labels(source, lambda: dataset)
     # an error here, not later in a worker
     _check_matches(source.title or source.name, known, protocol)
@@ -195,7 +206,8 @@ def _labels(source: DataSource, opened: Callable[[], Dataset] | None = None) -> 
         dataset = opened() if opened else _dataset(source)
         classes = len(dataset.class_names)
         found = labels_of(dataset.labels, classes, dataset.parts, dataset.rule, dataset.digest)
-        checksums.write_signed(source.labels_path, _packed(found, dataset.class_names))
+        packed = _packed(found, dataset.class_names, dataset.class_groups)
+        checksums.write_signed(source.labels_path, packed)
     return found
 
 
@@ -222,9 +234,11 @@ def _read_labels(path: Path) -> Labels | None:
         return None
 
 
-def _packed(labels: Labels, names: Sequence[str]) -> bytes:
-    """Return the file of the labels; the names of classes in it are for the report alone."""
+def _packed(labels: Labels, names: Sequence[str], groups: Sequence[str] | None = None) -> bytes:
+    """Return the file of the labels; its names are for the report and what methods are told."""
     arrays = {"labels": labels.labels, "order": labels.order, "names": np.array(names)}
+    if groups is not None:
+        arrays["groups"] = np.array(groups)
     if labels.parts is not None:
         arrays["parts"] = labels.parts
     buffer = io.BytesIO()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from protocols.dataset import Dataset
@@ -48,8 +49,12 @@ def digest(root: Path | None = None) -> str:
 
 
 def load(root: Path | None = None) -> Dataset:
-    """Return the dataset prepared below ``root``; parts are the publisher's."""
-    return dataset_from_manifest("sop", root)
+    """Return the dataset prepared below ``root``; parts are the publisher's.
+
+    A class's coarser class is the kind of article, one of twelve, with which its name begins.
+    """
+    found = dataset_from_manifest("sop", root)
+    return replace(found, class_groups=[name.rpartition(" ")[0] for name in found.class_names])
 
 
 OFFICIAL = Official(

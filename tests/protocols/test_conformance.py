@@ -655,6 +655,39 @@ class TwoRankings(Healthy):
     normalize_embeddings = False
 
 
+class Told(Healthy):
+    """Pushes classes of other groups, and with other words, further apart."""
+
+    wants = Wants(side=frozenset({"names", "groups"}))
+
+    def make_terms(self, spec):
+        first = sorted({name.split()[0] for name in spec.names})
+        numbers = [first.index(name.split()[0]) for name in spec.names]
+        self.register_buffer("word", torch.tensor(numbers))
+        self.register_buffer("kind", torch.from_numpy(spec.groups))
+        return [Term(self.loss)]
+
+    def loss(self, z, labels):
+        found = super().loss(z, labels)
+        for finer in (self.word, self.kind):
+            found = found + 0.1 * compact(z, finer[labels], self.margin)
+        return found
+
+
+class ToldInVain(Told):
+    """Looks at groups alone."""
+
+    def loss(self, z, labels):
+        return compact(z, labels, self.margin) + 0.1 * compact(z, self.kind[labels], self.margin)
+
+
+class ToldGroupsInVain(Told):
+    """Looks at names alone."""
+
+    def loss(self, z, labels):
+        return compact(z, labels, self.margin) + 0.1 * compact(z, self.word[labels], self.margin)
+
+
 FAULTS = [
     (DeadSetting, "every_setting_matters", "dead changes nothing"),
     (NanWithoutPositives, "degenerate_batches", "loss is nan"),
@@ -707,6 +740,8 @@ FAULTS = [
     (OnManySheets, "ranks_by_a_rule", "an embedding is a point of one hyperboloid"),
     (OwnRanking, "ranks_by_a_rule", "ranking = 'dot', expected angle, distance, hyperboloid"),
     (TwoRankings, "ranks_by_a_rule", "say ranking alone"),
+    (ToldInVain, "uses_what_it_is_told", "the names of classes and they change nothing"),
+    (ToldGroupsInVain, "uses_what_it_is_told", "the groups of classes and they change nothing"),
     (LargeCut, "parts_are_the_whole", "in parts is .* of its length away|other parameters"),
     (ShadowedSetting, "declares_itself", "ShadowedSetting: 'base' is a hyperparameter, met self"),
     (LostCentre, "best_weights_return", "not that of its state dict"),
@@ -741,6 +776,7 @@ def test_planted_fault_is_caught_by_the_check_meant_for_it(fault, check, words):
         Taught,
         Mixed,
         OnSheet,
+        Told,
     ],
 )
 def test_healthy_method_keeps_every_rule(method, check):

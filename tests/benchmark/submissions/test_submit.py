@@ -176,6 +176,20 @@ def test_a_method_that_the_study_has_not_is_named(study, tmp_path, capsys):
     assert "no method of this study 'mss'. Did you mean 'ms'?" in line
 
 
+def test_a_row_that_was_told_more_is_refused_and_the_others_are_not(study, tmp_path, capsys):
+    def told(body):
+        (key,) = (cell for cell in body["cells"] if cell["method"] == "ms")
+        key["side"] = "names"
+
+    change_study(study, told)
+    line = refused(study, tmp_path, capsys)
+    assert "ms was told the names of classes" in line
+    assert "Name the others with --methods" in line
+    results = tmp_path / "results"
+    results.mkdir()
+    assert rows.submit(study, results, "--methods", "triplet") == 0
+
+
 def test_what_is_there_is_never_overwritten(study, tmp_path, capsys):
     results = tmp_path / "results"
     results.mkdir()

@@ -1,6 +1,7 @@
-"""A search holds nothing of the test classes: not their pixels, sizes or labels."""
+"""A search holds nothing of the test classes: not their pixels, sizes, labels or names."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -17,7 +18,10 @@ SPY = '''"""spy: triplet loss that looks around."""
 
 import gc, mmap, os, sys
 import numpy as np, torch
+from protocols.method import Wants
 from protocols.methods.triplet_hard import TripletHard
+
+NAME = "stripes ".encode("utf-32-le")
 
 
 def alive():
@@ -43,6 +47,9 @@ def alive():
             yield thing.tobytes()
         elif isinstance(thing, mmap.mmap):
             yield thing[:]
+        elif isinstance(thing, str):
+            if thing.startswith("stripes "):  # what a class of the dataset is called
+                yield thing.encode("utf-32-le")  # as an array of names holds it
         else:
             waiting += gc.get_referents(thing)
 
@@ -50,17 +57,20 @@ def alive():
 class Spy(TripletHard):
     """Looks at everything when it is asked for its second epoch's plan."""
 
+    wants = Wants(side=frozenset({"names"}))
+
     def plan(self, epoch, probe, rng):
         assert type(probe).__name__ == "function"
         if epoch == 1:
             with open(os.environ["SPY"], "wb") as file:
                 for found in alive():
-                    if len(found) >= 256:
+                    if len(found) >= 256 or found.startswith(NAME):
                         file.write(found + b"|")
 '''
 RUN = """
 import os, sys
 from pathlib import Path
+import numpy as np
 from benchmark.study.folder import CellKey
 from benchmark.training import splits
 from benchmark.training.job import Job, execute
@@ -75,7 +85,8 @@ for stage in ("search", "final"):
     outcome = execute(job)
     assert outcome.record.status == "done", outcome.record.detail
 test = splits.open_test(source, protocol)
-held = [test.store.image(int(i)) for i in test.index]  # a fault that must be found
+held = [test.store.image(int(i)) for i in test.index]  # faults that must be found
+names = np.load(source.labels_path)["names"]
 os.environ["SPY"] = str(cache / "planted")
 execute(job)
 """
@@ -90,10 +101,13 @@ def test_a_plugin_finds_nothing_of_the_test_classes(tmp_path):
     done = subprocess.run(words, env=environment, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     test, (train, _) = splits.open_test(source, PROTOCOL), splits.open_fold(source, PROTOCOL, 0)
+    called = re.compile(re.escape("stripes ".encode("utf-32-le")) + rb"((?:\d\0\0\0)+)")
     images = [test.store.image(int(i)).tobytes() for i in test.index]
     for stage, held in (("search", False), ("final", False), ("planted", True)):
         content = (tmp_path / stage).read_bytes()
         assert train.labels.tobytes() in content, "it looked at too little"
+        names = {int(number.decode("utf-32-le")) for number in called.findall(content)}
+        assert names == set(range(48) if held else train.labels.tolist()), f"{stage}: names"
         for image in images:
             assert (image in content) == held, f"{stage}: a test image"
         for kind in (np.int64, np.int32):
