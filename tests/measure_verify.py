@@ -33,9 +33,9 @@ OLD = ("results/quick", "results/finetune")
 CLAIM = 'who = "a program"\nhardware = "none"\ndeviations = ""\npredecessor = ""\nnote = ""\n'
 
 
-def ranked(rng: np.random.Generator, skill: float) -> dict[str, Any]:
+def ranked(rng: np.random.Generator, skill: float, classes: int) -> dict[str, Any]:
     """Return every metric of Q queries from hits drawn at random, as a worker stores them."""
-    queries, n = CLASSES * IMAGES, IMAGES - 1
+    queries, n = classes * IMAGES, IMAGES - 1
     ranks = np.arange(1, 13)
     hits = rng.random((queries, len(ranks))) < skill / np.sqrt(ranks)
     hits &= hits.cumsum(axis=1) <= n
@@ -50,11 +50,13 @@ def ranked(rng: np.random.Generator, skill: float) -> dict[str, Any]:
     }
 
 
-def run_of(rng: np.random.Generator, cell: dict[str, Any], seed: int, folds: int) -> dict[str, Any]:
+def run_of(
+    rng: np.random.Generator, cell: dict[str, Any], seed: int, folds: int, classes: int
+) -> dict[str, Any]:
     """Return a run's fields without checksums, and its packed values under ``packed``."""
     skill = rng.uniform(0.3, 0.5)
-    joined, *apart = (ranked(rng, skill) for _ in range(folds + 1))
-    labels = np.repeat(np.arange(CLASSES), IMAGES).astype("i4")
+    joined, *apart = (ranked(rng, skill, classes) for _ in range(folds + 1))
+    labels = np.repeat(np.arange(classes), IMAGES).astype("i4")
     arrays = {"labels": labels, "query": np.arange(len(labels), dtype="i4")}
     for name, found in joined.items():
         kind = "i4" if name == "first_hit" else "f4"
@@ -80,14 +82,19 @@ def run_of(rng: np.random.Generator, cell: dict[str, Any], seed: int, folds: int
 
 
 def files_of(
-    protocol: Protocol, method: str, recipe: str, shared: dict[str, Any]
+    protocol: Protocol,
+    method: str,
+    recipe: str,
+    shared: dict[str, Any],
+    dataset: str = "emoji",
+    classes: int = CLASSES,
 ) -> Iterator[tuple[str, bytes]]:
     """Yield the names and contents of a made row's files."""
-    rng = np.random.default_rng([sum(method.encode()), sum(recipe.encode())])
+    rng = np.random.default_rng([sum(word.encode()) for word in (method, recipe, dataset)])
     registry = Registry()
     identity = {
         "rules": protocol.rules(),
-        "dataset": "emoji",
+        "dataset": dataset,
         "dataset_digest": "d" * 64,
         "trunk": protocol.trunk,
         "weights": "none",
@@ -96,7 +103,7 @@ def files_of(
         "method": method,
         "method_code": registry.code_digest("method", method),
     }
-    space: Space = registry.load("method", method).space("emoji", protocol.search.bounds)
+    space: Space = registry.load("method", method).space(dataset, protocol.search.bounds)
     cell = {"id": schema.cell_id(identity), "identity": identity}
     trials = list(made_trials(rng, cell["id"], space, protocol)) if space else []
     best = max(trials, key=lambda t: (t["value"], -t["number"]), default=None)
@@ -106,7 +113,7 @@ def files_of(
         "protocol_version": protocol.version,
         "protocol_hash": protocol.hash(),
         "seeds": protocol.seeds,
-        "dataset": "emoji",
+        "dataset": dataset,
         "trunk": protocol.trunk,
         "recipe": recipe,
         "method": method,
@@ -125,7 +132,7 @@ def files_of(
     yield "trials.jsonl", packed
     yield "claim.toml", CLAIM.encode()
     for seed in range(protocol.seeds):
-        run = run_of(rng, cell, seed, protocol.folds)
+        run = run_of(rng, cell, seed, protocol.folds, classes)
         content = run.pop("packed")
         run |= {**shared, "values_sha256": hashlib.sha256(content).hexdigest()}
         run |= {name: rng.bytes(32).hex() for name in ("embeddings_sha256", "queries_sha256")}
@@ -156,7 +163,7 @@ def made_trials(
         }
 
 
-def shared_fields(protocol: Protocol, commit: str) -> dict[str, Any]:
+def shared_fields(protocol: Protocol, commit: str, classes: int = CLASSES) -> dict[str, Any]:
     """Return what every made run says alike."""
     steps, width = protocol.pace.max_steps, protocol.embedding_size * protocol.folds
     named = ("torch", "torchvision", "pytorch-metric-learning", "optuna", "numpy", "timm")
@@ -170,7 +177,7 @@ def shared_fields(protocol: Protocol, commit: str) -> dict[str, Any]:
         "best_steps": [steps] * protocol.folds,
         "excluded": 0,
         "ties": 0,
-        "embeddings_shape": [CLASSES * IMAGES, width],
+        "embeddings_shape": [classes * IMAGES, width],
         "openings": protocol.folds + 1,
         "counts": {
             "images_trained": steps * protocol.batch_size * protocol.folds,

@@ -21,7 +21,7 @@ ROOMS = {
     "running": {"study", "engines", "training", "mirror", "streams"},
     "tables": {"study", "statistics", "benchmark"},
     "report": {"tables", "study", "statistics"},
-    "submissions": {"study", "statistics"},
+    "submissions": {"study", "statistics", "tables"},
     "site": {"study", "statistics", "submissions", "report"},
     "commands": {
         "study",

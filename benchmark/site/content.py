@@ -14,6 +14,7 @@ from benchmark.report.charts import Axis, Mark, spanning
 from benchmark.statistics.words import spoken
 from benchmark.study.scores import HEADLINE, NOTHING, PARTS, Part, label_of, per_cent
 from benchmark.submissions import leaderboard, read
+from benchmark.submissions.findings.studies import Study, studies
 from benchmark.submissions.judging import judge, score_of
 from benchmark.submissions.kept import keep
 from benchmark.submissions.read import SubmittedRow
@@ -185,10 +186,12 @@ class Content:
 
     Attributes:
         boards: tables that hold, then stale ones, then void ones.
+        studies: of two datasets or more.
         csv: the leaderboard as a file.
     """
 
     boards: tuple[Board, ...]
+    studies: tuple[Study, ...]
     csv: bytes
 
     @cached_property
@@ -208,7 +211,8 @@ class Content:
 def read_results(results: Path) -> Content:
     """Return what ``results`` holds; what does not read is left to ``verify``."""
     rows = [read.read_row(results, folder) for folder in read.row_folders(results)]
-    made = leaderboard.tables(results, map(keep, rows))
+    kept = [keep(row) for row in rows]
+    made = leaderboard.tables(results, kept)
     known = leaderboard.shipped_protocols()
     by_place = {row.place: row for row in rows}
     boards = []
@@ -216,7 +220,8 @@ def read_results(results: Path) -> Content:
         head = table[0]
         label = known[head["protocol"]].label if head["current"] else ""
         boards.append(Board(tuple(_rows(table, by_place)), label))
-    return Content(tuple(boards), leaderboard.to_csv(made))
+    found = tuple(studies(made, kept, known))
+    return Content(tuple(boards), found, leaderboard.to_csv(made))
 
 
 def metric_name(part: Part) -> str:

@@ -21,8 +21,9 @@ from benchmark.site.content import Board, Content, metric_name
 from benchmark.site.pairs import Pair, pairs
 from benchmark.site.pictures import Album, album
 from benchmark.site.snapshots import FOLDER, Snapshot
+from benchmark.site.studies import StudyPage
 from benchmark.statistics import paired
-from benchmark.study.scores import HEADLINE, NOTHING, PARTS, per_cent
+from benchmark.study.scores import HEADLINE, MARKS, NOTHING, PARTS, per_cent
 from benchmark.submissions.standing import STATES
 from protocols.discovery import Registry
 
@@ -64,7 +65,10 @@ class Site:
         content = self.content
         datasets = sorted({board.title for board in content.boards})
         methods = sorted({row.cell.method for row in content.rows})
-        yield "index.html", "index.html", {"boards": content.boards}
+        found = [StudyPage(study) for study in content.studies]
+        yield "index.html", "index.html", {"boards": content.boards, "studies": found}
+        for page in found:
+            yield page.address, "study.html", {"page": page}
         yield "methods/index.html", "methods.html", {"methods": self._about("method", methods)}
         yield "datasets/index.html", "datasets.html", {"datasets": self._about("dataset", datasets)}
         yield "read.html", "read.html", {}
@@ -74,8 +78,8 @@ class Site:
             yield f"{FOLDER}/{snapshot.name}/index.html", "snapshot.html", values
         for method in methods:
             values = {"name": method, "rows": content.of_method(method)}
-            found = about("method", method, self.registry)
-            yield f"methods/{method}.html", "method.html", {**values, "about": found}
+            words = about("method", method, self.registry)
+            yield f"methods/{method}.html", "method.html", {**values, "about": words}
         for dataset in datasets:
             yield f"datasets/{dataset}.html", "dataset.html", self._dataset(dataset)
         for board in content.boards:
@@ -193,6 +197,7 @@ def _environment() -> Environment:
     )
     made.globals |= {
         "PARTS": PARTS,
+        "MARKS": MARKS,
         "MAX_DOTS": MAX_DOTS,
         "ROPE": 100 * paired.ROPE,  # points
         "STATES": STATES,

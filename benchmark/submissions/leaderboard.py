@@ -26,6 +26,8 @@ from benchmark.study.records import write_bytes
 from benchmark.study.scores import HEADLINE, PARTS, Part
 from benchmark.submissions import bounds
 from benchmark.submissions.board import block_of
+from benchmark.submissions.findings import page
+from benchmark.submissions.findings.studies import studies
 from benchmark.submissions.judging import Outcome, judge, score_of
 from benchmark.submissions.kept import Kept, unchecked
 from benchmark.submissions.read import SubmittedRow
@@ -167,15 +169,22 @@ def tables(results: Path, rows: Iterable[Kept]) -> list[list[dict[str, Any]]]:
 
 
 def build(results: Path, rows: Iterable[Kept]) -> dict[Path, bytes]:
-    """Return the files that ``rows`` make: the CSV, and the README with its block replaced."""
+    """Return the files that ``rows`` make.
+
+    These are the CSV, the README with its block replaced, and the findings of every protocol with
+    a study.
+    """
+    rows, known = list(rows), shipped_protocols()
     made = tables(results, rows)
     files = {results / FILE: to_csv(made)}
+    for name, group in groupby(studies(made, rows, known), key=lambda s: s.protocol.name):
+        files[results / name / page.FILE] = page.markdown(list(group)).encode()
     readme = results / README
     text = "" if readme_fault(readme) or not readme.is_file() else readme.read_text("utf-8")
     head, begin, rest = text.partition(BEGIN)
     _, end, tail = rest.partition(END)
     if begin and end:
-        block = "\n".join(block_of(made, shipped_protocols()))
+        block = "\n".join(block_of(made, known))
         files[readme] = f"{head}{BEGIN}\n\n{block}\n{END}{tail}".encode()
     return files
 

@@ -21,6 +21,7 @@ from pathlib import Path
 
 from benchmark.submissions import alike, bounds, git, leaderboard, signatures, standout, together
 from benchmark.submissions.checking import checked
+from benchmark.submissions.findings import page
 from benchmark.submissions.git import History
 from benchmark.submissions.kept import Kept, Problem
 from benchmark.submissions.read import SubmittedRow
@@ -111,7 +112,11 @@ def _leaderboard(results: Path, rows: list[Kept]) -> Iterator[Problem]:
     readme = results / leaderboard.README
     if fault := leaderboard.readme_fault(readme):
         yield fault, readme.name
-    for path, content in leaderboard.build(results, rows).items():
+    made = leaderboard.build(results, rows)
+    for path in sorted(results.glob(f"*/{page.FILE}")):
+        if path not in made:
+            yield "no rows make it: remove it", path.relative_to(results).as_posix()
+    for path, content in made.items():
         name = path.relative_to(results).as_posix()
         try:
             same = bounds.content(path, limit=len(content)) == content

@@ -1,0 +1,117 @@
+"""The page of a study: what it found over all its datasets, with charts."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+from benchmark.report.charts import Axis, Mark, Point, Scatter, place_labels, spanning
+from benchmark.statistics.words import spoken
+from benchmark.study.scores import MARKS, NOTHING, per_cent
+from benchmark.submissions.findings import said
+from benchmark.submissions.findings.cost import costs
+from benchmark.submissions.findings.parts import Part, parts
+from benchmark.submissions.findings.standing import Standing, standing
+from benchmark.submissions.findings.studies import Entry, Study
+
+FOLDER = "studies"
+_UNSAFE = re.compile(r"[^\w.+-]+")
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A cell of the first table: a score, what it is against the baseline, and its row's page."""
+
+    score: str
+    mark: str
+    verdict: str
+    address: str
+
+
+@dataclass(frozen=True)
+class StudyPage:
+    """What the template of a study asks for."""
+
+    study: Study
+
+    @property
+    def address(self) -> str:
+        """Return the page's place, the same as long as rules, trunk and recipe are."""
+        name = f"{self.study.protocol.name}-{self.study.trunk}.{self.study.recipe}"
+        return f"{FOLDER}/{_UNSAFE.sub('-', name)}.html"
+
+    @property
+    def title(self) -> str:
+        """Return the protocol's name with trunk and recipe where they are not its own."""
+        protocol, study = self.study.protocol, self.study
+        own = (study.trunk, study.recipe) == (protocol.trunk, protocol.recipe)
+        return protocol.name if own else f"{protocol.name} on {study.trunk} with {study.recipe}"
+
+    @property
+    def found(self) -> str:
+        """Return what was found in one or two sentences."""
+        return said.found(self.study)
+
+    @cached_property
+    def standing(self) -> list[Standing]:
+        """Return the methods, best mean rank first."""
+        return standing(self.study)
+
+    @cached_property
+    def parts(self) -> list[Part]:
+        """Return the findings."""
+        return parts(self.study)
+
+    def shown(self, line: Standing, dataset: str) -> Shown | None:
+        """Return what a method scored on a dataset, None without a row there."""
+        entry = line.entries.get(dataset)
+        return None if entry is None else _shown(entry)
+
+    @property
+    def axis(self) -> Axis:
+        """Return the axis of mean ranks."""
+        return spanning([1.0, *(v for mark in self.ranks for v in mark.values)], count=8)
+
+    @property
+    def ranks(self) -> Sequence[Mark]:
+        """Return mean ranks with their intervals, of methods that have one."""
+        return [
+            Mark(line.method, line.rank, line.across["rank_ci_low"], line.across["rank_ci_high"])
+            for line in self.standing
+            if line.rank is not None
+        ]
+
+    @property
+    def bars(self) -> list[tuple[float, float]]:
+        """Return (best, worst) mean rank of each group that no test tells apart."""
+        groups: dict[str, list[float]] = {}
+        for line in self.standing:
+            for number in str(line.across.get("cliques") or "").split():
+                groups.setdefault(number, []).append(line.rank or 0.0)
+        return [(min(own), max(own)) for own in groups.values() if len(own) > 1]
+
+    @property
+    def cost(self) -> Scatter | None:
+        """Return MAP@R against the seconds of a training, None below two methods."""
+        points = tuple(Point(own.method, own.run_s, 100 * own.mean) for own in costs(self.study))
+        if len(points) < 2:
+            return None
+        x = spanning((p.x for p in points), zero=True, room=0.12)
+        y = spanning((p.y for p in points), room=0.12)
+        labels = ("seconds of training one run", "mean MAP@R, %")
+        return place_labels(Scatter(x, y, points, *labels, width=460.0))
+
+
+def _shown(entry: Entry) -> Shown:
+    head = entry.head
+    low, mean, verdict = head["ci_low"], head["mean"], head.get("verdict")
+    half = "" if low is None or mean is None else f" ± {per_cent(mean - low)}"
+    said_of = spoken(verdict, head["needs_seeds"]) if verdict else ""
+    return Shown(
+        score=NOTHING if mean is None else f"{per_cent(mean)}{half}",
+        mark=MARKS[verdict] if verdict else "",
+        verdict=said_of,
+        address=f"rows/{entry.row.place}.html",
+    )

@@ -1,0 +1,60 @@
+"""What the methods cost, and which of them no cheaper method equals."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from statistics import fmean, median
+
+from benchmark.submissions.findings.studies import Entry, Study
+from benchmark.submissions.took import seconds_of
+
+
+@dataclass(frozen=True)
+class Cost:
+    """A method that has a row on every dataset.
+
+    Attributes:
+        method: its name.
+        mean: of its means over the datasets, a fraction of MAP@R.
+        run_s: seconds of training of one run, all folds: the median of all its runs.
+        peak_memory_mb: the most that a run took.
+        hours: of all its trainings, searches and runs, one after the other.
+        best_value: whether every method that scores at least as much takes longer to train.
+    """
+
+    method: str
+    mean: float
+    run_s: float
+    peak_memory_mb: int
+    hours: float
+    best_value: bool = False
+
+
+def costs(study: Study) -> list[Cost]:
+    """Return what each method that trains cost, the cheapest run first."""
+    found = list(_costs(study))
+    marked = [replace(own, best_value=not any(_beats(o, own) for o in found)) for own in found]
+    return sorted(marked, key=lambda own: (own.run_s, own.method))
+
+
+def _costs(study: Study) -> Iterator[Cost]:
+    for method, own in study.contestants.items():
+        entries: Sequence[Entry] = list(own.values())
+        means = [entry.head["mean"] for entry in entries if entry.head["mean"] is not None]
+        if len(means) < len(study.datasets):
+            continue
+        runs = [run for entry in entries for run in entry.row.runs.values()]
+        yield Cost(
+            method=method,
+            mean=fmean(means),
+            run_s=median(run.train_s for run in runs),
+            peak_memory_mb=max(run.peak_memory_mb for run in runs),
+            hours=sum(seconds_of(entry.row) for entry in entries) / 3600,
+        )
+
+
+def _beats(other: Cost, own: Cost) -> bool:
+    """Return whether another method scores at least as much for less time, or more in the same."""
+    no_worse = other.mean >= own.mean and other.run_s <= own.run_s
+    return no_worse and (other.mean, -other.run_s) != (own.mean, -own.run_s)

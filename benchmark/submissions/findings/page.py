@@ -1,0 +1,45 @@
+"""A study's findings as a Markdown file beside its rows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from benchmark.submissions.findings import said, screen
+from benchmark.submissions.findings.parts import Part, parts
+from benchmark.submissions.findings.studies import Study
+
+FILE = "findings.md"
+_MADE = "Made from the rows by `verify --rebuild`; `verify` checks that it says what they say."
+
+
+def markdown(studies: Sequence[Study]) -> str:
+    """Return the page of one protocol's studies, one for each trunk and recipe."""
+    lines = [f"# What {studies[0].protocol.name} found", "", _MADE, ""]
+    for study in studies:
+        lines += _study(study)
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def _study(study: Study) -> Iterator[str]:
+    yield f"## Trunk `{study.trunk}`, recipe `{study.recipe}`\n"
+    yield f"{said.found(study)}\n"
+    if study.protocol.label:
+        yield f"Caveat: {study.protocol.label}.\n"
+    yield f"```text\n{screen.table(study)}\n```\n"
+    for part in parts(study):
+        yield from _part(part)
+
+
+def _part(part: Part) -> Iterator[str]:
+    yield f"### {part.heading}\n"
+    if part.said:
+        yield f"{part.said}\n"
+    if not part.rows:
+        return
+    sides = ("---" if at < part.words else "--:" for at in range(len(part.header)))
+    yield f"| {' | '.join(part.header)} |"
+    yield f"|{'|'.join(sides)}|"
+    for row in part.rows:
+        cells = (cell.replace("|", r"\|") for cell in row)
+        yield f"| {' | '.join(cells)} |"
+    yield f"\n{part.note}\n" if part.note else ""

@@ -1,0 +1,231 @@
+"""What a study found, from its rows alone: every figure made again from the files by hand."""
+
+import csv
+import json
+import re
+from statistics import fmean, median
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from benchmark.study.scores import MARKS
+from benchmark.submissions import leaderboard
+from benchmark.submissions.findings import chosen, cost, page, said, screen
+from benchmark.submissions.findings.cost import Cost
+from benchmark.submissions.findings.parts import parts
+from benchmark.submissions.findings.spread import spreads
+from benchmark.submissions.findings.standing import standing
+from benchmark.submissions.findings.studies import studies
+from benchmark.submissions.kept import unchecked
+from benchmark.submissions.verify import examine
+from tests.benchmark.submissions.made_study import PROTOCOL, lay_out
+
+DATASETS = ("emoji", "kanji", "objects")
+METHODS = ("triplet", "ms", "contrastive", "proxy_anchor")
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory):
+    rows = [(dataset, method) for dataset in DATASETS for method in METHODS]
+    return lay_out(tmp_path_factory.mktemp("made") / "results", [*rows, ("kanji", "group")])
+
+
+@pytest.fixture(scope="module")
+def study(results):
+    return study_of(results)
+
+
+def study_of(results):
+    rows = unchecked(results)
+    made = leaderboard.tables(results, rows)
+    (found,) = studies(made, rows, leaderboard.shipped_protocols())
+    return found
+
+
+def values(results, dataset, method):
+    """Return MAP@R of the joined embedding by seed, from the files."""
+    paths = sorted((results / "box" / dataset / method).glob("seed-*.json"))
+    return np.array([json.loads(p.read_text())["concatenated"]["map_at_r"] for p in paths])
+
+
+def trials(results, dataset, method):
+    lines = (results / "box" / dataset / method / "trials.jsonl").read_text().splitlines()
+    return [json.loads(line) for line in lines]
+
+
+def board(results):
+    with (results / "leaderboard.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    return [r for r in rows if (r["embedding"], r["metric"]) == ("concatenated", "map_at_r")]
+
+
+def test_the_first_table_holds_every_mean_interval_and_mark(results, study):
+    text = screen.table(study)
+    assert max(map(len, text.splitlines())) <= 80
+    marks = {(r["dataset"], r["method"]): MARKS.get(r["verdict"], "") for r in board(results)}
+    for method in METHODS:
+        (line,) = re.findall(rf"^{method} .*$", text, flags=re.MULTILINE)
+        expected = []
+        for dataset in DATASETS:
+            own = 100 * values(results, dataset, method)
+            half = stats.t.ppf(0.975, len(own) - 1) * own.std(ddof=1) / np.sqrt(len(own))
+            expected += [f"{own.mean():.2f}", f"±{half:.2f}", marks[dataset, method]]
+        assert line.split()[1:-1] == [word for word in expected if word]
+
+
+def test_a_method_without_a_dataset_has_a_dash_and_no_rank(study):
+    (line,) = re.findall(r"^group .*$", screen.table(study), flags=re.MULTILINE)
+    assert line.count("–") == 3  # two datasets and the rank
+    (own,) = (s for s in standing(study) if s.method == "group")
+    assert own.rank is None
+    assert own.across["note"] == "no run on emoji, objects"
+
+
+def test_ranks_are_those_of_the_means(results, study):
+    means = np.array([[values(results, d, m).mean() for m in METHODS] for d in DATASETS])
+    expected = stats.rankdata(-means, axis=1).mean(axis=0)
+    found = {s.method: s.rank for s in standing(study) if s.rank is not None}
+    assert found == pytest.approx(dict(zip(METHODS, expected, strict=True)))
+    assert [s.rank for s in standing(study)][: len(METHODS)] == sorted(found.values())
+
+
+def test_the_sentence_counts_the_leaderboards_verdicts(results, study):
+    verdicts = [r["verdict"] for r in board(results) if r["verdict"]]
+    wins = {
+        m: [r["verdict"] for r in board(results) if r["method"] == m].count("better")
+        for m in METHODS
+        if m != "triplet"
+    }
+    every, none = list(wins.values()).count(3), list(wins.values()).count(0)
+    text = said.found(study)
+    assert f", {every} beat" in text
+    assert f"{len(wins) - every - none} on some and {none} on none" in text
+    assert f"{len(verdicts)} comparisons: {verdicts.count('better')} better" in text
+    undecided = len(verdicts) - sum(map(verdicts.count, ("better", "worse", "equivalent")))
+    assert f"{undecided} undecided" in text
+
+
+def test_a_seed_moves_a_row_by_the_standard_deviation_of_its_runs(results, study):
+    for own in spreads(study):
+        expected = 1.96 * values(results, own.dataset, own.method).std(ddof=1)
+        assert own.seed == pytest.approx(expected)
+        assert own.search is None
+    row = next(r for r in board(results) if (r["dataset"], r["method"]) == ("kanji", "ms"))
+    (own,) = (s for s in spreads(study) if (s.dataset, s.method) == ("kanji", "ms"))
+    half = (float(row["test_ci_high"]) - float(row["test_ci_low"])) / 2
+    assert own.classes == pytest.approx(half, abs=1e-6)
+
+
+def test_what_searching_was_worth(results, study):
+    gains, defaults = [], 0
+    for entry in study.entries:
+        own = trials(results, entry.cell.dataset, entry.method)
+        best = max(own, key=lambda t: (t["value"], -t["number"]))
+        gains.append(best["value"] - own[0]["value"])
+        defaults += best["number"] == 0
+    worth = chosen.worth(study)
+    assert (worth.searches, worth.defaults) == (len(study.entries), defaults)
+    assert worth.gain == pytest.approx(median(gains))
+
+
+def test_chosen_settings_and_what_they_have_in_common(results, study):
+    found = {(line.method, line.name): line for line in chosen.lines(study)}
+    line = found["triplet", "margin"]
+    for dataset, own in line.chosen.items():
+        cell = json.loads((results / "box" / dataset / "triplet" / "cell.json").read_text())
+        assert own.value == cell["chosen"]["settings"]["margin"]
+    default, picked = line.default, [own.value for own in line.chosen.values()]
+    above, below = all(v > default for v in picked), all(v < default for v in picked)
+    assert line.common == ("above" if above else "below") * (above or below) + (
+        " the default on all" if above or below else ""
+    )
+    assert {m for m, _ in found} == {*METHODS, "group"}
+
+
+@pytest.mark.parametrize(
+    ("parameter", "picked", "expected"),
+    [
+        ("Real", [0.5, 0.5], "the default on all"),
+        ("Real", [0.7, 0.9], "above the default on all"),
+        ("Real", [0.1, 0.4], "below the default on all"),
+        ("Real", [0.0, 0.0], "the same on all"),
+        ("Real", [0.0, 0.001], "the lower bound on all"),
+        ("Real", [0.2, 0.9], ""),
+        ("Real", [0.9], ""),
+        ("Choice", ["a", "a"], "the same on all"),
+        ("Choice", ["a", "b"], ""),
+    ],
+)
+def test_what_choices_have_in_common(parameter, picked, expected):
+    from protocols.space import Choice, Real
+
+    own = Real(0.0, 1.0, default=0.5) if parameter == "Real" else Choice(("a", "b"), default="b")
+    edges = ["lower" if v in (0.0, 0.001) else "" for v in picked]
+    chosen_ = [chosen.Value(v, e) for v, e in zip(picked, edges, strict=True)]
+    assert chosen._common(own, chosen_) == expected
+
+
+def test_best_value_is_what_no_other_method_beats():
+    rng = np.random.default_rng(0)
+    for _ in range(200):
+        made = [
+            Cost(str(n), float(a), float(b), 1, 1.0)
+            for n, (a, b) in enumerate(rng.integers(0, 4, (6, 2)))
+        ]
+        for own in made:
+            beaten = any(
+                (o.mean > own.mean and o.run_s <= own.run_s)
+                or (o.mean >= own.mean and o.run_s < own.run_s)
+                for o in made
+            )
+            assert any(cost._beats(o, own) for o in made) == beaten
+
+
+def test_costs_are_those_of_the_files(results, study):
+    for own in cost.costs(study):
+        runs = [
+            json.loads(path.read_text())
+            for dataset in DATASETS
+            for path in (results / "box" / dataset / own.method).glob("seed-*.json")
+        ]
+        searched = sum(t["seconds"] for d in DATASETS for t in trials(results, d, own.method))
+        assert own.run_s == pytest.approx(median(r["train_s"] for r in runs))
+        assert own.hours == pytest.approx((searched + sum(r["seconds"] for r in runs)) / 3600)
+        expected = fmean(values(results, d, own.method).mean() for d in DATASETS)
+        assert own.mean == pytest.approx(expected)
+    assert {own.method for own in cost.costs(study)} == set(METHODS)
+
+
+def test_the_page_is_made_of_the_rows_and_verify_sees_another(results):
+    path = results / "box" / page.FILE
+    assert examine(results, None).problems == []
+    kept = path.read_text()
+    for part in parts(study_of(results)):
+        assert part.heading in kept
+    path.write_text(kept.replace("beat", "beats", 1))
+    ((what, where),) = examine(results, None).problems
+    assert where == "box/findings.md"
+    assert "is not what the rows make" in what
+    path.write_text(kept)
+    other = results / "quick"
+    other.mkdir()
+    (other / page.FILE).write_text("made up\n")
+    assert examine(results, None).problems == [("no rows make it: remove it", "quick/findings.md")]
+    (other / page.FILE).unlink()
+    other.rmdir()
+
+
+def test_one_dataset_is_no_study(tmp_path):
+    results = lay_out(tmp_path / "results", [("kanji", "triplet"), ("kanji", "ms")])
+    assert not (results / "box" / page.FILE).exists()
+    rows = unchecked(results)
+    made = leaderboard.tables(results, rows)
+    assert studies(made, rows, {PROTOCOL.name: PROTOCOL}) == []
+
+
+def test_without_the_baseline_nothing_is_said_to_be_beaten(tmp_path):
+    rows = [(dataset, method) for dataset in ("emoji", "kanji") for method in ("ms", "group")]
+    found = study_of(lay_out(tmp_path / "results", rows))
+    assert said.found(found) == "Nothing is compared with triplet yet."
+    assert all(s.rank is not None for s in standing(found))
