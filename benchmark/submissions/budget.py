@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from benchmark.submissions.identity import Pace
 from benchmark.submissions.read import SubmittedRow
 from benchmark.submissions.schema import Cell, Environment, Run
 from benchmark.submissions.took import seconds_of
@@ -45,13 +46,22 @@ def trial_faults(row: SubmittedRow, cell: Cell) -> Iterator[str]:
             yield f"trial {trial.number}: {trial.seconds} s; it is stopped after {longest:.0f}"
 
 
+def pace_of(cell: Cell) -> Pace:
+    """Return the budget of a training on the cell's dataset."""
+    rules = cell.made_of.rules
+    return rules.paces.get(cell.dataset, rules.pace)
+
+
+def interval_of(cell: Cell) -> int:
+    """Return how many steps validations are apart: the protocol's number, or the recipe's cycle."""
+    pace, cycle = pace_of(cell), cell.made_of.recipe.cycle
+    return 2 * cycle.half_epochs * pace.steps_per_epoch if cycle else pace.validate_every
+
+
 def run_faults(run: Run, cell: Cell) -> Iterator[str]:
     """Yield what a run spent beyond its budget, or says of its cost that cannot be true."""
     rules, recipe = cell.made_of.rules, cell.made_of.recipe
-    pace = rules.paces.get(cell.dataset, rules.pace)
-    interval = pace.validate_every
-    if recipe.cycle:
-        interval = 2 * recipe.cycle.half_epochs * pace.steps_per_epoch
+    pace, interval = pace_of(cell), interval_of(cell)
     steps = [step for step in run.best_steps if step is not None]
     for step in steps:
         if step > pace.max_steps:
