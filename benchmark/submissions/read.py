@@ -33,6 +33,7 @@ SEARCH = re.compile(r"search-([2-9]|[1-9][0-9])")
 _WATCHED = re.compile(r"oracle-(0|[1-9][0-9]{0,5})\.json")
 _RUN = re.compile(r"(seed|values)-(0|[1-9][0-9]{0,5})\.(json|npz)")
 
+
 @dataclass
 class Runs:
     """Runs by seed, and what each found for every query."""
@@ -105,7 +106,7 @@ def read_row(results: Path, folder: Path) -> SubmittedRow:
     reader = Reader(results, row.problems)
     for path in _files(folder, reader):
         name = path.name
-        if _read_part(path, row, reader):
+        if _read_part(path, row, reader) or _read_evidence(path, row, reader):
             continue
         if name == "claim.toml":
             row.claim = reader.toml(path, Claim)
@@ -113,11 +114,6 @@ def read_row(results: Path, folder: Path) -> SubmittedRow:
             row.reruns.append(_read_rerun(path, reader))
         elif path.suffix == ".sig" and path.with_suffix(".toml").is_file():
             continue  # what it is worth is found out apart
-        elif found := _WATCHED.fullmatch(name):
-            if watched := reader.json(path, Watched, MAX_BYTES):
-                row.watched[int(found[1])] = watched
-        elif found := SEARCH.fullmatch(name):
-            row.further.append(_read_search(path, int(found[1]), results))
         elif not CHALLENGE.fullmatch(name):
             reader.note("does not belong into a row's folder", path)
         elif not path.with_name(f"{name}.toml").is_file():
@@ -158,6 +154,18 @@ def _read_part(path: Path, row: SubmittedRow, reader: Reader) -> bool:
         row.trials = reader.trials(path, row.cell.trials_sha256 if row.cell else None)
     else:
         return _read_run(path, row, reader)
+    return True
+
+
+def _read_evidence(path: Path, row: SubmittedRow, reader: Reader) -> bool:
+    """Read a further search or a watched run; return whether the name is of one."""
+    if found := _WATCHED.fullmatch(path.name):
+        if watched := reader.json(path, Watched, MAX_BYTES):
+            row.watched[int(found[1])] = watched
+    elif found := SEARCH.fullmatch(path.name):
+        row.further.append(_read_search(path, int(found[1]), reader.results))
+    else:
+        return False
     return True
 
 

@@ -65,7 +65,10 @@ def _steps(fold: WatchedFold, cell: Cell) -> str:
     most = pace_of(cell).max_steps
     if last > most or (last % interval and last != most and not averaged):
         return f"ends at step {last}; the protocol has {most}, validations {interval} apart"
-    expected = [*range(0, last, interval), *[last] * (1 + averaged)]
+    before, final = range(0, last, interval), [last] * (1 + averaged)
+    if len(fold.step) != len(before) + len(final):
+        return f"{len(fold.step)} validations; {last} steps have {len(before) + len(final)}"
+    expected = [*before, *final]
     if fold.step != expected:
         return f"steps {_some(fold.step)}; validations were at {_some(expected)}"
     return ""
