@@ -18,15 +18,15 @@ _CARD_W = 2_000.0  # more than any card draws
 _LATE = 1.01  # times the protocol's timeout: until a job that is out of time is gone
 
 
-def is_searched(cell: Cell, space: Space) -> bool:
+def is_searched(cell: Cell) -> bool:
     """Return whether the protocol searches this method's settings."""
-    return bool(space) and cell.made_of.rules.params == "search"
+    return bool(cell.space) and cell.made_of.rules.params == "search"
 
 
 def search_fault(row: SubmittedRow, cell: Cell, space: Space) -> str:
     """Return why the number of trials is not the protocol's (check 6), "" if it is."""
     rules = cell.made_of.rules
-    budget = rules.search.trials if is_searched(cell, space) else 0
+    budget = rules.search.trials if is_searched(cell) else 0
     limit = rules.search.max_failures_in_a_row
     last = [trial.status for trial in row.trials[-limit:]]
     gave_up = len(last) == limit and set(last) == {"failed"}
