@@ -17,7 +17,6 @@ from typing import Any
 
 import numpy as np
 import optuna
-from numpy.typing import NDArray
 from optuna.distributions import (
     BaseDistribution,
     CategoricalDistribution,
@@ -28,12 +27,12 @@ from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
 from optuna.samplers import BaseSampler, GPSampler, RandomSampler, TPESampler
 from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState, create_trial
-from scipy.stats.qmc import Sobol
 
 from benchmark.study.addresses import address_of, without_password
 from benchmark.study.own_id import own_id
 from benchmark.study.records import TrialRecord
 from benchmark.study.seeds import seed
+from benchmark.study.spread import BLOCK, setting, spread
 from protocols.errors import InvalidInputError, StoreError
 from protocols.protocol import SearchRule
 from protocols.space import (
@@ -50,7 +49,6 @@ from protocols.space import (
 
 # Optuna's warnings are for people who call it themselves.
 optuna.logging.set_verbosity(optuna.logging.ERROR)
-_BLOCK = 64  # points drawn at a time: a power of 2, as Sobol sequences need; it moves no point
 _BESIDE = 0.01  # of a range: how far beside a tried setting another one is looked for at first
 _BEST = 5
 _DAMAGED = re.compile("not a database|malformed")  # as SQLite says it
@@ -73,21 +71,11 @@ def suggest(cell: str, rule: SearchRule, space: Space, trials: Sequence[TrialRec
     if len(tried) >= size(space):
         raise InvalidInputError(f"all {size(space)} settings of {sorted(space)} have been tried")
     if rule.sampler != "random" and len(trials) < rule.startup_trials:
-        offered = _spread(seed(cell, "search", "spread"), space)
+        offered = spread(cell, space)
     else:
         number = seed(cell, "search", len(trials))
         offered = _beside(number, space, _ask(number, rule, space, trials))
     return next(settings for settings in offered if place(space, settings) not in tried)
-
-
-def _spread(number: int, space: Space) -> Iterator[Settings]:
-    """Yield settings that fill ``space`` evenly, the same ones in the same order each time.
-
-    Points of a Sobol sequence, scrambled (Owen 1998) as ``number`` says.
-    """
-    sequence = Sobol(len(space), scramble=True, seed=np.random.default_rng(number))
-    while True:
-        yield from (_setting(space, point) for point in sequence.random(_BLOCK))
 
 
 def _beside(number: int, space: Space, settings: Settings) -> Iterator[Settings]:
@@ -96,15 +84,10 @@ def _beside(number: int, space: Space, settings: Settings) -> Iterator[Settings]
     rng = np.random.default_rng(number)
     middle = np.array([parameter.share(settings[name]) for name, parameter in space.items()])
     for draw in itertools.count():
-        reach = min(1.0, _BESIDE * 2 ** (draw // _BLOCK))
+        reach = min(1.0, _BESIDE * 2 ** (draw // BLOCK))
         shares = middle + reach * rng.uniform(-1, 1, len(space))
         inside = 1 - np.abs(1 - np.abs(shares))  # reflected at the bounds
-        yield _setting(space, np.minimum(inside, np.nextafter(1, 0)))
-
-
-def _setting(space: Space, shares: NDArray[np.float64]) -> Settings:
-    pairs = zip(space.items(), shares.tolist(), strict=True)
-    return {name: parameter.at(share) for (name, parameter), share in pairs}
+        yield setting(space, np.minimum(inside, np.nextafter(1, 0)))
 
 
 def storage_of(out: Path) -> str:

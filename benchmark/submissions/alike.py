@@ -25,7 +25,7 @@ def marks_of(run: Run, values: Values | None) -> Marks:
     if run.status == "failed" or run.concatenated is None:
         return {}
     found = {"the very embeddings": run.embeddings_sha256, "the very queries": run.queries_sha256}
-    if not _collapsed(run):
+    if not collapsed(run):
         scores = run.concatenated.model_dump_json()
         found["the very scores"] = sha256(scores.encode()).hexdigest()
         if values:
@@ -64,7 +64,7 @@ def _trials(row: SubmittedRow) -> Iterator[Problem]:
         if other != trial.number:
             yield f"trial {trial.number}: the settings of trial {other}; expected others", path
     done = [tuple(trial.folds) for trial in row.trials if trial.status == "done"]
-    if len(done) > 1 and len(set(done)) == 1 and not all(map(_collapsed, row.runs.values())):
+    if len(done) > 1 and len(set(done)) == 1 and not all(map(collapsed, row.runs.values())):
         yield f"all {len(done)} trials have the folds {list(done[0])}, under other settings", path
 
 
@@ -87,9 +87,9 @@ def equal_trials(row: SubmittedRow) -> Iterator[str]:
 def between(rows: Iterable[tuple[SubmittedRow, Mapping[int, Marks]]]) -> Iterator[Problem]:
     """Yield runs that a row of another method, trunk or recipe has too; the first keeps them.
 
-    Each row comes with the marks of its runs by seed.
+    Each row comes with the marks of its runs by seed. Further searches of one cell are as unlike.
 
-    The same three under another version of the protocol may honestly find the same numbers: the
+    The same under another version of the protocol may honestly find the same numbers: the
     seeds are the same, and what the version moved may not concern the row.
     """
     seen: dict[tuple[str, str], tuple[object, str]] = {}
@@ -97,7 +97,7 @@ def between(rows: Iterable[tuple[SubmittedRow, Mapping[int, Marks]]]) -> Iterato
         cell = row.cell
         if cell is None or row.untrained:
             continue
-        trained = (cell.method, cell.trunk, cell.recipe)
+        trained = (cell.method, cell.trunk, cell.recipe, row.search)
         for seed, found in marks.items():
             path = f"{row.place}/seed-{seed}.json"
             for mark in found.items():
@@ -136,7 +136,7 @@ def _measured(run: Run) -> tuple[object, ...]:
     return run.seconds, run.train_s, run.peak_memory_mb
 
 
-def _collapsed(run: Run) -> bool:
+def collapsed(run: Run) -> bool:
     """Return whether most queries' values depend on the order of the files alone."""
     images = (run.embeddings_shape or [0])[0]
     return (run.ties or 0) > images / 2

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from benchmark.submissions.identity import Pace
 from benchmark.submissions.read import SubmittedRow
 from benchmark.submissions.schema import Cell, Environment, Run
 from benchmark.submissions.took import seconds_of
@@ -17,15 +18,15 @@ _CARD_W = 2_000.0  # more than any card draws
 _LATE = 1.01  # times the protocol's timeout: until a job that is out of time is gone
 
 
-def is_searched(cell: Cell, space: Space) -> bool:
+def is_searched(cell: Cell) -> bool:
     """Return whether the protocol searches this method's settings."""
-    return bool(space) and cell.made_of.rules.params == "search"
+    return bool(cell.space) and cell.made_of.rules.params == "search"
 
 
 def search_fault(row: SubmittedRow, cell: Cell, space: Space) -> str:
     """Return why the number of trials is not the protocol's (check 6), "" if it is."""
     rules = cell.made_of.rules
-    budget = rules.search.trials if is_searched(cell, space) else 0
+    budget = rules.search.trials if is_searched(cell) else 0
     limit = rules.search.max_failures_in_a_row
     last = [trial.status for trial in row.trials[-limit:]]
     gave_up = len(last) == limit and set(last) == {"failed"}
@@ -45,13 +46,22 @@ def trial_faults(row: SubmittedRow, cell: Cell) -> Iterator[str]:
             yield f"trial {trial.number}: {trial.seconds} s; it is stopped after {longest:.0f}"
 
 
+def pace_of(cell: Cell) -> Pace:
+    """Return the budget of a training on the cell's dataset."""
+    rules = cell.made_of.rules
+    return rules.paces.get(cell.dataset, rules.pace)
+
+
+def interval_of(cell: Cell) -> int:
+    """Return how many steps validations are apart: the protocol's number, or the recipe's cycle."""
+    pace, cycle = pace_of(cell), cell.made_of.recipe.cycle
+    return 2 * cycle.half_epochs * pace.steps_per_epoch if cycle else pace.validate_every
+
+
 def run_faults(run: Run, cell: Cell) -> Iterator[str]:
     """Yield what a run spent beyond its budget, or says of its cost that cannot be true."""
     rules, recipe = cell.made_of.rules, cell.made_of.recipe
-    pace = rules.paces.get(cell.dataset, rules.pace)
-    interval = pace.validate_every
-    if recipe.cycle:
-        interval = 2 * recipe.cycle.half_epochs * pace.steps_per_epoch
+    pace, interval = pace_of(cell), interval_of(cell)
     steps = [step for step in run.best_steps if step is not None]
     for step in steps:
         if step > pace.max_steps:

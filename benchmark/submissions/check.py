@@ -9,10 +9,20 @@ from statistics import fmean
 from benchmark.study import selection
 from benchmark.study.failures import MACHINES
 from benchmark.study.records import TrialRecord
-from benchmark.submissions import alike, budget, challenges, figures, provenance, recompute, schema
+from benchmark.submissions import (
+    alike,
+    budget,
+    challenges,
+    figures,
+    provenance,
+    recompute,
+    schema,
+    searches,
+    watching,
+)
 from benchmark.submissions.provenance import Code
 from benchmark.submissions.read import Runs, SubmittedRow
-from benchmark.submissions.schema import Cell, Run
+from benchmark.submissions.schema import Cell, Claim, Run
 from protocols.errors import BenchmarkError, InvalidInputError
 from protocols.protocol import Protocol, digest
 from protocols.space import Space, defaults, rebuilt, resolve
@@ -36,12 +46,26 @@ def problems_of(
         code: the code of commits; None without git, which leaves it unchecked.
         current: whether the row is of a protocol as it is now; the code of others is not looked at.
     """
-    yield from row.problems
-    named = {path.rpartition("/")[2] for _, path in row.problems}
-    for name, there in (("cell.json", row.cell), ("claim.toml", row.claim)):
-        if there is None and name not in named:
-            yield "is missing", f"{row.place}/{name}"
+    for search in row.searches:
+        yield from _problems_of(search, known, code, current=current)
+    if row.claim is None and not _is_named(row, Claim.file):
+        yield "is missing", f"{row.place}/{Claim.file}"
     if row.cell is None:
+        return
+    yield from alike.copied(row)
+    yield from challenges.faults(row, code)
+    yield from searches.faults(row, row.cell)
+    yield from watching.faults(row, row.cell)
+
+
+def _problems_of(
+    row: SubmittedRow, known: Mapping[str, Protocol], code: Code | None, *, current: bool
+) -> Iterator[Problem]:
+    """Yield what is wrong with a row or a further search, whatever lies beside it."""
+    yield from row.problems
+    if row.cell is None:
+        if not _is_named(row, Cell.file):
+            yield "is missing", f"{row.place}/{Cell.file}"
         return
     yield from _cell(row, row.cell, known)
     yield from _seeds(row, row.cell)
@@ -51,18 +75,25 @@ def problems_of(
     else:
         yield from _settings(row, row.cell, space)
         yield from _search(row, row.cell, space)
+        if other := searches.other_search(row, row.cell, space):
+            yield (
+                f"its settings are those that search {other} of its cell draws",
+                (f"{row.place}/trials.jsonl"),
+            )
     yield from _commits(row, code)
     if code and current:
         yield from provenance.faults(row, row.cell, code)
     yield from budget.environment_faults(row)
-    if row.cell:
-        for message in budget.cost_faults(row, row.cell):
-            yield message, f"{row.place}/{Cell.file}"
+    for message in budget.cost_faults(row, row.cell):
+        yield message, f"{row.place}/{Cell.file}"
     for place, runs in _parts(row):
         yield from _runs(row, place, runs, row.cell)
     yield from alike.within(row)
-    yield from alike.copied(row)
-    yield from challenges.faults(row, code)
+
+
+def _is_named(row: SubmittedRow, file: str) -> bool:
+    """Return whether something is wrong with the form of one of a row's files."""
+    return any(path == f"{row.place}/{file}" for _, path in row.problems)
 
 
 def _cell(row: SubmittedRow, cell: Cell, known: Mapping[str, Protocol]) -> Iterator[Problem]:
@@ -81,8 +112,9 @@ def _cell(row: SubmittedRow, cell: Cell, known: Mapping[str, Protocol]) -> Itera
     for name, value in said.items():
         if getattr(cell, name) != value:
             yield f"{name} {getattr(cell, name)!r}, identity has {value!r}", path
-    if cell.row != cell.method:
-        yield f"row {cell.row!r}, expected the method's name {cell.method!r}", path
+    if cell.row != (expected := searches.name_of(cell.method, row.search)):
+        yield f"row {cell.row!r}, expected the method's name {expected!r}", path
+    yield from ((message, path) for message in searches.number_faults(row, cell))
     if fault := provenance.weights_fault(cell):
         yield fault, path
     protocol = known.get(cell.protocol)
@@ -90,7 +122,8 @@ def _cell(row: SubmittedRow, cell: Cell, known: Mapping[str, Protocol]) -> Itera
         yield f"protocol {cell.protocol!r} does not ship here; known: {', '.join(known)}", path
         return
     yield from ((message, path) for message in _protocol(cell, protocol))
-    yield from ((message, path) for message in _place(row, cell, protocol))
+    if row.search == 1:  # further searches lie inside their row
+        yield from ((message, path) for message in _place(row, cell, protocol))
 
 
 def _protocol(cell: Cell, protocol: Protocol) -> Iterator[str]:
@@ -194,12 +227,12 @@ def _search(row: SubmittedRow, cell: Cell, space: Space) -> Iterator[Problem]:
     if fault := budget.search_fault(row, cell, space):
         yield fault, path
     yield from ((message, path) for message in budget.trial_faults(row, cell))
-    yield from ((m, f"{row.place}/cell.json") for m in _choice(row, cell, space))
+    yield from ((m, f"{row.place}/cell.json") for m in _choice(row, cell))
 
 
-def _choice(row: SubmittedRow, cell: Cell, space: Space) -> Iterator[str]:
+def _choice(row: SubmittedRow, cell: Cell) -> Iterator[str]:
     chosen = cell.chosen
-    if budget.is_searched(cell, space):
+    if budget.is_searched(cell):
         names = ("id", "number", "settings", "status", "value", "folds", "reason")
         trials = [
             TrialRecord(cell=cell.id, **{name: getattr(trial, name) for name in names})
@@ -213,7 +246,7 @@ def _choice(row: SubmittedRow, cell: Cell, space: Space) -> Iterator[str]:
             best.value if best else None,
         )
     else:
-        published = cell.made_of.rules.params == "published" and space
+        published = cell.made_of.rules.params == "published" and cell.space
         rule = selection.PUBLISHED if published else selection.NO_SEARCH
         expected = (rule, None, chosen.settings, None)
     met = (chosen.rule, chosen.trial, chosen.settings, chosen.value)

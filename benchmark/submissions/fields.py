@@ -11,6 +11,8 @@ GRID_NAME = r"[a-z0-9][A-Za-z0-9_.:+-]{0,127}"  # timm:resnet18.a1_in1k, tiny+0a
 
 Name = Annotated[str, Field(pattern=rf"^{NAME}$")]
 GridName = Annotated[str, Field(pattern=rf"^{GRID_NAME}$")]
+SEARCH = r" \(search ([2-9]|[1-9][0-9])\)"  # what a row's name ends in for a further search
+RowName = Annotated[str, Field(pattern=rf"^{NAME}({SEARCH})?$")]
 Id = Annotated[str, Field(pattern=r"^[0-9a-f]{16}$")]
 ShortHash = Annotated[str, Field(pattern=r"^[0-9a-f]{12}$")]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]

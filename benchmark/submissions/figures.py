@@ -51,6 +51,11 @@ def faults(run: Run, cell: Cell, queries: int | None) -> Iterator[str]:
         yield f"{wrong[0]} is no multiple of 1/{queries - excluded}{more}"
 
 
+def is_whole(count: float) -> bool:
+    """Return whether a mean of zeros and ones times their number is a count."""
+    return abs(count - round(count)) <= _WHOLE
+
+
 def _scores(run: Run) -> Iterator[str]:
     """Yield metrics that contradict one another."""
     for scores in (*run.folds, run.separated, run.concatenated, run.validation):
@@ -108,7 +113,7 @@ def _counted(run: Run, queries: int) -> Iterator[str]:
         counts = {"precision_at_1": scores.precision_at_1} if scores else {}
         counts |= {f"recall_at_{k}": v for k, v in (scores.recalls if scores else {}).items()}
         for name, value in counts.items():
-            if abs(value * queries - round(value * queries)) > _WHOLE:
+            if not is_whole(value * queries):
                 yield f"{what}.{name} {value}"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field
@@ -39,6 +40,7 @@ class Search(_Rules):
     trials: Natural
     max_failures_in_a_row: Whole
     failed_score: Fraction
+    startup_trials: Natural = 0
     bounds: Literal["wide", "narrow"] = "wide"
 
 
@@ -75,7 +77,11 @@ class Recipe(_Rules):
 
 
 class Identity(Data):
-    """All that a cell's id is made of. Nothing more: a further field would be a further draw."""
+    """All that a cell's id is made of. Nothing more: a further field would be a further draw.
+
+    ``search_repeat`` counts searches of one cell from 0. What has a default is left out where it
+    has that value, so that there is one identity for each row.
+    """
 
     rules: Rules
     dataset: Name
@@ -87,3 +93,10 @@ class Identity(Data):
     recipe: Recipe
     method: Name
     method_code: ShortHash
+    search_repeat: Natural = 0
+
+    @classmethod
+    def stated_defaults(cls, identity: Mapping[str, Any]) -> list[str]:
+        """Return the names that ``identity`` states with the value that leaving them out means."""
+        optional = {k: v.default for k, v in cls.model_fields.items() if not v.is_required()}
+        return [k for k, default in optional.items() if k in identity and identity[k] == default]

@@ -7,7 +7,7 @@ check of many rows takes the memory of one.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -27,11 +27,14 @@ class Kept:
 
     Attributes:
         row: the row.
-        problems: what is wrong with it alone.
+        problems: what is wrong with it and what lies beside it; empty for a further search, whose
+            problems are with the row's.
         unread: why its search space cannot be told without running its method; empty if it can.
         marks: by seed what no other training may have.
         test_sets: digests of the labels and queries of its runs, one in an honest row.
-        class_columns: the leaderboard's columns of the interval over test classes, by part.
+        class_columns: the leaderboard's columns of the interval over test classes, by part; none
+            of a further search, which is in no table.
+        further: the row's further searches, by number.
     """
 
     row: SubmittedRow
@@ -40,21 +43,36 @@ class Kept:
     marks: dict[int, Marks]
     test_sets: list[str]
     class_columns: dict[Part, dict[str, Any]]
+    further: list[Kept] = field(default_factory=list)
+
+    @property
+    def searches(self) -> list[Kept]:
+        """Return the row and its further searches."""
+        return [self, *self.further]
 
 
 def keep(row: SubmittedRow, problems: Iterable[Problem] = (), unread: str = "") -> Kept:
     """Return ``row`` with what follows from its per-query values; it keeps them."""
-    found = row.values.values()
-    digests = {sha256(v.labels.tobytes() + v.query.tobytes()).hexdigest() for v in found}
-    marks = {seed: marks_of(run, row.values.get(seed)) for seed, run in sorted(row.runs.items())}
-    return Kept(row, list(problems), unread, marks, sorted(digests), class_columns(row))
+    columns = class_columns(row) if row.search == 1 else {}
+    further = [keep(search) for search in row.further]
+    return Kept(row, list(problems), unread, _marks(row), _test_sets(row), columns, further)
 
 
 def without_values(kept: Kept) -> Kept:
     """Return the same after its row and reruns have lost their per-query values."""
-    for runs in (kept.row, *kept.row.reruns):
+    for runs in (*kept.row.searches, *kept.row.reruns):
         runs.values.clear()
     return kept
+
+
+def _marks(row: SubmittedRow) -> dict[int, Marks]:
+    return {seed: marks_of(run, row.values.get(seed)) for seed, run in sorted(row.runs.items())}
+
+
+def _test_sets(row: SubmittedRow) -> list[str]:
+    found = row.values.values()
+    digests = {sha256(v.labels.tobytes() + v.query.tobytes()).hexdigest() for v in found}
+    return sorted(digests)
 
 
 def unchecked(results: Path) -> list[Kept]:

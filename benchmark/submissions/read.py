@@ -6,19 +6,16 @@ Reading runs nothing: JSON, TOML and arrays with strict types, within the bounds
 
 from __future__ import annotations
 
-import hashlib
 import re
 import stat
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import Any, TypeVar
 
-from pydantic import BaseModel, ValidationError
-
-from benchmark.submissions import bounds, values
+from benchmark.submissions import bounds
 from benchmark.submissions.identity import Identity
+from benchmark.submissions.parsing import Reader
 from benchmark.submissions.schema import (
     LAST_REPEATED,
     Cell,
@@ -26,17 +23,15 @@ from benchmark.submissions.schema import (
     Claim,
     Run,
     Trial,
-    compact,
-    laid_out,
 )
 from benchmark.submissions.values import Values
-from protocols.errors import InvalidInputError
+from benchmark.submissions.watched import MAX_BYTES, Watched
 
-MAX_FILES = 2_500  # in a row's folder: two for each of 1,000 seeds, and challenges
-MAX_FAULTY_LINES = 5  # of trials.jsonl; what follows is not read
+MAX_FILES = 3_500  # in a row's folder: three for each of 1,000 seeds, and challenges
 CHALLENGE = re.compile(r"challenge-\d{4}-\d{2}-\d{2}")
-
-M = TypeVar("M", bound=BaseModel)
+SEARCH = re.compile(r"search-([2-9]|[1-9][0-9])")
+_WATCHED = re.compile(r"oracle-(0|[1-9][0-9]{0,5})\.json")
+_RUN = re.compile(r"(seed|values)-(0|[1-9][0-9]{0,5})\.(json|npz)")
 
 
 @dataclass
@@ -60,16 +55,28 @@ class SubmittedRow(Runs):
     """One folder of results/ as far as it could be read; ``problems`` says what could not.
 
     Attributes:
-        place: ``<protocol>/<dataset>/<folder>``.
-        problems: (message, path below the results folder).
+        place: ``<protocol>/<dataset>/<folder>``, and ``/search-K`` for a further search.
+        search: which search of its cell it is, as people count: 1 for the row itself.
+        further: further searches of the cell, by number. They are evidence of how far a search
+            moves the row, are never ranked, and have no claim, reruns or evidence of their own.
+        watched: by seed, the test classes along the training of a run: evidence of the oracle gap.
+        problems: (message, path below the results folder); those of further searches are theirs.
     """
 
     place: str = ""
+    search: int = 1
     cell: Cell | None = None
     claim: Claim | None = None
     trials: list[Trial] = field(default_factory=list)
     reruns: list[Rerun] = field(default_factory=list)
+    further: list[SubmittedRow] = field(default_factory=list)
+    watched: dict[int, Watched] = field(default_factory=dict)
     problems: list[tuple[str, str]] = field(default_factory=list)
+
+    @property
+    def searches(self) -> list[SubmittedRow]:
+        """Return the row and its further searches, in order."""
+        return [self, *self.further]
 
     @property
     def untrained(self) -> bool:
@@ -96,22 +103,22 @@ class SubmittedRow(Runs):
 def read_row(results: Path, folder: Path) -> SubmittedRow:
     """Return what ``folder`` holds, with every problem of form in it."""
     row = SubmittedRow(place=folder.relative_to(results).as_posix())
-    for path in _files(folder, row, results):
+    reader = Reader(results, row.problems)
+    for path in _files(folder, reader):
         name = path.name
-        if name == Cell.file:
-            row.cell = _read_cell(path, row, results)
-        elif name == "trials.jsonl":
-            row.trials = _read_trials(path, row, results)
-        elif name == "claim.toml":
-            row.claim = _read_toml(path, Claim, row, results)
+        if _read_part(path, row, reader) or _read_evidence(path, row, reader):
+            continue
+        if name == "claim.toml":
+            row.claim = reader.toml(path, Claim)
         elif path.suffix == ".toml" and CHALLENGE.fullmatch(path.stem):
-            row.reruns.append(_read_rerun(path, row, results))
+            row.reruns.append(_read_rerun(path, reader))
         elif path.suffix == ".sig" and path.with_suffix(".toml").is_file():
             continue  # what it is worth is found out apart
-        elif not _read_run(path, row, row, results) and not CHALLENGE.fullmatch(name):
-            row.problems.append(("does not belong into a row's folder", _where(path, results)))
-        elif CHALLENGE.fullmatch(name) and not path.with_name(f"{name}.toml").is_file():
-            row.problems.append((f"runs of a challenge without {name}.toml", _where(path, results)))
+        elif not CHALLENGE.fullmatch(name):
+            reader.note("does not belong into a row's folder", path)
+        elif not path.with_name(f"{name}.toml").is_file():
+            reader.note(f"runs of a challenge without {name}.toml", path)
+    row.further.sort(key=lambda search: search.search)
     return row
 
 
@@ -124,143 +131,82 @@ def row_folders(results: Path) -> list[Path]:
     return sorted(levels)
 
 
-def _files(folder: Path, row: SubmittedRow, results: Path) -> Iterator[Path]:
-    """Yield the files of a folder, and folders of challenges; what is neither is a problem."""
+def _files(folder: Path, reader: Reader) -> Iterator[Path]:
+    """Yield the files of a folder, and the folders that a row may have; others are a problem."""
     found = list(islice(folder.iterdir(), MAX_FILES + 1))
     if len(found) > MAX_FILES:
-        row.problems.append((f"more than {MAX_FILES} files", _where(folder, results)))
+        reader.note(f"more than {MAX_FILES} files", folder)
         return
     for path in sorted(found):
         mode = path.lstat().st_mode
-        challenge = stat.S_ISDIR(mode) and CHALLENGE.fullmatch(path.name)
-        if stat.S_ISREG(mode) or challenge:
+        named = CHALLENGE.fullmatch(path.name) or SEARCH.fullmatch(path.name)
+        if stat.S_ISREG(mode) or (stat.S_ISDIR(mode) and named):
             yield path
         elif not stat.S_ISLNK(mode):  # a link is named with those elsewhere
-            what = f"{bounds.kind_of(mode)}; expected a file"
-            row.problems.append((what, _where(path, results)))
+            reader.note(f"{bounds.kind_of(mode)}; expected a file", path)
 
 
-def _read_rerun(path: Path, row: SubmittedRow, results: Path) -> Rerun:
-    rerun = Rerun(name=path.stem, challenge=_read_toml(path, Challenge, row, results))
-    folder = path.with_suffix("")
-    for file in _files(folder, row, results) if folder.is_dir() and not folder.is_symlink() else ():
-        if not _read_run(file, rerun, row, results):
-            row.problems.append(("does not belong to a challenge", _where(file, results)))
-    return rerun
+def _read_part(path: Path, row: SubmittedRow, reader: Reader) -> bool:
+    """Read a file that every search of a cell has; return whether the name is of one."""
+    if path.name == Cell.file:
+        row.cell = _read_cell(path, reader)
+    elif path.name == "trials.jsonl":
+        row.trials = reader.trials(path, row.cell.trials_sha256 if row.cell else None)
+    else:
+        return _read_run(path, row, reader)
+    return True
 
 
-def _read_run(path: Path, runs: Runs, row: SubmittedRow, results: Path) -> bool:
-    """Read a run's file, or what it found for every query; return whether the name is of one."""
-    found = re.fullmatch(r"(seed|values)-(0|[1-9][0-9]{0,5})\.(json|npz)", path.name)
-    kind = (found[1], found[3]) if found else None
-    if found and kind == ("seed", "json"):
-        if run := _read_json(path, Run, row, results):
-            runs.runs[int(found[2])] = run
-    elif found and kind == ("values", "npz"):
-        try:
-            runs.values[int(found[2])] = values.unpack(bounds.content(path))
-        except (OSError, InvalidInputError) as error:
-            row.problems.append((_short(error), _where(path, results)))
+def _read_evidence(path: Path, row: SubmittedRow, reader: Reader) -> bool:
+    """Read a further search or a watched run; return whether the name is of one."""
+    if found := _WATCHED.fullmatch(path.name):
+        if watched := reader.json(path, Watched, MAX_BYTES):
+            row.watched[int(found[1])] = watched
+    elif found := SEARCH.fullmatch(path.name):
+        row.further.append(_read_search(path, int(found[1]), reader.results))
     else:
         return False
     return True
 
 
-def _read_cell(path: Path, row: SubmittedRow, results: Path) -> Cell | None:
-    cell = _read_json(path, Cell, row, results)
-    whole = cell and _parse(cell.identity, Identity, row, _where(path, results), "identity.")
+def _read_search(folder: Path, number: int, results: Path) -> SubmittedRow:
+    """Return a further search; it has the files of a row but a claim and what comes with one."""
+    row = SubmittedRow(place=folder.relative_to(results).as_posix(), search=number)
+    reader = Reader(results, row.problems)
+    if not folder.is_dir():
+        reader.note("a file; expected a folder", folder)
+        return row
+    for path in _files(folder, reader):
+        if path.is_dir() or not _read_part(path, row, reader):
+            reader.note("does not belong into the folder of a further search", path)
+    return row
+
+
+def _read_rerun(path: Path, reader: Reader) -> Rerun:
+    rerun = Rerun(name=path.stem, challenge=reader.toml(path, Challenge))
+    folder = path.with_suffix("")
+    for file in _files(folder, reader) if folder.is_dir() and not folder.is_symlink() else ():
+        if not _read_run(file, rerun, reader):
+            reader.note("does not belong to a challenge", file)
+    return rerun
+
+
+def _read_run(path: Path, runs: Runs, reader: Reader) -> bool:
+    """Read a run's file, or what it found for every query; return whether the name is of one."""
+    found = _RUN.fullmatch(path.name)
+    kind = (found[1], found[3]) if found else None
+    if found and kind == ("seed", "json"):
+        if run := reader.json(path, Run):
+            runs.runs[int(found[2])] = run
+    elif found and kind == ("values", "npz"):
+        if values := reader.values(path):
+            runs.values[int(found[2])] = values
+    else:
+        return False
+    return True
+
+
+def _read_cell(path: Path, reader: Reader) -> Cell | None:
+    cell = reader.json(path, Cell)
+    whole = cell and reader.fitting(cell.identity, Identity, path, "identity.")
     return cell if whole else None
-
-
-def _read_json(path: Path, model: type[M], row: SubmittedRow, results: Path) -> M | None:
-    where = _where(path, results)
-    try:
-        content = bounds.content(path)
-        body = bounds.parse_json(content)
-        if not isinstance(body, dict):
-            raise ValueError("expected an object")
-        canonical, sha256 = laid_out(body)
-    except InvalidInputError as error:
-        row.problems.append((str(error), where))
-        return None
-    except (OSError, ValueError, RecursionError) as error:
-        row.problems.append((f"does not read as JSON: {_short(error)}", where))
-        return None
-    if content != canonical:
-        row.problems.append(("is not laid out as `submit` writes it", where))
-    if body.get("sha256") != sha256:
-        row.problems.append(("was edited: its checksum is not that of its content", where))
-    return _parse(body, model, row, where)
-
-
-def _read_trials(path: Path, row: SubmittedRow, results: Path) -> list[Trial]:
-    where, found, faulty = _where(path, results), list[Trial](), 0
-    try:
-        content = bounds.content(path)
-    except (OSError, InvalidInputError) as error:
-        row.problems.append((_short(error), where))
-        return []
-    if row.cell and hashlib.sha256(content).hexdigest() != row.cell.trials_sha256:
-        row.problems.append(("was edited: its checksum is not the one in cell.json", where))
-    for number, line in enumerate(content.splitlines(keepends=True), 1):
-        trial = _read_trial(line, number, row, where)
-        found += [trial] if trial else []
-        faulty += trial is None
-        if faulty == MAX_FAULTY_LINES:
-            row.problems.append((f"{faulty} faulty lines; what follows was not read", where))
-            break
-    return found
-
-
-def _read_trial(line: bytes, number: int, row: SubmittedRow, where: str) -> Trial | None:
-    try:
-        body = bounds.parse_json(line)
-        if f"{compact(body)}\n".encode() != line:
-            row.problems.append((f"line {number} is not laid out as `submit` does", where))
-    except (ValueError, RecursionError) as error:
-        row.problems.append((f"line {number} does not read as JSON: {_short(error)}", where))
-        return None
-    return _parse(body, Trial, row, where, f"line {number}: ")
-
-
-def _read_toml(path: Path, model: type[M], row: SubmittedRow, results: Path) -> M | None:
-    where = _where(path, results)
-    try:
-        body = bounds.parse_toml(bounds.content(path))
-    except InvalidInputError as error:
-        row.problems.append((str(error), where))
-        return None
-    except (OSError, ValueError, RecursionError) as error:
-        row.problems.append((f"does not read as TOML: {_short(error)}", where))
-        return None
-    return _parse(body, model, row, where)
-
-
-def _parse(body: Any, model: type[M], row: SubmittedRow, where: str, prefix: str = "") -> M | None:
-    """Return ``body`` as ``model``, or None with its first fault in one line."""
-    try:
-        return model.model_validate(body)
-    except ValidationError as error:
-        first, *others = error.errors(include_url=False, include_context=False)
-        name = ".".join(map(str, first["loc"]))[:80] or "content"
-        more = f", and {len(others)} more" if others else ""
-        what = f"{prefix}{name}: {first['msg']}, met {_met(first['input'])}{more}"
-        row.problems.append((what, where))
-        return None
-
-
-def _met(value: Any) -> str:
-    """Return a short form of what was met; what is nested is named by its kind."""
-    if value is None or isinstance(value, (bool, int, float, str)):
-        return f"{value!r:.80}"
-    return "a table" if isinstance(value, dict) else f"a {type(value).__name__}"
-
-
-def _where(path: Path, results: Path) -> str:
-    return path.relative_to(results).as_posix()
-
-
-def _short(error: BaseException) -> str:
-    if isinstance(error, InvalidInputError):
-        return str(error)
-    return f"{type(error).__name__}: {error}"[:120]

@@ -33,6 +33,7 @@ from benchmark.submissions.fields import (
     Natural,
     Price,
     ReportedMetric,
+    RowName,
     Said,
     Seconds,
     Settings,
@@ -92,7 +93,7 @@ class Cell(Data):
     trunk: GridName
     recipe: Name
     method: Name
-    row: Name
+    row: RowName
     identity: dict[str, Any]
     space: dict[Name, Bounds]
     chosen: Chosen

@@ -2,7 +2,8 @@
 
 ``ssh-keygen -Y`` signs with the key that people use for git already. What is signed is a text with
 the row's place and the sha256 of each of its files, so a signature holds for one row at one place
-and for nothing that was edited since. ``results/allowed_signers`` (the format of
+and for nothing that was edited since. Further searches and watched runs, which may come later, are
+not among these files. ``results/allowed_signers`` (the format of
 ``man ssh-keygen``) says whose keys are known. A row without a signature is allowed, and shown so.
 """
 
@@ -26,6 +27,7 @@ NAMESPACE = "dml-benchmark"
 SIGNERS = "allowed_signers"
 SUFFIX = ".sig"
 CLAIM = "claim"  # a row's own signature: claim.sig; a rerun's is challenge-DATE.sig
+_LATER = ("challenge-", "oracle-")  # files that may come beside a row that is signed
 MAX_SIGNERS = 256 << 10  # bytes
 _TYPES = ("ssh-", "ecdsa-", "sk-")  # what the name of a kind of key begins with
 _TIMEOUT_S = 10
@@ -215,7 +217,7 @@ def _of(folder: Path, name: str) -> list[Path]:
     return sorted(
         path
         for path in folder.iterdir()
-        if path.is_file() and path.suffix != SUFFIX and not path.name.startswith("challenge-")
+        if path.is_file() and path.suffix != SUFFIX and not path.name.startswith(_LATER)
     )
 
 

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 from benchmark.submissions.kept import Kept
 from benchmark.submissions.read import SubmittedRow
+from benchmark.submissions.schema import Cell
 
 Problem = tuple[str, str]  # message, path below the results folder
 _Said = tuple[object, str, str]  # what is compared, the same in words, place
 
 
-def faults(rows: Iterable[Kept], current: Iterable[Kept]) -> Iterator[Problem]:
+def faults(rows: Sequence[Kept], current: Iterable[Kept]) -> Iterator[Problem]:
     """Yield rows that speak of other test images than most rows of their dataset (check 8).
 
     Args:
@@ -31,11 +32,24 @@ def faults(rows: Iterable[Kept], current: Iterable[Kept]) -> Iterator[Problem]:
         for table, found in ((sizes, _size(kept.row)), (labels, _labels(kept))):
             if cell and found:
                 table[cell.dataset, cell.made_of.dataset_digest].append((*found, kept.row.place))
+    for kept in rows:
+        yield from _further(kept)
     for dataset, those in contents.items():
         yield from _odd(dataset, those)
     for table in (sizes, labels):
         for (dataset, _), those in table.items():
             yield from _odd(dataset, those)
+
+
+def _further(kept: Kept) -> Iterator[Problem]:
+    """Yield further searches with another test set than their row's; they have no say in a vote."""
+    for search in kept.further:
+        for found, usual in (
+            (_size(search.row), _size(kept.row)),
+            (_labels(search), _labels(kept)),
+        ):
+            if found and usual and found[0] != usual[0]:
+                yield f"has {found[1]}, its row {usual[1]}", f"{search.row.place}/{Cell.file}"
 
 
 def _size(row: SubmittedRow) -> tuple[object, str] | None:

@@ -27,7 +27,7 @@ from benchmark.submissions.kept import Kept, Problem
 from benchmark.submissions.read import SubmittedRow
 from protocols.errors import InvalidInputError
 
-_ONCE = ("cell.json", "trials.jsonl", "seed-", "values-")
+_ONCE = ("cell.json", "trials.jsonl", "seed-", "values-", "challenge-", "search-", "oracle-")
 _FROZEN = "snapshots/"  # leaderboards of earlier months
 SHOWN = 10  # problems of one file; the rest are counted
 _LONGEST = 400  # characters of a message
@@ -68,14 +68,19 @@ def examine(results: Path, history: History | None, since: str | None = None) ->
     met = [problem for kept in rows for problem in kept.problems]
     met += _stray(results)
     met += together.faults(rows, current)
-    met += alike.between((kept.row, kept.marks) for kept in rows)
+    met += alike.between((s.row, s.marks) for kept in rows for s in kept.searches)
     met += signatures.faults(results, [results / kept.row.place for kept in rows])
     met += _leaderboard(results, rows)
     if history:
         met += _edited(results, rows, history, since)
     stale = sum(cell is not None for _, cell in cells) - len(current)
     looks = standout.looks(kept.row for kept in current)
-    looks += [line for kept in current for line in alike.equal_trials(kept.row)]
+    looks += [
+        line
+        for kept in current
+        for search in kept.row.searches
+        for line in alike.equal_trials(search)
+    ]
     unread = {kept.row.place: kept.unread for kept in rows if kept.unread}
     return Findings([kept.row for kept in rows], stale, _bounded(met), looks, unread)
 
@@ -145,7 +150,7 @@ def _edited(
     for path, content in before.items():
         place, _, name = _split(path)
         frozen = path.startswith(_FROZEN)
-        if not frozen and not name.startswith((*_ONCE, "challenge-")):
+        if not frozen and not name.startswith(_ONCE):
             continue
         file = results / path
         if file.is_file() and not file.is_symlink() and git.blob(file.read_bytes()) == content:
