@@ -187,7 +187,9 @@ def _ends(line: Standing, name: str, scale: float = 100) -> str:
     if value is None:
         return NOTHING
     form = "+z.2f" if name.startswith("gain") else ".2f"
-    ends = "" if low is None else f" ({scale * low:{form}} to {scale * high:{form}})"
+    ends = ""
+    if low is not None and high is not None:
+        ends = f" ({scale * low:{form}} to {scale * high:{form}})"
     return f"{scale * value:{form}}{ends}"
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from statistics import fmean, median
@@ -68,10 +67,7 @@ def middle(found: Sequence[float | None]) -> float | None:
 def gaps(study: Study) -> Iterator[Gap]:
     """Yield the oracle gap of every entry that was watched."""
     for entry in study.entries:
-        runs = [
-            (entry.row.runs[seed], own)
-            for seed, own in sorted(entry.row.__dict__.get("watched", {}).items())
-        ]
+        runs = [(entry.row.runs[seed], own) for seed, own in sorted(entry.row.watched.items())]
         selected = [getattr(run.separated, HEADLINE_METRIC) for run, _ in runs if run.separated]
         found = [own.gap(run, HEADLINE_METRIC) for run, own in runs if run.separated]
         if found:
@@ -81,14 +77,16 @@ def gaps(study: Study) -> Iterator[Gap]:
 
 
 def _spread(entry: Entry) -> Spread:
-    searches = [entry.row, *entry.row.__dict__.get("further", [])]
+    searches = [entry.row, *entry.row.further]
     groups = [list(headline(row).values()) for row in searches]
     sources = variance.split(groups)
     low, high = entry.head.get("test_ci_low"), entry.head.get("test_ci_high")
     seed = sources.sd_seed
     if seed is None and len(groups[0]) > 1:
         seed = paired.t_interval(groups[0]).sd
-    share = (sources.share, sources.share_low, sources.share_high)
+    share = None
+    if sources.share is not None:
+        share = (sources.share, sources.share_low, sources.share_high)
     return Spread(
         method=entry.method,
         dataset=entry.cell.dataset,
@@ -96,5 +94,5 @@ def _spread(entry: Entry) -> Spread:
         search=None if sources.sd_search is None else _SDS * sources.sd_search,
         seed=None if seed is None else _SDS * seed,
         classes=None if low is None or high is None else (high - low) / 2,
-        share=None if share[0] is None or math.isnan(share[0]) else (share[0], *share[1:]),
+        share=share,
     )
