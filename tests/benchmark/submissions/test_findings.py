@@ -14,11 +14,12 @@ from benchmark.submissions import leaderboard
 from benchmark.submissions.findings import chosen, cost, page, said, screen
 from benchmark.submissions.findings.cost import Cost
 from benchmark.submissions.findings.parts import parts
-from benchmark.submissions.findings.spread import spreads
+from benchmark.submissions.findings.spread import gaps, spreads
 from benchmark.submissions.findings.standing import standing
 from benchmark.submissions.findings.studies import studies
 from benchmark.submissions.kept import unchecked
 from benchmark.submissions.verify import examine
+from benchmark.submissions.watched import Watched, WatchedFold
 from tests.benchmark.submissions.made_study import PROTOCOL, lay_out
 
 DATASETS = ("emoji", "kanji", "objects")
@@ -229,3 +230,40 @@ def test_without_the_baseline_nothing_is_said_to_be_beaten(tmp_path):
     found = study_of(lay_out(tmp_path / "results", rows))
     assert said.found(found) == "Nothing is compared with triplet yet."
     assert all(s.rank is not None for s in standing(found))
+
+
+def test_further_searches_say_how_far_a_search_moves_a_row(results):
+    found = study_of(results)
+    entry = found.by_method["ms"]["emoji"]
+    others = [found.by_method[m]["emoji"].row for m in ("contrastive", "proxy_anchor")]
+    entry.row.further.extend(others)  # numbers that are there; their names are not looked at
+    (own,) = (s for s in spreads(found) if (s.dataset, s.method) == ("emoji", "ms"))
+    groups = np.array([values(results, "emoji", m) for m in ("ms", "contrastive", "proxy_anchor")])
+    within = groups.var(axis=1, ddof=1).mean()
+    between = max(0.0, groups.mean(axis=1).var(ddof=1) - within / groups.shape[1])
+    assert own.searches == 3
+    assert own.search == pytest.approx(1.96 * np.sqrt(between))
+    assert own.seed == pytest.approx(1.96 * np.sqrt(within))
+    assert own.share[0] == pytest.approx(between / (between + within))
+    (part,) = (p for p in parts(found) if p.slug == "spread")
+    assert [row[:3] for row in part.rows] == [("ms", "emoji", "3")]
+    assert f"1 of {len(spreads(found))} rows were searched more than once" in part.said
+
+
+def test_the_oracle_gap_is_the_best_epoch_less_the_chosen_one(results):
+    found = study_of(results)
+    entry, claims = found.by_method["ms"]["emoji"], []
+    for seed, run in entry.row.runs.items():
+        own = [[fold.map_at_r, fold.map_at_r + 0.01 * seed] for fold in run.folds]
+        folds = [
+            WatchedFold(step=[200, 400], precision_at_1=o, r_precision=o, map_at_r=o) for o in own
+        ]
+        entry.row.watched[seed] = Watched.model_construct(seed=seed, folds=folds)
+        claims.append(0.01 * seed)
+    (gap,) = gaps(found)
+    assert (gap.method, gap.dataset, gap.gap.n) == ("ms", "emoji", len(claims))
+    assert gap.gap.mean == pytest.approx(fmean(claims))
+    assert gap.claimed - gap.selected == pytest.approx(fmean(claims))
+    (part,) = (p for p in parts(found) if p.slug == "oracle")
+    assert f"claimed {100 * fmean(claims):.2f} points more" in part.said
+    assert part.rows[0][-1].startswith(f"{100 * fmean(claims):.2f} ± ")
