@@ -44,17 +44,21 @@ def moved(study: Study) -> str:
     every = spreads(study)
     by_seed, by_class = middle([s.seed for s in every]), middle([s.classes for s in every])
     by_search = middle([s.search for s in every])
-    parts = [
-        f"another seed within ±{per_cent(by_seed)} points" if by_seed is not None else "",
-        f"another search within ±{per_cent(by_search)}" if by_search is not None else "",
-        f"other test classes within ±{per_cent(by_class)}" if by_class is not None else "",
+    known = [
+        f"±{per_cent(half)} for {what}"
+        for half, what in (
+            (by_seed, "another seed"),
+            (by_search, "another search"),
+            (by_class, "other test classes"),
+        )
+        if half is not None
     ]
-    said = ", ".join(part for part in parts if part)
-    if not said:
+    if not known:
         return ""
+    listed = " and ".join(filter(None, (", ".join(known[:-1]), known[-1])))
     searched = sum(s.search is not None for s in every)
-    of = f"; {searched} of {len(every)} rows were searched more than once" if by_search else ""
-    return f"95 times of 100, in the median row, MAP@R moves with {said}{of}."
+    of = f" ({searched} of {len(every)} rows were searched more than once)" if searched else ""
+    return f"In the median row 95 of 100 repetitions lie within {listed}, in points{of}."
 
 
 def searching(study: Study) -> str:
