@@ -163,14 +163,15 @@ def _read_evidence(path: Path, row: SubmittedRow, reader: Reader) -> bool:
         if watched := reader.json(path, Watched, MAX_BYTES):
             row.watched[int(found[1])] = watched
     elif found := SEARCH.fullmatch(path.name):
-        row.further.append(_read_search(path, int(found[1]), reader.results))
+        row.further.append(read_search(reader.results, path))
     else:
         return False
     return True
 
 
-def _read_search(folder: Path, number: int, results: Path) -> SubmittedRow:
-    """Return a further search; it has the files of a row but a claim and what comes with one."""
+def read_search(results: Path, folder: Path) -> SubmittedRow:
+    """Return the further search in ``folder``; it has a row's files but a claim and its company."""
+    number = int(folder.name.removeprefix("search-"))
     row = SubmittedRow(place=folder.relative_to(results).as_posix(), search=number)
     reader = Reader(results, row.problems)
     if not folder.is_dir():
