@@ -16,6 +16,7 @@ from benchmark.site import content
 from benchmark.study import suggestions
 from benchmark.study.folder import load_study
 from benchmark.study.records import TrialRecord
+from benchmark.study.spread import spread
 from benchmark.submissions import (
     git,
     kept,
@@ -236,6 +237,14 @@ def test_rerun_prints_what_watches_a_row(results, tmp_path, capsys):
     assert "choose one of the two" in capsys.readouterr().err
     assert main(["rerun", str(results / SEARCH), "--out", str(tmp_path / "further")]) == 2
     assert f"is a further search beside a row: rerun {results / MS}" in capsys.readouterr().err
+
+
+def test_a_rerun_on_a_trunk_with_weights_names_the_trunk_and_says_which_weights(tmp_path, capsys):
+    row = rows.ROOT / "results" / "finetune" / "emoji" / "ms+mobilenet_v2+2f518e77.adamw"
+    assert main(["rerun", str(row), "--out", str(tmp_path / "again")]) == 0
+    out = capsys.readouterr().out
+    assert " --trunks mobilenet_v2 --recipes adamw --seeds 2 " in out
+    assert "and --weights, the file or the name of 2f518e77" in out
 
 
 # --- what cannot pass -----------------------------------------------------------------------------
@@ -546,6 +555,32 @@ def test_settings_that_no_id_draws_say_nothing(submitted):
     assert searches.other_search(search, of, {"options": SPACE["options"]}) is None
     search, of = search_drawn(cell, 1, startup=1)
     assert searches.other_search(search, of, SPACE) is None
+
+
+def test_a_row_with_the_settings_of_another_search_is_named(results):
+    """All ids made right, as after an exchange; the settings are those of the other id."""
+    row = results / MS
+    (results / SEARCH).rename(results.parent / "aside")
+    for path in row.glob("oracle-*.json"):
+        path.unlink()
+
+    def startup(body):
+        body["identity"]["rules"].update(version=1)
+        body["identity"]["rules"]["search"].update(startup_trials=2)
+        body.update(protocol_version=1, protocol_hash="0" * 12)
+
+    edit_cell(row, startup)
+    assert said(results) == []
+    other = schema.cell_id({**cell_of(row)["identity"], "search_repeat": 1})
+    drawn = next(spread(other, load("method", "ms").space("toy", "wide")))
+    rows.edit_trials(row, lambda trials: trials[1].update(settings=drawn))
+    if cell_of(row)["chosen"]["trial"] == 1:
+        edit_cell(row, lambda body: body["chosen"].update(settings=drawn))
+        for seed in (0, 1):
+            edit_run(row, lambda body: body.update(settings=drawn), seed)
+    edit_cell(row, lambda body: None)
+    expected = f"its settings are those that search 2 of its cell draws @ {MS}/trials.jsonl"
+    assert said(results) == [expected]
 
 
 # --- where a watched training was validated -------------------------------------------------------
