@@ -59,7 +59,8 @@ class SubmittedRow(Runs):
         search: which search of its cell it is, as people count: 1 for the row itself.
         further: further searches of the cell, by number. They are evidence of how far a search
             moves the row, are never ranked, and have no claim, reruns or evidence of their own.
-        watched: by seed, the test classes along the training of a run: evidence of the oracle gap.
+        watched: by seed, the test classes along the training of one of ``runs``: evidence of the
+            oracle gap.
         problems: (message, path below the results folder); those of further searches are theirs.
     """
 
@@ -119,6 +120,9 @@ def read_row(results: Path, folder: Path) -> SubmittedRow:
         elif not path.with_name(f"{name}.toml").is_file():
             reader.note(f"runs of a challenge without {name}.toml", path)
     row.further.sort(key=lambda search: search.search)
+    for seed in sorted(row.watched.keys() - row.runs.keys()):
+        del row.watched[seed]
+        reader.note(f"belongs to no seed-{seed}.json", folder / f"oracle-{seed}.json")
     return row
 
 

@@ -58,8 +58,8 @@ def _fault(watched: Watched, run: Run, cell: Cell, queries: int | None) -> str:
 def _steps(fold: WatchedFold, cell: Cell) -> str:
     """Return where a training was watched at other steps than those of its validations."""
     lengths = {len(fold.step), *(len(getattr(fold, name)) for name in METRICS)}
-    if len(lengths) > 1 or 0 in lengths:
-        return "lists of unequal lengths, or empty; expected an entry for each validation"
+    if len(lengths) > 1:
+        return "lists of unequal lengths; expected an entry for each validation"
     interval, last = interval_of(cell), fold.step[-1]
     averaged = cell.made_of.recipe.averaging is not None and last > 0
     most = pace_of(cell).max_steps

@@ -451,7 +451,8 @@ FORGERIES = {
         lambda row: watch(row, lambda b: b.update(cell="0" * 16)), "belongs to cell 0000"
     ),
     "a watched run of no run": (
-        lambda row: (row / "oracle-0.json").rename(row / "oracle-7.json"), "holds seed 0 @"
+        lambda row: (row / "oracle-0.json").rename(row / "oracle-7.json"),
+        "belongs to no seed-7.json",
     ),
     "a lower value at the chosen step": (
         lambda row: at_best(row, lambda v: v - 1e-9), "which validation chose, has"
@@ -467,7 +468,7 @@ FORGERIES = {
     ),
     "no validation at all": (
         lambda row: watch(row, lambda b: [v.clear() for v in b["folds"][0].values()]),
-        "unequal lengths, or empty",
+        "List should have at least 1 item",
     ),
     "a fold less": (lambda row: watch(row, lambda b: b["folds"].pop()), "1 folds; the run has 2"),
     "half a hit along the way": (
