@@ -308,6 +308,7 @@ def _add_results(commands: argparse._SubParsersAction[Parser]) -> None:
         "row", nargs="?", type=Path, metavar="ROW", help="like results/quick/emoji/ms"
     )
     again.add_argument("--voided", action="store_true", help="commands for all void rows instead")
+    again.add_argument("--oracle-gap", action="store_true", help="to watch its runs on test")
     _add_out(again)
     verify = _add(commands, "verify", "every problem of results/ at once", "results", "verify")
     verify.add_argument("results", type=Path, metavar="DIR", help="the folder, results")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
@@ -20,6 +20,7 @@ from benchmark.submissions.read import SubmittedRow
 from benchmark.submissions.remake import remakes
 from benchmark.submissions.rerun import lay_out_rerun, submit_challenge
 from benchmark.submissions.submit import submit_rows
+from benchmark.submissions.submit_watched import submit_watched
 from benchmark.submissions.took import seconds_of
 from benchmark.submissions.verify import examine
 from benchmark.submissions.voided import read_voids, void_of
@@ -53,12 +54,7 @@ def submit(args: argparse.Namespace) -> int:
             args.methods or (),
         )
     else:
-        registry = Registry(tuple(args.plugin))
-        claim = (lambda: _claim(args.claim)) if args.claim else (lambda: sign().claim())
-        done = submit_rows(study, args.results, registry, claim, args.methods or ())
-        written = done.written
-        for folder in done.there:
-            print(f"{folder} is there already and stays (rerun by others: submit --challenge DATE)")
+        written = _submitted(args, study, sign)
     if args.sign:
         written += _sign(args, written)
     written += leaderboard.write(args.results)
@@ -74,6 +70,27 @@ def submit(args: argparse.Namespace) -> int:
         )
     print(f"then check it: python -m benchmark {shlex.join(('verify', str(args.results)))}")
     return DONE
+
+
+def _submitted(
+    args: argparse.Namespace, study: Study, sign: Callable[[], claims.Signer]
+) -> list[Path]:
+    """Return the files of rows, or beside rows, that were written; say what was not."""
+    methods = args.methods or ()
+    if study.protocol.oracle_gap:
+        done = submit_watched(study, args.results, methods)
+    else:
+        registry = Registry(tuple(args.plugin))
+        claim = (lambda: _claim(args.claim)) if args.claim else (lambda: sign().claim())
+        done = submit_rows(study, args.results, registry, claim, methods)
+    for folder in done.there:
+        if study.protocol.oracle_gap:
+            print(f"{folder} has watched runs already, which stay")
+        else:
+            print(f"{folder} is there already and stays (rerun by others: submit --challenge DATE)")
+    for line in done.left_out:
+        print(one_line(f"left out: {line}"))
+    return done.written
 
 
 def _check(args: argparse.Namespace) -> None:
@@ -136,21 +153,32 @@ def _sign(args: argparse.Namespace, written: Sequence[Path]) -> list[Path]:
 def rerun(args: argparse.Namespace) -> int:
     """Lay out a study that only has to run the final runs of a claim's chosen setting.
 
-    Under ``--voided`` print the studies that make all void rows anew.
+    Under ``--oracle-gap`` all of them, to be watched on the test classes. Under ``--voided`` print
+    the studies that make all void rows anew.
     """
+    if args.voided and args.oracle_gap:
+        raise InvalidInputError("--voided and --oracle-gap: choose one of the two")
     if args.voided:
         return _remake(args)
     if args.row is None:
         raise InvalidInputError("expected a row like results/quick/emoji/ms, or --voided")
     cell = lay_out_rerun(args.row, args.out)
     words = ["run", "--protocol", cell.protocol, "--methods", cell.method]
-    words += ["--datasets", cell.dataset, "--trunks", cell.trunk, "--recipes", cell.recipe]
-    words += ["--seeds", "2", "--out", str(args.out)]
+    trunk, _, weights = cell.trunk.partition("+")  # a trunk with weights says which behind a plus
+    words += ["--datasets", cell.dataset, "--trunks", trunk, "--recipes", cell.recipe]
+    words += ["--oracle-gap"] if args.oracle_gap else ["--seeds", "2"]
+    words += ["--out", str(args.out)]
     if cell.method not in Registry().names("method"):
         words += ["--plugin", f"{cell.method}.py"]
-    hand_in = ["submit", str(args.out), "--challenge", "YEAR-MONTH-DAY"]
-    print("the claim's choice is in place; now run at least two seeds of it, then submit them:")
+    hand_in = ["submit", str(args.out)]
+    if args.oracle_gap:
+        print("the row's choice is in place; now run it again, watched on test, then submit that:")
+    else:
+        hand_in += ["--challenge", "YEAR-MONTH-DAY"]
+        print("the claim's choice is in place; now run at least two seeds of it, then submit them:")
     print(f"  python -m benchmark {shlex.join(words)}")
+    if weights:
+        print(f"    and --weights, the file or the name of {weights}")
     print(f"  python -m benchmark {shlex.join(hand_in)}")
     return DONE
 
@@ -190,6 +218,14 @@ def verify(args: argparse.Namespace) -> int:
     rows, count = counted(len(found.rows), "row"), len(found.problems)
     apart = f"{found.stale} stale, {void} void" if void else f"{found.stale} stale"
     print(f"{rows}, {apart}; {counted(count, 'problem')}", file=sys.stderr)
+    further = sum(len(row.further) for row in found.rows)
+    watched = sum(len(row.watched) for row in found.rows)
+    if further or watched:
+        beside = (
+            counted(further, "further search", "further searches"),
+            counted(watched, "watched run"),
+        )
+        print(f"beside them {' and '.join(beside)}, which no table counts", file=sys.stderr)
     print(git.said_of(history), file=sys.stderr)
     if len(found.rows) > found.stale:
         print(_NOT_SEEN, file=sys.stderr)

@@ -55,7 +55,7 @@ def problems_of(
     yield from alike.copied(row)
     yield from challenges.faults(row, code)
     yield from searches.faults(row, row.cell)
-    yield from watching.faults(row, row.cell)
+    yield from watching.faults(row)
 
 
 def _problems_of(
@@ -76,10 +76,8 @@ def _problems_of(
         yield from _settings(row, row.cell, space)
         yield from _search(row, row.cell, space)
         if other := searches.other_search(row, row.cell, space):
-            yield (
-                f"its settings are those that search {other} of its cell draws",
-                (f"{row.place}/trials.jsonl"),
-            )
+            message = f"its settings are those that search {other} of its cell draws"
+            yield message, f"{row.place}/trials.jsonl"
     yield from _commits(row, code)
     if code and current:
         yield from provenance.faults(row, row.cell, code)

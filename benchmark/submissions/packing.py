@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from benchmark.study.environment import PACKAGES
 from benchmark.study.folder import CellKey
-from benchmark.study.records import CellRecord, ChoiceRecord, Metrics, RunRecord, TrialRecord
+from benchmark.study.records import (
+    CellRecord,
+    ChoiceRecord,
+    JobRecord,
+    Metrics,
+    RunRecord,
+    TrialRecord,
+)
 from benchmark.study.spending import Spending, Spent
-from benchmark.submissions import schema
+from benchmark.submissions import schema, watched
 from benchmark.submissions.schema import Cell
 from protocols.metrics import METRICS
 from protocols.protocol import Protocol
@@ -128,6 +136,16 @@ def run_fields(run: RunRecord, packed: bytes | None) -> dict[str, Any]:
         **{name: measured.get(name, 0.0) for name in ("seconds", "train_s")},
         "peak_memory_mb": measured.get("peak_memory_mb", 0),
         "environment": {**environment, "system": made_with.get("system", "unknown").split("-")[0]},
+    }
+
+
+def watched_fields(run: RunRecord, jobs: Sequence[JobRecord]) -> dict[str, Any]:
+    """Return the fields of a watched run from the records of its folds, in order."""
+    names = ("step", *METRICS)
+    return {
+        "schema": watched.SCHEMA,
+        **{name: getattr(run, name) for name in ("cell", "seed", "embeddings_sha256")},
+        "folds": [{name: [row[name] for row in job.oracle] for name in names} for job in jobs],
     }
 
 

@@ -59,7 +59,8 @@ class SubmittedRow(Runs):
         search: which search of its cell it is, as people count: 1 for the row itself.
         further: further searches of the cell, by number. They are evidence of how far a search
             moves the row, are never ranked, and have no claim, reruns or evidence of their own.
-        watched: by seed, the test classes along the training of a run: evidence of the oracle gap.
+        watched: by seed, the test classes along the training of one of ``runs``: evidence of the
+            oracle gap.
         problems: (message, path below the results folder); those of further searches are theirs.
     """
 
@@ -119,6 +120,9 @@ def read_row(results: Path, folder: Path) -> SubmittedRow:
         elif not path.with_name(f"{name}.toml").is_file():
             reader.note(f"runs of a challenge without {name}.toml", path)
     row.further.sort(key=lambda search: search.search)
+    for seed in sorted(row.watched.keys() - row.runs.keys()):
+        del row.watched[seed]
+        reader.note(f"belongs to no seed-{seed}.json", folder / f"oracle-{seed}.json")
     return row
 
 
@@ -163,14 +167,15 @@ def _read_evidence(path: Path, row: SubmittedRow, reader: Reader) -> bool:
         if watched := reader.json(path, Watched, MAX_BYTES):
             row.watched[int(found[1])] = watched
     elif found := SEARCH.fullmatch(path.name):
-        row.further.append(_read_search(path, int(found[1]), reader.results))
+        row.further.append(read_search(reader.results, path))
     else:
         return False
     return True
 
 
-def _read_search(folder: Path, number: int, results: Path) -> SubmittedRow:
-    """Return a further search; it has the files of a row but a claim and what comes with one."""
+def read_search(results: Path, folder: Path) -> SubmittedRow:
+    """Return the further search in ``folder``; it has a row's files but a claim and its company."""
+    number = int(folder.name.removeprefix("search-"))
     row = SubmittedRow(place=folder.relative_to(results).as_posix(), search=number)
     reader = Reader(results, row.problems)
     if not folder.is_dir():

@@ -10,7 +10,7 @@ from benchmark.study import records
 from benchmark.study.folder import CellKey, Study
 from benchmark.study.places import choice_id
 from benchmark.study.records import CellRecord, ChoiceRecord
-from benchmark.submissions.read import CHALLENGE, SubmittedRow, read_row
+from benchmark.submissions.read import CHALLENGE, SEARCH, SubmittedRow, read_row
 from benchmark.submissions.schema import Cell
 from benchmark.submissions.submit import (
     check_protocol,
@@ -54,6 +54,8 @@ def lay_out_rerun(row: Path, out: Path) -> Cell:
         StoreError: there is no such row, or ``out`` holds the cell already.
     """
     folder = row.resolve()
+    if SEARCH.fullmatch(folder.name) and (folder.parent / Cell.file).is_file():
+        raise StoreError(f"{row} is a further search beside a row: rerun {row.parent}")
     cell = _claimed(folder.parents[2], folder)
     record = CellRecord(
         id=cell.id,

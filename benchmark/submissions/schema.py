@@ -2,10 +2,11 @@
 
 A folder ``<protocol>/<dataset>/<row>/`` holds ``cell.json``, ``trials.jsonl``, one
 ``seed-N.json`` and ``values-N.npz`` a run, ``claim.toml`` and, where somebody reran it,
-``challenge-DATE.toml`` with such files of its own in ``challenge-DATE/``. All of it is data: JSON,
-TOML and plain arrays, read with strict types and no unknown field. The search space stands there
-as bounds, so that a setting can be checked without importing the method. Times are seconds, memory
-is MB, metrics are fractions.
+``challenge-DATE.toml`` with such files of its own in ``challenge-DATE/``. Further evidence of it
+are ``search-K/`` with the same files but a claim, and ``oracle-N.json`` (``watched.py``). All of it
+is data: JSON, TOML and plain arrays, read with strict types and no unknown field. The search space
+stands there as bounds, so that a setting can be checked without importing the method. Times are
+seconds, memory is MB, metrics are fractions.
 """
 
 from __future__ import annotations

@@ -45,10 +45,8 @@ def faults(row: SubmittedRow, cell: Cell) -> Iterator[Problem]:
     """Yield further searches that are not of the row's cell, are out of order, or are copies."""
     for place, search in enumerate(row.further, 2):
         if search.search != place:
-            yield (
-                f"lies there without search-{place}: searches are numbered without gaps",
-                (search.place),
-            )
+            message = f"lies there without search-{place}: searches are numbered without gaps"
+            yield message, search.place
             break
     for search in row.further:
         if search.cell is None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from zipfile import BadZipFile
 
@@ -17,7 +17,7 @@ from benchmark.study.spending import spending
 from benchmark.submissions import schema, values
 from benchmark.submissions.leaderboard import shipped_protocols
 from benchmark.submissions.packing import ENVIRONMENT, Finished, environment_of, row_files
-from benchmark.submissions.read import read_row
+from benchmark.submissions.read import read_row, read_search
 from benchmark.submissions.schema import Cell, Claim
 from protocols.discovery import Registry
 from protocols.errors import StoreError, unknown_name
@@ -28,10 +28,17 @@ from protocols.space import Space, described
 
 @dataclass(frozen=True)
 class Submission:
-    """The files that a submission wrote, and the folders of rows that were there already."""
+    """What a submission did.
+
+    Attributes:
+        written: the files.
+        there: folders of rows, or of what lies beside them, that were there already.
+        left_out: what belongs to the study and was not copied, and why.
+    """
 
     written: list[Path]
     there: list[Path]
+    left_out: list[str] = field(default_factory=list)
 
 
 def submit_rows(
@@ -43,6 +50,7 @@ def submit_rows(
 ) -> Submission:
     """Copy the study's finished cells below ``results``; rows of the same cells stay as they are.
 
+    Further searches that are finished go beside their row, now or to one that is there.
     A cell's id is all that makes two rows the same: whoever ran it again measured other seconds,
     and another processor may have given other last bits.
 
@@ -59,20 +67,32 @@ def submit_rows(
             exists with another content; nothing is written then.
     """
     files: dict[Path, bytes] = {}
-    there, form, spent = [], None, spending(study)
+    there, left_out, form, spent = list[Path](), list[str](), None, spending(study)
     shipped = check_protocol(study)
+
+    def files_of(key: CellKey, folder: Path) -> dict[Path, bytes]:
+        finished = finished_cell(study, key)
+        space = _space(finished.record, shipped, registry)
+        return row_files(folder, finished, shipped, space, spent)
+
     for key in wanted(study, methods):
         folder = results / folder_of(shipped, key)
         if _is_there(results, folder, key):
             there.append(folder)
-            continue
-        finished = finished_cell(study, key)
-        space = _space(finished.record, shipped, registry)
-        files |= row_files(folder, finished, shipped, space, spent)
-        if not (folder / Claim.file).exists():
-            form = form or claim()
-            files[folder / Claim.file] = form
-    return Submission(write_once(files), there)
+        else:
+            files |= files_of(key, folder)
+            if not (folder / Claim.file).exists():
+                form = form or claim()
+                files[folder / Claim.file] = form
+        for place, search in _further(study, key, folder):
+            if _is_there(results, place, search):
+                continue
+            try:
+                files |= files_of(search, place)
+            except StoreError as error:
+                left_out.append(f"{search.row} on {search.dataset} and what follows it: {error}")
+                break
+    return Submission(write_once(files), there, left_out)
 
 
 def wanted(study: Study, methods: Sequence[str]) -> list[CellKey]:
@@ -90,17 +110,32 @@ def wanted(study: Study, methods: Sequence[str]) -> list[CellKey]:
     return wanted
 
 
+def _further(study: Study, key: CellKey, folder: Path) -> Iterator[tuple[Path, CellKey]]:
+    """Yield the further searches of a cell up to the first number that is missing, with places."""
+    searches = sorted(study.searches(key)[1:], key=lambda search: search.repeat)
+    for repeat, search in enumerate(searches, 1):
+        if search.repeat != repeat:
+            return
+        yield folder / f"search-{repeat + 1}", search
+
+
 def _is_there(results: Path, folder: Path, key: CellKey) -> bool:
     """Return whether the whole row of a cell lies in its folder, whoever ran it."""
     if not (folder / Cell.file).is_file():
         return False
-    row = read_row(results, folder)
+    row = read_row(results, folder) if key.repeat == 0 else read_search(results, folder)
     whole = row.cell is not None and set(row.runs) == set(range(row.runs_asked))
     return whole and not row.problems and row.cell is not None and row.cell.id == key.id
 
 
-def check_protocol(study: Study, *, any_seeds: bool = False) -> Protocol:
-    """Return the protocol as it ships; raise StoreError if the study kept to another one."""
+def check_protocol(study: Study, *, any_seeds: bool = False, watched: bool = False) -> Protocol:
+    """Return the protocol as it ships; raise StoreError if the study kept to another one.
+
+    Args:
+        study: the study.
+        any_seeds: whether it may have another number of seeds.
+        watched: whether it may have opened the test classes at every validation.
+    """
     ours, known = study.protocol, shipped_protocols()
     if ours.name not in known:
         raise StoreError(
@@ -114,6 +149,10 @@ def check_protocol(study: Study, *, any_seeds: bool = False) -> Protocol:
             f"{shipped.version}. Run it again"
         )
     changed = {k: v for k, v in ours.overrides.items() if k not in ("trunk", "recipe")}
+    if ours.oracle_gap and not watched:
+        changed["oracle_gap"] = True
+    elif watched:
+        changed.pop("oracle_gap", None)
     if any_seeds:
         changed.pop("seeds", None)
     if ours.seeds != shipped.seeds and not any_seeds:

@@ -7,7 +7,8 @@ images and seconds inside the budget, on one kind of machine · 7 one commit, cl
 the code, recipe and trunk that the row names · 8 one content and one test set per dataset · 9
 metrics that can be true and follow from every query's · 10 no two seeds, rows or reruns that are
 one training · 11 the leaderboard rebuilds byte for byte · 12 files that were there before are
-unchanged · 13 signatures are of the files as they are.
+unchanged · 13 signatures are of the files as they are. What lies beside a row as evidence is held
+to the same, and to its row (:mod:`benchmark.submissions.searches` and ``watching``).
 """
 
 from __future__ import annotations

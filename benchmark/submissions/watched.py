@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from statistics import fmean
+from typing import Annotated
 
 from pydantic import Field
 
@@ -17,7 +18,7 @@ from benchmark.submissions.schema import Run
 from protocols.metrics import METRICS
 
 SCHEMA = 1
-MAX_BYTES = 512 << 10  # of a file: four folds of 501 validations take 140 kB
+MAX_BYTES = 512 << 10  # of a file: four folds of 501 validations take some 130 kB
 
 
 class WatchedFold(Data):
@@ -27,10 +28,10 @@ class WatchedFold(Data):
     averaged ones, at the step of the entry before it.
     """
 
-    step: list[Natural]
-    precision_at_1: list[Fraction]
-    r_precision: list[Fraction]
-    map_at_r: list[Fraction]
+    step: Annotated[list[Natural], Field(min_length=1)]
+    precision_at_1: Annotated[list[Fraction], Field(min_length=1)]
+    r_precision: Annotated[list[Fraction], Field(min_length=1)]
+    map_at_r: Annotated[list[Fraction], Field(min_length=1)]
 
     def at(self, place: int) -> dict[str, float]:
         """Return the metrics of one entry."""
@@ -44,7 +45,7 @@ class Watched(Data):
     cell: Id
     seed: Natural
     embeddings_sha256: Sha256
-    folds: list[WatchedFold]
+    folds: Annotated[list[WatchedFold], Field(min_length=1)]
     sha256: Sha256
 
     def claimed(self, metric: str) -> float:

@@ -15,33 +15,33 @@ Problem = tuple[str, str]  # message, path below the results folder
 _SHOWN = 5  # steps of a list in a message
 
 
-def faults(row: SubmittedRow, cell: Cell) -> Iterator[Problem]:
-    """Yield what is wrong with a row's watched trainings."""
+def faults(row: SubmittedRow) -> Iterator[Problem]:
+    """Yield what is wrong with the watched trainings beside a row."""
     for seed, watched in sorted(row.watched.items()):
-        path, run = f"{row.place}/oracle-{seed}.json", row.runs.get(seed)
-        if run is None:
-            yield f"belongs to no seed-{seed}.json", path
-            continue
-        values = row.values.get(seed)
-        queries = len(values.query) - (run.excluded or 0) if values else None
-        if message := fault(watched, run, cell, queries):
+        path = f"{row.place}/oracle-{seed}.json"
+        if watched.seed != seed:
+            yield f"holds seed {watched.seed}", path
+        elif message := fault_of(row, watched):
             yield message, path
 
 
-def fault(watched: Watched, run: Run, cell: Cell, queries: int | None) -> str:
-    """Return why ``watched`` is not of the trainings of ``run``, empty if it may be.
+def fault_of(row: SubmittedRow, watched: Watched) -> str:
+    """Return why ``watched`` is not of the trainings of a run of ``row``, empty if it may be.
 
     What stands at other steps than the one that validation chose can be true or made up: like the
     row's numbers themselves, only a rerun tells.
-
-    Args:
-        watched: what is handed in.
-        run: the row's run that it is said to be of.
-        cell: the row's.
-        queries: how many test queries have an image to find; None where that is not known.
     """
-    if (watched.cell, watched.seed) != (run.cell, run.seed):
-        return f"is of cell {watched.cell}, seed {watched.seed}; expected {run.cell}, {run.seed}"
+    run, values = row.runs.get(watched.seed), row.values.get(watched.seed)
+    if run is None or row.cell is None:
+        return f"belongs to no seed-{watched.seed}.json"
+    queries = len(values.query) - (run.excluded or 0) if values else None
+    return _fault(watched, run, row.cell, queries)
+
+
+def _fault(watched: Watched, run: Run, cell: Cell, queries: int | None) -> str:
+    """Return the same; ``queries`` have an image to find, None where their number is not known."""
+    if watched.cell != cell.id:
+        return f"belongs to cell {watched.cell}, the row is {cell.id}"
     if run.status != "done" or watched.embeddings_sha256 != run.embeddings_sha256:
         return "ended with other embeddings than the run: expected the same training, bit for bit"
     if len(watched.folds) != len(run.folds):
@@ -58,8 +58,8 @@ def fault(watched: Watched, run: Run, cell: Cell, queries: int | None) -> str:
 def _steps(fold: WatchedFold, cell: Cell) -> str:
     """Return where a training was watched at other steps than those of its validations."""
     lengths = {len(fold.step), *(len(getattr(fold, name)) for name in METRICS)}
-    if len(lengths) > 1 or 0 in lengths:
-        return "lists of unequal lengths, or empty; expected an entry for each validation"
+    if len(lengths) > 1:
+        return "lists of unequal lengths; expected an entry for each validation"
     interval, last = interval_of(cell), fold.step[-1]
     averaged = cell.made_of.recipe.averaging is not None and last > 0
     most = pace_of(cell).max_steps

@@ -345,7 +345,7 @@ ROWS = {
         identity(weights="sha256:" + "a" * 64), "expected 'tiny+aaaaaaaa'"
     ),
     "a weights' name without weights": (identity(trunk="tiny+aaaaaaaa"), "weights is 'none'"),
-    "a repeat of the search": (identity(search_repeat=3), "identity.search_repeat: Extra inputs"),
+    "a repeat of the search": (identity(search_repeat=3), "first search and has none"),
     "salt in the identity": (identity(nonce="x"), "identity.nonce: Extra inputs"),
     "another default": (other_default, "space: beta not as in protocols/methods/ms.py"),
     "wider bounds": (

@@ -654,8 +654,8 @@ def test_the_leaderboard_says_what_the_study_said(toy_study, submitted):
 def test_6_a_search_may_end_where_its_space_does():
     search = SimpleNamespace(trials=50, max_failures_in_a_row=3)
     rules = SimpleNamespace(search=search, params="search")
-    cell = SimpleNamespace(made_of=SimpleNamespace(rules=rules))
     space = {"loss": Choice(("a", "b", "c"), default="a")}
+    cell = SimpleNamespace(made_of=SimpleNamespace(rules=rules), space=space)
     for count, right in ((2, False), (3, True), (4, False)):
         row = SimpleNamespace(trials=[SimpleNamespace(status="done")] * count)
         assert (budget.search_fault(row, cell, space) == "") == right, count

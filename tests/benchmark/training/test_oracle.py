@@ -7,6 +7,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
+from types import SimpleNamespace
 
 import pytest
 
@@ -14,10 +15,15 @@ from benchmark import cli
 from benchmark.study import records
 from benchmark.study.folder import CellKey, load_study
 from benchmark.study.records import JobRecord, RunRecord
+from benchmark.submissions import watching
+from benchmark.submissions.packing import watched_fields
+from benchmark.submissions.schema import Scores
+from benchmark.submissions.watched import WatchedFold
 from benchmark.tables.frames import make_tables
 from benchmark.training import oracle, splits
 from benchmark.training.job import Job, execute
 from protocols.discovery import load
+from protocols.metrics import METRICS
 
 pytestmark = pytest.mark.slow
 
@@ -48,6 +54,16 @@ def test_watching_moves_no_number(source, recipe):
     assert plain.record.status == "done", plain.record.detail
     assert unwatched(plain.record) == unwatched(watched.record)
     assert plain.vectors == watched.vectors, "the embeddings are the same bits"
+    # What a row of results/ would hold of it stands, step for step.
+    run = SimpleNamespace(cell="id", seed=0, embeddings_sha256="0" * 64)
+    (fold,) = watched_fields(run, [watched.record])["folds"]
+    last, validations = fold["step"][-1], len(watched.record.history)
+    assert len(fold["step"]) == validations
+    assert fold["step"].count(last) == 1 + (recipe == "swa"), "averaged weights come last"
+    tested = Scores(**{name: plain.record.test[name] for name in METRICS})
+    found = SimpleNamespace(best_steps=[plain.record.best_step], folds=[tested])
+    assert watching._at_best(WatchedFold(**fold), 0, found) == ""
+    assert last * PLAIN.batch_size == plain.record.counts["images_protocol"]
 
 
 def test_every_validation_is_one_row_and_one_opening(source):
