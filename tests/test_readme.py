@@ -1,5 +1,6 @@
 """What the README says is what happens."""
 
+import csv
 import os
 import re
 import shlex
@@ -97,3 +98,13 @@ def test_its_links_and_pictures_exist():
 def test_ci_runs_the_test_command():
     assert "nox -s" in (ROOT / ".ci" / "run").read_text()
     assert "nox -s tests" in README
+
+
+def test_what_it_says_of_the_quick_rows_is_in_the_leaderboard():
+    with (ROOT / "results" / "leaderboard.csv").open(encoding="utf-8") as file:
+        rows = [row for row in csv.DictReader(file) if row["protocol"] == "quick"]
+    main = [r for r in rows if (r["embedding"], r["metric"]) == ("concatenated", "map_at_r")]
+    verdicts = [row["verdict"] for row in main if row["verdict"]]
+    conclusive = sum(verdict in ("better", "worse", "equivalent") for verdict in verdicts)
+    said = re.findall(r"of (\d+) comparisons at three seeds (\w+) is conclusive", README)
+    assert said == [(str(len(verdicts)), {1: "one"}[conclusive])]
