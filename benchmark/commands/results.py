@@ -83,6 +83,8 @@ def _submitted(
         registry = Registry(tuple(args.plugin))
         claim = (lambda: _claim(args.claim)) if args.claim else (lambda: sign().claim())
         done = submit_rows(study, args.results, registry, claim, methods)
+    for folder, commit in done.replaced.items():
+        print(f"{folder} replaces the row of commit {commit[:12]}, which its claim names")
     for folder in done.there:
         if study.protocol.oracle_gap:
             print(f"{folder} has watched runs already, which stay")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,10 +24,11 @@ _CLAIM = """\
 who = {who}
 hardware = {hardware}
 deviations = ""
-predecessor = ""  # commit that holds the rows which these replace
+predecessor = ""  # commit that holds the row which this one replaces
 note = ""
 price_per_hour = {price}  # of the machine, like "0.80 EUR"
 """
+_PREDECESSOR = re.compile(r"""^(predecessor\s*=\s*)(?:""|'')""", re.MULTILINE)
 _CHALLENGE = """\
 # Somebody else's rerun of the claim beside it.
 who = {who}
@@ -55,6 +57,18 @@ class Signer:
         # Of visible signs TOML escapes the same two as JSON, and others were refused.
         quoted = {k: json.dumps(text, ensure_ascii=False) for k, text in vars(self).items()}
         return form.format(**quoted).encode()
+
+
+def replacing(claim: bytes, predecessor: str) -> bytes:
+    """Return a claim that names ``predecessor``, unless it names one already or there is none.
+
+    Args:
+        claim: content of a claim.toml.
+        predecessor: commit that holds the row which is replaced, empty for none.
+    """
+    text = claim.decode("utf-8", errors="surrogateescape")
+    named = _PREDECESSOR.sub(rf'\g<1>"{predecessor}"', text, count=1)
+    return named.encode("utf-8", errors="surrogateescape")
 
 
 def signer(

@@ -52,6 +52,14 @@ class History:
         entries = (entry.split("\t", 1) for entry in listed.split("\0") if entry)
         return {path: about.split()[2] for about, path in entries}
 
+    def holding(self, path: str) -> str:
+        """Return the last commit that wrote a file below ``path``; empty where none did.
+
+        It is found where the current commit has the files, and where they have been removed since.
+        """
+        words = ("log", "-1", "--diff-filter=AM", "--format=%H", "--", path)
+        return (_git(self.folder, *words) or "").strip()
+
     def merge_base(self, ref: str) -> str:
         """Return the commit at which the current one left ``ref``.
 

@@ -14,7 +14,8 @@ from benchmark.study.machines import mixed
 from benchmark.study.queries import fault, read_queries
 from benchmark.study.records import CellRecord, RunRecord
 from benchmark.study.spending import spending
-from benchmark.submissions import schema, values
+from benchmark.submissions import git, schema, values
+from benchmark.submissions.claims import replacing
 from benchmark.submissions.leaderboard import shipped_protocols
 from benchmark.submissions.packing import ENVIRONMENT, Finished, environment_of, row_files
 from benchmark.submissions.read import read_row, read_search
@@ -33,12 +34,14 @@ class Submission:
     Attributes:
         written: the files.
         there: folders of rows, or of what lies beside them, that were there already.
+        replaced: by folder, the commit that holds the row which stood there before.
         left_out: what belongs to the study and was not copied, and why.
     """
 
     written: list[Path]
     there: list[Path]
     left_out: list[str] = field(default_factory=list)
+    replaced: dict[Path, str] = field(default_factory=dict)
 
 
 def submit_rows(
@@ -58,7 +61,8 @@ def submit_rows(
         study: every cell of it that is to be copied must be finished.
         results: the folder.
         registry: knows the methods' code, which must still be the study's.
-        claim: gives the claim.toml of every new row; asked once where there is one.
+        claim: gives the claim.toml of every new row; asked once where there is one. A row that
+            git has seen at its place, and that was removed, is named in it as the predecessor.
         methods: whose rows to copy; none for all of the study.
 
     Raises:
@@ -68,7 +72,7 @@ def submit_rows(
     """
     files: dict[Path, bytes] = {}
     there, left_out, form, spent = list[Path](), list[str](), None, spending(study)
-    shipped = check_protocol(study)
+    shipped, history, replaced = check_protocol(study), git.find(results), dict[Path, str]()
 
     def files_of(key: CellKey, folder: Path) -> dict[Path, bytes]:
         finished = finished_cell(study, key)
@@ -83,7 +87,9 @@ def submit_rows(
             files |= files_of(key, folder)
             if not (folder / Claim.file).exists():
                 form = form or claim()
-                files[folder / Claim.file] = form
+                before = history.holding(folder.relative_to(results).as_posix()) if history else ""
+                files[folder / Claim.file] = replacing(form, before)
+                replaced |= {folder: before} if before else {}
         for place, search in _further(study, key, folder):
             if _is_there(results, place, search):
                 continue
@@ -92,7 +98,7 @@ def submit_rows(
             except StoreError as error:
                 left_out.append(f"{search.row} on {search.dataset} and what follows it: {error}")
                 break
-    return Submission(write_once(files), there, left_out)
+    return Submission(write_once(files), there, left_out, replaced)
 
 
 def wanted(study: Study, methods: Sequence[str]) -> list[CellKey]:
@@ -176,8 +182,8 @@ def write_once(files: dict[Path, bytes]) -> list[Path]:
         if path.is_symlink() or (path.exists() and path.read_bytes() != content):
             raise StoreError(
                 f"{path} exists and differs: what is submitted is never edited. Leave the row "
-                "out with --methods; or, to replace it, remove its folder and name the commit that "
-                "holds it as the claim's predecessor"
+                "out with --methods; or, to replace it, remove its folder (git rm -r) and submit "
+                "again: the claim then names the commit that holds it"
             )
     fresh = [path for path in files if not path.exists()]
     for path in fresh:

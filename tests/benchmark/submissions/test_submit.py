@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import tomllib
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -53,6 +54,30 @@ def change_study(study, change):
     protocol = _read_file(json.dumps(body).encode()).protocol
     body |= {"protocol_hash": protocol.hash(), "rules_hash": protocol.rules_hash()}
     path.write_text(json.dumps({**body, "sha256": _checksum(body)}))
+
+
+@pytest.mark.parametrize("committed", [False, True], ids=["removed", "removal committed"])
+def test_a_row_that_was_removed_is_named_as_the_predecessor(toy_study, tmp_path, capsys, committed):
+    results = tmp_path / "results"
+    results.mkdir()
+    rows.git(tmp_path, "init", "--quiet")
+    rows.git(tmp_path, "commit", "--quiet", "--allow-empty", "-m", "first")
+    assert rows.submit(toy_study, results) == 0
+    assert "replaces" not in capsys.readouterr().out
+    claim = results / "toy" / "toy" / "ms" / "claim.toml"
+    assert tomllib.loads(claim.read_text())["predecessor"] == ""
+    rows.git(tmp_path, "add", "-A")
+    rows.git(tmp_path, "commit", "--quiet", "-m", "rows")
+    held = rows.git(tmp_path, "rev-parse", "HEAD")
+    rows.git(tmp_path, "rm", "-rq", "results/toy/toy/ms")
+    if committed:
+        rows.git(tmp_path, "commit", "--quiet", "-m", "removed")
+    assert rows.submit(toy_study, results) == 0
+    assert f"replaces the row of commit {held[:12]}" in capsys.readouterr().out
+    assert tomllib.loads(claim.read_text())["predecessor"] == held
+    others = [p for p in results.glob("toy/toy/*/claim.toml") if p != claim]
+    assert others
+    assert all(tomllib.loads(p.read_text())["predecessor"] == "" for p in others)
 
 
 def test_every_finished_row_is_copied_with_what_verifies_it(toy_study, submitted):
