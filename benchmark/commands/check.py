@@ -10,6 +10,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from benchmark.commands.row_names import unfit
 from benchmark.engines.starting import check_address_space, check_system
 from benchmark.exit_codes import DONE, FAILED_JOBS
 from protocols.discovery import Registry
@@ -45,6 +46,8 @@ def check(args: argparse.Namespace) -> int:
     meddles = changed and f"others would start from what it changed: {changed}"
     kept += _say(console, "It leaves its process as it found it.", meddles)
     console.print(f"{name}: {kept} of {len(claims) + 1} checks kept", highlight=False)
+    if kind == "method" and (reason := unfit(name)):
+        console.print(reason, highlight=False, markup=False)
     return DONE if kept == len(claims) + 1 else FAILED_JOBS
 
 

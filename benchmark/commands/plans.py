@@ -7,6 +7,7 @@ from pathlib import Path
 from rich.console import Console
 
 from benchmark.commands.lines import Tables, counted, say
+from benchmark.commands.row_names import unfit
 from benchmark.running.bound import at_most
 from benchmark.running.progress import duration
 from benchmark.running.setup import Asked, unmoved_by_bounds
@@ -69,6 +70,9 @@ def show_uncommitted(console: Console, plugins: tuple[Path, ...]) -> None:
             "files or plugins here are not as in the last commit: results/ takes no run of that. "
             "To submit this, commit first",
         )
+    for plugin in plugins:
+        if reason := unfit(plugin.stem):
+            say(console, reason)
     if reason := no_commit():
         say(
             console,

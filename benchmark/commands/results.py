@@ -172,7 +172,7 @@ def rerun(args: argparse.Namespace) -> int:
     words += ["--out", str(args.out)]
     if cell.method not in Registry().names("method"):
         words += ["--plugin", f"{cell.method}.py"]
-    hand_in = ["submit", str(args.out)]
+    hand_in = ["submit", str(args.out), "--methods", cell.method]
     if args.oracle_gap:
         print("the row's choice is in place; now run it again, watched on test, then submit that:")
     else:

@@ -9,11 +9,12 @@ from functools import cached_property
 
 from benchmark.report.charts import Axis, Mark, Point, Scatter, place_labels, spanning
 from benchmark.statistics.words import spoken
-from benchmark.study.scores import MARKS, NOTHING, per_cent
+from benchmark.study.scores import MARKS, per_cent
 from benchmark.submissions.findings import said
 from benchmark.submissions.findings.cost import costs
 from benchmark.submissions.findings.parts import Part, parts
-from benchmark.submissions.findings.standing import Standing, standing
+from benchmark.submissions.findings.places import Place, places
+from benchmark.submissions.findings.screen import DEVIATES, caption
 from benchmark.submissions.findings.studies import Entry, Study
 
 FOLDER = "studies"
@@ -55,18 +56,27 @@ class StudyPage:
         return said.found(self.study)
 
     @cached_property
-    def standing(self) -> list[Standing]:
+    def places(self) -> list[Place]:
         """Return the methods, best mean rank first."""
-        return standing(self.study)
+        return places(self.study)
+
+    @property
+    def caption(self) -> str:
+        """Return how the first table is to be read."""
+        return " · ".join(caption(self.study))
 
     @cached_property
     def parts(self) -> list[Part]:
         """Return the findings."""
         return parts(self.study)
 
-    def shown(self, line: Standing, dataset: str) -> Shown | None:
+    def name(self, place: Place) -> str:
+        """Return a method's name with the mark of one that deviates from the protocol."""
+        return f"{place.method}{DEVIATES * place.deviates}"
+
+    def shown(self, place: Place, dataset: str) -> Shown | None:
         """Return what a method scored on a dataset, None without a row there."""
-        entry = line.entries.get(dataset)
+        entry = place.entries.get(dataset)
         return None if entry is None else _shown(entry)
 
     @property
@@ -79,7 +89,7 @@ class StudyPage:
         """Return mean ranks with their intervals, of methods that have one."""
         return [
             Mark(line.method, line.rank, line.across["rank_ci_low"], line.across["rank_ci_high"])
-            for line in self.standing
+            for line in self.places
             if line.rank is not None
         ]
 
@@ -87,7 +97,7 @@ class StudyPage:
     def bars(self) -> list[tuple[float, float]]:
         """Return (best, worst) mean rank of each group that no test tells apart."""
         groups: dict[str, list[float]] = {}
-        for line in self.standing:
+        for line in self.places:
             for number in str(line.across.get("cliques") or "").split():
                 groups.setdefault(number, []).append(line.rank or 0.0)
         return [(min(own), max(own)) for own in groups.values() if len(own) > 1]
@@ -107,11 +117,11 @@ class StudyPage:
 def _shown(entry: Entry) -> Shown:
     head = entry.head
     low, mean, verdict = head["ci_low"], head["mean"], head.get("verdict")
-    half = "" if low is None or mean is None else f" ± {per_cent(mean - low)}"
-    said_of = spoken(verdict, head["needs_seeds"]) if verdict else ""
+    half = "" if low is None else f" ± {per_cent(mean - low)}"
+    counts = verdict and not entry.fault
     return Shown(
-        score=NOTHING if mean is None else f"{per_cent(mean)}{half}",
-        mark=MARKS[verdict] if verdict else "",
-        verdict=said_of,
+        score=entry.fault or f"{per_cent(mean)}{half}",
+        mark=MARKS[verdict] if counts else "",
+        verdict=spoken(verdict, head["needs_seeds"]) if counts else "",
         address=f"rows/{entry.row.place}.html",
     )

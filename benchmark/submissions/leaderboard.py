@@ -204,8 +204,11 @@ def readme_fault(path: Path) -> str:
 
 def write(results: Path) -> list[Path]:
     """Rebuild the leaderboard of ``results``; return the files that changed."""
-    changed = []
-    for path, content in build(results, unchecked(results)).items():
+    changed, made = [], build(results, unchecked(results))
+    for path in results.glob(f"*/{page.FILE}"):
+        if path not in made:  # of rows that are not there any more
+            path.unlink()
+    for path, content in made.items():
         if not path.exists() or path.read_bytes() != content:
             write_bytes(path, content)
             changed.append(path)

@@ -126,12 +126,20 @@ def _further(study: Study, key: CellKey, folder: Path) -> Iterator[tuple[Path, C
 
 
 def _is_there(results: Path, folder: Path, key: CellKey) -> bool:
-    """Return whether the whole row of a cell lies in its folder, whoever ran it."""
+    """Return whether the whole row of a cell lies in its folder, whoever ran it.
+
+    Raises:
+        StoreError: it does, and something is wrong with what lies there.
+    """
     if not (folder / Cell.file).is_file():
         return False
     row = read_row(results, folder) if key.repeat == 0 else read_search(results, folder)
-    whole = row.cell is not None and set(row.runs) == set(range(row.runs_asked))
-    return whole and not row.problems and row.cell is not None and row.cell.id == key.id
+    if row.cell is None or row.cell.id != key.id:
+        return False
+    if row.problems:
+        message, path = row.problems[0]
+        raise StoreError(f"the row is there, with a problem: {message} @ {results / path}")
+    return set(row.runs) == set(range(row.runs_asked))
 
 
 def check_protocol(study: Study, *, any_seeds: bool = False, watched: bool = False) -> Protocol:

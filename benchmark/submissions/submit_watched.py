@@ -79,7 +79,10 @@ def _row_of(results: Path, folder: Path, key: CellKey) -> SubmittedRow | str:
 
 def _files(study: Study, key: CellKey, folder: Path, row: SubmittedRow) -> Iterator[_Watched | str]:
     """Yield the files that the row lacks, or why a seed has none."""
-    for run in study.runs(key):
+    runs, asked = study.runs(key), study.runs_asked(key)
+    if len(runs) < asked:
+        yield f"{folder}: {len(runs)} of {asked} runs are watched. Run the same command again"
+    for run in runs:
         if run.seed in row.watched or run.status != "done":
             continue
         path = folder / f"oracle-{run.seed}.json"

@@ -44,6 +44,8 @@ def _fault(watched: Watched, run: Run, cell: Cell, queries: int | None) -> str:
         return f"belongs to cell {watched.cell}, the row is {cell.id}"
     if run.status != "done" or watched.embeddings_sha256 != run.embeddings_sha256:
         return "ended with other embeddings than the run: expected the same training, bit for bit"
+    if len(run.best_steps) != len(run.folds) or None in run.folds:
+        return "the run's own folds are not whole, so there is nothing to hold it to"
     if len(watched.folds) != len(run.folds):
         return f"{len(watched.folds)} folds; the run has {len(run.folds)}"
     for number, fold in enumerate(watched.folds):

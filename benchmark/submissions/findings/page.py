@@ -37,9 +37,12 @@ def _part(part: Part) -> Iterator[str]:
     if not part.rows:
         return
     sides = ("---" if at < part.words else "--:" for at in range(len(part.header)))
-    yield f"| {' | '.join(part.header)} |"
+    yield _row(part.header)
     yield f"|{'|'.join(sides)}|"
-    for row in part.rows:
-        cells = (cell.replace("|", r"\|") for cell in row)
-        yield f"| {' | '.join(cells)} |"
+    yield from map(_row, part.rows)
     yield f"\n{part.note}\n" if part.note else ""
+
+
+def _row(cells: Sequence[str]) -> str:
+    escaped = (cell.replace("|", r"\|").replace("<", "&lt;") for cell in cells)
+    return f"| {' | '.join(escaped)} |"

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from benchmark.statistics.words import spoken
 from benchmark.study.scores import MARKS, NOTHING, per_cent
 from benchmark.submissions.findings import chosen, cost, said
+from benchmark.submissions.findings.places import Place, by_verdict, places
 from benchmark.submissions.findings.spread import Gap, Spread, gaps, spreads
-from benchmark.submissions.findings.standing import Standing, by_verdict, standing
 from benchmark.submissions.findings.studies import Study
+from protocols.names import one_line
 from protocols.space import Setting
 
 Row = tuple[str, ...]
 _SIDES = {"lower": "low", "upper": "up"}
+_STRICTER = " ‡"
+_LONGEST = 40  # characters of an option's text
 
 
 @dataclass(frozen=True)
@@ -53,9 +56,17 @@ def parts(study: Study) -> list[Part]:
 
 
 def _verdicts(study: Study) -> Part:
+    marked = {(e.cell.dataset, e.method) for e in study.compared if e.head["mark"]}
     rows = [
-        (name, *(", ".join(own) or NOTHING for own in by_verdict(study, name).values()))
-        for name in study.datasets
+        (
+            dataset,
+            *(
+                ", ".join(f"{name}{_STRICTER * ((dataset, name) in marked)}" for name in own)
+                or NOTHING
+                for own in by_verdict(study, dataset).values()
+            ),
+        )
+        for dataset in study.datasets
     ]
     asked = sorted(
         f"{entry.method} on {entry.cell.dataset} {spoken('not tested', entry.head['needs_seeds'])}"
@@ -68,55 +79,73 @@ def _verdicts(study: Study) -> Part:
         f"{'; '.join(asked)}." if asked else "",
         ("dataset", *MARKS),
         tuple(rows),
+        f"{_STRICTER}: spreads too unlike for Student's t, judged by a stricter test."
+        if marked
+        else "",
         words=1 + len(MARKS),
     )
 
 
 def _across(study: Study) -> Part:
-    own = [line for line in standing(study) if line.across.get("mean") is not None]
-    notes = sorted({line.across["note"] for line in own if line.rank and line.across["note"]})
-    note = "In brackets 95 % intervals over seeds within these datasets; they speak of no other"
+    every = places(study)
+    own = [place for place in every if place.across.get("mean") is not None]
+    grouped = any(place.across["cliques"] for place in own)
+    columns = ("method", "mean rank", "mean MAP@R, %", "gain over the baseline")
     return Part(
         "ranks",
         "Across the datasets",
         "",
-        ("method", "mean rank", "mean MAP@R, %", "gain over the baseline", "interquartile gain"),
+        (*columns, "interquartile gain", *(["not told apart"] if grouped else [])),
         tuple(
             (
-                line.method,
-                _ends(line, "rank", scale=1),
-                _ends(line, "mean"),
+                place.method,
+                _ends(place, "rank", scale=1),
+                _ends(place, "mean"),
                 *(
-                    NOTHING if line.method == study.baseline else _ends(line, name)
+                    NOTHING if place.method == study.baseline else _ends(place, name)
                     for name in ("gain", "gain_iqm")
                 ),
+                *([place.across["cliques"] or NOTHING] if grouped else []),
             )
-            for line in own
+            for place in own
         ),
-        ". ".join((note, *(f"{n[0].upper()}{n[1:]}" for n in notes))) + ".",
+        " ".join(_notes_of_ranks(every, grouped=grouped)),
     )
+
+
+def _notes_of_ranks(every: Sequence[Place], *, grouped: bool) -> Iterator[str]:
+    yield "In brackets 95 % intervals over seeds within these datasets; they speak of no other."
+    if grouped:
+        yield "Methods with a number in common are not told apart (Wilcoxon over datasets, Holm)."
+    for note in sorted({p.across["note"] for p in every if p.rank and p.across["note"]}):
+        yield f"{note[0].upper()}{note[1:]}."
+    without = [f"{p.method} ({p.across['note']})" for p in every if p.competes and not p.rank]
+    if without:
+        yield f"Without a rank: {', '.join(without)}."
 
 
 def _moved(study: Study) -> Part:
     again = [own for own in spreads(study) if own.searches > 1]
-    none = " No row was searched more than once." if said.moved(study) and not again else ""
+    text = said.moved(study)
+    none = " No row was searched more than once." if text and not again else ""
     return Part(
         "spread",
-        "What moves a row",
-        f"{said.moved(study)}{none}",
+        "What moves a number",
+        f"{text}{none}",
         (
             "method",
             "dataset",
             "searches",
-            "another search",
-            "another seed",
+            "sd between searches",
+            "sd between seeds",
+            "row's mean",
             "other test classes",
             "share of the search",
         ),
         tuple((own.method, own.dataset, str(own.searches), *_moves(own)) for own in again),
-        "± points that hold 95 of 100: 1.96 standard deviations between searches, the seeds' part "
-        "taken out, and between seeds; half of the interval over test classes. Share: of the "
-        "variance of single runs, with its 95 % interval."
+        "Points. Standard deviations of single runs; that between searches is without what seeds "
+        "add to it, in brackets the ends that follow from the 95 % interval of its share in the "
+        "variance. ±: half of a 95 % interval, over seeds and over test classes."
         if again
         else "",
         words=2,
@@ -165,7 +194,10 @@ def _costs(study: Study) -> Part:
     return Part(
         "cost",
         "Cost and quality",
-        f"No other method scores as much for less training: {best}." if best else "",
+        "By these means, which no test compares, no other method scores as much for less training, "
+        f"or more for as much: {best}."
+        if best
+        else "",
         ("method", "mean MAP@R, %", "training a run, s", "memory, MB", "all trainings, h"),
         tuple(
             (
@@ -177,13 +209,21 @@ def _costs(study: Study) -> Part:
             )
             for own in every
         ),
-        "Seconds of all folds of a run, the median over runs, on the machines that the rows name. "
-        "Memory is the most that a run took, with all that Python and torch hold.",
+        " ".join(_notes_of_costs(study)),
     )
 
 
-def _ends(line: Standing, name: str, scale: float = 100) -> str:
-    value, low, high = (line.across.get(f"{name}{end}") for end in ("", "_ci_low", "_ci_high"))
+def _notes_of_costs(study: Study) -> Iterator[str]:
+    yield (
+        f"Seconds of all folds of a run, the median over runs; within {cost.ALIKE:.0%} they count "
+        "as alike. Memory is the most that a run took, with all that Python and torch hold."
+    )
+    for note in sorted({note for e in study.entries if (note := e.head["machines"])}):
+        yield f"{note[0].upper()}{note[1:]}."
+
+
+def _ends(place: Place, name: str, scale: float = 100) -> str:
+    value, low, high = (place.across.get(f"{name}{end}") for end in ("", "_ci_low", "_ci_high"))
     if value is None:
         return NOTHING
     form = "+z.2f" if name.startswith("gain") else ".2f"
@@ -194,8 +234,12 @@ def _ends(line: Standing, name: str, scale: float = 100) -> str:
 
 
 def _moves(own: Spread) -> Iterator[str]:
-    for value in (own.search, own.seed, own.classes):
-        yield NOTHING if value is None else f"±{per_cent(value)}"
+    sd, low, high = own.search or (None, None, None)
+    ends = "" if low is None else f" ({per_cent(low)} to {per_cent(high)})"
+    yield f"{per_cent(sd)}{ends}"
+    yield per_cent(own.seed)
+    for half in (own.mean, own.classes):
+        yield NOTHING if half is None else f"±{per_cent(half)}"
     if own.share is None:
         yield NOTHING
         return
@@ -213,8 +257,9 @@ def _gap(own: Gap) -> Row:
 def _value(value: chosen.Value | None) -> str:
     if value is None:
         return NOTHING
-    return f"{_short(value.value)}{f' ({_SIDES.get(value.edge, value.edge)})' * bool(value.edge)}"
+    side = f" ({_SIDES[value.edge]})" if value.edge else ""
+    return f"{_short(value.value)}{side}"
 
 
 def _short(value: Setting) -> str:
-    return f"{value:.3g}" if isinstance(value, float) else str(value)
+    return f"{value:.3g}" if isinstance(value, float) else one_line(str(value))[:_LONGEST]

@@ -5,73 +5,77 @@ from __future__ import annotations
 from collections import Counter
 
 from benchmark.study.scores import per_cent
-from benchmark.submissions.findings.chosen import Worth, worth
-from benchmark.submissions.findings.spread import Gap, gaps, middle, spreads
-from benchmark.submissions.findings.standing import counts
+from benchmark.submissions.findings.chosen import worth
+from benchmark.submissions.findings.spread import gaps, middle, spreads
 from benchmark.submissions.findings.studies import Study
 
 _DECIDED = ("better", "worse", "equivalent")
+_NAMED = 3  # methods; more of them are counted and not named
 
 
 def found(study: Study) -> str:
-    """Return how many methods beat the baseline on all datasets, on some and on none.
-
-    Without the baseline, or before anything is compared, that is what is said.
-    """
-    if not study.compared:
-        return f"Nothing is compared with {study.baseline} yet."
+    """Return how many methods beat the baseline on all datasets, on some and on none."""
     datasets = len(study.datasets)
-    wins = {
+    verdicts = {
         method: [entry.head.get("verdict") for entry in own.values()]
-        for method, own in study.contestants.items()
-        if method != study.baseline and len(own) == datasets
+        for method, own in study.whole.items()
+        if method != study.baseline
     }
-    beaten = {method: said.count("better") for method, said in wins.items()}
-    everywhere = [method for method, times in beaten.items() if times == datasets]
-    nowhere = [method for method, times in beaten.items() if not times]
-    some = len(wins) - len(everywhere) - len(nowhere)
-    named = f" ({', '.join(sorted(everywhere))})" if 0 < len(everywhere) <= 3 else ""
-    first = (
-        f"Of {_counted(len(wins), 'method')} with a row on all {datasets} datasets, "
-        f"{_all(everywhere)} {study.baseline} on every one{named}, {some} on some and "
-        f"{len(nowhere)} on none."
+    if not verdicts:
+        return f"No method but {study.baseline} has a whole row on all {datasets} datasets yet."
+    times = {method: own.count("better") for method, own in verdicts.items()}
+    everywhere = sorted(method for method, wins in times.items() if wins == datasets)
+    nowhere = sum(not wins for wins in times.values())
+    some = len(times) - len(everywhere) - nowhere
+    named = f" ({', '.join(everywhere)})" if 0 < len(everywhere) <= _NAMED else ""
+    total = Counter(verdict for own in verdicts.values() for verdict in own)
+    decided = ", ".join(f"{total[word]} {word}" for word in _DECIDED)
+    undecided = sum(total.values()) - sum(total[word] for word in _DECIDED)
+    return (
+        f"Of {_counted(len(times), 'method')} with a whole row on all {datasets} datasets, "
+        f"{len(everywhere)} {'beats' if len(everywhere) == 1 else 'beat'} {study.baseline} on "
+        f"every one{named}, {some} on some and {nowhere} on none, each dataset tested by itself. "
+        f"Their {sum(total.values())} comparisons: {decided}, {undecided} undecided."
     )
-    return f"{first} {_comparisons(study)}"
 
 
 def moved(study: Study) -> str:
-    """Return how far another seed, search or test set would move a number, in the median."""
+    """Return how far another seed, test set or search would move a number, in the median row."""
     every = spreads(study)
-    by_seed, by_class = middle([s.seed for s in every]), middle([s.classes for s in every])
-    by_search = middle([s.search for s in every])
-    known = [
-        f"±{per_cent(half)} for {what}"
-        for half, what in (
-            (by_seed, "another seed"),
-            (by_search, "another search"),
-            (by_class, "other test classes"),
-        )
-        if half is not None
-    ]
-    if not known:
+    seed, mean, by_class = (
+        middle([getattr(own, name) for own in every]) for name in ("seed", "mean", "classes")
+    )
+    if seed is None:
         return ""
-    listed = " and ".join(filter(None, (", ".join(known[:-1]), known[-1])))
-    searched = sum(s.search is not None for s in every)
-    of = f" ({searched} of {len(every)} rows were searched more than once)" if searched else ""
-    return f"In the median row 95 of 100 repetitions lie within {listed}, in points{of}."
+    said = (
+        f"In the median row single runs have a standard deviation of {per_cent(seed)} points "
+        f"between seeds, and the row's mean is known to ±{per_cent(mean)}"
+    )
+    if by_class is not None:
+        said += f"; other test classes would move it by ±{per_cent(by_class)}"
+    again = [own.search for own in every if own.search]
+    if not again:
+        return f"{said}."
+    highest = middle([high for _, _, high in again])
+    end = f" (at most {per_cent(highest)} by its interval)" if highest is not None else ""
+    return (
+        f"{said}. Where a row was searched more than once, {len(again)} of {len(every)}, searches "
+        f"add a standard deviation of {per_cent(middle([sd for sd, _, _ in again]))}{end}."
+    )
 
 
 def searching(study: Study) -> str:
     """Return what the searches were worth; empty without a search."""
-    own: Worth = worth(study)
+    own = worth(study)
     if not own.searches:
         return ""
-    gain = (
-        f" In the median, the choice lies {per_cent(own.gain)} points above the defaults on "
-        "validation classes."
-        if own.gain is not None
-        else ""
-    )
+    gain = ""
+    if own.gain is not None:
+        gain = (
+            f" In the median the choice lies {per_cent(own.gain)} points above the defaults on "
+            f"validation classes: the best of up to {own.trials} tries on the classes that chose "
+            "it, so part of that is luck."
+        )
     return (
         f"{own.defaults} of {own.searches} searches chose the authors' defaults, and "
         f"{own.on_edge} chose a value on a bound of its range.{gain}"
@@ -80,7 +84,7 @@ def searching(study: Study) -> str:
 
 def oracle(study: Study) -> str:
     """Return what choosing the epoch on test would have claimed; empty where nothing watched."""
-    every: list[Gap] = list(gaps(study))
+    every = list(gaps(study))
     if not every:
         return ""
     most = max(every, key=lambda gap: gap.gap.mean or 0.0)
@@ -92,16 +96,5 @@ def oracle(study: Study) -> str:
     )
 
 
-def _comparisons(study: Study) -> str:
-    total: Counter[str] = sum(counts(study).values(), Counter())
-    undecided = sum(total.values()) - sum(total[word] for word in _DECIDED)
-    words = [f"{total[word]} {word}" for word in _DECIDED]
-    return f"{sum(total.values())} comparisons: {', '.join(words)}, {undecided} undecided."
-
-
 def _counted(count: int, what: str) -> str:
     return f"{count} {what}{'' if count == 1 else 's'}"
-
-
-def _all(methods: list[str]) -> str:
-    return f"{len(methods)} {'beats' if len(methods) == 1 else 'beat'}"

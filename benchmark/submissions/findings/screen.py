@@ -7,29 +7,32 @@ from collections.abc import Iterator, Sequence
 
 from benchmark.statistics import paired
 from benchmark.study.scores import MARKS, NOTHING, per_cent
-from benchmark.submissions.findings.standing import Standing, standing
+from benchmark.submissions.findings.places import Place, places
 from benchmark.submissions.findings.studies import Entry, Study
 
 WIDTH = 80
 _METHOD, _RANK = 17, 5
+DEVIATES = " †"
 _CELL = 14  # "48.11 ±0.93 ▲" and a space
-_AT_ONCE = (WIDTH - _METHOD - _RANK) // _CELL  # datasets beside each other
 
 
 def table(study: Study) -> str:
     """Return the study as text: MAP@R with interval and verdict, then the mean rank."""
-    own = standing(study)
-    parts = [study.datasets[at : at + _AT_ONCE] for at in range(0, len(study.datasets), _AT_ONCE)]
-    blocks = ["\n".join(_block(study, own, part, last=part is parts[-1])) for part in parts]
-    return "\n\n".join((*blocks, _caption(study)))
+    own = places(study)
+    wide = max(_METHOD, *(len(_name(place)) for place in own))
+    at_once = max(1, (WIDTH - wide - _RANK) // _CELL)  # datasets beside each other
+    parts = [study.datasets[at : at + at_once] for at in range(0, len(study.datasets), at_once)]
+    blocks = ["\n".join(_block(own, part, wide, last=part is parts[-1])) for part in parts]
+    said = textwrap.fill(" · ".join(caption(study)), WIDTH)
+    return "\n\n".join((*blocks, said))
 
 
 def _block(
-    study: Study, own: Sequence[Standing], datasets: Sequence[str], *, last: bool
+    own: Sequence[Place], datasets: Sequence[str], wide: int, *, last: bool
 ) -> Iterator[str]:
-    width = _METHOD + _CELL * len(datasets) + _RANK * last
+    width = wide + _CELL * len(datasets) + _RANK * last
     names = "".join(f"{name}  ".rjust(_CELL) for name in datasets)
-    yield f"{'Method':{_METHOD}}{names}{'Rank' if last else '':>{_RANK}}".rstrip()
+    yield f"{'Method':{wide}}{names}{'Rank' if last else '':>{_RANK}}".rstrip()
     yield "─" * width
     aside = False
     for line in own:
@@ -38,12 +41,18 @@ def _block(
             yield "─" * width
         cells = "".join(_cell(line.entries.get(name)) for name in datasets)
         rank = f"{NOTHING if line.rank is None else format(line.rank, '.1f'):>{_RANK}}"
-        yield f"{line.method:{_METHOD}}{cells}{rank if last else ''}".rstrip()
+        yield f"{_name(line):{wide}}{cells}{rank if last else ''}".rstrip()
+
+
+def _name(place: Place) -> str:
+    return f"{place.method}{DEVIATES * place.deviates}"
 
 
 def _cell(entry: Entry | None) -> str:
-    if entry is None or entry.head["mean"] is None:
-        return f"{NOTHING + '  ':>{_CELL}}"
+    if entry is None:
+        return f"{NOTHING}  ".rjust(_CELL)
+    if entry.fault:
+        return f"{entry.fault}  ".rjust(_CELL)
     head = entry.head
     low, mean = head["ci_low"], head["mean"]
     half = "" if low is None else f"±{per_cent(mean - low)}"
@@ -51,23 +60,23 @@ def _cell(entry: Entry | None) -> str:
     return f"{per_cent(mean)} {half:<6}{mark}".rjust(_CELL)
 
 
-def _caption(study: Study) -> str:
-    family = {len(group) for group in _families(study)}
-    size = f"{min(family)}" if len(family) == 1 else f"{min(family)} to {max(family)}"
+def caption(study: Study) -> list[str]:
+    """Return how the first table is to be read, as phrases."""
+    family = [sum(bool(e.head.get("verdict")) for e in own) for own in study.by_dataset.values()]
+    size = f"{min(family)}" if len(set(family)) == 1 else f"{min(family)} to {max(family)}"
     protocol = study.protocol
-    said = [
+    found = [
         f"MAP@R of test classes, per cent ± t 95% over {protocol.seeds} seeds",
-        f"against {study.baseline}: {', '.join(f'{mark} {word}' for word, mark in MARKS.items())} "
-        f"(paired t, Holm over {size} comparisons of a dataset; equivalent is within "
-        f"±{per_cent(paired.ROPE, 1)})",
-        "rank: mean over the datasets, among methods that train the trunk",
+        f"against {study.baseline}: {', '.join(f'{mark} {word}' for word, mark in MARKS.items())}",
+        f"paired t, stricter where spreads are unlike, Holm over the {size} comparisons of each "
+        f"dataset and over no more; equivalent is within ±{per_cent(paired.ROPE, 1)}",
+        "rank: mean over the datasets, 1 is best, references left out",
+    ]
+    if any(place.deviates for place in places(study)):
+        found.append("† deviates from the protocol, as its claim.toml says")
+    return [
+        *found,
         f"{protocol.name} v{protocol.version} {protocol.hash()}",
         f"trunk {study.trunk}, recipe {study.recipe}, {protocol.search.trials} trials a search, "
         f"{protocol.folds} folds",
     ]
-    return textwrap.fill(" · ".join(said), WIDTH)
-
-
-def _families(study: Study) -> Iterator[list[Entry]]:
-    for group in study.by_dataset.values():
-        yield [entry for entry in group if entry.head.get("verdict")]

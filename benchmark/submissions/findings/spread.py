@@ -1,7 +1,8 @@
-"""How far another search, seed or test set would move a row, and the oracle gap."""
+"""How far another seed, search or test set would move a number, and the oracle gap."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from statistics import fmean, median
@@ -10,29 +11,30 @@ from benchmark.statistics import paired, variance
 from benchmark.study.scores import HEADLINE_METRIC
 from benchmark.submissions.findings.studies import Entry, Study, headline
 
-_SDS = 1.96  # that many standard deviations to both sides hold 95 % of a normal distribution
-
 
 @dataclass(frozen=True)
 class Spread:
-    """How far a number may lie from its like, 95 % of them; fractions of MAP@R.
+    """Where a row's numbers spread; fractions of MAP@R.
 
     Attributes:
         method, dataset: whose.
         searches: how many searches it has.
-        search: between searches, each with all of its seeds, the seeds' part taken out; None
-            with a single search.
-        seed: between the runs of one search.
+        seed: standard deviation of single runs between the seeds of one search; None of one run.
+        mean: half of the row's t-interval over its seeds, None below three.
         classes: half of the interval over test classes, None where there is none.
+        search: standard deviation between searches, what seeds add to it taken out, and the ends
+            that follow from the 95 % interval of its share in the variance; None with a single
+            search. An end is None where the share may be all of it.
         share: of the variance of single runs that is the search's, with its 95 % interval.
     """
 
     method: str
     dataset: str
     searches: int
-    search: float | None
     seed: float | None
+    mean: float | None
     classes: float | None
+    search: tuple[float, float | None, float | None] | None
     share: tuple[float, float | None, float | None] | None
 
 
@@ -54,8 +56,13 @@ class Gap:
 
 
 def spreads(study: Study) -> list[Spread]:
-    """Return the spread of every entry whose runs have one."""
-    return [_spread(entry) for entry in study.entries if not entry.row.fixed]
+    """Return the spread of every whole row that competes, method by method."""
+    return [
+        _spread(entry)
+        for own in study.contestants.values()
+        for entry in own.values()
+        if not entry.fault and not entry.row.fixed
+    ]
 
 
 def middle(found: Sequence[float | None]) -> float | None:
@@ -65,12 +72,12 @@ def middle(found: Sequence[float | None]) -> float | None:
 
 
 def gaps(study: Study) -> Iterator[Gap]:
-    """Yield the oracle gap of every entry that was watched."""
+    """Yield the oracle gap of every whole row that was watched."""
     for entry in study.entries:
         runs = [(entry.row.runs[seed], own) for seed, own in sorted(entry.row.watched.items())]
         selected = [getattr(run.separated, HEADLINE_METRIC) for run, _ in runs if run.separated]
         found = [own.gap(run, HEADLINE_METRIC) for run, own in runs if run.separated]
-        if found:
+        if found and not entry.fault:
             mean = fmean(selected)
             claimed = mean + fmean(found)
             yield Gap(entry.method, entry.cell.dataset, paired.t_interval(found), mean, claimed)
@@ -80,19 +87,29 @@ def _spread(entry: Entry) -> Spread:
     searches = [entry.row, *entry.row.further]
     groups = [list(headline(row).values()) for row in searches]
     sources = variance.split(groups)
-    low, high = entry.head.get("test_ci_low"), entry.head.get("test_ci_high")
-    seed = sources.sd_seed
-    if seed is None and len(groups[0]) > 1:
-        seed = paired.t_interval(groups[0]).sd
-    share = None
-    if sources.share is not None:
+    own = paired.t_interval(groups[0])
+    seed = own.sd if sources.sd_seed is None else sources.sd_seed
+    search = share = None
+    if sources.share is not None and sources.sd_search is not None and seed is not None:
         share = (sources.share, sources.share_low, sources.share_high)
+        ends = (_of_share(end, seed) for end in share[1:])
+        search = (sources.sd_search, *ends)
     return Spread(
         method=entry.method,
         dataset=entry.cell.dataset,
         searches=len(searches),
-        search=None if sources.sd_search is None else _SDS * sources.sd_search,
-        seed=None if seed is None else _SDS * seed,
-        classes=None if low is None or high is None else (high - low) / 2,
+        seed=seed,
+        mean=_half(own.low, own.high),
+        classes=_half(entry.head.get("test_ci_low"), entry.head.get("test_ci_high")),
+        search=search,
         share=share,
     )
+
+
+def _half(low: float | None, high: float | None) -> float | None:
+    return None if low is None or high is None else (high - low) / 2
+
+
+def _of_share(share: float | None, seed: float) -> float | None:
+    """Return the standard deviation between searches that has this share of the variance."""
+    return None if share is None or share >= 1 else seed * math.sqrt(share / (1 - share))

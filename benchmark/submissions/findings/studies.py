@@ -11,7 +11,9 @@ from benchmark.study.scores import HEADLINE
 from benchmark.submissions.kept import Kept
 from benchmark.submissions.read import SubmittedRow
 from benchmark.submissions.schema import Cell
+from protocols.errors import BenchmarkError
 from protocols.protocol import FROZEN_ROWS, Protocol
+from protocols.space import Space, rebuilt, resolve
 
 MIN_DATASETS = 2
 
@@ -24,11 +26,13 @@ class Entry:
         row: what its files hold.
         cell: its cell.
         head: the leaderboard's columns of the headline metric.
+        space: what was searched.
     """
 
     row: SubmittedRow
     cell: Cell
     head: Mapping[str, Any]
+    space: Space
 
     @property
     def method(self) -> str:
@@ -41,6 +45,17 @@ class Entry:
         return not (self.row.untrained or self.cell.method in FROZEN_ROWS)
 
     @property
+    def fault(self) -> str:
+        """Return why its mean counts nowhere, in a few words; empty for a whole row.
+
+        Seeds that diverged are no accident: the mean of the others is that of an easier task.
+        """
+        if self.head["state"] == "refuted":
+            return "refuted"
+        n, asked = self.head["n"], self.head["runs"]
+        return "" if n == asked else f"{n}/{asked} runs"
+
+    @property
     def by_seed(self) -> dict[int, float]:
         """Return the headline metric of each run that came through, a fraction."""
         return headline(self.row)
@@ -49,6 +64,9 @@ class Entry:
 @dataclass(frozen=True)
 class Study:
     """Tables of one protocol, trunk and recipe that hold, at least two of them.
+
+    Of the protocol's own datasets these are the ones on which the baseline has a whole row, and
+    something to compare with it.
 
     Attributes:
         protocol: as it is now.
@@ -80,13 +98,22 @@ class Study:
                 found.setdefault(entry.method, {})[dataset] = entry
         return found
 
-    @property
+    @cached_property
     def contestants(self) -> dict[str, dict[str, Entry]]:
-        """Return the methods that train the trunk."""
+        """Return the methods that compete; the others are references."""
         return {
             method: own
             for method, own in self.by_method.items()
             if all(entry.competes for entry in own.values())
+        }
+
+    @property
+    def whole(self) -> dict[str, dict[str, Entry]]:
+        """Return the contestants that have a whole row on every dataset."""
+        return {
+            method: own
+            for method, own in self.contestants.items()
+            if len(own) == len(self.by_dataset) and not any(e.fault for e in own.values())
         }
 
     @property
@@ -122,10 +149,11 @@ def studies(
             groups.setdefault(key, {})[head["dataset"]] = entries
     found = []
     for (name, trunk, recipe), by_dataset in sorted(groups.items()):
-        if len(by_dataset) >= MIN_DATASETS:
-            own = known[name].datasets
-            order = sorted(by_dataset, key=lambda d: (own.index(d) if d in own else len(own), d))
-            found.append(Study(known[name], trunk, recipe, {d: by_dataset[d] for d in order}))
+        protocol = known[name]
+        own = {d: by_dataset.get(d, []) for d in protocol.datasets}
+        kept = {d: group for d, group in own.items() if _compares(group, protocol.baseline)}
+        if len(kept) >= MIN_DATASETS:
+            found.append(Study(protocol, trunk, recipe, kept))
     return found
 
 
@@ -141,5 +169,24 @@ def _entries(
 ) -> Iterator[Entry]:
     for head in table:
         row = by_place[head["place"]]
-        if (head["embedding"], head["metric"]) == HEADLINE and row.cell:
-            yield Entry(row, row.cell, head)
+        if (head["embedding"], head["metric"]) != HEADLINE or row.cell is None:
+            continue
+        space = _space(row.cell)
+        if space is not None:
+            yield Entry(row, row.cell, head, space)
+
+
+def _space(cell: Cell) -> Space | None:
+    """Return what a cell searched; None where space or choice are none, which ``verify`` names."""
+    try:
+        space = rebuilt({name: bounds.model_dump() for name, bounds in cell.space.items()})
+        resolve(space, cell.chosen.settings)
+    except BenchmarkError:
+        return None
+    return space
+
+
+def _compares(group: Sequence[Entry], baseline: str) -> bool:
+    """Return whether a dataset has a whole row of the baseline, and another contestant's."""
+    whole = {entry.cell.method for entry in group if entry.competes and not entry.fault}
+    return baseline in whole and len(whole) > 1

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +13,7 @@ from benchmark.submissions.findings.studies import Entry, Study
 
 
 @dataclass(frozen=True)
-class Standing:
+class Place:
     """A method on all datasets.
 
     Attributes:
@@ -29,8 +29,13 @@ class Standing:
 
     @property
     def competes(self) -> bool:
-        """Return whether it trains the trunk."""
+        """Return whether it is no reference."""
         return all(entry.competes for entry in self.entries.values())
+
+    @property
+    def deviates(self) -> bool:
+        """Return whether a row of it says that it deviates from the protocol."""
+        return any(entry.head["deviates"] for entry in self.entries.values())
 
     @property
     def rank(self) -> float | None:
@@ -39,16 +44,16 @@ class Standing:
         return found
 
 
-def standing(study: Study) -> list[Standing]:
-    """Return all methods, best mean rank first; those without a rank, then what trains nothing.
+def places(study: Study) -> list[Place]:
+    """Return all methods, best mean rank first; those without a rank, then the references.
 
-    Ranks are among the methods that train the trunk.
+    Ranks are among the methods that are no references.
     """
     contestants, everything = study.contestants, study.by_method
-    across = {**_columns(study, set(everything) - set(contestants)), **_columns(study, contestants)}
-    for method in everything.keys() - contestants.keys():
-        across[method] = {k: v for k, v in across[method].items() if not k.startswith("rank")}
-    found = [Standing(method, own, across[method]) for method, own in everything.items()]
+    across = _columns(study, contestants.keys())
+    for method, columns in _columns(study, everything.keys() - contestants.keys()).items():
+        across[method] = {k: v for k, v in columns.items() if not k.startswith("rank")}
+    found = [Place(method, own, across[method]) for method, own in everything.items()]
     return sorted(
         found,
         key=lambda s: (not s.competes, s.rank is None, s.rank or 0.0, s.method),
@@ -72,13 +77,23 @@ def by_verdict(study: Study, dataset: str) -> dict[str, list[str]]:
     return found
 
 
-def _columns(study: Study, methods: Any) -> dict[str, dict[str, Any]]:
-    """Return the columns of some methods, the baseline's gain among them."""
+def _columns(study: Study, methods: Set[str]) -> dict[str, dict[str, Any]]:
+    """Return the columns of some methods, the gain over the baseline among them."""
+    if not methods:
+        return {}
     everything = study.by_method
-    values = {m: {d: e.by_seed for d, e in everything[m].items() if e.by_seed} for m in methods}
-    fixed = {m for m in methods if all(e.row.fixed for e in everything[m].values())}
-    if study.baseline in everything and study.baseline not in values:
-        own = everything[study.baseline]
-        values[study.baseline] = {d: e.by_seed for d, e in own.items() if e.by_seed}
+    values = {
+        method: {d: e.by_seed for d, e in everything[method].items() if not e.fault}
+        for method in {*methods, study.baseline}
+    }
+    fixed = {m for m in values if all(e.row.fixed for e in everything[m].values())}
     found = standings.columns(values, study.datasets, study.baseline, fixed)
+    for method in methods:
+        own = everything[method]
+        faults = [f"{own[d].fault} on {d}" for d in study.datasets if d in own and own[d].fault]
+        missing = [d for d in study.datasets if d not in own]
+        if missing:
+            faults.append(f"no row on {', '.join(missing)}")
+        if faults:
+            found[method]["note"] = "; ".join(faults)
     return {method: found[method] for method in methods}
