@@ -3,6 +3,9 @@
 import subprocess
 import sys
 
+import pytest
+
+from benchmark.commands.row_names import unfit
 from protocols.discovery import Registry
 from tests.running import ROOT
 
@@ -46,9 +49,17 @@ def test_a_method_that_meddles_or_ends_the_process_fails_by_name(tmp_path):
     assert said.endswith("checks kept\n")
 
 
+@pytest.mark.parametrize("name", ["myLoss", "my.loss", "-mine", "ünse", "a" * 65])
+def test_names_that_no_row_may_have_are_told_before_a_study(name):
+    assert f"no row of results/ can be called {name!r}" in unfit(name)
+    assert unfit("my_loss-2") == ""
+
+
 def test_every_name_that_ships_is_a_name():
     registry = Registry()
     for kind in ("method", "dataset", "trunk", "recipe", "protocol"):
         for name in registry.names(kind):
             if registry.usage(kind, name) == name:
                 registry.check(kind, name)
+            if kind == "method":
+                assert unfit(name) == ""

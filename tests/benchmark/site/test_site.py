@@ -11,6 +11,7 @@ from html.parser import HTMLParser
 from importlib import metadata
 from pathlib import PurePosixPath
 from posixpath import normpath
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -22,9 +23,12 @@ from benchmark.site.content import read_results
 from benchmark.site.pages import Site
 from benchmark.site.pictures import album
 from benchmark.site.snapshots import snapshots
+from benchmark.site.studies import StudyPage
 from benchmark.submissions import leaderboard, voided
+from benchmark.submissions.findings.parts import parts
 from protocols.discovery import Registry
 from tests.benchmark import rows
+from tests.benchmark.submissions.made_study import lay_out
 from tests.benchmark.submissions.test_standing import entry
 from tests.running import ROOT
 
@@ -34,7 +38,7 @@ ROW = "toy/toy/ms"
 class Page(HTMLParser):
     """Links, ids and text of a page; tags that are not closed are an error."""
 
-    VOID = frozenset({"meta", "link", "img", "input", "br", "line", "circle", "rect", "path"})
+    VOID = frozenset({"meta", "link", "img", "input", "br", "line", "rect", "path"})
 
     def __init__(self, text):
         super().__init__()
@@ -96,6 +100,40 @@ def test_every_link_leads_to_a_file_of_the_site(files):
     assert seen > 200
     linked = {normpath(str(PurePosixPath(n).parent / x)) for n, p in found.items() for x in p.links}
     assert set(files) - linked <= {"index.html"}  # nothing that no page leads to
+
+
+def test_a_study_has_a_page_with_its_findings(tmp_path):
+    grid = [(d, m) for d in ("emoji", "kanji") for m in ("triplet", "ms", "whitened")]
+    results = lay_out(tmp_path / "results", [*grid, ("kanji", "contrastive")])
+    content = read_results(results)
+    (study,) = content.studies
+    site = made(results)
+    page = pages(site)["studies/box-tiny.adam.html"]
+    assert "What box found" in pages(site)["index.html"].text
+    assert "studies/box-tiny.adam.html" in pages(site)["index.html"].links
+    told = (results / "box" / "findings.md").read_text()
+    for part in parts(study):
+        assert part.heading in page.text
+        assert part.slug in page.ids
+        for cell in (cell for row in part.rows for cell in row):
+            assert cell in page.text
+            assert cell.replace("|", r"\|") in told
+    assert "whitened reference" in page.text
+    assert "triplet baseline" in page.text
+    for link in page.links:
+        target = normpath(str(PurePosixPath("studies") / link.partition("#")[0]))
+        assert link.startswith(("#", "data:,")) or target in site, link
+    for dataset, method in grid:
+        assert f"../rows/box/{dataset}/{method}.html" in page.links
+
+
+def test_bars_join_what_no_test_tells_apart():
+    page = StudyPage(SimpleNamespace())
+    ranks = {"a": (1.0, "1"), "b": (2.0, "1 2"), "c": (3.5, "2"), "d": (3.6, "")}
+    page.__dict__["places"] = [
+        SimpleNamespace(rank=rank, across={"cliques": cliques}) for rank, cliques in ranks.values()
+    ]
+    assert page.bars == [(1.0, 2.0), (2.0, 3.5)]
 
 
 def test_nothing_comes_from_elsewhere(files):

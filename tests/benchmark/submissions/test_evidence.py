@@ -225,13 +225,44 @@ def test_missing_fold_records_are_said(watched, results, tmp_path, capsys):
     assert "oracle-1.json: the records of its folds are not all there" in capsys.readouterr().out
 
 
+def test_a_watched_study_that_is_not_finished_says_so(watched, results, tmp_path, capsys):
+    study = tmp_path / "study"
+    shutil.copytree(watched, study)
+    (results / MS / "oracle-1.json").unlink()
+    next(study.glob("records/toy/tiny/adam/ms-*/seed-1.json")).unlink()
+    assert main(["submit", str(study), "--results", str(results)]) == 0
+    assert "1 of 2 runs are watched. Run the same command again" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "broken", [{"best_steps": []}, {"folds": [None, None]}], ids=["no best step", "no fold"]
+)
+def test_a_watched_run_beside_a_broken_one_stops_nothing(broken, results):
+    row = read_row(results, results / MS)
+    row.runs[0] = row.runs[0].model_copy(update=broken)
+    assert "the run's own folds are not whole" in watching.fault_of(row, row.watched[0])
+    edit_run(results / MS, lambda body: body.update(broken), 0)
+    assert any(
+        f"{MS}/oracle-0.json" in line or f"{MS}/seed-0.json" in line for line in said(results)
+    )
+
+
+def test_a_stray_file_is_no_reason_to_remove_a_row(results, searched, capsys):
+    (results / MS / ".DS_Store").write_text("")
+    assert main(["submit", str(searched), "--results", str(results)]) == 2
+    err = capsys.readouterr().err
+    assert "the row is there, with a problem: does not belong into a row's folder" in err
+    assert ".DS_Store" in err
+    assert "git rm" not in err
+
+
 def test_rerun_prints_what_watches_a_row(results, tmp_path, capsys):
     out = str(tmp_path / "again")
     assert main(["rerun", str(results / MS), "--oracle-gap", "--out", out]) == 0
     _, run, hand_in = capsys.readouterr().out.splitlines()
     assert "--seeds" not in run, "as many as the protocol has"
     assert run.endswith(f"--trunks tiny --recipes adam --oracle-gap --out {out}")
-    assert hand_in == f"  python -m benchmark submit {out}"
+    assert hand_in == f"  python -m benchmark submit {out} --methods ms"
     words = ["rerun", "--voided", "--oracle-gap", "--out", out]
     assert main(words) == 2
     assert "choose one of the two" in capsys.readouterr().err
@@ -544,12 +575,41 @@ def test_settings_tell_which_search_drew_them(repeat, startup, submitted):
     assert searches.other_search(search, of, space) == expected
 
 
+def test_two_values_of_another_search_are_proof(submitted):
+    """One digit moved in one trial hides nothing; in all but one trial it does."""
+    cell = read_row(submitted / "results", submitted / "results" / MS).cell
+    search, of = search_drawn(cell, 1, startup=5)
+
+    def moved(*numbers):
+        return SimpleNamespace(
+            search=1,
+            trials=[
+                SimpleNamespace(
+                    settings={
+                        k: v * (1 + 1e-6) if isinstance(v, float) and n in numbers else v
+                        for k, v in trial.settings.items()
+                    }
+                )
+                for n, trial in enumerate(search.trials)
+            ],
+        )
+
+    assert searches.other_search(moved(), of, SPACE) == 2
+    assert searches.other_search(moved(1), of, SPACE) == 2
+    assert searches.other_search(moved(2, 4), of, SPACE) == 2
+    assert searches.other_search(moved(1, 2, 3, 4), of, SPACE) is None
+
+
 def test_settings_that_no_id_draws_say_nothing(submitted):
     """Another sampler, another scipy, a space of options, a search without such a beginning."""
     cell = read_row(submitted / "results", submitted / "results" / MS).cell
     search, of = search_drawn(cell, 1)
     moved = [
-        SimpleNamespace(settings={**t.settings, "rate": t.settings["rate"] * (1 + 1e-9)})
+        SimpleNamespace(
+            settings={
+                k: v * (1 + 1e-9) if isinstance(v, float) else v for k, v in t.settings.items()
+            }
+        )
         for t in search.trials
     ]
     assert searches.other_search(SimpleNamespace(search=1, trials=moved), of, SPACE) is None

@@ -14,12 +14,13 @@ from benchmark.submissions import leaderboard
 from benchmark.submissions.findings import chosen, cost, page, said, screen
 from benchmark.submissions.findings.cost import Cost
 from benchmark.submissions.findings.parts import parts
+from benchmark.submissions.findings.places import places
 from benchmark.submissions.findings.spread import gaps, spreads
-from benchmark.submissions.findings.standing import standing
-from benchmark.submissions.findings.studies import studies
+from benchmark.submissions.findings.studies import Study, studies
 from benchmark.submissions.kept import unchecked
 from benchmark.submissions.verify import examine
 from benchmark.submissions.watched import Watched, WatchedFold
+from tests.benchmark.rows import edit
 from tests.benchmark.submissions.made_study import PROTOCOL, lay_out
 
 DATASETS = ("emoji", "kanji", "objects")
@@ -78,44 +79,51 @@ def test_the_first_table_holds_every_mean_interval_and_mark(results, study):
 def test_a_method_without_a_dataset_has_a_dash_and_no_rank(study):
     (line,) = re.findall(r"^group .*$", screen.table(study), flags=re.MULTILINE)
     assert line.count("–") == 3  # two datasets and the rank
-    (own,) = (s for s in standing(study) if s.method == "group")
+    (own,) = (s for s in places(study) if s.method == "group")
     assert own.rank is None
-    assert own.across["note"] == "no run on emoji, objects"
+    assert own.across["note"] == "no row on emoji, objects"
+    (ranks,) = (p for p in parts(study) if p.slug == "ranks")
+    assert "Without a rank: group (no row on emoji, objects)." in ranks.note
 
 
 def test_ranks_are_those_of_the_means(results, study):
     means = np.array([[values(results, d, m).mean() for m in METHODS] for d in DATASETS])
     expected = stats.rankdata(-means, axis=1).mean(axis=0)
-    found = {s.method: s.rank for s in standing(study) if s.rank is not None}
+    found = {s.method: s.rank for s in places(study) if s.rank is not None}
     assert found == pytest.approx(dict(zip(METHODS, expected, strict=True)))
-    assert [s.rank for s in standing(study)][: len(METHODS)] == sorted(found.values())
+    assert [s.rank for s in places(study)][: len(METHODS)] == sorted(found.values())
 
 
 def test_the_sentence_counts_the_leaderboards_verdicts(results, study):
-    verdicts = [r["verdict"] for r in board(results) if r["verdict"]]
-    wins = {
-        m: [r["verdict"] for r in board(results) if r["method"] == m].count("better")
+    verdicts = {
+        m: [r["verdict"] for r in board(results) if r["method"] == m]
         for m in METHODS
         if m != "triplet"
     }
-    every, none = list(wins.values()).count(3), list(wins.values()).count(0)
+    every = [m for m, own in verdicts.items() if own.count("better") == 3]
+    none = [m for m, own in verdicts.items() if "better" not in own]
     text = said.found(study)
-    assert f", {every} beat" in text
-    assert f"{len(wins) - every - none} on some and {none} on none" in text
-    assert f"{len(verdicts)} comparisons: {verdicts.count('better')} better" in text
-    undecided = len(verdicts) - sum(map(verdicts.count, ("better", "worse", "equivalent")))
-    assert f"{undecided} undecided" in text
+    assert f"Of 3 methods with a whole row on all 3 datasets, {len(every)} beat" in text
+    assert f"{3 - len(every) - len(none)} on some and {len(none)} on none" in text
+    all_of_them = [v for own in verdicts.values() for v in own]
+    decided = [all_of_them.count(word) for word in ("better", "worse", "equivalent")]
+    assert f"Their 9 comparisons: {decided[0]} better, {decided[1]} worse" in text
+    assert f"{9 - sum(decided)} undecided." in text
 
 
-def test_a_seed_moves_a_row_by_the_standard_deviation_of_its_runs(results, study):
+def test_seeds_spread_a_row_by_the_standard_deviation_of_its_runs(results, study):
     for own in spreads(study):
-        expected = 1.96 * values(results, own.dataset, own.method).std(ddof=1)
-        assert own.seed == pytest.approx(expected)
+        found = values(results, own.dataset, own.method)
+        assert own.seed == pytest.approx(found.std(ddof=1))
+        half = stats.t.ppf(0.975, len(found) - 1) * found.std(ddof=1) / np.sqrt(len(found))
+        assert own.mean == pytest.approx(half)
         assert own.search is None
     row = next(r for r in board(results) if (r["dataset"], r["method"]) == ("kanji", "ms"))
     (own,) = (s for s in spreads(study) if (s.dataset, s.method) == ("kanji", "ms"))
     half = (float(row["test_ci_high"]) - float(row["test_ci_low"])) / 2
     assert own.classes == pytest.approx(half, abs=1e-6)
+    middle = 100 * median(s.seed for s in spreads(study))
+    assert f"a standard deviation of {middle:.2f} points between seeds" in said.moved(study)
 
 
 def test_what_searching_was_worth(results, study):
@@ -138,23 +146,22 @@ def test_chosen_settings_and_what_they_have_in_common(results, study):
         assert own.value == cell["chosen"]["settings"]["margin"]
     default, picked = line.default, [own.value for own in line.chosen.values()]
     above, below = all(v > default for v in picked), all(v < default for v in picked)
-    assert line.common == ("above" if above else "below") * (above or below) + (
-        " the default on all" if above or below else ""
-    )
+    side = "above" if above else "below"
+    assert line.common == f"{side} the default on all 3" * (above or below)
     assert {m for m, _ in found} == {*METHODS, "group"}
 
 
 @pytest.mark.parametrize(
     ("parameter", "picked", "expected"),
     [
-        ("Real", [0.5, 0.5], "the default on all"),
-        ("Real", [0.7, 0.9], "above the default on all"),
-        ("Real", [0.1, 0.4], "below the default on all"),
-        ("Real", [0.0, 0.0], "the same on all"),
-        ("Real", [0.0, 0.001], "the lower bound on all"),
+        ("Real", [0.5, 0.5], "the default on all 2"),
+        ("Real", [0.7, 0.9], "above the default on all 2"),
+        ("Real", [0.1, 0.4], "below the default on all 2"),
+        ("Real", [0.0, 0.0], "the same on all 2"),
+        ("Real", [0.0, 0.001], "the lower bound on all 2"),
         ("Real", [0.2, 0.9], ""),
         ("Real", [0.9], ""),
-        ("Choice", ["a", "a"], "the same on all"),
+        ("Choice", ["a", "a"], "the same on all 2"),
         ("Choice", ["a", "b"], ""),
     ],
 )
@@ -163,24 +170,40 @@ def test_what_choices_have_in_common(parameter, picked, expected):
 
     own = Real(0.0, 1.0, default=0.5) if parameter == "Real" else Choice(("a", "b"), default="b")
     edges = ["lower" if v in (0.0, 0.001) else "" for v in picked]
-    chosen_ = [chosen.Value(v, e) for v, e in zip(picked, edges, strict=True)]
-    assert chosen._common(own, chosen_) == expected
+    made = [chosen.Value(v, own.default, e) for v, e in zip(picked, edges, strict=True)]
+    assert chosen._common(own, made, 2) == expected
+    if expected:
+        assert chosen._common(own, made, 4) == expected.replace("all 2", "the 2 it has")
+
+
+def test_defaults_are_those_of_each_dataset():
+    from protocols.space import Real
+
+    own = Real(0.0, 1.0, default=0.5)
+    made = [chosen.Value(0.6, 0.5), chosen.Value(0.6, 0.7)]
+    assert chosen._common(own, [*made, chosen.Value(0.9, 0.5)], 3) == ""
+    assert chosen._one([0.5, 0.7]) == "differs"
+    assert chosen._one([0.5, 0.5]) == 0.5
 
 
 def test_best_value_is_what_no_other_method_beats():
     rng = np.random.default_rng(0)
     for _ in range(200):
+        scores, seconds = rng.integers(0, 4, 6), 10 * 1.03 ** rng.integers(0, 6, 6)
         made = [
             Cost(str(n), float(a), float(b), 1, 1.0)
-            for n, (a, b) in enumerate(rng.integers(0, 4, (6, 2)))
+            for n, (a, b) in enumerate(zip(scores, seconds, strict=True))
         ]
+        kept = [own for own in made if not any(cost._beats(o, own) for o in made)]
         for own in made:
-            beaten = any(
-                (o.mean > own.mean and o.run_s <= own.run_s)
-                or (o.mean >= own.mean and o.run_s < own.run_s)
+            beaten = [
+                o
                 for o in made
-            )
-            assert any(cost._beats(o, own) for o in made) == beaten
+                if (o.mean >= own.mean and o.run_s < 0.95 * own.run_s)
+                or (o.mean > own.mean and own.run_s > 0.95 * o.run_s)
+            ]
+            assert (own in kept) == (not beaten)
+        assert kept, "a best mean that is cheapest among its equals is always there"
 
 
 def test_costs_are_those_of_the_files(results, study):
@@ -213,7 +236,8 @@ def test_the_page_is_made_of_the_rows_and_verify_sees_another(results):
     other.mkdir()
     (other / page.FILE).write_text("made up\n")
     assert examine(results, None).problems == [("no rows make it: remove it", "quick/findings.md")]
-    (other / page.FILE).unlink()
+    assert results / "quick" / page.FILE not in leaderboard.write(results)
+    assert not (other / page.FILE).exists()
     other.rmdir()
 
 
@@ -225,11 +249,107 @@ def test_one_dataset_is_no_study(tmp_path):
     assert studies(made, rows, {PROTOCOL.name: PROTOCOL}) == []
 
 
-def test_without_the_baseline_nothing_is_said_to_be_beaten(tmp_path):
+def test_without_the_baseline_there_is_no_study(tmp_path):
     rows = [(dataset, method) for dataset in ("emoji", "kanji") for method in ("ms", "group")]
+    results = lay_out(tmp_path / "results", [*rows, ("kanji", "triplet")])
+    assert not (results / "box" / page.FILE).exists()
+
+
+@pytest.fixture
+def small(tmp_path):
+    rows = [(dataset, method) for dataset in ("emoji", "kanji") for method in METHODS[:3]]
+    return lay_out(tmp_path / "results", rows)
+
+
+def faulty(results, path, change):
+    """Change a file of a row with its checksum; return the study and what verify says."""
+    edit(results / "box" / path, change)
+    leaderboard.write(results)
+    return study_of(results), [what for what, _ in examine(results, None).problems]
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        (lambda c: c["chosen"]["settings"].update(alpha="abc"), "alpha='abc'"),
+        (lambda c: c["chosen"]["settings"].update(alpha=-1.0), "alpha=-1.0"),
+        (lambda c: c["chosen"]["settings"].update(other=1.0), "other"),
+        (lambda c: c["space"]["alpha"].update(low=-1.0), "space"),
+    ],
+    ids=["a text", "below the range", "unknown", "no such space"],
+)
+def test_a_row_whose_settings_make_no_sense_stops_nothing(small, change, expected):
+    found, problems = faulty(small, "kanji/ms/cell.json", change)
+    assert any(expected in what for what in problems)
+    assert set(found.by_method["ms"]) == {"emoji"}
+    assert "no row on kanji" in page.markdown([found])
+
+
+def test_a_seed_that_diverged_takes_the_rank_and_every_mean(small):
+    nothing = ("concatenated", "separated", "validation", "embeddings_sha256", "values_sha256")
+
+    def diverge(run):
+        run.update(dict.fromkeys(nothing), status="failed", reason="non_finite", folds=[None] * 2)
+
+    found, _ = faulty(small, "kanji/ms/seed-9.json", diverge)
+    (own,) = (p for p in places(found) if p.method == "ms")
+    assert (own.rank, own.across["note"]) == (None, "9/10 runs on kanji")
+    (line,) = re.findall(r"^ms .*$", screen.table(found), flags=re.MULTILINE)
+    assert "9/10 runs" in line
+    assert [p.rank for p in places(found) if p.competes][:2] != [None, None]
+    assert "ms" not in {own.method for own in cost.costs(found)}
+    assert ("ms", "kanji") not in {(s.method, s.dataset) for s in spreads(found)}
+    assert "Of 1 method with a whole row on all 2 datasets" in said.found(found)
+
+
+def test_a_row_on_one_more_dataset_changes_nothing(small):
+    before = page.markdown([study_of(small)])
+    lay_out(small, [("products", "ms"), ("objects", "triplet")])
+    assert page.markdown([study_of(small)]) == before
+
+
+def test_a_refuted_row_counts_nowhere(small):
+    found = study_of(small)
+    entry = found.by_method["ms"]["kanji"]
+    entry.head["state"] = "refuted"
+    (own,) = (p for p in places(found) if p.method == "ms")
+    assert (own.rank, own.across["note"]) == (None, "refuted on kanji")
+    assert "refuted" in screen.table(found)
+
+
+def test_a_row_that_deviates_is_marked(small):
+    found = study_of(small)
+    found.by_method["ms"]["kanji"].head["deviates"] = True
+    assert re.search(r"^ms † ", screen.table(found), flags=re.MULTILINE)
+    assert "† deviates from the protocol" in " ".join(screen.caption(found))
+
+
+def test_references_are_shown_below_and_not_ranked(tmp_path):
+    rows = [(d, m) for d in ("emoji", "kanji") for m in ("triplet", "ms", "whitened")]
     found = study_of(lay_out(tmp_path / "results", rows))
-    assert said.found(found) == "Nothing is compared with triplet yet."
-    assert all(s.rank is not None for s in standing(found))
+    lines = screen.table(found).splitlines()
+    assert lines[4].startswith("───")
+    assert lines[5].startswith("whitened ")
+    assert lines[5].endswith("–")
+    assert {p.rank for p in places(found) if p.competes} <= {1.0, 1.5, 2.0}
+    assert "whitened" not in {s.method for s in spreads(found)}
+
+
+def test_six_datasets_stand_in_two_blocks_and_make_groups(study):
+    groups = [study.by_dataset[d] for d in DATASETS]
+    wide = Study(
+        study.protocol, "tiny", "adam", {f"d{n}": groups[n % len(groups)] for n in range(6)}
+    )
+    text = screen.table(wide)
+    assert max(map(len, text.splitlines())) <= 80
+    assert text.count("Method ") == 2
+    (ranks,) = (p for p in parts(wide) if p.slug == "ranks")
+    noted = [p.across["note"] for p in places(wide) if p.rank]
+    assert ("not told apart" in ranks.header) == (not any(noted))
+
+
+def test_a_cell_that_would_break_the_table_is_escaped():
+    assert page._row(("a|b", "<script>")) == r"| a\|b | &lt;script> |"
 
 
 def test_further_searches_say_how_far_a_search_moves_a_row(results):
@@ -242,12 +362,14 @@ def test_further_searches_say_how_far_a_search_moves_a_row(results):
     within = groups.var(axis=1, ddof=1).mean()
     between = max(0.0, groups.mean(axis=1).var(ddof=1) - within / groups.shape[1])
     assert own.searches == 3
-    assert own.search == pytest.approx(1.96 * np.sqrt(between))
-    assert own.seed == pytest.approx(1.96 * np.sqrt(within))
+    assert own.search[0] == pytest.approx(np.sqrt(between))
+    assert own.seed == pytest.approx(np.sqrt(within))
+    for end, share in zip(own.search[1:], own.share[1:], strict=True):
+        assert end == pytest.approx(np.sqrt(within * share / (1 - share)))
     assert own.share[0] == pytest.approx(between / (between + within))
     (part,) = (p for p in parts(found) if p.slug == "spread")
     assert [row[:3] for row in part.rows] == [("ms", "emoji", "3")]
-    assert f"1 of {len(spreads(found))} rows were searched more than once" in part.said
+    assert f"searched more than once, 1 of {len(spreads(found))}, searches add" in part.said
 
 
 def test_the_oracle_gap_is_the_best_epoch_less_the_chosen_one(results):
