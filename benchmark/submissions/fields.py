@@ -8,6 +8,10 @@ from pydantic import BaseModel, ConfigDict, Field
 
 NAME = r"[a-z0-9][a-z0-9_-]{0,63}"
 GRID_NAME = r"[a-z0-9][A-Za-z0-9_.:+-]{0,127}"  # timm:resnet18.a1_in1k, tiny+0a1b2c3d
+LETTERS = {
+    NAME: "lower-case letters, digits, '_' and '-'",
+    GRID_NAME: "letters, digits and '_.:+-'",
+}
 
 Name = Annotated[str, Field(pattern=rf"^{NAME}$")]
 GridName = Annotated[str, Field(pattern=rf"^{GRID_NAME}$")]

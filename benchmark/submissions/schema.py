@@ -22,6 +22,7 @@ from pydantic import ConfigDict, Field
 
 from benchmark.submissions.fields import (
     GRID_NAME,
+    LETTERS,
     NAME,
     Bounds,
     Commit,
@@ -310,17 +311,11 @@ def checksum(body: Mapping[str, Any]) -> str:
     return _checksum(_fields(body))
 
 
-_LETTERS = {
-    NAME: "lower-case letters, digits, '_' and '-'",
-    GRID_NAME: "letters, digits and '_.:+-'",
-}
-
-
 def _check(kind: str, name: str, pattern: str) -> None:
     if not re.fullmatch(pattern, name):
         raise InvalidInputError(
             f"{kind} {name!r}: a row's {kind} starts with a lower-case letter or digit and has "
-            f"no others than {_LETTERS[pattern]}. Rename it and run it again"
+            f"no others than {LETTERS[pattern]}. Rename it and run it again"
         )
 
 
