@@ -116,12 +116,12 @@ class StudyPage:
 
 def _shown(entry: Entry) -> Shown:
     head = entry.head
-    low, mean, verdict = head["ci_low"], head["mean"], head.get("verdict")
+    low, mean = head["ci_low"], head["mean"]
+    verdict = "" if entry.fault else str(head.get("verdict") or "")
     half = "" if low is None else f" ± {per_cent(mean - low)}"
-    counts = verdict and not entry.fault
     return Shown(
         score=entry.fault or f"{per_cent(mean)}{half}",
-        mark=MARKS[verdict] if counts else "",
-        verdict=spoken(verdict, head["needs_seeds"]) if counts else "",
+        mark=MARKS.get(verdict, ""),
+        verdict=spoken(verdict, head["needs_seeds"]),
         address=f"rows/{entry.row.place}.html",
     )

@@ -92,8 +92,8 @@ def _spread(entry: Entry) -> Spread:
     search = share = None
     if sources.share is not None and sources.sd_search is not None and seed is not None:
         share = (sources.share, sources.share_low, sources.share_high)
-        ends = (_of_share(end, seed) for end in share[1:])
-        search = (sources.sd_search, *ends)
+        low, high = (_of_share(end, seed) for end in share[1:])
+        search = (sources.sd_search, low, high)
     return Spread(
         method=entry.method,
         dataset=entry.cell.dataset,
