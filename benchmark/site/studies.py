@@ -122,6 +122,6 @@ def _shown(entry: Entry) -> Shown:
     return Shown(
         score=entry.fault or f"{per_cent(mean)}{half}",
         mark=MARKS.get(verdict, ""),
-        verdict=spoken(verdict, head["needs_seeds"]),
+        verdict=spoken(verdict, head.get("needs_seeds")),
         address=f"rows/{entry.row.place}.html",
     )
