@@ -112,7 +112,7 @@ class Objects:
         to_git.write(f"{name}\n".encode())
         to_git.flush()
         answer = from_git.readline().split()
-        if len(answer) != 3:
+        if len(answer) != 3 or not answer[2].isdigit():
             return None  # "NAME missing", and nothing follows
         size = int(answer[2])
         content = _read(from_git, size)
