@@ -138,7 +138,10 @@ def _is_there(results: Path, folder: Path, key: CellKey) -> bool:
         return False
     if row.problems:
         message, path = row.problems[0]
-        raise StoreError(f"the row is there, with a problem: {message} @ {results / path}")
+        raise StoreError(
+            f"the row is there, with a problem: {message} @ {results / path}. What is submitted is "
+            "never edited: restore it from git, or remove what does not belong there"
+        )
     return set(row.runs) == set(range(row.runs_asked))
 
 
