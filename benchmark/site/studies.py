@@ -63,12 +63,12 @@ class StudyPage:
     @property
     def caption(self) -> str:
         """Return how the first table is to be read."""
-        return " · ".join(caption(self.study))
+        return " · ".join(caption(self.study, self.places))
 
     @cached_property
     def parts(self) -> list[Part]:
         """Return the findings."""
-        return parts(self.study)
+        return parts(self.study, self.places)
 
     def name(self, place: Place) -> str:
         """Return a method's name with the mark of one that deviates from the protocol."""

@@ -39,7 +39,7 @@ from benchmark.submissions.voided import read_voids, void_of
 from protocols import specs
 from protocols.errors import InvalidInputError
 from protocols.names import to_field
-from protocols.protocol import FROZEN_ROWS, Protocol
+from protocols.protocol import Protocol
 
 FILE, README = "leaderboard.csv", "README.md"
 BEGIN, END = "<!-- leaderboard: made by `verify --rebuild` -->", "<!-- end of leaderboard -->"
@@ -118,11 +118,6 @@ class _Line:
             c.trunk,
             c.recipe,
         )
-
-    @property
-    def stands_aside(self) -> bool:
-        """Return whether the row only shows what its trunk can do."""
-        return self.row.untrained or self.cell.method in FROZEN_ROWS
 
     def values(self, part: Part) -> list[float]:
         """Return a metric at every seed, NaN where the run diverged."""
@@ -251,7 +246,7 @@ def _compared(lines: Sequence[_Line], part: Part) -> Iterator[dict[str, Any]]:
     baseline = rules.get("baseline")
     base = next((n for n, line in enumerate(lines) if line.cell.method == baseline), None)
     pairs = [] if base is None else [(n, base) for n in range(len(lines)) if n != base]
-    declared = [not lines[n].stands_aside for n, _ in pairs]
+    declared = [not lines[n].row.stands_aside for n, _ in pairs]
     seeds = runs.shape[1]
     many = seeds > paired.EXACT_PAIRS
     flips = paired.draw_flips(seeds, np.random.default_rng(0)) if many else None

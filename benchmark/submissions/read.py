@@ -26,6 +26,7 @@ from benchmark.submissions.schema import (
 )
 from benchmark.submissions.values import Values
 from benchmark.submissions.watched import MAX_BYTES, Watched
+from protocols.protocol import FROZEN_ROWS
 
 MAX_FILES = 3_500  # in a row's folder: three for each of 1,000 seeds, and challenges
 CHALLENGE = re.compile(r"challenge-\d{4}-\d{2}-\d{2}")
@@ -85,6 +86,12 @@ class SubmittedRow(Runs):
         trained = [run.counts.get("images_trained") for run in self.runs.values()]
         reference = self.cell is not None and self.cell.is_reference
         return reference or (bool(trained) and not any(count != 0 for count in trained))
+
+    @property
+    def stands_aside(self) -> bool:
+        """Return whether the row only shows what its trunk can do."""
+        frozen = self.cell is not None and self.cell.method in FROZEN_ROWS
+        return frozen or self.untrained
 
     @property
     def fixed(self) -> bool:

@@ -72,7 +72,7 @@ class Worth:
 def lines(study: Study) -> Iterator[Line]:
     """Yield every hyperparameter of every method that was searched."""
     for method, own in sorted(study.contestants.items()):
-        searched = {d: entry for d, entry in own.items() if entry.row.trials}
+        searched = {d: e for d, e in own.items() if e.row.trials and not e.fault}
         for name in dict.fromkeys(n for entry in searched.values() for n in entry.space):
             found = {
                 d: (entry.space[name], _value(entry, name))
@@ -94,9 +94,8 @@ def lines(study: Study) -> Iterator[Line]:
 
 def worth(study: Study) -> Worth:
     """Return what searching was worth over all searches of the study's first rows."""
-    searched = [
-        entry for own in study.contestants.values() for entry in own.values() if entry.row.trials
-    ]
+    everything = [entry for own in study.contestants.values() for entry in own.values()]
+    searched = [entry for entry in everything if entry.row.trials and not entry.fault]
     gains = []
     for entry in searched:
         first = _first(entry)

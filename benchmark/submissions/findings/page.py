@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from benchmark.submissions.findings import said, screen
 from benchmark.submissions.findings.parts import Part, parts
+from benchmark.submissions.findings.places import places
 from benchmark.submissions.findings.studies import Study
 
 FILE = "findings.md"
@@ -21,12 +22,13 @@ def markdown(studies: Sequence[Study]) -> str:
 
 
 def _study(study: Study) -> Iterator[str]:
+    own = places(study)
     yield f"## Trunk `{study.trunk}`, recipe `{study.recipe}`\n"
     yield f"{said.found(study)}\n"
     if study.protocol.label:
         yield f"Caveat: {study.protocol.label}.\n"
-    yield f"```text\n{screen.table(study)}\n```\n"
-    for part in parts(study):
+    yield f"```text\n{screen.table(study, own)}\n```\n"
+    for part in parts(study, own):
         yield from _part(part)
 
 

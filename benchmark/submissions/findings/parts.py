@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from benchmark.statistics.words import spoken
 from benchmark.study.scores import MARKS, NOTHING, per_cent
 from benchmark.submissions.findings import chosen, cost, said
-from benchmark.submissions.findings.places import Place, by_verdict, places
+from benchmark.submissions.findings.places import Place, by_verdict
 from benchmark.submissions.findings.spread import Gap, Spread, gaps, spreads
 from benchmark.submissions.findings.studies import Study
 from protocols.names import one_line
@@ -42,11 +42,16 @@ class Part:
     words: int = 1
 
 
-def parts(study: Study) -> list[Part]:
-    """Return what was found, part by part; what nothing is known of is left out."""
+def parts(study: Study, own: Sequence[Place]) -> list[Part]:
+    """Return what was found, part by part; what nothing is known of is left out.
+
+    Args:
+        study: the study.
+        own: its methods in their order.
+    """
     every = (
         _verdicts(study),
-        _across(study),
+        _across(study, own),
         _moved(study),
         _oracle(study),
         _settings(study),
@@ -79,15 +84,14 @@ def _verdicts(study: Study) -> Part:
         f"{'; '.join(asked)}." if asked else "",
         ("dataset", *MARKS),
         tuple(rows),
-        f"{_STRICTER}: spreads too unlike for Student's t, judged by a stricter test."
+        f"{_STRICTER.strip()}: spreads too unlike for Student's t, judged by a stricter test."
         if marked
         else "",
         words=1 + len(MARKS),
     )
 
 
-def _across(study: Study) -> Part:
-    every = places(study)
+def _across(study: Study, every: Sequence[Place]) -> Part:
     own = [place for place in every if place.across.get("mean") is not None]
     grouped = any(place.across["cliques"] for place in own)
     columns = ("method", "mean rank", "mean MAP@R, %", "gain over the baseline")

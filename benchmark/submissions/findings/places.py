@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Set
 from dataclasses import dataclass
 from typing import Any
@@ -39,7 +38,7 @@ class Place:
 
     @property
     def rank(self) -> float | None:
-        """Return the mean rank, 1 is best; None where a dataset is missing or nothing trains."""
+        """Return the mean rank, 1 is best; None of a reference and where a whole row is missing."""
         found: float | None = self.across.get("rank")
         return found
 
@@ -60,19 +59,12 @@ def places(study: Study) -> list[Place]:
     )
 
 
-def counts(study: Study) -> dict[str, Counter[str]]:
-    """Return how many comparisons of each dataset came out which way."""
-    return {
-        dataset: Counter(e.head["verdict"] for e in group if e.head.get("verdict"))
-        for dataset, group in study.by_dataset.items()
-    }
-
-
 def by_verdict(study: Study, dataset: str) -> dict[str, list[str]]:
-    """Return the methods of each verdict on a dataset, best first."""
+    """Return the methods with a whole row of each verdict on a dataset, best first."""
     found: dict[str, list[str]] = {verdict: [] for verdict in MARKS}
     for entry in study.by_dataset[dataset]:
-        if verdict := entry.head.get("verdict"):
+        verdict = entry.head.get("verdict")
+        if verdict and not entry.fault:
             found[verdict].append(entry.method)
     return found
 

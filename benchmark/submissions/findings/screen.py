@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 
 from benchmark.statistics import paired
 from benchmark.study.scores import MARKS, NOTHING, per_cent
-from benchmark.submissions.findings.places import Place, places
+from benchmark.submissions.findings.places import Place
 from benchmark.submissions.findings.studies import Entry, Study
 
 WIDTH = 80
@@ -16,14 +16,18 @@ DEVIATES = " †"
 _CELL = 14  # "48.11 ±0.93 ▲" and a space
 
 
-def table(study: Study) -> str:
-    """Return the study as text: MAP@R with interval and verdict, then the mean rank."""
-    own = places(study)
+def table(study: Study, own: Sequence[Place]) -> str:
+    """Return the study as text: MAP@R with interval and verdict, then the mean rank.
+
+    Args:
+        study: the study.
+        own: its methods in their order.
+    """
     wide = max(_METHOD, *(len(_name(place)) for place in own))
     at_once = max(1, (WIDTH - wide - _RANK) // _CELL)  # datasets beside each other
     parts = [study.datasets[at : at + at_once] for at in range(0, len(study.datasets), at_once)]
     blocks = ["\n".join(_block(own, part, wide, last=part is parts[-1])) for part in parts]
-    said = textwrap.fill(" · ".join(caption(study)), WIDTH)
+    said = textwrap.fill(" · ".join(caption(study, own)), WIDTH)
     return "\n\n".join((*blocks, said))
 
 
@@ -60,7 +64,7 @@ def _cell(entry: Entry | None) -> str:
     return f"{per_cent(mean)} {half:<6}{mark}".rjust(_CELL)
 
 
-def caption(study: Study) -> list[str]:
+def caption(study: Study, own: Sequence[Place]) -> list[str]:
     """Return how the first table is to be read, as phrases."""
     family = [sum(bool(e.head.get("verdict")) for e in own) for own in study.by_dataset.values()]
     size = f"{min(family)}" if len(set(family)) == 1 else f"{min(family)} to {max(family)}"
@@ -72,7 +76,7 @@ def caption(study: Study) -> list[str]:
         f"dataset and over no more; equivalent is within ±{per_cent(paired.ROPE, 1)}",
         "rank: mean over the datasets, 1 is best, references left out",
     ]
-    if any(place.deviates for place in places(study)):
+    if any(place.deviates for place in own):
         found.append("† deviates from the protocol, as its claim.toml says")
     return [
         *found,

@@ -12,7 +12,7 @@ from benchmark.submissions.kept import Kept
 from benchmark.submissions.read import SubmittedRow
 from benchmark.submissions.schema import Cell
 from protocols.errors import BenchmarkError
-from protocols.protocol import FROZEN_ROWS, Protocol
+from protocols.protocol import Protocol
 from protocols.space import Space, rebuilt, resolve
 
 MIN_DATASETS = 2
@@ -42,7 +42,7 @@ class Entry:
     @property
     def competes(self) -> bool:
         """Return whether it trains the trunk; the others only show what the trunk can do."""
-        return not (self.row.untrained or self.cell.method in FROZEN_ROWS)
+        return not self.row.stands_aside
 
     @property
     def fault(self) -> str:
@@ -123,8 +123,8 @@ class Study:
 
     @property
     def compared(self) -> list[Entry]:
-        """Return the entries that have a verdict against the baseline."""
-        return [entry for entry in self.entries if entry.head.get("verdict")]
+        """Return the whole rows that have a verdict against the baseline."""
+        return [e for e in self.entries if e.head.get("verdict") and not e.fault]
 
 
 def studies(

@@ -26,6 +26,7 @@ from benchmark.site.snapshots import snapshots
 from benchmark.site.studies import StudyPage
 from benchmark.submissions import leaderboard, voided
 from benchmark.submissions.findings.parts import parts
+from benchmark.submissions.findings.places import places
 from protocols.discovery import Registry
 from tests.benchmark import rows
 from tests.benchmark.submissions.made_study import lay_out
@@ -112,7 +113,7 @@ def test_a_study_has_a_page_with_its_findings(tmp_path):
     assert "What box found" in pages(site)["index.html"].text
     assert "studies/box-tiny.adam.html" in pages(site)["index.html"].links
     told = (results / "box" / "findings.md").read_text()
-    for part in parts(study):
+    for part in parts(study, places(study)):
         assert part.heading in page.text
         assert part.slug in page.ids
         for cell in (cell for row in part.rows for cell in row):

@@ -45,6 +45,10 @@ def study_of(results):
     return found
 
 
+def parts_of(study):
+    return parts(study, places(study))
+
+
 def values(results, dataset, method):
     """Return MAP@R of the joined embedding by seed, from the files."""
     paths = sorted((results / "box" / dataset / method).glob("seed-*.json"))
@@ -63,7 +67,7 @@ def board(results):
 
 
 def test_the_first_table_holds_every_mean_interval_and_mark(results, study):
-    text = screen.table(study)
+    text = screen.table(study, places(study))
     assert max(map(len, text.splitlines())) <= 80
     marks = {(r["dataset"], r["method"]): MARKS.get(r["verdict"], "") for r in board(results)}
     for method in METHODS:
@@ -77,12 +81,12 @@ def test_the_first_table_holds_every_mean_interval_and_mark(results, study):
 
 
 def test_a_method_without_a_dataset_has_a_dash_and_no_rank(study):
-    (line,) = re.findall(r"^group .*$", screen.table(study), flags=re.MULTILINE)
+    (line,) = re.findall(r"^group .*$", screen.table(study, places(study)), flags=re.MULTILINE)
     assert line.count("–") == 3  # two datasets and the rank
     (own,) = (s for s in places(study) if s.method == "group")
     assert own.rank is None
     assert own.across["note"] == "no row on emoji, objects"
-    (ranks,) = (p for p in parts(study) if p.slug == "ranks")
+    (ranks,) = (p for p in parts_of(study) if p.slug == "ranks")
     assert "Without a rank: group (no row on emoji, objects)." in ranks.note
 
 
@@ -225,7 +229,7 @@ def test_the_page_is_made_of_the_rows_and_verify_sees_another(results):
     path = results / "box" / page.FILE
     assert examine(results, None).problems == []
     kept = path.read_text()
-    for part in parts(study_of(results)):
+    for part in parts_of(study_of(results)):
         assert part.heading in kept
     path.write_text(kept.replace("beat", "beats", 1))
     ((what, where),) = examine(results, None).problems
@@ -294,7 +298,7 @@ def test_a_seed_that_diverged_takes_the_rank_and_every_mean(small):
     found, _ = faulty(small, "kanji/ms/seed-9.json", diverge)
     (own,) = (p for p in places(found) if p.method == "ms")
     assert (own.rank, own.across["note"]) == (None, "9/10 runs on kanji")
-    (line,) = re.findall(r"^ms .*$", screen.table(found), flags=re.MULTILINE)
+    (line,) = re.findall(r"^ms .*$", screen.table(found, places(found)), flags=re.MULTILINE)
     assert "9/10 runs" in line
     assert [p.rank for p in places(found) if p.competes][:2] != [None, None]
     assert "ms" not in {own.method for own in cost.costs(found)}
@@ -314,20 +318,20 @@ def test_a_refuted_row_counts_nowhere(small):
     entry.head["state"] = "refuted"
     (own,) = (p for p in places(found) if p.method == "ms")
     assert (own.rank, own.across["note"]) == (None, "refuted on kanji")
-    assert "refuted" in screen.table(found)
+    assert "refuted" in screen.table(found, places(found))
 
 
 def test_a_row_that_deviates_is_marked(small):
     found = study_of(small)
     found.by_method["ms"]["kanji"].head["deviates"] = True
-    assert re.search(r"^ms † ", screen.table(found), flags=re.MULTILINE)
-    assert "† deviates from the protocol" in " ".join(screen.caption(found))
+    assert re.search(r"^ms † ", screen.table(found, places(found)), flags=re.MULTILINE)
+    assert "† deviates from the protocol" in " ".join(screen.caption(found, places(found)))
 
 
 def test_references_are_shown_below_and_not_ranked(tmp_path):
     rows = [(d, m) for d in ("emoji", "kanji") for m in ("triplet", "ms", "whitened")]
     found = study_of(lay_out(tmp_path / "results", rows))
-    lines = screen.table(found).splitlines()
+    lines = screen.table(found, places(found)).splitlines()
     assert lines[4].startswith("───")
     assert lines[5].startswith("whitened ")
     assert lines[5].endswith("–")
@@ -340,10 +344,10 @@ def test_six_datasets_stand_in_two_blocks_and_make_groups(study):
     wide = Study(
         study.protocol, "tiny", "adam", {f"d{n}": groups[n % len(groups)] for n in range(6)}
     )
-    text = screen.table(wide)
+    text = screen.table(wide, places(wide))
     assert max(map(len, text.splitlines())) <= 80
     assert text.count("Method ") == 2
-    (ranks,) = (p for p in parts(wide) if p.slug == "ranks")
+    (ranks,) = (p for p in parts_of(wide) if p.slug == "ranks")
     noted = [p.across["note"] for p in places(wide) if p.rank]
     assert ("not told apart" in ranks.header) == (not any(noted))
 
@@ -367,7 +371,7 @@ def test_further_searches_say_how_far_a_search_moves_a_row(results):
     for end, share in zip(own.search[1:], own.share[1:], strict=True):
         assert end == pytest.approx(np.sqrt(within * share / (1 - share)))
     assert own.share[0] == pytest.approx(between / (between + within))
-    (part,) = (p for p in parts(found) if p.slug == "spread")
+    (part,) = (p for p in parts_of(found) if p.slug == "spread")
     assert [row[:3] for row in part.rows] == [("ms", "emoji", "3")]
     assert f"searched more than once, 1 of {len(spreads(found))}, searches add" in part.said
 
@@ -386,6 +390,6 @@ def test_the_oracle_gap_is_the_best_epoch_less_the_chosen_one(results):
     assert (gap.method, gap.dataset, gap.gap.n) == ("ms", "emoji", len(claims))
     assert gap.gap.mean == pytest.approx(fmean(claims))
     assert gap.claimed - gap.selected == pytest.approx(fmean(claims))
-    (part,) = (p for p in parts(found) if p.slug == "oracle")
+    (part,) = (p for p in parts_of(found) if p.slug == "oracle")
     assert f"claimed {100 * fmean(claims):.2f} points more" in part.said
     assert part.rows[0][-1].startswith(f"{100 * fmean(claims):.2f} ± ")
