@@ -130,10 +130,7 @@ def _add_run(commands: argparse._SubParsersAction[Parser], name: str, summary: s
     parser.add_argument("--dry-run", action="store_true", help="print the plan and stop")
     if name == "run":
         parser.add_argument(
-            "--max-hours",
-            type=hours,
-            metavar="H",
-            help="stop before H hours, to go on later",
+            "--max-hours", type=hours, metavar="H", help="stop before H hours, to go on later"
         )
         parser.add_argument(
             "--retry-failed",
@@ -224,16 +221,19 @@ def _add_machines(parser: Parser) -> None:
         "(default: as before in this folder, else best)",
     )
     machines.add_argument(
-        "--jobs",
-        type=positive,
-        metavar="N",
-        help="jobs at once (default: one a core or device)",
+        "--jobs", type=positive, metavar="N", help="jobs at once (default: one a core or device)"
     )
     machines.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
     machines.add_argument(
         "--deterministic",
         action="store_true",
         help="an operation whose result may differ between two runs fails its job (GPU)",
+    )
+    machines.add_argument(
+        "--mps",
+        action="store_true",
+        help="jobs that share a GPU use it at the same time (NVIDIA's MPS); one that breaks it "
+        "breaks the others, which then run again, each alone (default: off)",
     )
     machines.add_argument(
         "--engine", default="local", choices=("local", "ray"), help="default: local"

@@ -67,6 +67,23 @@ def open_streams(encoding: str | None = None) -> None:
     sys.stdout, sys.stderr = (stream_to(n, encoding or own) for n, own in enumerate(kept, 1))
 
 
+def send_output_to(log: str) -> None:
+    """Send this process' output to ``log``.
+
+    Raises:
+        OSError: it cannot be opened; the output goes nowhere then, least of all to a terminal.
+    """
+    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NONBLOCK  # a pipe would be waited for
+    try:
+        output = os.open(log, flags, 0o644)
+    except OSError:
+        output = os.open(os.devnull, os.O_WRONLY)
+        raise
+    finally:
+        os.dup2(output, 1)
+        os.dup2(output, 2)
+
+
 class _Outlet(io.FileIO):
     """A file descriptor that takes all it is given, and drops what cannot be written."""
 

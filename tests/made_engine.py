@@ -115,7 +115,7 @@ def make_job(cell, stage, number, fold, settings):
     return Job(cell, PROTOCOL, None, stage, number, fold, settings, None, "cpu")
 
 
-def go_on(study, engine, copies_from=math.inf):
+def go_on(study, engine, copies_from=math.inf, *, mps=False):
     """Do what is missing, as ``run`` does; return what was printed.
 
     Optuna's database has tests of its own: only with ``copies_from=0`` is anything copied there.
@@ -127,6 +127,7 @@ def go_on(study, engine, copies_from=math.inf):
     console, log = Console(file=printed, width=200), study.out / "log.txt"
     with Progress(console, plans, log, 2, {}, study.protocol.selection_metric) as progress:
         coordinator = Coordinator(study, make_job, lambda cell: SPACE, NoTracker(), progress)
+        coordinator.mps = mps
         coordinator.copy_again = copies_from
         flows.run(coordinator.flows(list(study.all_cells)), engine)
     return printed.getvalue()

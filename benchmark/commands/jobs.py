@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from itertools import cycle, islice
 from pathlib import Path
@@ -13,6 +13,7 @@ from rich.console import Console
 
 from benchmark.commands.kept import keep_of
 from benchmark.commands.lines import say
+from benchmark.engines import mps
 from benchmark.running.bound import width
 from benchmark.running.setup import Asked, Ready
 from benchmark.study import partials
@@ -71,8 +72,10 @@ def engine_for(console: Console, asked: Asked, ready: Ready, place: Path) -> Ite
     from benchmark.running.canary import check_workers
     from benchmark.training import splits
 
-    engine = make_engine(asked, ready, place / "workers.txt")
-    try:
+    with ExitStack() as held:  # ended in the opposite order: workers first
+        service = held.enter_context(mps.serving(asked.environment)) if ready.mps else None
+        engine = make_engine(asked, ready, place / "workers.txt", service and service.pipes)
+        held.callback(engine.close)
         engine.start()
         for source in asked.sources.values():
             for path in splits.prepare(source, asked.study.protocol):
@@ -85,13 +88,20 @@ def engine_for(console: Console, asked: Asked, ready: Ready, place: Path) -> Ite
                 say(console, lack)
         if asked.options.engine == "local":  # elsewhere there may be no free worker for long
             check_workers(engine, ready.device)
+        if service:
+            service.check_used()
         yield engine
-    finally:
-        engine.close()
 
 
-def make_engine(asked: Asked, ready: Ready, log: Path) -> Engine:
-    """Return the engine that was asked for; ``log`` takes what its workers print."""
+def make_engine(asked: Asked, ready: Ready, log: Path, pipes: Path | None = None) -> Engine:
+    """Return the engine that was asked for.
+
+    Args:
+        asked: by which options.
+        ready: the devices and how many jobs run at once.
+        log: takes what workers print.
+        pipes: of the daemon by which they share cards; None without one.
+    """
     options, threads = asked.options, asked.study.protocol.threads_per_job
     strict = options.deterministic
     if options.engine == "ray":
@@ -109,6 +119,7 @@ def make_engine(asked: Asked, ready: Ready, log: Path) -> Engine:
         deterministic=strict,
         devices=ready.devices,
         environment=asked.environment,
+        mps=pipes,
     )
 
 

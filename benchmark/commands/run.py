@@ -136,7 +136,9 @@ def work(
         metric = study.protocol.selection_metric
         with Progress(console, plans, log, engine.capacity, seconds, metric) as progress:
             keep = keep_of(asked)
-            coordinator = Coordinator(study, make_job, space_of(asked), tracker, progress, keep)
+            coordinator = Coordinator(
+                study, make_job, space_of(asked), tracker, progress, keep, ready.mps
+            )
             flows.run(coordinator.flows(asked.keys), engine)
             if asked.options.keep:
                 flows.run([remake(study, asked.keys, keep, make_job, progress)], engine)

@@ -7,6 +7,9 @@ that what a method starts dies with it, and a worker dies with its coordinator.
 A process runs one method's code only. Jobs of methods that ship share processes; code that does
 not ship, which an argument names as ``foreign``, gets a process that has run nothing else. After
 every job a guard compares the process with what it was before; where they differ it is replaced.
+
+Under NVIDIA's MPS an error that breaks one process on a card breaks all there, and no new one is
+let in until they are gone: idle ones are replaced at once, and a card waits for its busy ones.
 """
 
 from __future__ import annotations
@@ -28,7 +31,9 @@ from types import FrameType
 from typing import Any, Protocol, TypeVar
 
 from benchmark.engines.isolation import Answer, Code, foreign, run_alone
-from benchmark.streams import open_streams
+from benchmark.engines.mps import PIPES
+from benchmark.streams import open_streams, send_output_to
+from protocols.errors import BenchmarkError
 
 T = TypeVar("T")
 
@@ -84,6 +89,7 @@ class LocalEngine:
         devices: the CUDA devices that workers share out, one each; empty on the CPU.
         environment: the workers' environment variables; None for those of this process, which a
             plugin that was imported here may have changed.
+        mps: the folder by which workers reach NVIDIA's MPS; None where they go without.
     """
 
     lost: type[Exception] = BrokenProcessPool
@@ -97,19 +103,25 @@ class LocalEngine:
         deterministic: bool = False,
         devices: Sequence[str] = (),
         environment: dict[str, str] | None = None,
+        mps: Path | None = None,
     ) -> None:
-        self._devices = devices
+        if mps is not None:
+            known = os.environ if environment is None else environment
+            environment = {**known, PIPES: str(mps), "DML_MPS": "1"}  # the last is for records
+        self._devices, self._mps = devices, mps is not None
         self._start = (environment, os.getpid(), threads, str(log), deterministic)
         self._slots = [_Slot() for _ in range(capacity)]
         self._closed: set[int] = set()  # slots of a device that proved too small for all its jobs
         self._running: dict[Future[Any], int] = {}
+        self._doomed: set[int] = set()  # busy slots of a card that MPS may have broken for all
+        self._lock = threading.RLock()  # answers come in threads of their own
         self._retired: list[ProcessPoolExecutor] = []  # killed, and perhaps not gone yet
         self._last_lost: int | None = None  # the slot whose process died last
 
     @property
     def capacity(self) -> int:
         """Return how many jobs run at once."""
-        return len(self._slots) - len(self._closed)
+        return len(self._slots) - len(self._closed | self._waiting())
 
     def limit(self, a_card: int) -> None:
         """Run so many jobs on each device from now on, and end the processes of all others.
@@ -129,15 +141,16 @@ class LocalEngine:
     def submit(self, function: Callable[[Any], T], argument: Any) -> Future[T]:
         """Start ``function(argument)`` in a free process that has run no other code."""
         code, future = foreign(argument), Future[T]()
-        number = self._choose(code)
-        slot = self._slots[number]
-        pool = slot.pool if slot.code in (None, code) else None
-        slot.code = code
-        self._running[future] = number
-        try:
-            answer = (pool or self._fresh(number, code)).submit(run_alone, function, argument)
-        except BrokenProcessPool:  # died while idle
-            answer = self._fresh(number, code).submit(run_alone, function, argument)
+        with self._lock:
+            number = self._choose(code)
+            slot = self._slots[number]
+            pool = slot.pool if slot.code in (None, code) else None
+            slot.code = code
+            self._running[future] = number
+            try:
+                answer = (pool or self._fresh(number, code)).submit(run_alone, function, argument)
+            except BrokenProcessPool:  # died while idle
+                answer = self._fresh(number, code).submit(run_alone, function, argument)
         answer.add_done_callback(lambda done: self._finished(future, done))
         return future
 
@@ -164,7 +177,7 @@ class LocalEngine:
         Of those that have run nothing, the one whose process died last goes first: what asks
         whether a job could run there must run there.
         """
-        taken = {*self._running.values(), *self._closed}
+        taken = {*self._running.values(), *self._closed, *self._waiting()}
         free = [n for n in range(len(self._slots)) if n not in taken]
         same = [n for n in free if self._slots[n].pool and self._slots[n].code == code]
         new = [n for n in free if self._slots[n].code is None]
@@ -186,18 +199,43 @@ class LocalEngine:
 
     def _finished(self, future: Future[Any], done: Future[Answer[Any]]) -> None:
         """Pass on what came back; nobody sees it before its slot is free and in order."""
-        number = self._running.pop(future)
-        if done.cancelled():
-            return  # by close, after which nobody waits
-        error = done.exception()
-        if isinstance(error, BrokenProcessPool):
-            self._last_lost = number
-        if error is not None or done.result().spent:
-            self._retire(number, crowded=error is None and done.result().spent == "crowded")
+        with self._lock:
+            number = self._running.pop(future)
+            self._doomed.discard(number)
+            if done.cancelled():
+                return  # by close, after which nobody waits
+            error = done.exception()
+            spent = "" if error else done.result().spent
+            if isinstance(error, BrokenProcessPool):
+                self._last_lost = number
+            if error is not None or spent:
+                self._retire(number, crowded=spent == "crowded")
+            broken = spent == "broken" or (error and not isinstance(error, BenchmarkError))
+            if self._mps and broken:
+                self._give_up_card(number)
         if error is None:
             future.set_result(done.result().result)
         else:
             future.set_exception(error)
+
+    def _give_up_card(self, number: int) -> None:
+        """Replace the idle processes beside ``number``; its card waits for the busy ones."""
+        beside = self._beside(number) - {number}
+        busy = beside & set(self._running.values())
+        self._doomed |= busy
+        for other in beside - busy:
+            if self._slots[other].code is not None:  # one that has run nothing holds no card
+                self._retire(other)
+
+    def _waiting(self) -> set[int]:
+        """Return the free slots of cards that wait for processes of theirs to end."""
+        beside = {number for doomed in list(self._doomed) for number in self._beside(doomed)}
+        return beside - set(self._running.values())
+
+    def _beside(self, number: int) -> set[int]:
+        """Return the slots of one card, ``number`` among them; none on the CPU."""
+        count = len(self._devices)
+        return {n for n in range(len(self._slots)) if count and n % count == number % count}
 
     def _forget_ended(self) -> None:
         """Forget the replaced processes that are gone: their numbers may be others' by now."""
@@ -212,9 +250,7 @@ class LocalEngine:
             self._retired.append(pool)  # first of all: close must find it in one place or the other
             _kill(pool)
         self._slots[number] = _Slot()
-        count = len(self._devices)
-        beside = {n for n in range(len(self._slots)) if count and n % count == number % count}
-        if crowded and len(beside - self._closed) > 1:
+        if crowded and len(self._beside(number) - self._closed) > 1:
             self._closed.add(number)
 
 
@@ -253,7 +289,7 @@ def _start_worker(
     if device is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = device
         os.environ["DML_JOBS_A_CARD"] = str(jobs)  # read where images are put on a device
-    _write_to(log)
+    send_output_to(log)
     open_streams("utf-8")  # what a method prints must not fail its job
     set_up_torch(threads, deterministic=deterministic)
     import benchmark.engines.guard  # noqa: F401  (now, and not while the first job is timed)
@@ -261,23 +297,6 @@ def _start_worker(
 
 def _leave_to_the_coordinator(number: int, frame: FrameType | None) -> None:
     """Do nothing on a signal: the coordinator got it too, and ends this process."""
-
-
-def _write_to(log: str) -> None:
-    """Send this process' output to ``log``.
-
-    Raises:
-        OSError: it cannot be opened; the output goes nowhere then, least of all to a terminal.
-    """
-    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NONBLOCK  # a pipe would be waited for
-    try:
-        output = os.open(log, flags, 0o644)
-    except OSError:
-        output = os.open(os.devnull, os.O_WRONLY)
-        raise
-    finally:
-        os.dup2(output, 1)
-        os.dup2(output, 2)
 
 
 def set_up_torch(threads: int, *, deterministic: bool) -> None:

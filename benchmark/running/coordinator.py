@@ -15,7 +15,14 @@ from benchmark.running.flows import Flow, Retry, Task
 from benchmark.running.progress import Progress
 from benchmark.study import environment, failures, partials, places, records, selection, weights
 from benchmark.study.folder import CellKey, Study
-from benchmark.study.records import ChoiceRecord, JobRecord, Record, RunRecord, TrialRecord
+from benchmark.study.records import (
+    ChoiceRecord,
+    JobRecord,
+    Reason,
+    Record,
+    RunRecord,
+    TrialRecord,
+)
 from benchmark.study.suggestions import suggest
 from benchmark.training import oracle
 from benchmark.training.job import Job, JobOutcome, execute, failure
@@ -46,6 +53,7 @@ class Coordinator:
         tracker: the mirror.
         progress: what a person sees.
         keep: which runs' weights stay.
+        mps: whether jobs share cards by NVIDIA's MPS, where one that breaks breaks its neighbours.
         attempts: failed attempts so far, by job id.
         streak: how many jobs in a row the machine has lost.
         copy_again: when Optuna's database is tried next, on the monotonic clock.
@@ -57,6 +65,7 @@ class Coordinator:
     tracker: Tracker
     progress: Progress
     keep: weights.Keep = weights.DEFAULT
+    mps: bool = False
     attempts: dict[str, list[str]] = field(default_factory=dict)
     streak: canary.Streak = field(default_factory=canary.Streak)
     copy_again: float = 0.0
@@ -150,7 +159,7 @@ class Coordinator:
             argument=JoinJob(protocol, job.source, vectors, job.device),
             timeout_s=protocol.timeout_s,
             accept=lambda outcome: outcome,
-            lost=lambda reason: Retry.AGAIN if self._retry(name, reason) else reason,
+            lost=lambda reason: self._again(name, reason) or reason,
         )
         (joined,) = yield [task]
         if not isinstance(joined, JoinOutcome):
@@ -215,11 +224,10 @@ class Coordinator:
     def _accept(self, cell: CellKey, job: Job, outcome: JobOutcome) -> JobRecord | Retry | _Died:
         """Record a finished job and return it, unless it shall be tried again or has died."""
         record = outcome.record
-        if record.reason in failures.RETRIED and self._retry(job.id, record.reason):
-            alone = record.reason == "oom"  # beside the same jobs it would run out of memory again
-            how = "trying again alone, after all others" if alone else "trying again"
-            self.progress.note(f"{cell.row}: {record.reason} in {_where(job)}, {how}")
-            return Retry.ALONE if alone else Retry.AGAIN
+        if record.reason in failures.RETRIED and (again := self._again(job.id, record.reason)):
+            how = " alone, after all others" if again is Retry.ALONE else ""
+            self.progress.note(f"{cell.row}: {record.reason} in {_where(job)}, trying again{how}")
+            return again
         return _Died(job, outcome) if record.reason == "crash" else self._keep(cell, job, outcome)
 
     def _keep(self, cell: CellKey, job: Job, outcome: JobOutcome) -> JobRecord:
@@ -247,10 +255,19 @@ class Coordinator:
             self.progress.note(f"{cell.row}: {_where(job)}: {words}")
         return record
 
-    def _retry(self, job: str, reason: str) -> bool:
-        """Note a failed attempt; return whether the protocol allows another one."""
-        self.attempts.setdefault(job, []).append(reason)
-        return len(self.attempts[job]) <= self.study.protocol.retries
+    def _again(self, job: str, reason: Reason) -> Retry | None:
+        """Note a failed attempt; return how another one is made, None if the rules allow none.
+
+        Under MPS the first crash may be a neighbour's: whatever the rules, it is tried alone.
+        """
+        failed = self.attempts.setdefault(job, [])
+        failed.append(reason)
+        doubtful = self.mps and reason == "crash"
+        allowed = len(failed) <= self.study.protocol.retries
+        if not (allowed or (doubtful and failed.count(reason) == 1)):
+            return None
+        # Out of memory: beside the same jobs it would be again.
+        return Retry.ALONE if doubtful or reason == "oom" else Retry.AGAIN
 
     def _record(self, cell: CellKey, record: Record) -> None:
         records.write(self.study.record_path(cell, record), record)

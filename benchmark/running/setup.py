@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
+from benchmark.engines import mps
 from benchmark.engines.limits import check_room
 from benchmark.engines.machine import check_places, cuda_devices, default_workers, pick_device
 from benchmark.engines.starting import check_address_space, check_processes
@@ -69,11 +70,13 @@ class Ready:
         device: what every job calls its device: ``cpu`` or ``cuda``.
         workers: jobs at once; None under Ray where no limit was asked for: as many as fit.
         devices: the CUDA devices of this machine that local workers share out.
+        mps: whether they use them together, by NVIDIA's MPS: asked for, or here already.
     """
 
     device: str
     workers: int | None
     devices: tuple[str, ...] = ()
+    mps: bool = False
 
 
 def set_up(args: argparse.Namespace, begin: Callable[..., None] | None = None) -> Asked:
@@ -103,10 +106,7 @@ def set_up(args: argparse.Namespace, begin: Callable[..., None] | None = None) -
         check_same_rules(known, protocol)
     weights = parse_weights(weights_asked(args, protocol))
     found = grid.make_cells(axes, protocol, registry, weights)
-    if args.engine == "ray" and find_spec("ray") is None:
-        raise InvalidInputError("engine 'ray' is not installed: pip install 'ray[default]'")
-    if args.device != "auto" and args.engine == "local":
-        pick_device(args.device)
+    _check_where(args, environment)
     if begin is not None:
         begin(*(each.title for each in data))
     cells = [(grid.key_of(record, protocol, registry, known), record) for record in found]
@@ -138,6 +138,16 @@ def set_up(args: argparse.Namespace, begin: Callable[..., None] | None = None) -
     )
 
 
+def _check_where(args: argparse.Namespace, environment: dict[str, str]) -> None:
+    """Raise InvalidInputError where jobs cannot run as the command says."""
+    if args.mps:
+        mps.check(args.engine, args.device, environment)
+    if args.engine == "ray" and find_spec("ray") is None:
+        raise InvalidInputError("engine 'ray' is not installed: pip install 'ray[default]'")
+    if args.device != "auto" and args.engine == "local":
+        pick_device(args.device)
+
+
 def make_ready(asked: Asked) -> Ready:
     """Return the device that ``auto`` means here and the number of workers.
 
@@ -161,8 +171,9 @@ def make_ready(asked: Asked) -> Ready:
     workers = options.jobs or default_workers(devices, protocol)
     check_room(workers)
     check_processes(workers)
+    together = bool(devices) and (options.mps or mps.running(asked.environment) is not None)
     # A worker sees its own device alone, so all jobs call it by the same name.
-    return Ready(device.partition(":")[0], workers, devices)
+    return Ready(device.partition(":")[0], workers, devices, together)
 
 
 def read_protocol(args: argparse.Namespace, registry: Registry) -> Protocol:

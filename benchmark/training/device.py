@@ -17,7 +17,10 @@ from protocols.errors import in_words
 
 UNKNOWN = "unknown"
 _NO_MEMORY = re.compile(r"out of memory|_STATUS_ALLOC_FAILED", re.IGNORECASE)
-_BROKEN = re.compile(r"CUDA error|cuDNN error|(CUDNN|CUBLAS|CUSOLVER)_STATUS")
+_BROKEN = re.compile(
+    r"CUDA error|cuDNN error|(CUDNN|CUBLAS|CUSOLVER)_STATUS"
+    r"|Unexpected error from cuda|MPS (client|server)"  # as CUDA does not even start
+)
 _STRICT = 2  # torch's debug mode in which an operation that is not deterministic is an error
 
 
@@ -48,6 +51,15 @@ def described(device: str) -> dict[str, Any]:
         cudnn = torch.backends.cudnn.version()  # type: ignore[no-untyped-call]
         found |= {"cuda": str(torch.version.cuda), "cudnn": str(cudnn), "driver": _driver()}
     return found
+
+
+def recorded(device: str) -> dict[str, Any]:
+    """Return what records say of a device: what it is, and ``mps`` where jobs use it together.
+
+    That is by NVIDIA's Multi-Process Service, which moves no bit: a checkpoint does not ask for it.
+    """
+    together = device.startswith("cuda") and "DML_MPS" in os.environ
+    return {**described(device), **({"mps": True} if together else {})}
 
 
 def own_stream(device: torch.device) -> AbstractContextManager[Any]:

@@ -138,7 +138,7 @@ def execute(job: Job) -> JobOutcome:
     clock.stop()
     if outcome.spent != "broken":  # a broken device is asked nothing more
         measured["peak_memory_mb"] = device.peak_memory_mb(job.device)
-        measured["environment"] = {**device.described(job.device), **environment.versions()}
+        measured["environment"] = {**device.recorded(job.device), **environment.versions()}
     return replace(outcome, record=replace(outcome.record, measured=measured))
 
 

@@ -10,6 +10,7 @@ import torch
 from benchmark.engines import local
 from benchmark.engines.local import LocalEngine
 from benchmark.engines.machine import cuda_devices
+from benchmark.engines.mps import PIPES
 from benchmark.running import canary, flows
 from protocols.errors import MachineError
 
@@ -61,8 +62,9 @@ def environment(name):
 def engine(tmp_path):
     made = []
 
-    def make(capacity, devices=()):
-        made.append(LocalEngine(capacity, 1, tmp_path / "workers.txt", devices=devices))
+    def make(capacity, devices=(), mps=None):
+        log = tmp_path / "workers.txt"
+        made.append(LocalEngine(capacity, 1, log, devices=devices, mps=mps))
         return made[-1]
 
     yield make
@@ -91,6 +93,30 @@ def test_a_crowded_device_has_one_job_fewer_from_then_on(engine):
     assert sorted(name.result() for name in names) == ["7", "7", "8"]
     jobs = workers.submit(environment, "DML_JOBS_A_CARD")
     assert jobs.result() == "2"
+
+
+def wait_for(path):
+    """Hold the process until there is a file; return its number."""
+    while not path.exists():
+        time.sleep(0.02)
+    return os.getpid()
+
+
+def test_a_card_that_mps_broke_waits_until_its_processes_are_gone(engine, tmp_path):
+    """MPS lets no new process in while one of the broken ones is there, idle or busy."""
+    workers = engine(3, ("7",), tmp_path / "pipes")
+    first, second, third = (workers.submit(wait_for, tmp_path / name) for name in "abc")
+    for name, future in (("b", second), ("c", third)):
+        (tmp_path / name).touch()
+        future.result()
+    assert workers.submit(outcome, "broken").result().process == second.result()
+    assert workers._slots[2].pool is None, "the idle one is replaced"
+    assert workers.capacity == 1, "the busy one is waited for"
+    (tmp_path / "a").touch()
+    first.result()
+    assert workers.capacity == 3
+    found = [workers.submit(environment, name) for name in (PIPES, "DML_MPS")]
+    assert [future.result() for future in found] == [str(tmp_path / "pipes"), "1"]
 
 
 def test_a_replaced_process_is_gone_when_the_engine_is_closed(engine, monkeypatch):

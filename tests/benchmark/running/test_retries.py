@@ -12,7 +12,7 @@ from benchmark.study import failures, grid
 from benchmark.study.lost import lost_in, put_aside
 from benchmark.study.records import Reason
 from protocols.errors import MachineError
-from tests.made_engine import MadeEngine, go_on, lay_out
+from tests.made_engine import PROTOCOL, MadeEngine, go_on, lay_out
 from tests.proven import put
 from tests.running import queries, truth
 
@@ -231,6 +231,66 @@ def test_a_busy_machine_stops_the_study_and_everything_can_be_redone(tmp_path):
     retry(study)
     go_on(study, MadeEngine())
     assert truth(study.out) == truth(whole.out)
+
+
+def broken_by(culprit):
+    """Return a fault: the culprit breaks its card, and the first to run beside it breaks too."""
+    hit = []
+
+    def fault(job):
+        if not hasattr(job, "stage"):
+            return None
+        if culprit(job):
+            return "crash"
+        if not hit and job.stage == "search":
+            hit.append(job)
+            return "crash"
+        return None
+
+    return fault, hit
+
+
+@pytest.mark.parametrize("retries", [0, 1])
+def test_what_broke_beside_another_under_mps_runs_once_more_alone(retries, tmp_path):
+    """The innocent comes through, after all others; alone and broken again is its own failure."""
+    rules = replace(PROTOCOL, retries=retries)
+    study = lay_out(tmp_path / "out", ("one", "two"), rules)
+    fault, hit = broken_by(lambda job: job.cell.row == "two" and job.number == 1)
+    engine = MadeEngine(fault)
+    printed = go_on(study, engine, mps=True)
+    assert "one: crash in trial 0 fold 0, trying again alone, after all others" in printed
+    order = [(job.cell.row, job.number, job.fold) for job in engine.jobs if job.stage == "search"]
+    innocent = (hit[0].cell.row, hit[0].number, hit[0].fold)
+    assert innocent == ("one", 0, 0)
+    again = order.index(innocent, 1)
+    assert ("two", 0, 1) in order[:again], "others first"
+    one, two = study.cells
+    assert [trial.status for trial in study.trials(one)] == ["done"] * 7
+    assert [t.reason for t in study.trials(two)] == [None, "crash", None, None, None, None, None]
+    assert [order.count(("two", 1, fold)) for fold in (0, 1)] == [2, 2]
+    assert study.jobs(one, "search", 0)[0].measured["failed_attempts"] == ["crash"]
+
+
+def test_without_mps_what_broke_is_tried_again_at_once(tmp_path):
+    study = lay_out(tmp_path / "out", ("one", "two"))
+    fault, _ = broken_by(lambda job: False)
+    engine = MadeEngine(fault)
+    assert "alone" not in go_on(study, engine)
+    assert [(job.cell.row, job.fold) for job in engine.jobs].index(("one", 0), 1) < 4
+
+
+def test_under_mps_an_earlier_failure_of_another_kind_does_not_make_it_guilty(tmp_path):
+    study = lay_out(tmp_path / "out")
+    fates = iter(["timeout", "crash"])
+
+    def fault(job):
+        first = getattr(job, "stage", "") == "search" and (job.number, job.fold) == (0, 0)
+        return next(fates, None) if first else None
+
+    go_on(study, MadeEngine(fault), mps=True)
+    record = study.jobs(study.cells[0], "search", 0)[0]
+    assert record.status == "done"
+    assert record.measured["failed_attempts"] == ["timeout", "crash"]
 
 
 def test_a_join_that_dies_is_not_recorded_where_the_canary_dies(tmp_path):
