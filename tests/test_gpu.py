@@ -121,7 +121,7 @@ def only_known(name, by=None, *rest):
     return real(name, by, *rest)
 
 builtins.__import__ = only_known
-import tests.gpu.correct, tests.gpu.failures, tests.gpu.speed
+import tests.gpu.correct, tests.gpu.failures, tests.gpu.sharing, tests.gpu.speed
 """
 
 

@@ -54,6 +54,8 @@ def test_a_machine_at_fault_is_one_line_and_a_code_of_its_own(capsys, monkeypatc
         ("run --methods ,", ["--methods", "names with commas"]),
         ("run --device cuda:99", ["cuda:99", "not there"]),
         ("run --device tpu", ["'tpu'", "expected auto, cpu, cuda"]),
+        ("run --mps --device cpu", ["--mps", "share a GPU", "leave it out"]),
+        ("plan --mps --engine ray", ["--mps", "--engine ray", "leave it out"]),
         ("run --plugin /nowhere/mine.py", ["/nowhere/mine.py", "no such file"]),
         ("rum", ["rum", "run"]),
         ("list methds", ["methds", "methods"]),

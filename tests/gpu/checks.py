@@ -14,19 +14,20 @@ CHECKS = {
     "capture": ("correct", ">= 25 methods recorded, all the bits of ordinary steps", 150),
     "fit": ("speed", "of a bare graph: tiny >= 0.5, bn_inception and resnet50 >= 0.85", 150),
     "waits": ("correct", "0 waits in a step", 60),
-    "jobs": ("speed", "tiny steps a second together >= 2,000", 120),
+    "jobs": ("sharing", "tiny steps a second together >= 2,000", 120),
     "quick": ("speed", "42 jobs of triplet, ms, group under quick <= 30 s", 120),
     "validation": ("speed", "ms an image: tiny <= 0.02, bn_inception <= 0.15", 90),
     "metrics": ("speed", "equal to the CPU's; 60,502 x 512 <= 0.3 s", 60),
     "methods": ("correct", "first loss rtol 1e-4, weights 1e-3, CPU against GPU", 120),
     "recipes": ("correct", "recorded, the bits of ordinary steps", 90),
     "broken": ("failures", "typed reasons, neighbours unharmed", 120),
+    "mps": ("sharing", "tiny steps a second together >= 2,000; what breaks is typed", 100),
     "toy": ("failures", "the same records with 1 and 4 jobs a card", 120),
     "column": ("speed", "hours of the paper's CUB column at its shortest <= 10", 120),
     "plugins": ("correct", "ordinary steps, the reason told", 60),
     "memory": ("failures", "reserved memory flat over 20 jobs of a worker", 90),
     "visible": ("failures", "as many devices as are there", 60),
-    "killed": ("failures", "workers gone and memory freed 5 s after their coordinator", 60),
+    "killed": ("failures", "all gone and memory freed 10 s after the coordinator, MPS too", 60),
 }
 
 

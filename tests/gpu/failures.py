@@ -8,12 +8,14 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from benchmark.engines import mps
 from benchmark.engines.local import LocalEngine
 from benchmark.engines.machine import cuda_devices
 from benchmark.study.folder import CellKey
@@ -195,19 +197,24 @@ def visible() -> Result:
 
 
 KILLED = """
-import sys, time
+import os, sys, time
+from contextlib import nullcontext
 from pathlib import Path
+from benchmark.engines import mps
 from benchmark.engines.local import LocalEngine
 from benchmark.engines.machine import cuda_devices
 from tests.gpu import failures
-engine = LocalEngine(2, 1, Path(sys.argv[1]), devices=cuda_devices("cuda:0") * 2)
-futures = [engine.submit(failures.hold, 1 << 30) for _ in range(2)]
-time.sleep(2)
-processes = [p for slot in engine._slots for p in slot.pool._processes]
-while not all(Path(f"{sys.argv[1]}.{p}").exists() for p in processes):
-    time.sleep(0.1)
-print(*processes, flush=True)
-time.sleep(600)
+log, together = Path(sys.argv[1]), sys.argv[2] == "together"
+with mps.serving(dict(os.environ)) if together else nullcontext() as service:
+    pipes = service.pipes if together else None
+    engine = LocalEngine(2, 1, log, devices=cuda_devices("cuda:0") * 2, mps=pipes)
+    futures = [engine.submit(failures.hold, 1 << 30) for _ in range(2)]
+    time.sleep(2)
+    processes = [p for slot in engine._slots for p in slot.pool._processes]
+    while not all(Path(f"{log}.{p}").exists() for p in processes):
+        time.sleep(0.1)
+    print(pipes, *processes, flush=True)
+    time.sleep(600)
 """
 
 
@@ -221,19 +228,57 @@ def hold(size: int) -> None:
 
 
 def killed() -> Result:
-    """Kill a coordinator: its workers end and the card's memory comes back."""
-    free = torch.cuda.mem_get_info()[0]
+    """Kill coordinators: their workers and daemons end, and the card's memory comes back."""
+    free, here = torch.cuda.mem_get_info()[0], dict(os.environ)
+    daemon = mps.program(here) is not None and mps.running(here) is None
+    kinds = ("in turns", "together") if daemon else ("in turns",)
     with tempfile.TemporaryDirectory() as folder:
-        log = f"{folder}/workers.txt"
-        command = [sys.executable, "-c", KILLED, log]
-        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT) as coordinator:
-            assert coordinator.stdout is not None
-            processes = [int(word) for word in coordinator.stdout.readline().split()]
-            taken = (free - torch.cuda.mem_get_info()[0]) >> 20
-            coordinator.send_signal(signal.SIGKILL)
-        time.sleep(5)
+        coordinators = [
+            subprocess.Popen(
+                [sys.executable, "-c", KILLED, f"{folder}/{kind[:2]}.txt", kind],
+                stdout=subprocess.PIPE,
+                text=True,
+                cwd=ROOT,
+            )
+            for kind in kinds
+        ]
+        said = [_line(coordinator).split() for coordinator in coordinators]
+        taken = (free - torch.cuda.mem_get_info()[0]) >> 20
+        for coordinator in coordinators:
+            coordinator.kill()
+            coordinator.wait()
+        places = [words[0] for words in said if words and words[0] != "None"]
+        served = [_daemons(place) for place in places]
+        time.sleep(10)
+    processes = [int(word) for words in said for word in words[1:]]
     left = [number for number in processes if Path(f"/proc/{number}").exists()]
+    daemons = [name for place in places for name in _daemons(place)]
     held = (free - torch.cuda.mem_get_info()[0]) >> 20
-    good = len(processes) == 2 and not left and taken >= 2048 and held < 64
-    text = f"{len(processes)} workers held {taken} MB; after 5 s {len(left)} live, {held} MB held"
+    good = len(processes) == 2 * len(kinds) and not left and not daemons and all(served)
+    good = good and taken >= 2048 * len(kinds) and held < 64
+    good = good and not any(Path(place).parent.exists() for place in places)
+    text = (
+        f"{len(processes)} workers ({', '.join(kinds)}) held {taken} MB; after 10 s "
+        f"{len(left)} live, {held} MB held; MPS {served or 'none'}, then {daemons or 'none'}"
+    )
     return Result(good, text, {})
+
+
+def _line(coordinator: subprocess.Popen[str]) -> str:
+    assert coordinator.stdout is not None
+    with coordinator.stdout:
+        return coordinator.stdout.readline()
+
+
+def _daemons(pipes: str) -> list[str]:
+    """Return the names of NVIDIA's processes that a folder's variable was given to."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):  # another user's, or gone meanwhile
+            name = (entry / "comm").read_text().strip()
+            if (
+                name.startswith("nvidia-cuda-mps")
+                and pipes.encode() in (entry / "environ").read_bytes()
+            ):
+                found.append(name)
+    return found

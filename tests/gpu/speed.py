@@ -218,27 +218,6 @@ def column() -> Result:
     return Result(best <= 10, text, {"hours": hours})
 
 
-def jobs() -> Result:
-    """Train side by side on one card."""
-    rates: dict[int, float] = {}
-    with tempfile.TemporaryDirectory() as folder:
-        engine = LocalEngine(8, 1, Path(folder) / "workers.txt", devices=cuda_devices("cuda:0"))
-        try:
-            engine.start()
-            for count in (8, 1, 2, 4, 8):  # the first 8 only start the processes
-                wait = 0.2 if not rates and count == 8 else 3.0
-                futures = [engine.submit(rate_of, ("tiny", wait)) for _ in range(count)]
-                done = [future.result() for future in futures]
-                rates[count] = sum(rate for rate, _ in done)
-        finally:
-            engine.close()
-    best = max(rates.values())
-    chosen = min(count for count, rate in rates.items() if rate >= 0.95 * best)
-    text = ", ".join(f"{count}: {rate:.0f}" for count, rate in sorted(rates.items()))
-    values = {"rates": rates, "chosen": chosen}
-    return Result(best >= 2000, f"steps a second by jobs: {text}; {chosen} within 5 %", values)
-
-
 def quick() -> Result:
     """Run the ``quick`` study of three methods: the command, or its jobs where it cannot run."""
     whole = all(importlib.util.find_spec(name) for name in ("optuna", "mlflow", "pandas", "rich"))

@@ -58,6 +58,10 @@ def environment(name):
     return os.environ[name]
 
 
+def variables(names):
+    return [os.environ[name] for name in names]
+
+
 @pytest.fixture
 def engine(tmp_path):
     made = []
@@ -115,8 +119,8 @@ def test_a_card_that_mps_broke_waits_until_its_processes_are_gone(engine, tmp_pa
     (tmp_path / "a").touch()
     first.result()
     assert workers.capacity == 3
-    found = [workers.submit(environment, name) for name in (PIPES, "DML_MPS")]
-    assert [future.result() for future in found] == [str(tmp_path / "pipes"), "1"]
+    found = workers.submit(variables, (PIPES, "DML_MPS")).result()
+    assert found == [str(tmp_path / "pipes"), "1"]
 
 
 def test_a_replaced_process_is_gone_when_the_engine_is_closed(engine, monkeypatch):

@@ -13,7 +13,7 @@ from benchmark.study import machines, records
 from benchmark.study.folder import CellKey, Study
 from benchmark.study.records import JobRecord, RunRecord
 from benchmark.study.spending import spending
-from benchmark.submissions import submit
+from benchmark.submissions import packing, submit
 from benchmark.tables import formats
 from benchmark.tables.costs import frame as costs
 from benchmark.tables.frames import make_tables
@@ -191,6 +191,17 @@ def test_a_run_of_two_environments_is_not_submitted(tmp_path):
     add_run(study, study.cells[0], 0, {**A100, "commit": "a + b", "system": "Linux + macOS"})
     with pytest.raises(StoreError, match=r"seed 0 .*unlike environments \(commit a \+ b\)"):
         submit._check_one_environment(study.runs(study.cells[0])[0], "here")
+
+
+def test_how_a_card_was_shared_moves_no_number_and_stops_no_submission(tmp_path):
+    study, together = make_study(tmp_path, "ms", "triplet"), {**A100, "mps": True}
+    merged = machines.merged([job(0, together), job(1, A100)])
+    add_run(study, study.cells[0], 0, merged)
+    add_run(study, study.cells[1], 0, together)
+    assert notes(make_tables(study).cells) == {}
+    for cell in study.cells:
+        submit._check_one_environment(study.runs(cell)[0], "here")
+    assert "mps" not in packing.ENVIRONMENT, "a row of results/ says what can move its numbers"
 
 
 def test_rows_made_alike_say_nothing(tmp_path):

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from benchmark.training import device, reasons
+from benchmark.training import checkpoint, device, reasons
 from protocols.errors import DataError, StoreError
 
 
@@ -21,6 +21,9 @@ from protocols.errors import DataError, StoreError
         (RuntimeError("cuDNN error: CUDNN_STATUS_EXECUTION_FAILED"), "crash", "broken"),
         (RuntimeError("CUDA error: device-side assert triggered"), "crash", "broken"),
         (RuntimeError("CUDA error: CUBLAS_STATUS_EXECUTION_FAILED"), "crash", "broken"),
+        (RuntimeError("Unexpected error from cudaGetDeviceCount(). Error 807"), "crash", "broken"),
+        (RuntimeError("CUDA: MPS server is not ready to accept requests"), "crash", "broken"),
+        (RuntimeError("MPS backend out of"), "error", ""),  # Apple's, another thing altogether
         (RuntimeError("mat1 and mat2 shapes cannot be multiplied"), "error", ""),
         (MemoryError(), "oom", ""),
         (ValueError("CUDA error in a name"), "error", ""),
@@ -44,6 +47,16 @@ def test_an_error_of_a_job_whose_file_is_gone_is_no_error_of_its_method(tmp_path
     there.touch()
     assert reasons.reason_of(error, ((there,),)) == "error"
     assert reasons.reason_of(error, ((there,), (tmp_path / "gone",))) == "bad_data"
+
+
+def test_a_record_says_that_jobs_use_a_gpu_together_and_a_checkpoint_does_not_ask(monkeypatch):
+    monkeypatch.setattr(device, "described", lambda name: {"device": name})
+    monkeypatch.delenv("DML_MPS", raising=False)
+    assert device.recorded("cuda") == {"device": "cuda"}
+    monkeypatch.setenv("DML_MPS", "1")
+    assert device.recorded("cuda") == {"device": "cuda", "mps": True}
+    assert device.recorded("cpu") == {"device": "cpu"}
+    assert "mps" not in checkpoint.identity("job", "cuda")
 
 
 def fail(inner, outer):
