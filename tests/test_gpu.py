@@ -12,7 +12,7 @@ import torch
 from protocols import dense
 from tests.emulator import Emulator, as_on_a_device
 from tests.gpu import __main__ as supervisor
-from tests.gpu import checks, correct, plugins
+from tests.gpu import checks, correct, plugins, sharing
 from tests.gpu.__main__ import main
 
 pytestmark = pytest.mark.slow
@@ -129,6 +129,13 @@ def test_the_checks_need_no_more_packages_than_a_training():
     """GPU machines are often bare."""
     done = subprocess.run([sys.executable, "-c", BARE], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-500:]
+
+
+def test_without_nvidias_program_mps_is_left_out_with_a_word(monkeypatch):
+    for name in ("program", "running"):
+        monkeypatch.setattr(sharing.service_of, name, lambda environment: None)
+    found = sharing.mps()
+    assert (found.passed, found.text) == (None, "no nvidia-cuda-mps-control here")
 
 
 def test_an_unknown_check_is_refused(monkeypatch):

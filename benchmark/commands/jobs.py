@@ -74,7 +74,8 @@ def engine_for(console: Console, asked: Asked, ready: Ready, place: Path) -> Ite
 
     with ExitStack() as held:  # ended in the opposite order: workers first
         service = held.enter_context(mps.serving(asked.environment)) if ready.mps else None
-        engine = make_engine(asked, ready, place / "workers.txt", service and service.pipes)
+        pipes = service.pipes if service else None
+        engine = make_engine(asked, ready, place / "workers.txt", pipes)
         held.callback(engine.close)
         engine.start()
         for source in asked.sources.values():

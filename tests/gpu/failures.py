@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
 import sys
 import tempfile
@@ -244,11 +243,11 @@ def killed() -> Result:
         ]
         said = [_line(coordinator).split() for coordinator in coordinators]
         taken = (free - torch.cuda.mem_get_info()[0]) >> 20
+        places = [words[0] for words in said if words and words[0] != "None"]
+        served = [_daemons(place) for place in places]
         for coordinator in coordinators:
             coordinator.kill()
             coordinator.wait()
-        places = [words[0] for words in said if words and words[0] != "None"]
-        served = [_daemons(place) for place in places]
         time.sleep(10)
     processes = [int(word) for words in said for word in words[1:]]
     left = [number for number in processes if Path(f"/proc/{number}").exists()]
