@@ -14,25 +14,21 @@ let in until they are gone: idle ones are replaced at once, and a card waits for
 
 from __future__ import annotations
 
-import ctypes
 import multiprocessing
 import os
 import signal
-import sys
 import threading
-import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
 from typing import Any, Protocol, TypeVar
 
+from benchmark.engines import worker
 from benchmark.engines.isolation import Answer, Code, foreign, run_alone
 from benchmark.engines.mps import PIPES
-from benchmark.streams import open_streams, send_output_to
 from protocols.errors import BenchmarkError
 
 T = TypeVar("T")
@@ -53,8 +49,8 @@ class Engine(Protocol):
         """Return how many jobs run at once, now."""
         ...
 
-    def start(self) -> None:
-        """Get workers ready while other things are prepared."""
+    def start(self, *modules: str) -> None:
+        """Get workers ready, and ``modules`` imported there, while other things are prepared."""
         ...
 
     def submit(self, function: Callable[[Any], T], argument: Any) -> Future[T]:
@@ -133,10 +129,13 @@ class LocalEngine:
                 self._retire(number)
                 self._closed.add(number)
 
-    def start(self) -> None:
-        """Start all processes now, so that they load torch while other things are prepared."""
+    def start(self, *modules: str) -> None:
+        """Start all processes now, so that they load torch while other things are prepared.
+
+        They import ``modules`` too.
+        """
         for number in range(len(self._slots)):
-            self._fresh(number, None).submit(os.getpid)
+            self._fresh(number, None).submit(worker.load, modules)
 
     def submit(self, function: Callable[[Any], T], argument: Any) -> Future[T]:
         """Start ``function(argument)`` in a free process that has run no other code."""
@@ -193,7 +192,7 @@ class LocalEngine:
         device = self._devices[number % len(self._devices)] if self._devices else None
         jobs = -(-len(self._slots) // len(self._devices)) if self._devices else 1
         start = (*self._start, device, jobs)
-        pool = ProcessPoolExecutor(1, context, initializer=_start_worker, initargs=start)
+        pool = ProcessPoolExecutor(1, context, initializer=worker.start, initargs=start)
         self._slots[number] = _Slot(pool, code)
         return pool
 
@@ -210,7 +209,9 @@ class LocalEngine:
                 self._last_lost = number
             if error is not None or spent:
                 self._retire(number, crowded=spent == "crowded")
-            broken = spent == "broken" or (error and not isinstance(error, BenchmarkError))
+            broken = spent not in ("", "changed", "crowded") or (
+                error and not isinstance(error, BenchmarkError)
+            )
             if self._mps and broken:
                 self._give_up_card(number)
         if error is None:
@@ -224,8 +225,7 @@ class LocalEngine:
         busy = beside & set(self._running.values())
         self._doomed |= busy
         for other in beside - busy:
-            if self._slots[other].code is not None:  # one that has run nothing holds no card
-                self._retire(other)
+            self._retire(other)
 
     def _waiting(self) -> set[int]:
         """Return the free slots of cards that wait for processes of theirs to end."""
@@ -263,77 +263,3 @@ def _kill(pool: ProcessPoolExecutor) -> None:
             with suppress(ProcessLookupError, PermissionError):
                 os.killpg(process.pid, signal.SIGKILL)
         process.kill()
-
-
-def _start_worker(
-    environment: dict[str, str] | None,
-    parent: int,
-    threads: int,
-    log: str,
-    deterministic: bool,
-    device: str | None,
-    jobs: int,
-) -> None:
-    """Set up a worker: its threads, where its output goes, and that it dies with its parent."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the coordinator, which decides
-    # So does what a cluster sends to all processes of a job. Not ignored, as SIGINT is: what a
-    # method starts would inherit that, and could not be ended by it.
-    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1):
-        signal.signal(number, _leave_to_the_coordinator)
-    os.setpgid(0, 0)
-    threading.Thread(target=_die_with, args=(parent,), daemon=True).start()
-    if environment is not None:
-        os.environ.clear()
-        os.environ.update(environment)
-    os.environ["OMP_NUM_THREADS"] = str(threads)
-    if device is not None:
-        os.environ["CUDA_VISIBLE_DEVICES"] = device
-        os.environ["DML_JOBS_A_CARD"] = str(jobs)  # read where images are put on a device
-    send_output_to(log)
-    open_streams("utf-8")  # what a method prints must not fail its job
-    set_up_torch(threads, deterministic=deterministic)
-    import benchmark.engines.guard  # noqa: F401  (now, and not while the first job is timed)
-
-
-def _leave_to_the_coordinator(number: int, frame: FrameType | None) -> None:
-    """Do nothing on a signal: the coordinator got it too, and ends this process."""
-
-
-def set_up_torch(threads: int, *, deterministic: bool) -> None:
-    """Make this process compute what every worker computes: threads, algorithms, memory.
-
-    Operations without a deterministic implementation are a warning, or under ``deterministic``
-    an error. Called once, before anything is computed.
-    """
-    keep_memory()
-    os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"  # read when CUDA starts
-    import torch  # only in workers: the coordinator starts them without loading torch itself
-
-    torch.set_num_threads(threads)
-    torch.use_deterministic_algorithms(mode=True, warn_only=not deterministic)
-    # Without this every new tensor would first be filled with NaN, to find reads before writes.
-    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
-    torch.backends.cudnn.benchmark = False
-    # By default convolutions of float32 on a GPU keep ten bits of each number.
-    torch.backends.cudnn.conv.fp32_precision = "ieee"  # type: ignore[attr-defined]
-    torch.backends.cuda.matmul.fp32_precision = "ieee"
-
-
-def keep_memory() -> None:
-    """Let the C library keep freed memory: tensors come and go with every training step.
-
-    By default glibc hands large blocks back to the system and faults them in again, page by
-    page: a tenth to a half of a small network's step. Elsewhere this does nothing.
-    """
-    if sys.platform == "linux":
-        library, never = ctypes.CDLL(None), 1 << 30
-        if hasattr(library, "mallopt"):
-            library.mallopt(-3, never)  # M_MMAP_THRESHOLD
-            library.mallopt(-1, never)  # M_TRIM_THRESHOLD
-
-
-def _die_with(parent: int) -> None:
-    """End this process and all that it started, soon after its parent is gone or was killed."""
-    while os.getppid() == parent:
-        time.sleep(0.5)
-    os.killpg(0, signal.SIGKILL)

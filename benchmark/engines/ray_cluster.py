@@ -33,8 +33,8 @@ import benchmark
 import protocols
 from benchmark.engines.copies import held, node_folder
 from benchmark.engines.isolation import Answer, foreign, run_alone
-from benchmark.engines.local import set_up_torch
 from benchmark.engines.ray_address import first_line, knock, refusal
+from benchmark.engines.worker import set_up_torch
 from benchmark.streams import open_streams
 from protocols.errors import InvalidInputError, MachineError, StoreError
 from protocols.protocol import digest
@@ -132,7 +132,7 @@ class RayEngine:
         threads: CPU threads, and CPUs, of each.
         gpus: share of a GPU of each; 0 on the CPU.
         log: file that takes a line per lost worker; what workers print is in Ray's own logs.
-        deterministic: see :func:`benchmark.engines.local.set_up_torch`.
+        deterministic: see :func:`benchmark.engines.worker.set_up_torch`.
     """
 
     lost: type[Exception] = WorkerLostError
@@ -166,7 +166,7 @@ class RayEngine:
         jobs = sum(_fit(node, self._threads, self._gpus) for node in alive)
         return max(1, jobs if self._most is None else min(jobs, self._most))
 
-    def start(self) -> None:
+    def start(self, *modules: str) -> None:
         """Do nothing: Ray starts a worker with its first job."""
 
     def submit(self, function: Callable[[Any], T], argument: Any) -> Future[T]:

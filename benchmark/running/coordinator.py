@@ -159,7 +159,7 @@ class Coordinator:
             argument=JoinJob(protocol, job.source, vectors, job.device),
             timeout_s=protocol.timeout_s,
             accept=lambda outcome: outcome,
-            lost=lambda reason: self._again(name, reason) or reason,
+            lost=lambda reason: self._retry(name, reason) or reason,
         )
         (joined,) = yield [task]
         if not isinstance(joined, JoinOutcome):
@@ -224,7 +224,7 @@ class Coordinator:
     def _accept(self, cell: CellKey, job: Job, outcome: JobOutcome) -> JobRecord | Retry | _Died:
         """Record a finished job and return it, unless it shall be tried again or has died."""
         record = outcome.record
-        if record.reason in failures.RETRIED and (again := self._again(job.id, record.reason)):
+        if record.reason in failures.RETRIED and (again := self._retry(job.id, record.reason)):
             how = " alone, after all others" if again is Retry.ALONE else ""
             self.progress.note(f"{cell.row}: {record.reason} in {_where(job)}, trying again{how}")
             return again
@@ -255,7 +255,7 @@ class Coordinator:
             self.progress.note(f"{cell.row}: {_where(job)}: {words}")
         return record
 
-    def _again(self, job: str, reason: Reason) -> Retry | None:
+    def _retry(self, job: str, reason: Reason) -> Retry | None:
         """Note a failed attempt; return how another one is made, None if the rules allow none.
 
         Under MPS the first crash may be a neighbour's: whatever the rules, it is tried alone.

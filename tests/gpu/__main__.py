@@ -105,7 +105,7 @@ def _next(lines: queue.Queue[str | None], timeout: float) -> str | None:
 
 def _child(names: list[str]) -> int:
     """Run checks in this process until one breaks its device."""
-    from benchmark.engines.local import set_up_torch
+    from benchmark.engines.worker import set_up_torch
     from benchmark.training import device
 
     set_up_torch(1, deterministic=False)

@@ -49,7 +49,7 @@ torch.cuda.synchronize()
 def rates_of(engine: LocalEngine, seconds: float) -> dict[int, float]:
     """Return tiny steps a second together, by how many jobs run at once."""
     rates: dict[int, float] = {}
-    engine.start()
+    engine.start("benchmark.training.job")
     for count in (AT_ONCE[-1], *AT_ONCE):  # the first round only starts the processes
         wait = seconds if rates else 0.2
         futures = [engine.submit(rate_of, ("tiny", wait)) for _ in range(count)]

@@ -12,7 +12,7 @@ from PIL import Image
 from torch.utils.data import Dataset
 from torchvision import transforms
 
-from benchmark.engines.local import keep_memory
+from benchmark.engines.worker import keep_memory
 from benchmark.training import splits
 from benchmark.training.job import Job
 from tests.perf.training import Rate, network_of

@@ -23,7 +23,7 @@ class MadeEngine:
         assert others["devices"] == ("2",)
         self.made.append(self)
 
-    def start(self):
+    def start(self, *modules):
         """Do nothing."""
 
     def close(self):

@@ -15,7 +15,7 @@ from tests.meddling import MEDDLERS, PLUGIN, WORST, job, source, toy, truth
 WATCH = """
 import gc, os, random, signal, sys, threading, time, warnings
 import numpy as np
-from benchmark.engines.local import set_up_torch
+from benchmark.engines.worker import set_up_torch
 set_up_torch(1, deterministic=False)
 import torch
 import benchmark.training.job, protocols.metrics, protocols.discovery
