@@ -61,6 +61,7 @@ def test_a_daemon_of_its_own_has_all_cards_and_ends_with_the_study(made):
         assert service.clients() == [17]
         numbers = processes(made)
         assert all(Path(f"/proc/{number}").exists() for number in numbers)
+        assert os.getsid(numbers[0]) != os.getsid(0), "Ctrl-C at a terminal does not reach it"
     assert gone(numbers, 0), "on leaving, not some time later"
     assert (Path(made["MADE_MPS"]) / "quit").exists(), "it was asked to end"
     assert not service.pipes.parent.exists()
