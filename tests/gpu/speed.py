@@ -21,6 +21,7 @@ from benchmark.running import flows
 from benchmark.running.flows import Task
 from benchmark.study.pixels import PixelStore
 from benchmark.training import evaluate
+from benchmark.training.device import layout
 from benchmark.training.device_steps import PROOFS, WARM, DeviceSteps
 from benchmark.training.graphs import CudaRecorder
 from benchmark.training.splits import Split
@@ -118,7 +119,8 @@ def _bare(training: Training) -> Callable[[], None]:
     """Return a recorded step on still images: forward, loss, backward, optimiser."""
     network, device = training.network, torch.device(DEVICE)
     extent = training.protocol.image.crop_hw
-    images = (torch.rand(32, 3, *extent, device=device) * 255).to(memory_format=torch.channels_last)
+    lie = layout(device, training.protocol.precision)
+    images = (torch.rand(32, 3, *extent, device=device) * 255).to(memory_format=lie)
     labels = torch.arange(32, device=device) // 4
     optimizer = make_optimizer(training.recipe, network.groups(), device)
 
