@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from benchmark.training import pictures
+from benchmark.training.device import layout
 from benchmark.training.evaluate import autocast
 from benchmark.training.feed import Feed
 from benchmark.training.gradients import Gradients
@@ -174,8 +175,9 @@ class DeviceSteps:
         crops = self._pictures.crops(index, boxes.view(rows, 4), flips > 0, blocks)
         partner, share = self._mix(feed)
         if partner is not None and share is not None:
-            crops = mixed(crops, partner, share).contiguous(memory_format=torch.channels_last)
-        return crops
+            crops = mixed(crops, partner, share)
+        lie = layout(self._device, self._training.protocol.precision)
+        return crops.contiguous(memory_format=lie)
 
     def _mix(self, feed: Feed) -> tuple[Tensor, Tensor] | tuple[None, None]:
         """Return partners and share of a batch, twice None where its images are not mixed."""

@@ -52,7 +52,7 @@ def rates_of(engine: LocalEngine, seconds: float) -> dict[int, float]:
     engine.start("benchmark.training.job")
     for count in (AT_ONCE[-1], *AT_ONCE):  # the first round only starts the processes
         wait = seconds if rates else 0.2
-        futures = [engine.submit(rate_of, ("tiny", wait)) for _ in range(count)]
+        futures = [engine.submit(rate_of, ("tiny", "adam", wait)) for _ in range(count)]
         rates[count] = sum(future.result()[0] for future in futures)
     return rates
 

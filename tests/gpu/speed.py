@@ -54,7 +54,8 @@ def _photos(side: int, images: int = 160) -> Split:
     return Split(store, np.arange(images), number // 8 + 20 * (np.arange(images) // 160))
 
 
-def _training(trunk: str) -> Training:
+def _training(trunk: str, recipe: str = "adam") -> Training:
+    """Return a training in the trunk's precision; ``paper`` is the published protocol's recipe."""
     small = ImagePipeline(64, 64, area=(0.5, 1.0), flip=0.0)
     image = small if trunk == "tiny" else replace(PHOTOS, crop_px=SIDES[trunk])
     protocol = replace(made.TOY.derive(precision=PRECISIONS[trunk]), image=image, eval_batch=256)
@@ -66,6 +67,7 @@ def _training(trunk: str) -> Training:
         batch=32,
         embedding=128,
         device=DEVICE,
+        recipe=load("recipe", recipe),
     )
 
 
@@ -175,15 +177,15 @@ def metrics_check() -> Result:
     return Result(not wrong, f"unequal or slow: {wrong or 'none'}; {'; '.join(timed)}", values)
 
 
-def rate_of(asked: tuple[str, float]) -> tuple[float, float]:
+def rate_of(asked: tuple[str, str, float]) -> tuple[float, float]:
     """Return steps a second and the seconds of one validation image, beside other workers.
 
     Args:
-        asked: the trunk's name, and over how many seconds steps are counted.
+        asked: the names of trunk and recipe, and over how many seconds steps are counted.
     """
-    trunk, seconds = asked
+    trunk, recipe, seconds = asked
     with stream():
-        training = _training(trunk)
+        training = _training(trunk, recipe)
         step = _ours(training)
         torch.cuda.synchronize()
         started, count = time.perf_counter(), 0
@@ -200,7 +202,11 @@ def rate_of(asked: tuple[str, float]) -> tuple[float, float]:
 
 
 def column() -> Result:
-    """Project the hours of the paper's searches on CUB from one, two and four jobs at once."""
+    """Project the hours of the paper's searches on CUB from one, two and four jobs at once.
+
+    Steps are the published protocol's (its trunk, crops, batch, RMSprop, frozen BatchNorm), in
+    bf16.
+    """
     from tests.perf.gpu import SHORTEST, column_hours
     from tests.perf.training import Rate
 
@@ -211,7 +217,9 @@ def column() -> Result:
             engine.start("benchmark.training.job")
             for count in (4, 1, 2, 4):  # the first round only starts the processes
                 wait = 3.0 if hours else 0.2
-                futures = [engine.submit(rate_of, ("bn_inception", wait)) for _ in range(count)]
+                futures = [
+                    engine.submit(rate_of, ("bn_inception", "paper", wait)) for _ in range(count)
+                ]
                 done = [future.result() for future in futures]
                 step_s = count / sum(rate for rate, _ in done)
                 rate = Rate(step_s, sum(image_s for _, image_s in done) / count)
