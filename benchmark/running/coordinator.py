@@ -49,6 +49,7 @@ class Coordinator:
         attempts: failed attempts so far, by job id.
         streak: how many jobs in a row the machine has lost.
         copy_again: when Optuna's database is tried next, on the monotonic clock.
+        unrecorded: ids of the cells whose steps are not recorded, because that broke a device.
     """
 
     study: Study
@@ -60,6 +61,7 @@ class Coordinator:
     attempts: dict[str, list[str]] = field(default_factory=dict)
     streak: canary.Streak = field(default_factory=canary.Streak)
     copy_again: float = 0.0
+    unrecorded: set[str] = field(default_factory=set)
 
     def flows(self, cells: list[CellKey]) -> list[Flow]:
         """Return one flow per cell."""
@@ -200,6 +202,7 @@ class Coordinator:
             raise canary.stop(what, fault)
 
     def _task(self, cell: CellKey, job: Job) -> Task:
+        job = replace(job, record=job.record and cell.id not in self.unrecorded)
         if job.partial is not None:
             partials.make_room(job.partial)
         return Task(
@@ -212,9 +215,18 @@ class Coordinator:
             ),
         )
 
-    def _accept(self, cell: CellKey, job: Job, outcome: JobOutcome) -> JobRecord | Retry | _Died:
+    def _accept(
+        self, cell: CellKey, job: Job, outcome: JobOutcome
+    ) -> JobRecord | Retry | Task | _Died:
         """Record a finished job and return it, unless it shall be tried again or has died."""
         record = outcome.record
+        if outcome.spent == "recording" and job.record:
+            self._retry(job.id, "crash")  # noted; this one does not wait for the protocol's leave
+            self.unrecorded.add(cell.id)
+            self.progress.note(
+                f"{cell.row}: {record.detail} in {_where(job)}, trying again without recording"
+            )
+            return self._task(cell, job)
         if record.reason in failures.RETRIED and self._retry(job.id, record.reason):
             alone = record.reason == "oom"  # beside the same jobs it would run out of memory again
             how = "trying again alone, after all others" if alone else "trying again"

@@ -11,7 +11,7 @@ import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -62,6 +62,7 @@ class Job:
     weights: Path | str | None = None
     partial: Path | None = None
     keep: bool = False  # a final job's best weights come back with its outcome
+    record: bool = True  # whether steps may be recorded, where a device can
 
     def files(self) -> tuple[tuple[Path, ...], ...]:
         """Return the files that the job reads; those of one group must lie in one folder."""
@@ -98,14 +99,13 @@ class JobOutcome:
     """A job's record and, for final jobs, the file of test embeddings and per-query metrics.
 
     ``weights`` is the file of the weights that embed, where the job is to keep it.
-    ``spent`` says that the worker's process must not be used again: ``broken`` where its device
-    answers no more, ``crowded`` where the job did not fit beside its neighbours.
+    ``spent`` says that the worker's process must not be used again, see :func:`device.spent`.
     """
 
     record: JobRecord
     vectors: bytes | None = None
     weights: bytes | None = None
-    spent: Literal["", "broken", "crowded"] = ""
+    spent: device.Spent = ""
 
 
 def execute(job: Job) -> JobOutcome:
@@ -136,7 +136,7 @@ def execute(job: Job) -> JobOutcome:
         "environment": environment.versions(),
     }
     clock.stop()
-    if outcome.spent != "broken":  # a broken device is asked nothing more
+    if outcome.spent not in ("broken", "recording"):  # a broken device is asked nothing more
         measured["peak_memory_mb"] = device.peak_memory_mb(job.device)
         measured["environment"] = {**device.described(job.device), **environment.versions()}
     return replace(outcome, record=replace(outcome.record, measured=measured))
@@ -233,7 +233,8 @@ def _fit(
     streams = Streams(
         *(np.random.default_rng(_seed(job, name)) for name in ("batches", "augment", "plan", "mix"))
     )
-    fitted = fit(network, train, validate, job.protocol, job.recipe, streams, watched, keeper)
+    rules = job.protocol, job.recipe
+    fitted = fit(network, train, validate, *rules, streams, watched, keeper, record=job.record)
     fitted.images_forward += probe.images
     return fitted
 

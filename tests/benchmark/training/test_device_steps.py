@@ -191,7 +191,7 @@ def test_images_that_do_not_fit_travel_box_by_box(train, monkeypatch):
     split = replace(train, made={})
     made = training(split, "bfe")
     taken, state, _ = run(made, Emulator())
-    assert taken._pictures.resident is None
+    assert taken._inputs.pictures.resident is None
     assert taken.how == "graph"
     assert same(state, wanted)
 
