@@ -12,7 +12,7 @@ from benchmark.study import failures, grid
 from benchmark.study.lost import lost_in, put_aside
 from benchmark.study.records import Reason
 from protocols.errors import MachineError
-from tests.made_engine import MadeEngine, go_on, lay_out
+from tests.made_engine import PROTOCOL, MadeEngine, go_on, lay_out
 from tests.proven import put
 from tests.running import queries, truth
 
@@ -95,6 +95,27 @@ def test_random_losses_and_kills_before_and_during_the_retry(case, never_failed,
     go_on(study, MadeEngine())
     assert truth(study.out) == truth(never_failed.out)
     assert not retry(study)
+
+
+def test_what_a_recording_broke_runs_again_without_and_so_does_the_rest_of_its_cell(
+    tmp_path,
+):
+    protocol = replace(PROTOCOL, retries=0)
+    study, whole = (lay_out(tmp_path / n, protocol=protocol) for n in ("out", "whole"))
+    go_on(whole, MadeEngine())
+    engine = MadeEngine(of("search", 1, fate="recording"))
+    printed = go_on(study, engine)
+    assert "a recording broke the device: made up in trial 1 fold 0, trying again" in printed
+    tries = [(job.number, job.record) for job in engine.jobs if job.stage == "search"]
+    first = [(0, True)] * 2 + [(1, True)] * 2 + [(1, False)] * 2
+    assert tries == first + [(n, False) for n in range(2, 7) for _ in range(2)]
+    assert not any(job.record for job in engine.jobs if job.stage == "final")
+    assert queries(study.out) == queries(whole.out)
+    jobs = study.jobs(study.cells[0], "search", 1)
+    assert [job.measured["failed_attempts"] for job in jobs] == [["crash"], ["crash"]]
+    assert {job.id for job in engine.jobs if job.record} & {
+        job.id for job in engine.jobs if not job.record
+    } == {job.id for job in jobs}
 
 
 def test_folds_and_seeds_that_were_not_lost_are_not_trained_again(tmp_path):

@@ -21,6 +21,7 @@ from protocols.errors import DataError, StoreError
         (RuntimeError("cuDNN error: CUDNN_STATUS_EXECUTION_FAILED"), "crash", "broken"),
         (RuntimeError("CUDA error: device-side assert triggered"), "crash", "broken"),
         (RuntimeError("CUDA error: CUBLAS_STATUS_EXECUTION_FAILED"), "crash", "broken"),
+        (device.BrokenByRecordingError("a recording broke the device"), "crash", "recording"),
         (RuntimeError("mat1 and mat2 shapes cannot be multiplied"), "error", ""),
         (MemoryError(), "oom", ""),
         (ValueError("CUDA error in a name"), "error", ""),
@@ -59,6 +60,18 @@ def test_the_first_error_is_told_not_the_one_of_tidying_up():
     with pytest.raises(RuntimeError) as caught:
         fail(first, RuntimeError("CUDA error: unspecified launch failure"))
     assert device.first_error(caught.value) is first
+
+
+def test_what_a_recording_broke_is_told_not_what_failed_before_and_after():
+    refused = RuntimeError("CUDA error: operation not permitted when stream is capturing")
+    broken = device.BrokenByRecordingError("a recording broke the device")
+    with pytest.raises(device.BrokenByRecordingError):
+        fail(refused, broken)
+    after = RuntimeError("CUDA error: unspecified launch failure")
+    with pytest.raises(RuntimeError, match="launch failure"):
+        fail(broken, after)
+    assert broken.__context__ is refused
+    assert device.first_error(after) is broken
 
 
 def test_a_methods_own_error_is_its_own():
