@@ -152,10 +152,11 @@ class DeviceSteps(OrdinarySteps):
             with self._gradients.moving(batch.step):
                 network = self._training.network
                 made = record_trunk(network, forward, seen, feed, self._recorder, PROOFS)
-        except (RuntimeError, NotImplementedError) as error:
+        except Exception as error:  # of a loss that wants more of its views than copies of them
             self._check_device(error)
         if made is None:
             self._off = self._why
+            self._recordings.clear()
         return made
 
     def _play(self, made: Recording | TrunkRecording, batch: Batch) -> None:
@@ -174,7 +175,9 @@ class DeviceSteps(OrdinarySteps):
     def _prove(self, made: Recording | TrunkRecording, batch: Batch) -> None:
         """Take a step both ways from the same state; go on from the ordinary one."""
         lenient = torch.is_deterministic_algorithms_warn_only_enabled()
-        most = ALIKE if lenient else 0.0
+        # what changes on the host a little with each step would drift away unseen
+        host = isinstance(made, TrunkRecording) and bool(made.free)
+        most = ALIKE if lenient and not host else 0.0
         if isinstance(made, Recording):
             if (apart := self._whole_apart(made, batch)) > most:
                 self._fall_back(f"a recorded step differs by {apart:.1g} of what a step changes")
@@ -207,7 +210,7 @@ class DeviceSteps(OrdinarySteps):
                 copied = copy.deepcopy(network)
                 losses = made.gradients(copied.method, dict(copied.named_parameters()), seen)
                 played = Outcome.of(copied, losses)
-            except (RuntimeError, NotImplementedError) as error:
+            except Exception as error:  # likewise; what is wrong with the loss itself comes below
                 self._check_device(error)
                 failed = f"fails ({_first_line(error)})"
         losses = self._evaluated(made.feed, batch)

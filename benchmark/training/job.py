@@ -234,7 +234,7 @@ def _fit(
         *(np.random.default_rng(_seed(job, name)) for name in ("batches", "augment", "plan", "mix"))
     )
     rules = job.protocol, job.recipe
-    fitted = fit(network, train, validate, *rules, streams, watched, keeper, record=job.record)
+    fitted = fit(network, train, validate, *rules, streams, watched, keeper, job.record)
     fitted.images_forward += probe.images
     return fitted
 

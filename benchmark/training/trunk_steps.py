@@ -153,7 +153,7 @@ def record_trunk(
         proofs: how often the recording must prove itself.
 
     Raises:
-        RuntimeError, NotImplementedError: recording failed, or the loss cannot be computed from
+        RuntimeError: recording failed; and whatever a loss raises that cannot be computed from
             copies of the views.
     """
     if obstacle(network, lambda copied, _: _sums(forward(copied), batch), batch, recorder):

@@ -253,6 +253,21 @@ def test_a_trunk_whose_way_depends_on_the_host_is_not_played(train):
     assert equal
 
 
+def test_where_bits_may_differ_a_drift_on_the_host_is_none_of_it(train):
+    class Drifts(Fades):
+        def losses(self, views, batch):
+            self.scale *= 1 - 1e-5
+            return Waits.losses(self, views, batch)
+
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    try:
+        how, _, equal = both(train, Drifts)
+    finally:
+        torch.use_deterministic_algorithms(False)
+    assert "; the trunk alone differs by " in how
+    assert equal
+
+
 def test_what_changes_later_is_recorded_anew(train):
     class Later(Fades):
         every = WARM + PROOFS + 3
@@ -297,7 +312,15 @@ class LooksBack(Waits):
         return found + slope.norm()
 
 
-@pytest.mark.parametrize("method", [WaitsOnTheWay, NotATensor, LooksBack])
+class AsksHow(Waits):
+    """Asks a view what made it."""
+
+    def loss(self, embeddings, labels):
+        assert embeddings.grad_fn.next_functions
+        return super().loss(embeddings, labels)
+
+
+@pytest.mark.parametrize("method", [WaitsOnTheWay, NotATensor, LooksBack, AsksHow])
 def test_what_does_not_fit_takes_ordinary_steps(train, method):
     how, recorded, equal = both(train, method)
     assert how.startswith("eager: it waits for the device at test_")
