@@ -1,7 +1,8 @@
 """The search of :mod:`protocols.nearest` with its float32 products on a device of torch's.
 
 All similarities of a block of queries are made at once and a few more than the nearest are kept.
-The device also says which of them are too close for float32; the host settles those alone.
+The device also says which of them are too close for float32 and adds up these in float64, in the
+order that the host adds in; the host only sorts them. It waits for the device once for many blocks.
 """
 
 from __future__ import annotations
@@ -21,7 +22,10 @@ if TYPE_CHECKING:  # tables read the metrics' names without torch
     from torch import Tensor
 
 _HELD = 1 << 28  # float32 similarities held at once: 1 GB
+_KEPT = 1 << 25  # neighbours kept on the device at once: 400 MB
+_SUMMED = 1 << 26  # float64 products held at once: 512 MB
 _SPARE = 32  # neighbours kept of each query beyond those asked for
+_LANES, _RUN = 8, 128  # numbers that numpy adds side by side, and in one go
 
 
 @dataclass(frozen=True)
@@ -31,13 +35,13 @@ class Held:
     Attributes:
         queries: (Q, D) float32.
         items: (N, D) float32.
-        shift: (N,) float32 what is taken off the products, None where all of it is 0.
+        half_squares: (N,) float64 what is taken off the products, None where all of it is 0.
         own: query n stands for item n and is not its own neighbour.
     """
 
     queries: Tensor
     items: Tensor
-    shift: Tensor | None
+    half_squares: Tensor | None
     own: bool
 
     def lengths(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -68,14 +72,33 @@ class Held:
         block = max(1, min(len(asked), _HELD // len(self.items)))
         buffer = self.items.new_empty((block, len(self.items)))
         place = torch.arange(block, device=device)
+        shift = None if self.half_squares is None else self.half_squares.float()
         for start in range(0, len(asked), block):
             some = slice(start, min(start + block, len(asked)))
             dots = torch.matmul(asked[some], self.items.T, out=buffer[: some.stop - start])
-            if self.shift is not None:
-                dots -= self.shift
+            if shift is not None:
+                dots -= shift
             if self.own:
                 dots[place[: len(dots)], ids[some]] = -torch.inf
             yield some, dots
+
+    def similarities(self, row: Tensor, column: Tensor) -> Tensor:
+        """Return the similarities (P,) float32 of pairs, as :func:`protocols.settle.similarities`.
+
+        Args:
+            row: (P,) the query of each pair.
+            column: (P,) its item.
+        """
+        import torch
+
+        found, step = [], max(1, _SUMMED // self.items.shape[1])
+        for start in range(0, len(row), step):
+            some = slice(start, start + step)
+            sums = row_sums(self.queries[row[some]].double() * self.items[column[some]])
+            if self.half_squares is not None:
+                sums -= self.half_squares[column[some]]
+            found.append(sums.float())
+        return torch.cat(found)
 
 
 def hold(
@@ -86,10 +109,8 @@ def hold(
 
     there = torch.from_numpy(items).to(device)
     asked = there if queries is items else torch.from_numpy(queries).to(device)
-    shift = None
-    if half_squares.any():
-        shift = torch.from_numpy(half_squares.astype(np.float32)).to(device)
-    return Held(asked, there, shift, own)
+    half = torch.from_numpy(half_squares).to(device) if half_squares.any() else None
+    return Held(asked, there, half, own)
 
 
 @contextmanager
@@ -114,6 +135,30 @@ def whole_float32() -> Iterator[None]:
             place.fp32_precision = precision
 
 
+def row_sums(numbers: Tensor) -> Tensor:
+    """Return the sums (P,) of rows (P, n) float64, the bits that numpy gives: added in its order.
+
+    Up to 128 numbers are added eight side by side, the eight sums in pairs, and what is left over
+    one by one; more are cut in two. Source: ``pairwise_sum`` of numpy's core.
+    """
+    count = numbers.shape[1]
+    if count > _RUN:
+        half = count // 2 - count // 2 % _LANES
+        return row_sums(numbers[:, :half]) + row_sums(numbers[:, half:])
+    whole = count - count % _LANES
+    sums = numbers.new_zeros(len(numbers))
+    if whole:
+        lanes = numbers[:, :_LANES].clone()
+        for start in range(_LANES, whole, _LANES):
+            lanes += numbers[:, start : start + _LANES]
+        for _ in range(3):
+            lanes = lanes[:, ::2] + lanes[:, 1::2]
+        sums = lanes[:, 0]
+    for place in range(whole, count):
+        sums = sums + numbers[:, place]
+    return sums
+
+
 def nearest(search: Search, held: Held, width: int) -> Found:
     """Return the ``width`` nearest items of each query, nearest first."""
     import torch
@@ -123,11 +168,9 @@ def nearest(search: Search, held: Held, width: int) -> Found:
     found = Found.empty(len(search.queries), width)
     margin = torch.from_numpy(search.margin).to(held.items.device)
     with whole_float32():
-        for rows, dots in held.products():
-            best = dots.topk(keep)
-            value, column = best.values, best.indices
+        for rows, value, column in _kept(held, keep):
             found.column[rows] = column[:, :width].int().cpu().numpy()
-            _open_runs(search, found, rows, value, column, margin[rows])
+            _open_runs(held, found, rows, value, column, margin[rows])
             if keep < others:  # even the last one kept is within the error of the width-th
                 doubtful = value[:, -1] >= value[:, width - 1] - margin[rows]
                 tied = rows.start + doubtful.nonzero()[:, 0].cpu().numpy()
@@ -135,15 +178,32 @@ def nearest(search: Search, held: Held, width: int) -> Found:
     return found
 
 
+def _kept(held: Held, keep: int) -> Iterator[tuple[slice, Tensor, Tensor]]:
+    """Yield many queries at a time, the ``keep`` largest similarities (b, keep) and their items.
+
+    Nothing here waits for the device.
+    """
+    import torch
+
+    start, values, columns = 0, [], []
+    for rows, dots in held.products():
+        best = dots.topk(keep)
+        values.append(best.values)
+        columns.append(best.indices)
+        if (rows.stop - start) * keep >= _KEPT or rows.stop == len(held.queries):
+            yield slice(start, rows.stop), torch.cat(values), torch.cat(columns)
+            start, values, columns = rows.stop, [], []
+
+
 def _open_runs(
-    search: Search, found: Found, rows: slice, value: Tensor, column: Tensor, margin: Tensor
+    held: Held, found: Found, rows: slice, value: Tensor, column: Tensor, margin: Tensor
 ) -> None:
     """Settle the runs of close similarities that begin among the nearest.
 
     Args:
-        search: what is searched.
+        held: what is searched, on the device.
         found: takes the columns in their order.
-        rows: the block of queries.
+        rows: the queries.
         value: (b, keep) similarities, falling.
         column: (b, keep) their items.
         margin: (b,) how far two similarities may be apart in the wrong order.
@@ -160,11 +220,12 @@ def _open_runs(
     if not len(open_):
         return
     row, at = open_[:, 0], open_[:, 1]
-    there = torch.stack([row, at, begin[row, at], column[row, at]]).int().cpu().numpy()
+    item = column[row, at]
+    there = torch.stack([row, at, begin[row, at], item]).int().cpu().numpy()
     row_, at_, begin_, column_ = there.astype(np.int64)
-    query = rows.start + row_
-    arranged, tied = settle.arrange(search, query, row_ * keep + begin_, column_)
-    inside = at_ < width
+    key = held.similarities(row + rows.start, item).cpu().numpy()
+    arranged, tied = settle.arrange(key, row_ * keep + begin_, column_)
+    query, inside = rows.start + row_, at_ < width
     found.column[query[inside], at_[inside]] = arranged[inside]
     found.tied[query[inside], at_[inside]] = tied[inside]
 

@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from protocols.dataset import Sizes
-from protocols.protocol import Extent, hw
 
 PIECE_BYTES = 256 << 20  # of the pixels on their way to the device
+TABLE_BYTES = 32 << 20  # of the weights of all lengths: enough for images of about 200 pixels
 
 
 @dataclass(frozen=True)
@@ -82,23 +82,51 @@ def upload(
     )
 
 
-def resized(blocks: Tensor, lengths: Tensor, flips: Tensor, out_px: Extent) -> Tensor:
+@dataclass(frozen=True)
+class Resize:
+    """The weights of resizing intervals of up to ``size`` pixels to ``out``.
+
+    Attributes:
+        size: of a block that holds the intervals.
+        out: pixels of the result.
+        table: (size + 1, out, size) weights of each length; None where that would be too large,
+            and they are worked out each time.
+    """
+
+    size: int
+    out: int
+    table: Tensor | None
+
+    @classmethod
+    def on(cls, device: torch.device, size: int, out: int) -> Resize:
+        """Return the weights on a device, in a table where it takes at most TABLE_BYTES."""
+        if 4 * (size + 1) * out * size > TABLE_BYTES:
+            return cls(size, out, None)
+        lengths = torch.arange(size + 1, device=device).clamp(min=1)  # no interval is empty
+        return cls(size, out, triangles(lengths, size, out))
+
+    def of(self, length: Tensor) -> Tensor:
+        """Return weights (B, out, size) of intervals of these lengths (B,) int64."""
+        return triangles(length, self.size, self.out) if self.table is None else self.table[length]
+
+
+def resized(blocks: Tensor, lengths: Tensor, flips: Tensor, down: Resize, across: Resize) -> Tensor:
     """Return crops resized to (B, 3, h, w), float32 of whole numbers in 0..255.
 
     Args:
         blocks: (B, H, W, 3) uint8, each box at the top left, anything beyond it.
         lengths: (B, 2) int64 height and width of the boxes.
         flips: (B,) bool, mirror left and right.
-        out_px: side of the result, or its height and width.
+        down: from H pixels to h.
+        across: from W pixels to w.
     """
     count, height, width, _ = blocks.shape
-    out_h, out_w = hw(out_px)
-    across = triangles(lengths[:, 1], width, out_w)
-    down = triangles(lengths[:, 0], height, out_h)
-    across = torch.where(flips[:, None, None], across.flip(1), across)
+    columns = across.of(lengths[:, 1])
+    columns = torch.where(flips[:, None, None], columns.flip(1), columns)
     planes = blocks.permute(0, 3, 1, 2).reshape(count, 3 * height, width).float()
-    lines = (planes @ across.transpose(1, 2)).add_(0.5).floor_()  # (B, 3 * H, w)
-    return (down[:, None] @ lines.view(count, 3, height, out_w)).add_(0.5).floor_()
+    lines = (planes @ columns.transpose(1, 2)).add_(0.5).floor_()  # (B, 3 * H, w)
+    rows = down.of(lengths[:, 0])
+    return (rows[:, None] @ lines.view(count, 3, height, across.out)).add_(0.5).floor_()
 
 
 def triangles(length: Tensor, size: int, out: int) -> Tensor:

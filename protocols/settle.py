@@ -90,21 +90,20 @@ def order(search: Search, asking: Ids, pairs: Pairs, width: int) -> Found:
     matters = (np.diff(begins, append=len(row)) > 1) & (begins - first[row[begins]] < width)
     open_ = np.flatnonzero(matters[run])
     tied = np.zeros(len(row), bool)
-    column[open_], tied[open_] = arrange(search, asking[row[open_]], run[open_], column[open_])
+    key = similarities(search, asking[row[open_]], column[open_])
+    column[open_], tied[open_] = arrange(key, run[open_], column[open_])
     wanted = first[:, None] + np.arange(width)
     return Found(column[wanted], tied[wanted])
 
 
-def arrange(search: Search, query: Ids, run: Ids, column: Ids) -> tuple[Ids, NDArray[np.bool_]]:
+def arrange(key: Rows, run: Ids, column: Ids) -> tuple[Ids, NDArray[np.bool_]]:
     """Return the columns (P,) of each run in the written order, and which tie with the last.
 
     Args:
-        search: what is searched.
-        query: (P,) the query of each pair.
+        key: (P,) the similarities of pairs of a query and an item, see :func:`similarities`.
         run: (P,) ascending; pairs of one run change places among themselves only.
         column: (P,) the item of each pair.
     """
-    key = similarities(search, query, column)
     by_key = np.lexsort((column, -key, run))
     key, tied = key[by_key], np.zeros(len(key), bool)
     tied[1:] = (key[1:] == key[:-1]) & (run[1:] == run[:-1])
@@ -112,7 +111,11 @@ def arrange(search: Search, query: Ids, run: Ids, column: Ids) -> tuple[Ids, NDA
 
 
 def similarities(search: Search, row: Ids, column: Ids) -> Rows:
-    """Return the similarities of pairs, summed in float64 in an order that is always the same."""
+    """Return the similarities of pairs, summed in float64 in an order that is always the same.
+
+    It is the order in which numpy adds numbers that lie side by side, which
+    :func:`protocols.nearest_device.row_sums` keeps on a device.
+    """
     found = np.empty(len(row), np.float32)
     step = max(1, _ALL // 8 // search.items.shape[1])
     for start in range(0, len(row), step):

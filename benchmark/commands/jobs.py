@@ -73,7 +73,7 @@ def engine_for(console: Console, asked: Asked, ready: Ready, place: Path) -> Ite
 
     engine = make_engine(asked, ready, place / "workers.txt")
     try:
-        engine.start()
+        engine.start("benchmark.training.job")
         for source in asked.sources.values():
             for path in splits.prepare(source, asked.study.protocol):
                 say(console, f"{path.name} is damaged or has no checksum: made anew")

@@ -12,12 +12,14 @@ every job a guard compares the process with what it was before; where they diffe
 from __future__ import annotations
 
 import ctypes
+import importlib
 import multiprocessing
 import os
 import signal
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -48,8 +50,8 @@ class Engine(Protocol):
         """Return how many jobs run at once, now."""
         ...
 
-    def start(self) -> None:
-        """Get workers ready while other things are prepared."""
+    def start(self, *modules: str) -> None:
+        """Get workers ready, and ``modules`` imported there, while other things are prepared."""
         ...
 
     def submit(self, function: Callable[[Any], T], argument: Any) -> Future[T]:
@@ -121,10 +123,13 @@ class LocalEngine:
                 self._retire(number)
                 self._closed.add(number)
 
-    def start(self) -> None:
-        """Start all processes now, so that they load torch while other things are prepared."""
+    def start(self, *modules: str) -> None:
+        """Start all processes now, so that they load torch while other things are prepared.
+
+        They import ``modules`` too.
+        """
         for number in range(len(self._slots)):
-            self._fresh(number, None).submit(os.getpid)
+            self._fresh(number, None).submit(_load, modules)
 
     def submit(self, function: Callable[[Any], T], argument: Any) -> Future[T]:
         """Start ``function(argument)`` in a free process that has run no other code."""
@@ -256,7 +261,28 @@ def _start_worker(
     _write_to(log)
     open_streams("utf-8")  # what a method prints must not fail its job
     set_up_torch(threads, deterministic=deterministic)
+    if device is not None:
+        _start_cuda()
     import benchmark.engines.guard  # noqa: F401  (now, and not while the first job is timed)
+
+
+def _load(modules: tuple[str, ...]) -> None:
+    """Import ``modules``, so that no job waits for that."""
+    for name in modules:
+        importlib.import_module(name)
+
+
+def _start_cuda() -> None:
+    """Start CUDA, see :mod:`benchmark.engines.cuda`; a device that fails is left to the jobs.
+
+    They meet the same failure, and tell it in their records.
+    """
+    from benchmark.engines import cuda  # here: it imports torch
+
+    try:
+        cuda.start()
+    except (RuntimeError, AssertionError):  # the latter where torch was built without CUDA
+        traceback.print_exc()
 
 
 def _leave_to_the_coordinator(number: int, frame: FrameType | None) -> None:

@@ -166,7 +166,7 @@ class RayEngine:
         jobs = sum(_fit(node, self._threads, self._gpus) for node in alive)
         return max(1, jobs if self._most is None else min(jobs, self._most))
 
-    def start(self) -> None:
+    def start(self, *modules: str) -> None:
         """Do nothing: Ray starts a worker with its first job."""
 
     def submit(self, function: Callable[[Any], T], argument: Any) -> Future[T]:

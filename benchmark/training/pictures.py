@@ -15,7 +15,7 @@ from benchmark.study.pixels import PixelStore
 from benchmark.training.splits import Split
 from protocols.images import Boxes, crop, eval_boxes, largest_box, training_boxes
 from protocols.protocol import Extent, ImagePipeline, Protocol
-from protocols.resident import Resident, resized, upload
+from protocols.resident import Resident, Resize, resized, upload
 
 JOBS_A_CARD = "DML_JOBS_A_CARD"  # how many workers share this one's device, told by the engine
 PADDED = 4  # times the images' own pixels that a padded batch may have
@@ -37,15 +37,15 @@ class DeviceImages:
     Attributes:
         split: the images.
         pipeline: how they are cropped.
-        height: of a block that holds any training box.
-        width: likewise.
+        down: how a block that holds any training box is resized from top to bottom.
+        across: likewise from left to right.
         resident: all pixels of the split on the device.
     """
 
     split: Split
     pipeline: ImagePipeline
-    height: int
-    width: int
+    down: Resize
+    across: Resize
     resident: Resident | None
 
     def draw(
@@ -58,7 +58,7 @@ class DeviceImages:
         """Return the boxes' pixels (B, H, W, 3) on the host, None where all are resident."""
         if self.resident is not None:
             return None
-        found = np.zeros((len(index), self.height, self.width, 3), np.uint8)
+        found = np.zeros((len(index), self.down.size, self.across.size, 3), np.uint8)
         for row, image, box in zip(found, self.split.index[index], boxes.tolist(), strict=True):
             top, left, height, width = box
             pixels = self.split.store.image(int(image))
@@ -68,9 +68,9 @@ class DeviceImages:
     def crops(self, index: Tensor, boxes: Tensor, flips: Tensor, blocks: Tensor | None) -> Tensor:
         """Return (B, 3, H, W) float32, all arguments and the result on the device."""
         if self.resident is not None:
-            blocks = self.resident.boxes(index, boxes, self.height, self.width)
+            blocks = self.resident.boxes(index, boxes, self.down.size, self.across.size)
         assert blocks is not None
-        found = resized(blocks, boxes[:, 2:], flips, self.pipeline.crop_px)
+        found = resized(blocks, boxes[:, 2:], flips, self.down, self.across)
         return found.contiguous(memory_format=torch.channels_last)
 
     def _sizes(self, index: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -79,8 +79,11 @@ class DeviceImages:
 
 def on_device(split: Split, pipeline: ImagePipeline, device: torch.device) -> DeviceImages:
     """Return the images of ``split`` for training on ``device``, resident if they fit."""
-    height, width = largest_box(pipeline, split.store.sizes[split.index])
-    return DeviceImages(split, pipeline, height, width, resident(split, device))
+    sides = zip(
+        largest_box(pipeline, split.store.sizes[split.index]), pipeline.crop_hw, strict=True
+    )
+    down, across = (Resize.on(device, side, wanted) for side, wanted in sides)
+    return DeviceImages(split, pipeline, down, across, resident(split, device))
 
 
 def resident(split: Split, device: torch.device) -> Resident | None:

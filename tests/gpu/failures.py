@@ -121,13 +121,13 @@ def _all(engine: LocalEngine, jobs: list[Job]) -> list[JobOutcome]:
     return found
 
 
-def reserved_after(made: Job) -> tuple[str, int]:
-    """Run a job; return its status and the bytes that torch then holds. Runs on a worker."""
-    return execute(made).record.status, torch.cuda.memory_reserved()
+def reserved_after(made: Job) -> tuple[str, int, int]:
+    """Run a job on a worker; return its status, the bytes that torch then holds, the process."""
+    return execute(made).record.status, torch.cuda.memory_reserved(), os.getpid()
 
 
 def memory() -> Result:
-    """Run twenty jobs in one worker."""
+    """Run twenty jobs in one worker, which is one process: no job leaves it changed."""
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         engine = LocalEngine(1, 1, folder / "workers.txt", devices=cuda_devices("cuda:0"))
@@ -142,10 +142,14 @@ def memory() -> Result:
             ]
         finally:
             engine.close()
-    held = [size >> 20 for _, size in found]
-    statuses = {status for status, _ in found}
-    good = statuses == {"done"} and max(held[4:]) <= max(held[:4]) + 2
-    return Result(good, f"MB held after each: {held}; {statuses}", {"held_mb": held})
+        said = (folder / "workers.txt").read_text(encoding="utf-8")
+    held = [size >> 20 for _, size, _ in found]
+    statuses = {status for status, _, _ in found}
+    processes = len({process for _, _, process in found})
+    good = statuses == {"done"} and max(held[4:]) <= max(held[:4]) + 2 and processes == 1
+    changes = sorted({line for line in said.splitlines() if line.startswith("a job has changed")})
+    text = f"MB held after each: {held}; {statuses}; processes: {processes}; {changes or ''}"
+    return Result(good, text, {"held_mb": held, "processes": processes, "changes": changes})
 
 
 def broken() -> Result:

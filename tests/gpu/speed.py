@@ -19,6 +19,7 @@ from benchmark.engines.local import LocalEngine
 from benchmark.engines.machine import cuda_devices, default_workers
 from benchmark.running import flows
 from benchmark.running.flows import Task
+from benchmark.study.pixels import PixelStore
 from benchmark.training import evaluate
 from benchmark.training.device_steps import PROOFS, WARM, DeviceSteps
 from benchmark.training.graphs import CudaRecorder, Recorder
@@ -41,14 +42,16 @@ SIDES = {"tiny": 64, "bn_inception": 227, "resnet50": 224}
 
 
 def _photos(side: int, images: int = 160) -> Split:
-    """Return ``images`` images, of which 160 are different."""
-    if side == 64:
-        some = made.square(64)
-    else:
-        rng = np.random.default_rng(0)
-        some = made.split(np.stack([np.full(160, 256), rng.integers(256, 340, 160)], axis=1))
-    index = np.arange(images) % len(some)
-    return Split(some.store, index, np.arange(images) // 8)
+    """Return ``images`` different ones: of 160 that are larger, each one row further down."""
+    rng = np.random.default_rng(0)
+    width = np.full(160, 64) if side == 64 else rng.integers(256, 340, 160)
+    height, rounds = 64 if side == 64 else 256, -(-images // 160)
+    some = made.split(np.stack([np.full(160, height + rounds - 1), width], axis=1)).store
+    number = np.arange(images) % 160
+    starts = some.starts[number] + 3 * width[number] * (np.arange(images) // 160)
+    sizes = np.stack([np.full(images, height), width[number]], axis=1)
+    store = PixelStore(some.file, sizes, starts)
+    return Split(store, np.arange(images), number // 8 + 20 * (np.arange(images) // 160))
 
 
 def _training(trunk: str, method: str | type[Method] = "") -> Training:
@@ -229,7 +232,7 @@ def column() -> Result:
     with tempfile.TemporaryDirectory() as folder:
         engine = LocalEngine(4, 1, Path(folder) / "workers.txt", devices=cuda_devices("cuda:0"))
         try:
-            engine.start()
+            engine.start("benchmark.training.job")
             for count in (4, 1, 2, 4):  # the first round only starts the processes
                 wait = 3.0 if hours else 0.2
                 futures = [engine.submit(rate_of, ("bn_inception", wait)) for _ in range(count)]
@@ -250,7 +253,7 @@ def jobs() -> Result:
     with tempfile.TemporaryDirectory() as folder:
         engine = LocalEngine(8, 1, Path(folder) / "workers.txt", devices=cuda_devices("cuda:0"))
         try:
-            engine.start()
+            engine.start("benchmark.training.job")
             for count in (8, 1, 2, 4, 8):  # the first 8 only start the processes
                 wait = 0.2 if not rates and count == 8 else 3.0
                 futures = [engine.submit(rate_of, ("tiny", wait)) for _ in range(count)]
@@ -313,7 +316,7 @@ def _jobs_of_quick(folder: Path) -> None:
         default_workers(devices, protocol), 1, folder / "workers.txt", devices=devices
     )
     try:
-        engine.start()
+        engine.start("benchmark.training.job")
         splits.prepare(job(folder, "triplet", protocol).source, protocol)
         names = ("triplet", "ms", "group", "untrained")
         flows.run([cell(name) for name in names], engine)

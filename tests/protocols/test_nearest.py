@@ -119,9 +119,12 @@ def test_full_size_tiles_equal_the_sort(in_full):
 
 @pytest.mark.parametrize("by_angle", [True, False], ids=["angle", "distance"])
 @pytest.mark.parametrize("own", [True, False], ids=["own set", "gallery"])
-def test_candidates_from_torch_end_in_the_same_order(own, by_angle, in_full, monkeypatch):
+@pytest.mark.parametrize("kept", [1, 2000, nearest_device._KEPT], ids=["block", "some", "all"])
+def test_candidates_from_torch_end_in_the_same_order(kept, own, by_angle, in_full, monkeypatch):
     """As on another device, here with torch's CPU; copies of one row tie beyond what is kept."""
     monkeypatch.setattr(nearest_device, "_HELD", 7000)
+    monkeypatch.setattr(nearest_device, "_KEPT", kept)
+    monkeypatch.setattr(nearest_device, "_SUMMED", 300)
     rng = np.random.default_rng(0)
     x = points(rng, 400, 8, by_angle, copies=100)
     x[rng.permutation(400)[:60]] = x[0]
@@ -133,11 +136,28 @@ def test_candidates_from_torch_end_in_the_same_order(own, by_angle, in_full, mon
 
 
 def test_candidates_of_a_spread_out_set_need_no_float64(in_full, monkeypatch):
-    monkeypatch.setattr(settle, "similarities", None)
+    monkeypatch.setattr(nearest_device.Held, "similarities", None)
     x = points(np.random.default_rng(0), 300, 16, True)
     found = nearest(x, x, np.zeros(300), 5, "cpu:0").column
     np.testing.assert_array_equal(found, sorted_out(x, x, np.zeros(300), 5))
     assert in_full == []
+
+
+@pytest.mark.parametrize("by_angle", [True, False], ids=["angle", "distance"])
+@pytest.mark.parametrize("width", [1, 7, 8, 20, 128, 131, 300, 512])
+def test_a_device_adds_in_the_order_of_the_host(width, by_angle):
+    """The numbers are of very different sizes, so that another order gives other bits."""
+    rng = np.random.default_rng(width)
+    x = (rng.normal(size=(50, width)) * 10.0 ** rng.integers(-6, 6, (50, width))).astype(np.float32)
+    half = half_squares(x, by_angle)
+    row, column = rng.integers(0, 50, (2, 400))
+    search = settle.Search(x, x, half, True, np.zeros(50, np.float32))
+    held = nearest_device.hold(x, x, half, "cpu:0", True)
+    found = held.similarities(torch.from_numpy(row), torch.from_numpy(column)).numpy()
+    np.testing.assert_array_equal(found, settle.similarities(search, row, column))
+    products = x[row].astype(np.float64) * x[column]
+    sums = nearest_device.row_sums(torch.from_numpy(products)).numpy()
+    np.testing.assert_array_equal(sums, products.sum(axis=1))
 
 
 def test_collapsed_candidates_are_decided_together(in_full):

@@ -44,8 +44,13 @@ def on_device(images, sizes, index, boxes, flips, pipeline):
     """Return the crops that a device makes, on the CPU."""
     store = resident.upload(images.__getitem__, sizes, torch.device("cpu"))
     box = torch.from_numpy(boxes)
-    blocks = store.boxes(torch.from_numpy(index), box, *largest_box(pipeline, sizes))
-    return resident.resized(blocks, box[:, 2:], torch.from_numpy(flips), pipeline.crop_px)
+    sides = largest_box(pipeline, sizes)
+    blocks = store.boxes(torch.from_numpy(index), box, *sides)
+    down, across = (
+        resident.Resize.on(torch.device("cpu"), side, out)
+        for side, out in zip(sides, pipeline.crop_hw, strict=True)
+    )
+    return resident.resized(blocks, box[:, 2:], torch.from_numpy(flips), down, across)
 
 
 @pytest.mark.parametrize(
@@ -86,6 +91,18 @@ def test_weights_are_the_hosts_to_the_last_bit_of_float32(size, out, seed):
     found = resident.triangles(torch.from_numpy(length), size, out).numpy()
     assert np.abs(found - wanted).max() <= 6e-8
     assert (found != wanted).mean() <= 1e-3
+
+
+@pytest.mark.parametrize(("size", "out"), [(1, 5), (17, 17), (64, 32), (90, 227)])
+def test_weights_in_a_table_are_those_worked_out(size, out, monkeypatch):
+    length = torch.arange(1, size + 1)
+    held = resident.Resize.on(torch.device("cpu"), size, out)
+    assert held.table.shape == (size + 1, out, size)
+    assert held.table.isfinite().all()
+    monkeypatch.setattr(resident, "TABLE_BYTES", held.table.nbytes - 1)
+    worked_out = resident.Resize.on(torch.device("cpu"), size, out)
+    assert worked_out.table is None
+    assert torch.equal(held.of(length), worked_out.of(length))
 
 
 def test_images_on_a_device_are_those_that_were_given(monkeypatch):

@@ -1,6 +1,8 @@
 """Processes of this machine: which devices they share, and which of them are used again."""
 
 import os
+import subprocess
+import sys
 import time
 from dataclasses import dataclass
 
@@ -164,3 +166,35 @@ def test_torch_computes_float32_in_full_on_a_gpu(monkeypatch):
         torch.set_deterministic_debug_mode(mode)
         for place, word in zip(places, before, strict=True):
             place.fp32_precision = word
+
+
+FIRST_USE = """
+import os, sys
+from benchmark.engines import cuda, isolation, local
+
+def start():
+    os.environ["CUDA_MODULE_LOADING"] = "LAZY"  # as torch does when it first uses a device
+
+cuda.start = start
+local._start_worker(None, os.getppid(), 1, sys.argv[1], False, sys.argv[2] or None, 1)
+spent = isolation.run_alone(lambda _: start(), None).spent
+os.write(1, f"spent: {spent}".encode())
+os._exit(0)
+"""
+
+
+@pytest.mark.parametrize(("device", "said"), [("0", ""), ("", "changed")])
+def test_the_first_use_of_a_device_is_no_change_by_a_job(device, said, tmp_path):
+    """Else every job on a GPU would cost a process of its own, and that process' start."""
+    log = tmp_path / "workers.txt"
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    environment.pop("CUDA_MODULE_LOADING", None)
+    words = [sys.executable, "-c", FIRST_USE, str(log), device]
+    subprocess.run(words, timeout=100, env=environment, check=True)
+    assert log.read_text().splitlines()[-1] == f"spent: {said}"
+
+
+def test_a_device_that_cannot_start_is_left_to_the_jobs(engine, tmp_path):
+    workers = engine(1, ("a",))
+    assert workers.submit(outcome, "").result().process
+    assert "_start_cuda" in (tmp_path / "workers.txt").read_text()

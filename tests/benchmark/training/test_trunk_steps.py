@@ -197,6 +197,19 @@ def test_it_gives_the_bits_of_ordinary_steps(train, method, made):
     assert equal
 
 
+def test_gradients_are_sent_back_as_they_lie_in_memory(train):
+    """Products of matrices may round by that on a device."""
+
+    class Turned(Waits):
+        def loss(self, embeddings, labels):
+            return super().loss(embeddings.t().contiguous().t(), labels)
+
+    taken, _, _ = run(training(train, Turned), Emulator(), STEPS)
+    (made,) = taken._recordings.values()
+    assert made.views["embedding"].stride() == (16, 1)
+    assert made.sent["embedding"].stride() == (1, 16)
+
+
 def test_a_head_that_begins_alone_is_recorded_alone_and_with_the_trunk(train):
     steps = 2 * (WARM + PROOFS + 3)
     recipe = replace(FROZEN, head_first_steps=steps // 2)
