@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from benchmark.training import pictures
+from benchmark.training.device import layout
 from benchmark.training.feed import Feed
 from benchmark.training.steps import Training
 from protocols.method import Batch, Draw
@@ -78,8 +79,9 @@ class Inputs:
         crops = self.pictures.crops(index, boxes.view(rows, 4), flips > 0, blocks)
         partner, share = self._mix(feed)
         if partner is not None and share is not None:
-            crops = mixed(crops, partner, share).contiguous(memory_format=torch.channels_last)
-        return crops
+            crops = mixed(crops, partner, share)
+        lie = layout(self._device, self._training.protocol.precision)
+        return crops.contiguous(memory_format=lie)
 
     def noise(self, feed: Feed) -> tuple[Tensor, ...]:
         """Return the method's noise."""

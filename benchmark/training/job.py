@@ -166,8 +166,8 @@ def _train(job: Job, keeper: Keeper, clock: Clock) -> JobOutcome:
     # Initial weights, dropout and miners draw from torch's generators: they are put back after.
     with device.own_stream(torch_device), torch.random.fork_rng(cuda):
         train, validation = splits.open_fold(job.source, job.protocol, job.fold)
-        network = build_network(job, train).to(memory_format=torch.channels_last)
-        network = network.to(torch_device)
+        lie = device.layout(torch_device, job.protocol.precision)
+        network = build_network(job, train).to(memory_format=lie).to(torch_device)
         torch.manual_seed(_seed(job, "steps"))
         watch = keeper.watch = _watch(job, network)
         clock.start_training()

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from benchmark.study.pixels import PixelStore
+from benchmark.training.device import layout
 from benchmark.training.splits import Split
 from protocols.images import Boxes, crop, eval_boxes, largest_box, training_boxes
 from protocols.protocol import Extent, ImagePipeline, Protocol
@@ -70,8 +71,7 @@ class DeviceImages:
         if self.resident is not None:
             blocks = self.resident.boxes(index, boxes, self.down.size, self.across.size)
         assert blocks is not None
-        found = resized(blocks, boxes[:, 2:], flips, self.down, self.across)
-        return found.contiguous(memory_format=torch.channels_last)
+        return resized(blocks, boxes[:, 2:], flips, self.down, self.across)
 
     def _sizes(self, index: NDArray[np.int64]) -> NDArray[np.int64]:
         return self.split.store.sizes[self.split.index[index]]
@@ -164,7 +164,9 @@ def eval_images(split: Split, protocol: Protocol, device: torch.device) -> Itera
     boxes = eval_boxes(protocol.image, split.store.sizes[split.index])
     whole = bool((boxes[:, 2:] == wanted).all())  # nothing to resize: a crop is a copy
     if store is not None and whole:
-        yield from _copied(store, boxes, wanted, protocol.eval_batch)
+        lie = layout(device, protocol.precision)
+        for images in _copied(store, boxes, wanted, protocol.eval_batch):
+            yield images.contiguous(memory_format=lie)
         return
     for start in range(0, len(split), protocol.eval_batch):
         rows = split.index[start : start + protocol.eval_batch]

@@ -94,8 +94,8 @@ def _job_seconds(job: Job) -> float:
 
 def made_network(job: Job, train: splits.Split) -> Network:
     """Return the job's network on its device, as a training has it."""
-    network = build_network(job, train).to(memory_format=torch.channels_last)
-    return network.to(job.device)
+    lie = device.layout(torch.device(job.device), job.protocol.precision)
+    return build_network(job, train).to(memory_format=lie).to(job.device)
 
 
 def stepper(job: Job, network: Network, train: splits.Split) -> Callable[[int], None]:

@@ -21,6 +21,7 @@ from benchmark.running import flows
 from benchmark.running.flows import Task
 from benchmark.study.pixels import PixelStore
 from benchmark.training import evaluate
+from benchmark.training.device import layout
 from benchmark.training.device_steps import PROOFS, WARM, DeviceSteps
 from benchmark.training.graphs import CudaRecorder, Recorder
 from benchmark.training.splits import Split
@@ -54,7 +55,8 @@ def _photos(side: int, images: int = 160) -> Split:
     return Split(store, np.arange(images), number // 8 + 20 * (np.arange(images) // 160))
 
 
-def _training(trunk: str, method: str | type[Method] = "") -> Training:
+def _training(trunk: str, recipe: str = "adam", method: str | type[Method] = "") -> Training:
+    """Return a training in the trunk's precision; ``paper`` is the published protocol's recipe."""
     small = ImagePipeline(64, 64, area=(0.5, 1.0), flip=0.0)
     image = small if trunk == "tiny" else replace(PHOTOS, crop_px=SIDES[trunk])
     protocol = replace(made.TOY.derive(precision=PRECISIONS[trunk]), image=image, eval_batch=256)
@@ -66,6 +68,7 @@ def _training(trunk: str, method: str | type[Method] = "") -> Training:
         batch=32,
         embedding=128,
         device=DEVICE,
+        recipe=load("recipe", recipe),
     )
 
 
@@ -98,8 +101,8 @@ def alone() -> Result:
     for trunk in ("tiny", "bn_inception"):
         with stream():
             ways = {
-                "trunk": _ours(_training(trunk, plugins.Picks), "trunk: "),
-                "ordinary": _ours(_training(trunk, plugins.Picks), "eager: ", None),
+                "trunk": _ours(_training(trunk, method=plugins.Picks), "trunk: "),
+                "ordinary": _ours(_training(trunk, method=plugins.Picks), "eager: ", None),
             }
             steps = 100 if trunk == "tiny" else 20
             times = {name: [_seconds(way, steps) for _ in range(3)] for name, way in ways.items()}
@@ -144,7 +147,8 @@ def _bare(training: Training) -> Callable[[], None]:
     """Return a recorded step on still images: forward, loss, backward, optimiser."""
     network, device = training.network, torch.device(DEVICE)
     extent = training.protocol.image.crop_hw
-    images = (torch.rand(32, 3, *extent, device=device) * 255).to(memory_format=torch.channels_last)
+    lie = layout(device, training.protocol.precision)
+    images = (torch.rand(32, 3, *extent, device=device) * 255).to(memory_format=lie)
     labels = torch.arange(32, device=device) // 4
     optimizer = make_optimizer(training.recipe, network.groups(), device)
 
@@ -199,15 +203,15 @@ def metrics_check() -> Result:
     return Result(not wrong, f"unequal or slow: {wrong or 'none'}; {'; '.join(timed)}", values)
 
 
-def rate_of(asked: tuple[str, float]) -> tuple[float, float]:
+def rate_of(asked: tuple[str, str, float]) -> tuple[float, float]:
     """Return steps a second and the seconds of one validation image, beside other workers.
 
     Args:
-        asked: the trunk's name, and over how many seconds steps are counted.
+        asked: the names of trunk and recipe, and over how many seconds steps are counted.
     """
-    trunk, seconds = asked
+    trunk, recipe, seconds = asked
     with stream():
-        training = _training(trunk)
+        training = _training(trunk, recipe)
         step = _ours(training)
         torch.cuda.synchronize()
         started, count = time.perf_counter(), 0
@@ -224,7 +228,11 @@ def rate_of(asked: tuple[str, float]) -> tuple[float, float]:
 
 
 def column() -> Result:
-    """Project the hours of the paper's searches on CUB from one, two and four jobs at once."""
+    """Project the hours of the paper's searches on CUB from one, two and four jobs at once.
+
+    Steps are the published protocol's (its trunk, crops, batch, RMSprop, frozen BatchNorm), in
+    bf16.
+    """
     from tests.perf.gpu import SHORTEST, column_hours
     from tests.perf.training import Rate
 
@@ -235,7 +243,9 @@ def column() -> Result:
             engine.start("benchmark.training.job")
             for count in (4, 1, 2, 4):  # the first round only starts the processes
                 wait = 3.0 if hours else 0.2
-                futures = [engine.submit(rate_of, ("bn_inception", wait)) for _ in range(count)]
+                futures = [
+                    engine.submit(rate_of, ("bn_inception", "paper", wait)) for _ in range(count)
+                ]
                 done = [future.result() for future in futures]
                 step_s = count / sum(rate for rate, _ in done)
                 rate = Rate(step_s, sum(image_s for _, image_s in done) / count)
@@ -256,7 +266,7 @@ def jobs() -> Result:
             engine.start("benchmark.training.job")
             for count in (8, 1, 2, 4, 8):  # the first 8 only start the processes
                 wait = 0.2 if not rates and count == 8 else 3.0
-                futures = [engine.submit(rate_of, ("tiny", wait)) for _ in range(count)]
+                futures = [engine.submit(rate_of, ("tiny", "adam", wait)) for _ in range(count)]
                 done = [future.result() for future in futures]
                 rates[count] = sum(rate for rate, _ in done)
         finally:

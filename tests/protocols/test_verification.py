@@ -207,6 +207,20 @@ def test_a_product_of_another_device_gives_the_same_bits():
     assert np.array_equal(a @ b.T, np.array([[math.fsum(p * q) for q in b] for p in a]))
 
 
+def test_a_device_is_asked_for_large_products_alone(monkeypatch):
+    """Each answer is waited for: one for every class would take longer than all products."""
+    asked, real = [], module._on
+
+    def on(device):
+        product = real("cpu")
+        return lambda left, right: asked.append((len(left), len(right))) or product(left, right)
+
+    monkeypatch.setattr(module, "_on", on)
+    x, labels = made(2, classes=40, size=64)
+    assert verification(x, labels, device="cuda") == verification(x, labels)
+    assert asked == 2 * [(len(x), len(x))]
+
+
 def test_products_of_rounded_rows_are_exact():
     """Whatever the order of a sum: it is a multiple of 2^-40 that float64 holds."""
     rng = np.random.default_rng(0)

@@ -125,3 +125,16 @@ def test_a_methods_own_error_is_its_own():
     with pytest.raises(ValueError, match="b") as caught:
         fail(KeyError("a"), ValueError("b"))
     assert device.first_error(caught.value) is caught.value
+
+
+@pytest.mark.parametrize(
+    ("kind", "precision", "wanted"),
+    [
+        ("cpu", "fp32", torch.channels_last),
+        ("cpu", "bf16", torch.channels_last),
+        ("cuda", "fp32", torch.contiguous_format),
+        ("cuda", "bf16", torch.channels_last),
+    ],
+)
+def test_images_lie_plane_by_plane_for_whole_float32_on_a_gpu(kind, precision, wanted):
+    assert device.layout(torch.device(kind), precision) is wanted
