@@ -91,7 +91,9 @@ class Emulator:
         before = State(self.written())
         with Tape() as tape:
             compute()
-        before.restore()
+        # A GPU would not have written, so autograd must not hear of it either.
+        with torch.autograd._unsafe_preserve_version_counter(tuple(before.tensors)):
+            before.restore()
         self.recorded += 1
         return tape.replay
 

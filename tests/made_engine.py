@@ -35,9 +35,9 @@ class DiedError(Exception):
 class MadeEngine:
     """Answers at once.
 
-    ``fault(job)`` says what becomes of a job: None for a result, ``die`` for a dead worker, or a
-    reason. ``good`` says whether the canary lives. ``limit`` ends the study, as a kill would,
-    after so many jobs.
+    ``fault(job)`` says what becomes of a job: None for a result, ``die`` for a dead worker,
+    ``recording`` for a device that recording its steps broke, or a reason. ``good`` says whether
+    the canary lives. ``limit`` ends the study, as a kill would, after so many jobs.
     """
 
     lost = DiedError
@@ -62,6 +62,11 @@ class MadeEngine:
             fault, result = self.fault(argument), outcome(argument)
         if fault == "die":
             future.set_exception(DiedError())
+        elif fault == "recording":
+            if argument.record:
+                record = failure(argument, "crash", "a recording broke the device: made up")
+                result = JobOutcome(record, spent="recording")
+            future.set_result(result)
         elif fault:
             future.set_result(JobOutcome(failure(argument, fault, "made up")))
         else:

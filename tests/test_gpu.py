@@ -58,7 +58,7 @@ def test_methods_agree_and_a_wrong_one_is_named(monkeypatch):
 
     def every_other(loss, miner):
         calls.append(loss)
-        return real(loss, miner) if len(calls) > 6 else None
+        return real(loss, miner) if len(calls) % 2 == 0 else None  # the host's come first
 
     monkeypatch.setattr(dense, "form_of", every_other)
     found = correct.methods()

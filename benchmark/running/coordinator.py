@@ -57,6 +57,8 @@ class Coordinator:
         attempts: failed attempts so far, by job id.
         streak: how many jobs in a row the machine has lost.
         copy_again: when Optuna's database is tried next, on the monotonic clock.
+        tried_alone: ids of the jobs that crashed under MPS and were given a card of their own.
+        unrecorded: ids of the cells whose steps are not recorded, because that broke a device.
     """
 
     study: Study
@@ -69,6 +71,8 @@ class Coordinator:
     attempts: dict[str, list[str]] = field(default_factory=dict)
     streak: canary.Streak = field(default_factory=canary.Streak)
     copy_again: float = 0.0
+    tried_alone: set[str] = field(default_factory=set)
+    unrecorded: set[str] = field(default_factory=set)
 
     def flows(self, cells: list[CellKey]) -> list[Flow]:
         """Return one flow per cell."""
@@ -209,6 +213,7 @@ class Coordinator:
             raise canary.stop(what, fault)
 
     def _task(self, cell: CellKey, job: Job) -> Task:
+        job = replace(job, record=job.record and cell.id not in self.unrecorded)
         if job.partial is not None:
             partials.make_room(job.partial)
         return Task(
@@ -221,9 +226,19 @@ class Coordinator:
             ),
         )
 
-    def _accept(self, cell: CellKey, job: Job, outcome: JobOutcome) -> JobRecord | Retry | _Died:
+    def _accept(
+        self, cell: CellKey, job: Job, outcome: JobOutcome
+    ) -> JobRecord | Retry | Task | _Died:
         """Record a finished job and return it, unless it shall be tried again or has died."""
         record = outcome.record
+        if outcome.spent == "recording" and job.record:
+            # Noted; this one does not wait for the protocol's leave.
+            self.attempts.setdefault(job.id, []).append("crash")
+            self.unrecorded.add(cell.id)
+            self.progress.note(
+                f"{cell.row}: {record.detail} in {_where(job)}, trying again without recording"
+            )
+            return self._task(cell, job)
         if record.reason in failures.RETRIED and (again := self._retry(job.id, record.reason)):
             how = " alone, after all others" if again is Retry.ALONE else ""
             self.progress.note(f"{cell.row}: {record.reason} in {_where(job)}, trying again{how}")
@@ -258,13 +273,15 @@ class Coordinator:
     def _retry(self, job: str, reason: Reason) -> Retry | None:
         """Note a failed attempt; return how another one is made, None if the rules allow none.
 
-        Under MPS the first crash may be a neighbour's: whatever the rules, it is tried alone.
+        Under MPS a crash may be a neighbour's: whatever the rules, the job is tried alone once.
         """
         failed = self.attempts.setdefault(job, [])
         failed.append(reason)
         doubtful = self.mps and reason == "crash"
-        allowed = len(failed) <= self.study.protocol.retries
-        if not (allowed or (doubtful and failed.count(reason) == 1)):
+        if doubtful and job not in self.tried_alone:
+            self.tried_alone.add(job)
+            return Retry.ALONE
+        if len(failed) > self.study.protocol.retries:
             return None
         # Out of memory: beside the same jobs it would be again.
         return Retry.ALONE if doubtful or reason == "oom" else Retry.AGAIN

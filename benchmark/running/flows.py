@@ -40,7 +40,7 @@ class Task:
         timeout_s: seconds after which its worker is killed.
         accept: called with the result as soon as there is one; what it returns goes to the
                 flow, unless it is a ``Retry``: then the task runs once more, now or after all
-            others and alone.
+            others and alone; or a ``Task``: then that runs in its place.
         lost: called with a reason when a worker died, was killed, or could not do the call;
             like ``accept``.
     """
@@ -147,6 +147,9 @@ def _settle(owner: _Waiting, started: _Started, future: Future[Any], engine: Eng
         late = isinstance(error, engine.lost) and time.monotonic() > started.deadline
         result = task.lost("timeout" if late else "crash")
     if result is Retry.AGAIN:
+        owner.unstarted.insert(0, number)
+    elif isinstance(result, Task):
+        owner.tasks[started.number] = result
         owner.unstarted.insert(0, number)
     elif result is Retry.ALONE:
         owner.alone.append(number)

@@ -15,6 +15,7 @@ import torch
 
 from protocols.errors import in_words
 
+Spent = Literal["", "broken", "recording", "crowded"]
 UNKNOWN = "unknown"
 _NO_MEMORY = re.compile(r"out of memory|_STATUS_ALLOC_FAILED", re.IGNORECASE)
 _BROKEN = re.compile(
@@ -22,6 +23,10 @@ _BROKEN = re.compile(
     r"|Unexpected error from cuda|MPS (client|server)"  # as CUDA does not even start
 )
 _STRICT = 2  # torch's debug mode in which an operation that is not deterministic is an error
+
+
+class BrokenByRecordingError(RuntimeError):
+    """A recording of a step that failed has left a device that answers no more."""
 
 
 def described(device: str) -> dict[str, Any]:
@@ -90,6 +95,23 @@ def _stream(device: torch.device) -> torch.cuda.Stream:
     return torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
 
 
+def answers(device: torch.device) -> bool:
+    """Return whether a device still allocates, draws at random and computes; waits for it.
+
+    A recording that failed can leave any of these refused. The generator is as before.
+    """
+    if device.type != "cuda":
+        return True
+    try:
+        state = torch.cuda.get_rng_state(device)
+        torch.rand(8, device=device).sum().item()
+        torch.cuda.set_rng_state(state, device)
+        torch.cuda.synchronize(device)
+    except RuntimeError:
+        return False
+    return True
+
+
 def tidy(device: str) -> None:
     """Give a job's memory on a GPU back, whatever state the device is in."""
     if device.startswith("cuda"):
@@ -100,7 +122,7 @@ def tidy(device: str) -> None:
 
 def first_error(error: BaseException) -> BaseException:
     """Return what went wrong first: once a device is broken, tidying up after it fails too."""
-    while spent(error) and error.__context__ is not None:
+    while spent(error) in ("broken", "crowded") and error.__context__ is not None:
         error = error.__context__
     return error
 
@@ -112,12 +134,15 @@ def out_of_memory(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and bool(_NO_MEMORY.search(in_words(error)))
 
 
-def spent(error: BaseException) -> Literal["", "broken", "crowded"]:
+def spent(error: BaseException) -> Spent:
     """Return whether a process can go on after ``error``: ``""`` where it can.
 
-    After an error of CUDA or its libraries every further call may fail (``broken``). A process
-    that ran out of memory may hold what its neighbours need (``crowded``).
+    After an error of CUDA or its libraries every further call may fail (``broken``), also where a
+    recording did that (``recording``). A process that ran out of memory may hold what its
+    neighbours need (``crowded``).
     """
+    if isinstance(error, BrokenByRecordingError):
+        return "recording"
     if out_of_memory(error):
         return "crowded"
     broken = isinstance(error, RuntimeError) and _BROKEN.search(in_words(error))

@@ -68,14 +68,14 @@ def fit(
     streams: Streams,
     watch: Callable[[int], None] = unwatched,
     keeper: Keeper | None = None,
+    record: bool = True,
 ) -> Fitted:
     """Train ``network`` and leave it with the weights that validated best.
 
     The untrained network at step 0 is a candidate. Training stops after ``max_steps``, or when
     more than ``patience`` validations in a row bring no improvement, counted once every phase of
-    method and recipe is settled, or at the first validation after the protocol's ``budget_s`` where
-    it has one. Under a recipe with averaging, the averaged weights are a further candidate,
-    validated once at the end.
+    method and recipe is settled, or at the first validation after the protocol's ``budget_s``.
+    A recipe's averaged weights are a further candidate, validated once at the end.
 
     Args:
         network: on its device; changed in place.
@@ -86,17 +86,17 @@ def fit(
         streams: random sources.
         watch: told the step after every validation, when the network has that step's weights.
         keeper: keeps checkpoints, and goes on from one if there is one.
+        record: whether steps may be recorded, where a device can.
 
     Raises:
         NonFiniteError: a term became NaN or infinite; the message names it.
-        InvalidInputError: a recipe with averaging under a budget in seconds, or a phase that
-            the budget of steps ends before.
+        InvalidInputError: averaging under a budget in seconds, or a phase after the last step.
         NotAsKeptError: a checkpoint did not restore this network.
     """
     schedule = Schedule(recipe, protocol.pace, _phases(network, protocol))
     fitted, labels = Fitted(), contiguous(train.labels)
     best = _Best(network, validate, schedule, protocol, _seconds(protocol, recipe), watch, fitted)
-    steps = make_steps(Training(network, train, labels, protocol, recipe, *streams.pixels))
+    steps = make_steps(Training(network, train, labels, protocol, recipe, *streams.pixels, record))
     average = Average(network) if recipe.averaging else None
     draws = Draws(Probe(network, train, protocol), labels, streams, recipe.gradients)
     course = _Course(best, steps, average, draws, streams)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 from protocols.network import Network
 from protocols.recipe import Recipe
@@ -33,11 +33,20 @@ class Gradients:
         Raises:
             InvalidInputError: the method keeps state that a second gradient would change.
         """
-        with self._trunk_still() if self.head_alone(step) else _nothing():
+        with self.moving(step):
             if self._recipe.sharpness is None:
                 return evaluate()
             first, self._proven = not self._proven, True
             return sharp_gradients(self._network, self._recipe.sharpness, evaluate, prove=first)
+
+    @property
+    def several(self) -> bool:
+        """Return whether a step takes more than one gradient."""
+        return self._recipe.sharpness is not None
+
+    def moving(self, step: int) -> AbstractContextManager[None]:
+        """Return a context in which nothing needs a gradient but what moves at ``step``."""
+        return self._trunk_still() if self.head_alone(step) else nullcontext()
 
     @contextmanager
     def _trunk_still(self) -> Iterator[None]:
@@ -50,8 +59,3 @@ class Gradients:
         finally:
             for parameter in moving:
                 parameter.requires_grad_(True)
-
-
-@contextmanager
-def _nothing() -> Iterator[None]:
-    yield

@@ -7,6 +7,7 @@ decided. :func:`obstacle` looks for what would then go wrong before anything is 
 from __future__ import annotations
 
 import copy
+import math
 import random
 import traceback
 import warnings
@@ -47,8 +48,10 @@ class Recorder(Interface):
 class CudaRecorder:
     """CUDA graphs on the current stream, which must not be the default one.
 
-    All graphs share one pool of memory: they are played one after the other, and what outlives
-    a step (weights, optimiser state, sums) is never allocated while one is recorded.
+    All graphs share one pool of memory: they are played one after the other, in the order in which
+    they were recorded where one reads what another wrote, and what outlives a step (weights,
+    optimiser state, sums) is never allocated while one is recorded. A recording that failed may
+    have left its pool open, so the next one gets another.
     """
 
     def __init__(self) -> None:
@@ -58,8 +61,12 @@ class CudaRecorder:
         """Return the replay of ``compute``."""
         graph = torch.cuda.CUDAGraph()
         stream = torch.cuda.current_stream()
-        with torch.cuda.graph(graph, pool=self._pool, stream=stream):
-            compute()
+        try:
+            with torch.cuda.graph(graph, pool=self._pool, stream=stream):
+                compute()
+        except BaseException:
+            self._pool = torch.cuda.graph_pool_handle()
+            raise
         return graph.replay
 
     @contextmanager
@@ -109,8 +116,8 @@ def obstacle(
         rehearsed = copy.deepcopy(network)
     except (RuntimeError, TypeError) as error:
         return f"the network cannot be copied ({_first_line(error)})"
-    seen, states = watched(batch), _host_generators()
-    before = _held(rehearsed)
+    seen, states = watched(batch), host_generators()
+    before = held(rehearsed)
     try:
         with recorder.strict():
             found = losses(rehearsed, seen)
@@ -118,14 +125,14 @@ def obstacle(
     except (RuntimeError, NotImplementedError) as error:
         return f"it waits for the device{_place(error)} ({_first_line(error)})"
     finally:
-        moved = not _same(states, _host_generators())
-        _restore(states)
+        moved = not _same(states, host_generators())
+        put_back(states)
     if moved:
         return "it draws at random on the host and has no noise()"
     if "read" in vars(seen) and type(network.method).graph_key is Method.graph_key:
         return f"it reads batch.{', batch.'.join(sorted(vars(seen)['read']))} without graph_key()"
-    changed = _changed(before, _held(rehearsed))
-    return f"it changes {changed} on the host" if changed else None
+    changed = changes(before, held(rehearsed))
+    return f"it changes {min(changed)} on the host" if changed else None
 
 
 @dataclass
@@ -147,22 +154,26 @@ class State:
     def apart_from(self, other: State, before: State) -> float:
         """Return the largest difference to ``other``, relative to what a step changed.
 
-        0 for equal bits. Each tensor counts by its length: |a - b| / |b - before|.
+        0 for equal bits. Each tensor counts by its length: |a - b| / |b - before|, and infinitely
+        where that is no number.
         """
         worst = 0.0
         for a, b, start in zip(self.kept, other.kept, before.kept, strict=True):
             if not torch.equal(a, b):
                 gap = (a.double() - b.double()).norm()
                 step = (b.double() - start.double()).norm()
-                worst = max(worst, float(gap / step) if step > 0 else float("inf"))
+                apart = float(gap / step) if step > 0 else math.inf
+                worst = max(worst, math.inf if math.isnan(apart) else apart)
         return worst
 
 
-def _host_generators() -> tuple[Any, ...]:
+def host_generators() -> tuple[Any, ...]:
+    """Return the states of the host's random generators that anything may draw from."""
     return torch.random.get_rng_state(), np.random.get_state(), random.getstate()
 
 
-def _restore(states: tuple[Any, ...]) -> None:
+def put_back(states: tuple[Any, ...]) -> None:
+    """Give the host's random generators the states that :func:`host_generators` returned."""
     torch.random.set_rng_state(states[0])
     np.random.set_state(states[1])
     random.setstate(states[2])
@@ -178,7 +189,7 @@ def _same(before: tuple[Any, ...], after: tuple[Any, ...]) -> bool:
     )
 
 
-def _held(network: nn.Module) -> dict[str, Any]:
+def held(network: nn.Module) -> dict[str, Any]:
     """Return the plain values and the places of tensors that a network's modules hold."""
     found: dict[str, Any] = {}
     for name, module in network.named_modules():
@@ -203,9 +214,9 @@ def _plain(value: Any) -> Any:
     return type(value).__name__
 
 
-def _changed(before: dict[str, Any], after: dict[str, Any]) -> str | None:
-    names = sorted({*before, *after})
-    return next((n for n in names if before.get(n) != after.get(n)), None)
+def changes(before: dict[str, Any], after: dict[str, Any]) -> set[str]:
+    """Return the names of what :func:`held` found changed."""
+    return {name for name in {*before, *after} if before.get(name) != after.get(name)}
 
 
 def _place(error: BaseException) -> str:

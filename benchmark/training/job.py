@@ -11,7 +11,7 @@ import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -62,6 +62,7 @@ class Job:
     weights: Path | str | None = None
     partial: Path | None = None
     keep: bool = False  # a final job's best weights come back with its outcome
+    record: bool = True  # whether steps may be recorded, where a device can
 
     def files(self) -> tuple[tuple[Path, ...], ...]:
         """Return the files that the job reads; those of one group must lie in one folder."""
@@ -98,14 +99,13 @@ class JobOutcome:
     """A job's record and, for final jobs, the file of test embeddings and per-query metrics.
 
     ``weights`` is the file of the weights that embed, where the job is to keep it.
-    ``spent`` says that the worker's process must not be used again: ``broken`` where its device
-    answers no more, ``crowded`` where the job did not fit beside its neighbours.
+    ``spent`` says that the worker's process must not be used again, see :func:`device.spent`.
     """
 
     record: JobRecord
     vectors: bytes | None = None
     weights: bytes | None = None
-    spent: Literal["", "broken", "crowded"] = ""
+    spent: device.Spent = ""
 
 
 def execute(job: Job) -> JobOutcome:
@@ -136,7 +136,7 @@ def execute(job: Job) -> JobOutcome:
         "environment": environment.versions(),
     }
     clock.stop()
-    if outcome.spent != "broken":  # a broken device is asked nothing more
+    if outcome.spent not in ("broken", "recording"):  # a broken device is asked nothing more
         measured["peak_memory_mb"] = device.peak_memory_mb(job.device)
         measured["environment"] = {**device.recorded(job.device), **environment.versions()}
     return replace(outcome, record=replace(outcome.record, measured=measured))
@@ -167,8 +167,7 @@ def _train(job: Job, keeper: Keeper, clock: Clock) -> JobOutcome:
     with device.own_stream(torch_device), torch.random.fork_rng(cuda):
         train, validation = splits.open_fold(job.source, job.protocol, job.fold)
         lie = device.layout(torch_device, job.protocol.precision)
-        network = build_network(job, train).to(memory_format=lie)
-        network = network.to(torch_device)
+        network = build_network(job, train).to(memory_format=lie).to(torch_device)
         torch.manual_seed(_seed(job, "steps"))
         watch = keeper.watch = _watch(job, network)
         clock.start_training()
@@ -234,7 +233,8 @@ def _fit(
     streams = Streams(
         *(np.random.default_rng(_seed(job, name)) for name in ("batches", "augment", "plan", "mix"))
     )
-    fitted = fit(network, train, validate, job.protocol, job.recipe, streams, watched, keeper)
+    rules = job.protocol, job.recipe
+    fitted = fit(network, train, validate, *rules, streams, watched, keeper, job.record)
     fitted.images_forward += probe.images
     return fitted
 

@@ -32,6 +32,6 @@ def reason_of(error: BaseException, files: Sequence[Sequence[Path]] = ()) -> Rea
     if isinstance(error, (DataError, StoreError)):
         return "bad_data"
     refused = isinstance(error, OSError) and error.errno in _REFUSALS
-    if refused or device.spent(error) == "broken":
+    if refused or device.spent(error) in ("broken", "recording"):
         return "crash"
     return "error" if all(file.exists() for group in files for file in group) else "bad_data"

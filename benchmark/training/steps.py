@@ -38,7 +38,7 @@ class Steps(Interface):
 
     @property
     def how(self) -> str:
-        """Return how steps are taken: ``host``, ``graph``, or ``eager: `` and why."""
+        """Return how steps are taken: ``host``, ``graph``, ``trunk: `` or ``eager: `` and why."""
         ...
 
     @property
@@ -79,6 +79,7 @@ class Training:
         recipe: optimiser, clipping.
         augment: draws boxes and flips.
         mix: draws which images are mixed.
+        record: whether steps may be recorded, where a device can.
     """
 
     network: Network
@@ -88,6 +89,7 @@ class Training:
     recipe: Recipe
     augment: np.random.Generator
     mix: np.random.Generator
+    record: bool = True
 
 
 class HostSteps:

@@ -260,15 +260,18 @@ def _fitted(split, recipe: str, count: int) -> tuple[str, bool]:
 
 
 def plugins() -> Result:
-    """Losses that a recording would freeze are not recorded, and told."""
+    """Under losses that a recording would freeze the trunk alone is recorded, and that is told."""
     split, found = made.square(32), {}
-    for method, why in own.FROZEN.items():
-        taken, state, _ = run(split, method, CudaRecorder())
-        _, wanted, _ = run(split, method, None)
-        good = taken.how.startswith(f"eager: {why}") and same(state, wanted)
-        found[method.__name__] = (taken.how, good)
+    places = [(method, "fp32", {}) for method in own.FROZEN]
+    bf16 = {"protocol": made.TOY.derive(precision="bf16")}
+    places += [(method, "bf16", bf16) for method in (own.Picks, own.Waits)]
+    for method, precision, arguments in places:
+        how, equal = recorded(split, method, **arguments)
+        good = how.startswith(f"trunk: {own.FROZEN[method]}") and equal
+        found[f"{method.__name__} {precision}"] = (how, good)
     wrong = {name: how for name, (how, good) in found.items() if not good}
-    return Result(not wrong, str(wrong) if wrong else f"{len(found)} told", {"wrong": wrong})
+    text = f"{len(found)} with a recorded trunk, the bits of ordinary steps"
+    return Result(not wrong, str(wrong) if wrong else text, {"wrong": wrong})
 
 
 warnings.filterwarnings("ignore", message=".*deterministic.*")

@@ -1,11 +1,12 @@
-"""Methods that a recorded step would freeze, and some that break what they run on."""
+"""Methods whose whole step a recording would freeze, so that their trunk alone is recorded."""
 
 from __future__ import annotations
 
 import torch
-from torch.nn.functional import normalize
+from torch.nn.functional import cross_entropy, normalize
 
-from protocols.method import Method, Term
+from protocols.discovery import load
+from protocols.method import Method, ParameterGroup, Term
 
 
 class Plain(Method):
@@ -54,7 +55,37 @@ class Reads(Plain):
         return {name: value * min(1.0, batch.step / 8) for name, value in found.items()}
 
 
+class Picks(Plain):
+    """Picks pairs by a mask, and learns a proxy for each class."""
+
+    def __init__(self, spec, **settings):
+        """Make the proxies."""
+        super().__init__(spec, **settings)
+        self.terms.proxies = torch.nn.Parameter(torch.randn(spec.classes, spec.embedding_size))
+
+    def groups(self):
+        """Return the head's parameters and the proxies."""
+        return [*super().groups(), ParameterGroup("proxies", [self.terms.proxies], lr=1e-2)]
+
+    def loss(self, embeddings, labels):
+        """Return the mean cosine of the pairs of two classes, and a classification."""
+        z = normalize(embeddings)
+        others = (z @ z.T)[labels[:, None] != labels]
+        return others.relu().mean() + cross_entropy(z @ self.terms.proxies.T, labels)
+
+
+class Noisy(load("method", "bfe")):  # type: ignore[misc]
+    """Drops parts of the map by noise on its way to the views, and waits in its loss."""
+
+    def losses(self, views, batch):
+        """Return the method's losses times a number that the host has asked for."""
+        factor = float(views["embedding"].detach().norm() * 0 + 2)
+        return {name: factor * value for name, value in super().losses(views, batch).items()}
+
+
 FROZEN = {
+    Picks: "it waits for the device at plugins.py:",
+    Noisy: "it waits for the device at plugins.py:",
     Waits: "it waits for the device at plugins.py:",
     Hosts: "it waits for the device at plugins.py:",
     Draws: "it draws at random on the host and has no noise()",

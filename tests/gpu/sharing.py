@@ -114,7 +114,7 @@ class _Fate:
         """Take what a worker says."""
         record = outcome.record
         said = f"{record.reason}, {outcome.spent}: {record.detail[:120]}"
-        return self._judge("done" if record.status == "done" else said, outcome.spent == "broken")
+        return self._judge("done" if record.status == "done" else said, record.reason == "crash")
 
     def lost(self, reason: str) -> Any:
         """Take that a worker is gone."""

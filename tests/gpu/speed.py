@@ -23,15 +23,16 @@ from benchmark.study.pixels import PixelStore
 from benchmark.training import evaluate
 from benchmark.training.device import layout
 from benchmark.training.device_steps import PROOFS, WARM, DeviceSteps
-from benchmark.training.graphs import CudaRecorder
+from benchmark.training.graphs import CudaRecorder, Recorder
 from benchmark.training.splits import Split
 from benchmark.training.steps import Training, backward, move
 from protocols.discovery import load
-from protocols.method import Batch, Draw
+from protocols.method import Batch, Draw, Method
 from protocols.optimizer import make_optimizer
 from protocols.protocol import ImagePipeline
 from tests import made
 from tests.gpu import metrics_check as agreement
+from tests.gpu import plugins
 from tests.gpu.checks import Result
 from tests.gpu.correct import DEVICE, PHOTOS, stream
 from tests.gpu.failures import job
@@ -54,14 +55,14 @@ def _photos(side: int, images: int = 160) -> Split:
     return Split(store, np.arange(images), number // 8 + 20 * (np.arange(images) // 160))
 
 
-def _training(trunk: str, recipe: str = "adam") -> Training:
+def _training(trunk: str, recipe: str = "adam", method: str | type[Method] = "") -> Training:
     """Return a training in the trunk's precision; ``paper`` is the published protocol's recipe."""
     small = ImagePipeline(64, 64, area=(0.5, 1.0), flip=0.0)
     image = small if trunk == "tiny" else replace(PHOTOS, crop_px=SIDES[trunk])
     protocol = replace(made.TOY.derive(precision=PRECISIONS[trunk]), image=image, eval_batch=256)
     return made.training(
         _photos(SIDES[trunk]),
-        "contrastive" if trunk == "tiny" else "ms",
+        method or ("contrastive" if trunk == "tiny" else "ms"),
         protocol=protocol,
         trunk=trunk,
         batch=32,
@@ -94,6 +95,26 @@ def fit() -> Result:
     return Result(good, text, found)
 
 
+def alone() -> Result:
+    """Time steps under a loss that waits: the trunk recorded, and ordinary ones."""
+    found: dict[str, dict[str, float]] = {}
+    for trunk in ("tiny", "bn_inception"):
+        with stream():
+            ways = {
+                "trunk": _ours(_training(trunk, method=plugins.Picks), "trunk: "),
+                "ordinary": _ours(_training(trunk, method=plugins.Picks), "eager: ", None),
+            }
+            steps = 100 if trunk == "tiny" else 20
+            times = {name: [_seconds(way, steps) for _ in range(3)] for name, way in ways.items()}
+        found[trunk] = {name: 1e3 * median(values) for name, values in times.items()}
+        torch.cuda.empty_cache()
+    text = "; ".join(
+        f"{trunk} {v['trunk']:.2f} ms, ordinary {v['ordinary']:.2f} ms"
+        for trunk, v in found.items()
+    )
+    return Result(all(v["trunk"] < v["ordinary"] for v in found.values()), text, found)
+
+
 def _seconds(step: Callable[[], None], count: int) -> float:
     torch.cuda.synchronize()
     started = time.perf_counter()
@@ -103,16 +124,21 @@ def _seconds(step: Callable[[], None], count: int) -> float:
     return (time.perf_counter() - started) / count
 
 
-def _ours(training: Training) -> Callable[[], None]:
+def _ours(
+    training: Training,
+    how: str = "graph",
+    recorder: Callable[[], Recorder] | None = CudaRecorder,
+) -> Callable[[], None]:
     """Return what takes one step as a job takes it, once steps are settled."""
-    steps, batches = DeviceSteps(training, CudaRecorder()), made.draws(training)
+    steps = DeviceSteps(training, recorder and recorder())
+    batches = made.draws(training)
 
     def step() -> None:
         steps.take(Draw(next(batches)), 0, 1.0)
 
     for _ in range(WARM + PROOFS + 2):
         step()
-    if steps.how != "graph":
+    if not steps.how.startswith(how):
         raise AssertionError(f"steps are {steps.how}")
     return step
 

@@ -78,7 +78,9 @@ def engine(tmp_path):
         each.close()
 
 
-@pytest.mark.parametrize(("spent", "again"), [("", True), ("broken", False), ("crowded", False)])
+@pytest.mark.parametrize(
+    ("spent", "again"), [("", True), ("broken", False), ("recording", False), ("crowded", False)]
+)
 def test_a_spent_process_is_not_used_again(engine, spent, again):
     workers = engine(1)
     first = workers.submit(outcome, spent).result()

@@ -122,6 +122,19 @@ def test_what_workers_print_goes_to_their_log(engine, tmp_path, capfd):
     assert "xxx" in (tmp_path / "workers.txt").read_text()
 
 
+def test_a_task_may_answer_with_another_one_to_run_in_its_place(engine):
+    got = []
+
+    def flow():
+        other = task(square, 5)
+        first = Task(square, 4, 60.0, accept=lambda result: other, lost=lambda reason: reason)
+        got.extend((yield [first, task(square, 3)]))
+        return []
+
+    schedule.run([flow()], engine)
+    assert got == [25, 9]
+
+
 def test_a_task_that_did_not_fit_runs_last_and_alone(tmp_path):
     """As after a job that ran out of memory beside its neighbours."""
     engine, seen = LocalEngine(3, 1, tmp_path / "workers.txt"), []

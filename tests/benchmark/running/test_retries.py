@@ -97,6 +97,27 @@ def test_random_losses_and_kills_before_and_during_the_retry(case, never_failed,
     assert not retry(study)
 
 
+def test_what_a_recording_broke_runs_again_without_and_so_does_the_rest_of_its_cell(
+    tmp_path,
+):
+    protocol = replace(PROTOCOL, retries=0)
+    study, whole = (lay_out(tmp_path / n, protocol=protocol) for n in ("out", "whole"))
+    go_on(whole, MadeEngine())
+    engine = MadeEngine(of("search", 1, fate="recording"))
+    printed = go_on(study, engine)
+    assert "a recording broke the device: made up in trial 1 fold 0, trying again" in printed
+    tries = [(job.number, job.record) for job in engine.jobs if job.stage == "search"]
+    first = [(0, True)] * 2 + [(1, True)] * 2 + [(1, False)] * 2
+    assert tries == first + [(n, False) for n in range(2, 7) for _ in range(2)]
+    assert not any(job.record for job in engine.jobs if job.stage == "final")
+    assert queries(study.out) == queries(whole.out)
+    jobs = study.jobs(study.cells[0], "search", 1)
+    assert [job.measured["failed_attempts"] for job in jobs] == [["crash"], ["crash"]]
+    assert {job.id for job in engine.jobs if job.record} & {
+        job.id for job in engine.jobs if not job.record
+    } == {job.id for job in jobs}
+
+
 def test_folds_and_seeds_that_were_not_lost_are_not_trained_again(tmp_path):
     study = lay_out(tmp_path / "out")
     go_on(study, MadeEngine(of("search", 1, folds=(1,))))  # before the sampler models: 3 to 6 move
@@ -279,9 +300,10 @@ def test_without_mps_what_broke_is_tried_again_at_once(tmp_path):
     assert [(job.cell.row, job.fold) for job in engine.jobs].index(("one", 0), 1) < 4
 
 
-def test_under_mps_an_earlier_failure_of_another_kind_does_not_make_it_guilty(tmp_path):
+@pytest.mark.parametrize(("earlier", "noted"), [("timeout", "timeout"), ("recording", "crash")])
+def test_under_mps_an_earlier_failure_of_another_kind_makes_no_one_guilty(earlier, noted, tmp_path):
     study = lay_out(tmp_path / "out")
-    fates = iter(["timeout", "crash"])
+    fates = iter([earlier, "crash"])
 
     def fault(job):
         first = getattr(job, "stage", "") == "search" and (job.number, job.fold) == (0, 0)
@@ -290,7 +312,7 @@ def test_under_mps_an_earlier_failure_of_another_kind_does_not_make_it_guilty(tm
     go_on(study, MadeEngine(fault), mps=True)
     record = study.jobs(study.cells[0], "search", 0)[0]
     assert record.status == "done"
-    assert record.measured["failed_attempts"] == ["timeout", "crash"]
+    assert record.measured["failed_attempts"] == [noted, "crash"]
 
 
 def test_a_join_that_dies_is_not_recorded_where_the_canary_dies(tmp_path):

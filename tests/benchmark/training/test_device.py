@@ -1,9 +1,12 @@
 """Failures of a device are told apart: too little memory, broken, or the method's own fault."""
 
+from contextlib import nullcontext
+from types import SimpleNamespace
+
 import pytest
 import torch
 
-from benchmark.training import checkpoint, device, reasons
+from benchmark.training import checkpoint, device, graphs, reasons
 from protocols.errors import DataError, StoreError
 
 
@@ -24,6 +27,7 @@ from protocols.errors import DataError, StoreError
         (RuntimeError("Unexpected error from cudaGetDeviceCount(). Error 807"), "crash", "broken"),
         (RuntimeError("CUDA: MPS server is not ready to accept requests"), "crash", "broken"),
         (RuntimeError("MPS backend out of"), "error", ""),  # Apple's, another thing altogether
+        (device.BrokenByRecordingError("a recording broke the device"), "crash", "recording"),
         (RuntimeError("mat1 and mat2 shapes cannot be multiplied"), "error", ""),
         (MemoryError(), "oom", ""),
         (ValueError("CUDA error in a name"), "error", ""),
@@ -72,6 +76,62 @@ def test_the_first_error_is_told_not_the_one_of_tidying_up():
     with pytest.raises(RuntimeError) as caught:
         fail(first, RuntimeError("CUDA error: unspecified launch failure"))
     assert device.first_error(caught.value) is first
+
+
+def test_what_a_recording_broke_is_told_not_what_failed_before_and_after():
+    refused = RuntimeError("CUDA error: operation not permitted when stream is capturing")
+    broken = device.BrokenByRecordingError("a recording broke the device")
+    with pytest.raises(device.BrokenByRecordingError):
+        fail(refused, broken)
+    after = RuntimeError("CUDA error: unspecified launch failure")
+    with pytest.raises(RuntimeError, match="launch failure"):
+        fail(broken, after)
+    assert broken.__context__ is refused
+    assert device.first_error(after) is broken
+
+
+def test_a_device_answers_unless_one_of_its_calls_is_refused(monkeypatch):
+    assert device.answers(torch.device("cpu"))
+    card, kept = torch.device("cuda"), []
+    rand = torch.rand
+    monkeypatch.setattr(torch, "rand", lambda size, device: rand(size))
+    monkeypatch.setattr(torch.cuda, "get_rng_state", lambda place: "state")
+    monkeypatch.setattr(torch.cuda, "set_rng_state", lambda state, place: kept.append(state))
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda place: None)
+    assert device.answers(card)
+    assert kept == ["state"]
+
+    def refused(*arguments):
+        raise RuntimeError("Offset increment outside graph capture encountered unexpectedly.")
+
+    for call in ("get_rng_state", "synchronize"):
+        with monkeypatch.context() as patch:
+            patch.setattr(torch.cuda, call, refused)
+            assert not device.answers(card)
+
+
+def test_a_recording_that_failed_leaves_its_pool_behind(monkeypatch):
+    pools, used = iter(range(9)), []
+
+    def graph(graph, pool, stream):
+        used.append(pool)
+        return nullcontext()
+
+    monkeypatch.setattr(torch.cuda, "graph_pool_handle", lambda: next(pools))
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", lambda: SimpleNamespace(replay="replay"))
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda: None)
+    monkeypatch.setattr(torch.cuda, "graph", graph)
+    recorder = graphs.CudaRecorder()
+
+    def fails():
+        raise RuntimeError("operation not permitted when stream is capturing")
+
+    assert recorder.record(lambda: None) == "replay"
+    with pytest.raises(RuntimeError, match="not permitted"):
+        recorder.record(fails)
+    recorder.record(lambda: None)
+    recorder.record(lambda: None)
+    assert used == [0, 0, 1, 1]
 
 
 def test_a_methods_own_error_is_its_own():

@@ -15,7 +15,10 @@ from benchmark.study.records import RunRecord
 from benchmark.study.spending import Spending
 from benchmark.tables import costs, results
 from benchmark.training import evaluate, splits
+from benchmark.training import fit as fitting
 from benchmark.training import job as jobs
+from benchmark.training.device import BrokenByRecordingError
+from benchmark.training.device_steps import steps_on
 from benchmark.training.draws import Streams
 from benchmark.training.evaluate import embed
 from benchmark.training.fit import fit
@@ -23,11 +26,13 @@ from benchmark.training.job import Job, build_network, execute
 from benchmark.training.join import unpack
 from benchmark.training.oracle import unwatched
 from benchmark.training.serving import serving_trunk
+from benchmark.training.steps import HostSteps
 from protocols.discovery import load
 from protocols.errors import InvalidInputError
 from protocols.method import Method, Term
 from protocols.methods._margin import margin_loss
 from protocols.protocol import ImagePipeline, Pace
+from tests.emulator import as_on_a_device
 from tests.proven import put
 
 TOY = load("protocol", "toy")
@@ -207,6 +212,27 @@ def test_a_transformers_map_is_refused(source):
 
 
 # The table of costs.
+
+
+def test_a_recording_that_breaks_the_device_is_an_outcome_and_without_it_is_said(
+    source, monkeypatch
+):
+    class Breaks(HostSteps):
+        def take(self, draw, step, factor):
+            raise BrokenByRecordingError("a recording broke the device: refused")
+
+    made = make(source, "ms")
+    with monkeypatch.context() as patch:
+        patch.setattr(fitting, "make_steps", Breaks)
+        outcome = execute(made)
+    assert (outcome.spent, outcome.record.reason) == ("recording", "crash")
+    assert outcome.record.detail.startswith("BrokenByRecordingError: a recording broke the device")
+    as_on_a_device(monkeypatch)
+    monkeypatch.setattr(fitting, "make_steps", lambda t: steps_on(t, torch.device("cpu")))
+    again = replace(made, record=False)
+    assert again.id == made.id
+    said = execute(again).record.measured["step"]
+    assert said == "eager: a recording broke the device before"
 
 
 def test_costs_are_means_over_runs(tmp_path):

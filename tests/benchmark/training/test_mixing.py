@@ -9,7 +9,7 @@ import torch
 from torch.nn.functional import normalize
 
 from benchmark.study.folder import CellKey
-from benchmark.training import device_steps, splits, steps
+from benchmark.training import pictures, splits, steps
 from benchmark.training.first_look import first_look
 from benchmark.training.job import Job, execute
 from benchmark.training.steps import HostSteps
@@ -186,9 +186,9 @@ def test_a_step_on_mixed_images_is_recorded(train, monkeypatch):
 def test_boxes_that_travel_are_mixed_too(train, monkeypatch):
     as_on_a_device(monkeypatch)
     _, wanted, _ = run(training(train, Mixture, recipe=ADAM), None)
-    monkeypatch.setattr(device_steps.pictures, "_memory", lambda device: 0)
+    monkeypatch.setattr(pictures, "_memory", lambda device: 0)
     taken, state, _ = run(training(replace(train, made={}), Mixture, recipe=ADAM), Emulator())
-    assert taken._pictures.resident is None
+    assert taken._inputs.pictures.resident is None
     assert taken.how == "graph"
     assert same(state, wanted)
 

@@ -1,0 +1,264 @@
+"""Steps whose trunk and head are recorded while the method's loss is computed anew in Python.
+
+For a loss that cannot be recorded: it waits for the device, draws on the host, reads the step. The
+way from images to views is one recording, the way back from the views' gradients to those of the
+parameters another one. In between the loss sees copies of the views, like any other tensors.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Collection, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from benchmark.training.feed import Feed
+from benchmark.training.graphs import (
+    Compute,
+    Recorder,
+    State,
+    changes,
+    held,
+    host_generators,
+    obstacle,
+    put_back,
+)
+from protocols.method import Batch, Method
+from protocols.network import Network
+
+Views = dict[str, Tensor]
+Forward = Callable[[Network], Views]
+Parameters = dict[str, nn.Parameter]
+
+
+@dataclass
+class TrunkRecording:
+    """A recorded way to the views and back, for one kind of step.
+
+    Attributes:
+        feed: inputs of the way to the views.
+        forward: writes ``views``; without gradient, at fixed places.
+        back: turns ``sent``, the gradients of views, into ``given``, those of parameters by name.
+        reach: the names of the parameters that a view depends on, by the view's name.
+        parameters: the network's, by name.
+        before: what the method held on the host when this was recorded.
+        proofs: how often it must still prove itself.
+        free: what of that has changed while it did: it moves no view.
+    """
+
+    feed: Feed
+    forward: Compute
+    views: Views
+    back: Compute
+    sent: Views
+    given: dict[str, Tensor]
+    reach: dict[str, set[str]]
+    parameters: Parameters
+    before: dict[str, Any]
+    proofs: int
+    free: set[str] = field(default_factory=set)
+
+    def stale(self, method: Method) -> bool:
+        """Return whether the method holds something else than when this was proven.
+
+        What Python decided on the way to the views stays as it was when it was recorded.
+        """
+        changed = changes(self.before, held(method))
+        if self.proofs:
+            self.free |= changed
+        return not changed <= self.free
+
+    def gradients(self, method: Method, parameters: Parameters, batch: Batch) -> Views:
+        """Return the loss terms of ``views``; all gradients are then in the parameters."""
+        for parameter in parameters.values():
+            parameter.grad = None
+        losses, arrived = down(method, self.views, self.sent, batch)
+        for name, place in self.sent.items():
+            if name in arrived:
+                place.copy_(arrived[name])
+            else:
+                place.zero_()
+        self.back()
+        for name in self._reached(arrived):
+            parameter, given = parameters[name], self.given[name]
+            parameter.grad = given if parameter.grad is None else parameter.grad + given
+        return losses
+
+    def _reached(self, arrived: Collection[str]) -> Iterable[str]:
+        """Return the parameters that get a gradient from the views that have one."""
+        if len(arrived) == len(self.sent):
+            return self.given
+        some = set[str]().union(*(self.reach[name] for name in arrived))
+        return (name for name in self.given if name in some)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a step has computed before anything moves.
+
+    Attributes:
+        changed: gradients by parameter and loss terms by name.
+        buffers: by name, after the loss.
+    """
+
+    changed: dict[str, Tensor]
+    buffers: dict[str, Tensor]
+
+    @classmethod
+    def of(cls, network: Network, losses: Views) -> Outcome:
+        """Return copies of what is there."""
+        found = {n: p.grad for n, p in network.named_parameters() if p.grad is not None}
+        terms = {f"loss {name}": value for name, value in losses.items()}
+        return cls(_copies({**found, **terms}), _copies(dict(network.named_buffers())))
+
+    def apart_from(self, other: Outcome, before: dict[str, Tensor]) -> float:
+        """Return the largest difference to ``other``, relative to what the step changes.
+
+        0 for equal bits; infinite where one has what the other has not.
+
+        Args:
+            other: the ordinary step's.
+            before: buffers before the step, by name.
+        """
+        if self.changed.keys() != other.changed.keys() or self.buffers.keys() != (
+            other.buffers.keys()
+        ):
+            return float("inf")
+        start = {n: torch.zeros_like(v) for n, v in other.changed.items()}
+        start |= {n: before.get(n, torch.zeros_like(v)) for n, v in other.buffers.items()}
+        names, found = list(start), {**self.changed, **self.buffers}
+        wanted = {**other.changed, **other.buffers}
+        if any(found[n].shape != wanted[n].shape for n in names):
+            return float("inf")
+        mine, theirs, zero = (State([of[n] for n in names]) for of in (found, wanted, start))
+        return mine.apart_from(theirs, zero)
+
+
+def record_trunk(
+    network: Network, forward: Forward, batch: Batch, feed: Feed, recorder: Recorder, proofs: int
+) -> TrunkRecording | None:
+    """Return the recorded way to a network's views and back, None where it cannot be recorded.
+
+    Args:
+        network: after some ordinary steps; only what moves at this step needs gradients.
+        forward: gives the views of a network from ``feed``.
+        batch: with its tensors.
+        feed: inputs, at fixed places.
+        recorder: records.
+        proofs: how often the recording must prove itself.
+
+    Raises:
+        RuntimeError: recording failed; and whatever a loss raises that cannot be computed from
+            copies of the views.
+    """
+    if obstacle(network, lambda copied, _: _sums(forward(copied), batch), batch, recorder):
+        return None
+    arriving = _arriving(network, forward, batch)
+    if arriving is None:
+        return None
+    network.zero_grad(set_to_none=True)
+    views: Views = {}
+    to_views = recorder.record(lambda: views.update(forward(network)))
+    needing = {name: view for name, view in views.items() if view.requires_grad}
+    parameters = dict(network.named_parameters())
+    names = {id(parameter): name for name, parameter in parameters.items()}
+    reach = {name: _reached(view, names) for name, view in needing.items()}
+    sent = {name: torch.zeros_like(arriving.get(name, view)) for name, view in needing.items()}
+
+    def send() -> None:
+        if needing:
+            torch.autograd.backward([*needing.values()], [sent[name] for name in needing])
+
+    back = recorder.record(send)
+    given = {name: p.grad for name, p in parameters.items() if p.grad is not None}
+    network.zero_grad(set_to_none=True)
+    views = {name: view.detach() for name, view in views.items()}
+    started = held(network.method)
+    return TrunkRecording(
+        feed, to_views, views, back, sent, given, reach, parameters, started, proofs
+    )
+
+
+def down(
+    method: Method, views: Views, needing: Collection[str], batch: Batch
+) -> tuple[Views, Views]:
+    """Return loss terms and the gradients of views as they arrive there, both by name.
+
+    The method's own parameters have theirs then. It gets copies of the views, so it may keep and
+    change them.
+
+    Args:
+        method: has the loss.
+        views: without gradient.
+        needing: the names of those whose gradient is asked for.
+        batch: of the views.
+    """
+    arrived: Views = {}
+    copies = {name: view.detach().clone() for name, view in views.items()}
+    for name in needing:
+        # Laid out in memory as it arrives: products of matrices round by that.
+        leaf: Any = copies[name].requires_grad_()
+        leaf.register_hook(partial(arrived.__setitem__, name))
+    losses = method.losses(dict(copies), batch)
+    torch.stack(list(losses.values())).sum().backward()  # type: ignore[no-untyped-call]
+    return losses, arrived
+
+
+@contextmanager
+def all_put_back(network: Network) -> Iterator[None]:
+    """Give buffers, in place, and the host's random generators their values back at the end."""
+    host, buffers = host_generators(), State(list(network.buffers()))
+    try:
+        yield
+    finally:
+        buffers.restore()
+        put_back(host)
+
+
+def _sums(views: Views, batch: Batch) -> Views:
+    """Return terms whose gradient goes all ways back from the views."""
+    start = {"": torch.zeros((), device=batch.labels.device, requires_grad=True)}
+    return start | {n: v.float().sum() for n, v in views.items() if _learns(v)}
+
+
+def _learns(view: object) -> bool:
+    return isinstance(view, Tensor) and view.requires_grad
+
+
+def _arriving(network: Network, forward: Forward, batch: Batch) -> Views | None:
+    """Return the gradients that arrive at the views, None where views are not tensors alone.
+
+    On a copy of the network; random generators of the host are as before.
+    """
+    states, copied = host_generators(), copy.deepcopy(network)
+    try:
+        views = forward(copied)
+        if not all(isinstance(view, Tensor) for view in views.values()):
+            return None
+        needing = [name for name, view in views.items() if view.requires_grad]
+        return down(copied.method, views, needing, batch)[1]
+    finally:
+        put_back(states)
+
+
+def _reached(view: Tensor, names: dict[int, str]) -> set[str]:
+    """Return the names of the parameters that autograd meets on its way back from ``view``."""
+    seen: set[object] = set()
+    waiting: list[Any] = [view.grad_fn]
+    found = {names.get(id(view), "")}
+    while waiting:
+        node = waiting.pop()
+        if node is not None and node not in seen:
+            seen.add(node)
+            waiting += [before for before, _ in node.next_functions]
+            found.add(names.get(id(getattr(node, "variable", None)), ""))
+    return found - {""}
+
+
+def _copies(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name: value.detach().clone() for name, value in tensors.items()}
