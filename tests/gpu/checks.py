@@ -28,7 +28,7 @@ CHECKS = {
     "broken": ("failures", "typed reasons, neighbours unharmed", 120),
     "mps": ("sharing", "tiny steps a second together >= 2,000; what breaks is typed", 100),
     "toy": ("failures", "the same records with 1 and 4 jobs a card", 120),
-    "column": ("speed", "hours of the paper's CUB column at its shortest <= 10", 120),
+    "column": ("sharing", "hours of the paper's CUB column at its shortest <= 10", 120),
     "plugins": ("correct", "the trunk recorded, the bits of ordinary steps, the reason told", 90),
     "memory": ("failures", "one process for 20 jobs of a worker, reserved memory flat", 90),
     "visible": ("failures", "as many devices as are there", 60),

@@ -19,6 +19,8 @@ from benchmark.training.job import Job, JobOutcome, execute
 from tests.gpu.checks import Result
 from tests.gpu.failures import BREAKING, job
 from tests.gpu.speed import rate_of
+from tests.perf.gpu import SHORTEST, column_hours
+from tests.perf.training import Rate
 
 AT_ONCE = (1, 2, 4, 8)
 ENOUGH = 2000.0  # tiny steps a second
@@ -76,6 +78,42 @@ def jobs() -> Result:
             engine.close()
     text, values = judged(rates)
     return Result(max(rates.values()) >= ENOUGH, text, values)
+
+
+def column() -> Result:
+    """Project the hours of the paper's searches on CUB: in turns, and by MPS where it is here.
+
+    Steps are the published protocol's (its trunk, crops, batch, RMSprop, frozen BatchNorm), in
+    bf16.
+    """
+    here = dict(os.environ)
+    hours = _hours(None, (1, 4))
+    if service_of.program(here) is not None or service_of.running(here) is not None:
+        with service_of.serving(here) as service:
+            hours |= _hours(service.pipes, (4,))
+    text = ", ".join(f"{what} {value:.1f} h" for what, value in hours.items())
+    return Result(min(hours.values()) <= 10, text, {"hours": hours})
+
+
+def _hours(pipes: Path | None, counts: tuple[int, ...]) -> dict[str, float]:
+    """Return the projected hours by how many jobs run at once; by MPS where ``pipes`` names it."""
+    found: dict[str, float] = {}
+    way = "by MPS" if pipes else "in turns"
+    with tempfile.TemporaryDirectory() as folder:
+        log, cards = Path(folder) / "workers.txt", cuda_devices("cuda:0")
+        engine = LocalEngine(max(counts), 1, log, devices=cards, mps=pipes)
+        try:
+            engine.start("benchmark.training.job")
+            for number, count in enumerate((max(counts), *counts)):  # the first starts processes
+                asked = ("bn_inception", "paper", 3.0 if number else 0.2)
+                futures = [engine.submit(rate_of, asked) for _ in range(count)]
+                done = [future.result() for future in futures]
+                step_s = count / sum(rate for rate, _ in done)
+                rate = Rate(step_s, sum(image_s for _, image_s in done) / count)
+                found[f"{count} {way}"] = column_hours(rate, count, SHORTEST)
+        finally:
+            engine.close()
+    return found
 
 
 def mps() -> Result:

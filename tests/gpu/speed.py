@@ -227,36 +227,6 @@ def rate_of(asked: tuple[str, str, float]) -> tuple[float, float]:
         return rate, (time.perf_counter() - started) / len(fold)
 
 
-def column() -> Result:
-    """Project the hours of the paper's searches on CUB from one, two and four jobs at once.
-
-    Steps are the published protocol's (its trunk, crops, batch, RMSprop, frozen BatchNorm), in
-    bf16.
-    """
-    from tests.perf.gpu import SHORTEST, column_hours
-    from tests.perf.training import Rate
-
-    hours: dict[int, float] = {}
-    with tempfile.TemporaryDirectory() as folder:
-        engine = LocalEngine(4, 1, Path(folder) / "workers.txt", devices=cuda_devices("cuda:0"))
-        try:
-            engine.start("benchmark.training.job")
-            for count in (4, 1, 2, 4):  # the first round only starts the processes
-                wait = 3.0 if hours else 0.2
-                futures = [
-                    engine.submit(rate_of, ("bn_inception", "paper", wait)) for _ in range(count)
-                ]
-                done = [future.result() for future in futures]
-                step_s = count / sum(rate for rate, _ in done)
-                rate = Rate(step_s, sum(image_s for _, image_s in done) / count)
-                hours[count] = column_hours(rate, count, SHORTEST)
-        finally:
-            engine.close()
-    best = min(hours.values())
-    text = ", ".join(f"{n} jobs {value:.1f} h" for n, value in sorted(hours.items()))
-    return Result(best <= 10, text, {"hours": hours})
-
-
 def quick() -> Result:
     """Run the ``quick`` study of three methods: the command, or its jobs where it cannot run."""
     whole = all(importlib.util.find_spec(name) for name in ("optuna", "mlflow", "pandas", "rich"))
