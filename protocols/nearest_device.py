@@ -1,8 +1,8 @@
 """The search of :mod:`protocols.nearest` with its float32 products on a device of torch's.
 
 All similarities of a block of queries are made at once and a few more than the nearest are kept.
-The device also says which of them are too close for float32 and adds up these in float64, in the
-order that the host adds in; the host only sorts them. It waits for the device once for many blocks.
+Those of them that are too close for float32 are added up there in float64, in the order that the
+host adds in, and sorted. The host waits for the device once for many blocks.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ if TYPE_CHECKING:  # tables read the metrics' names without torch
 _HELD = 1 << 28  # float32 similarities held at once: 1 GB
 _KEPT = 1 << 25  # neighbours kept on the device at once: 400 MB
 _SUMMED = 1 << 26  # float64 products held at once: 512 MB
-_SPARE = 32  # neighbours kept of each query beyond those asked for
+_SPARE = 32  # neighbours kept of each query beyond those asked for, at least
+_ALL_KEPT = 1 << 22  # so many are kept in any case: of a small set all, so that none is in doubt
 _LANES, _RUN = 8, 128  # numbers that numpy adds side by side, and in one go
 
 
@@ -164,17 +165,18 @@ def nearest(search: Search, held: Held, width: int) -> Found:
     import torch
 
     others = len(search.items) - search.own
-    keep = min(width + _SPARE, others)
+    keep = min(max(width + _SPARE, _ALL_KEPT // len(search.queries)), others)
     found = Found.empty(len(search.queries), width)
     margin = torch.from_numpy(search.margin).to(held.items.device)
     with whole_float32():
         for rows, value, column in _kept(held, keep):
-            found.column[rows] = column[:, :width].int().cpu().numpy()
-            _open_runs(held, found, rows, value, column, margin[rows])
+            arranged, tied = _arranged(held, rows.start, value, column, margin[rows, None], width)
+            found.column[rows] = arranged.int().cpu().numpy()
+            found.tied[rows] = tied.cpu().numpy()
             if keep < others:  # even the last one kept is within the error of the width-th
                 doubtful = value[:, -1] >= value[:, width - 1] - margin[rows]
-                tied = rows.start + doubtful.nonzero()[:, 0].cpu().numpy()
-                found.put(tied, settle.exact(search, tied, width))
+                asking = rows.start + doubtful.nonzero()[:, 0].cpu().numpy()
+                found.put(asking, settle.exact(search, asking, width))
     return found
 
 
@@ -195,39 +197,45 @@ def _kept(held: Held, keep: int) -> Iterator[tuple[slice, Tensor, Tensor]]:
             start, values, columns = rows.stop, [], []
 
 
-def _open_runs(
-    held: Held, found: Found, rows: slice, value: Tensor, column: Tensor, margin: Tensor
-) -> None:
-    """Settle the runs of close similarities that begin among the nearest.
+def _arranged(
+    held: Held, first: int, value: Tensor, column: Tensor, margin: Tensor, width: int
+) -> tuple[Tensor, Tensor]:
+    """Return the ``width`` nearest (b, width) in the written order, and which tie with the last.
+
+    Only runs of close similarities that begin among them change their order.
 
     Args:
-        held: what is searched, on the device.
-        found: takes the columns in their order.
-        rows: the queries.
+        held: what is searched.
+        first: number of the first of the queries.
         value: (b, keep) similarities, falling.
         column: (b, keep) their items.
-        margin: (b,) how far two similarities may be apart in the wrong order.
+        margin: (b, 1) how far two similarities may be apart in the wrong order.
+        width: how many are asked for.
     """
     import torch
 
-    width, keep = found.column.shape[1], value.shape[1]
-    close = value[:, :-1] - value[:, 1:] <= margin[:, None]  # to the next one
+    close = value[:, :-1] - value[:, 1:] <= margin  # to the next one
     no = close.new_zeros((len(close), 1))
     after, before = torch.cat([no, close], 1), torch.cat([close, no], 1)
-    place = torch.arange(keep, device=value.device)
+    place = torch.arange(value.shape[1], device=value.device)
     begin = torch.where(after, 0, place).cummax(1).values  # where each one's run begins
-    open_ = ((begin < width) & (after | before)).nonzero()  # by row, then by place
-    if not len(open_):
-        return
-    row, at = open_[:, 0], open_[:, 1]
-    item = column[row, at]
-    there = torch.stack([row, at, begin[row, at], item]).int().cpu().numpy()
-    row_, at_, begin_, column_ = there.astype(np.int64)
-    key = held.similarities(row + rows.start, item).cpu().numpy()
-    arranged, tied = settle.arrange(key, row_ * keep + begin_, column_)
-    query, inside = rows.start + row_, at_ < width
-    found.column[query[inside], at_[inside]] = arranged[inside]
-    found.tied[query[inside], at_[inside]] = tied[inside]
+    row, at = ((begin < width) & (after | before)).nonzero().unbind(1)  # by row, then by place
+    arranged = column[:, :width].clone()
+    tied = torch.zeros_like(arranged, dtype=torch.bool)
+    if not len(row):
+        return arranged, tied
+    run, item = row * value.shape[1] + begin[row, at], column[row, at]
+    key = held.similarities(row + first, item)
+    # by run, then falling similarity, then index: sorted by the last of these first
+    order = item.argsort(stable=True)
+    order = order[key[order].argsort(stable=True, descending=True)]
+    order = order[run[order].argsort(stable=True)]
+    item, key = item[order], key[order]  # runs stand where they stood
+    tie = torch.cat([no[:1, 0], (key[1:] == key[:-1]) & (run[1:] == run[:-1])])
+    inside = at < width
+    arranged[row[inside], at[inside]] = item[inside]
+    tied[row[inside], at[inside]] = tie[inside]
+    return arranged, tied
 
 
 def count(

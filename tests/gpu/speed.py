@@ -210,7 +210,8 @@ def rate_of(asked: tuple[str, str, float]) -> tuple[float, float]:
         asked: the names of trunk and recipe, and over how many seconds steps are counted.
     """
     trunk, recipe, seconds = asked
-    with stream():
+    # A call that leaves the generators moved would cost the next one a process of its own.
+    with stream(), torch.random.fork_rng([DEVICE]):
         training = _training(trunk, recipe)
         step = _ours(training)
         torch.cuda.synchronize()

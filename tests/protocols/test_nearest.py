@@ -124,6 +124,7 @@ def test_candidates_from_torch_end_in_the_same_order(kept, own, by_angle, in_ful
     """As on another device, here with torch's CPU; copies of one row tie beyond what is kept."""
     monkeypatch.setattr(nearest_device, "_HELD", 7000)
     monkeypatch.setattr(nearest_device, "_KEPT", kept)
+    monkeypatch.setattr(nearest_device, "_ALL_KEPT", 0)
     monkeypatch.setattr(nearest_device, "_SUMMED", 300)
     rng = np.random.default_rng(0)
     x = points(rng, 400, 8, by_angle, copies=100)
@@ -160,7 +161,18 @@ def test_a_device_adds_in_the_order_of_the_host(width, by_angle):
     np.testing.assert_array_equal(sums, products.sum(axis=1))
 
 
-def test_collapsed_candidates_are_decided_together(in_full):
+@pytest.mark.parametrize("by_angle", [True, False], ids=["angle", "distance"])
+def test_of_a_small_set_all_are_kept_and_sorted_on_the_device(by_angle, in_full):
+    x = points(np.random.default_rng(0), 400, 8, by_angle, copies=100)
+    x[np.random.default_rng(1).permutation(400)[:60]] = x[0]
+    half = half_squares(x, by_angle)
+    found = nearest(x, x, half, 5, "cpu:0").column
+    np.testing.assert_array_equal(found, sorted_out(x, x, half, 5))
+    assert in_full == []
+
+
+def test_collapsed_candidates_are_decided_together(in_full, monkeypatch):
+    monkeypatch.setattr(nearest_device, "_ALL_KEPT", 0)
     x = np.repeat(points(np.random.default_rng(0), 2, 8, True), 150, axis=0)
     found = nearest(x, x, np.zeros(300), 5, "cpu:0").column
     np.testing.assert_array_equal(found, sorted_out(x, x, np.zeros(300), 5))
