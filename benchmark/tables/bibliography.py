@@ -54,13 +54,11 @@ class Source:
         """Return authors, title, place and year as one line of text."""
         fields = self.fields
         names = [" ".join(reversed(a.split(", ", 1))) for a in fields["author"].split(" and ")]
-        others = names[-1] == "others"
-        who = ", ".join(names[:-1]) + " and others" if others else ", ".join(names)
         where = next(
             (fields[k] for k in ("booktitle", "journal", "institution") if k in fields), ""
         )
         arxiv = f"arXiv:{fields['eprint']}" if "eprint" in fields else ""
-        parts = (f"{who}: {fields['title']}", where, fields["year"], arxiv)
+        parts = (f"{', '.join(names)}: {fields['title']}", where, fields["year"], arxiv)
         return _plain(". ".join(part for part in parts if part))
 
 

@@ -54,6 +54,7 @@ def test_every_entry_reads_as_bibtex():
     assert len({source.key for source in entries}) == len(entries)
     for source in entries:
         assert {"title", "author", "year"} <= source.fields.keys()
+        assert "others" not in source.fields["author"].split(" and ")
         assert source.bibtex.count("{") == source.bibtex.count("}")
         assert re.fullmatch(r"\d{4}", source.fields["year"])
         assert not re.search(r"[{}\\]", source.words)
