@@ -300,13 +300,12 @@ def _add_results(commands: argparse._SubParsersAction[Parser]) -> None:
     submit.add_argument("--hardware", metavar="TEXT", help="on what (default: this machine)")
     _add_price(submit)
     submit.add_argument("--plugin", type=Path, action="append", default=[], metavar="FILE")
-    submit.add_argument("--methods", type=names, metavar="A,B", help="whose rows (default: all)")
+    for axis in ("methods", "datasets"):
+        submit.add_argument(f"--{axis}", type=names, metavar="A,B", help="of these (default: all)")
     submit.add_argument("--challenge", metavar="DATE", help="a rerun of rows that are there")
     submit.add_argument("--sign", type=Path, metavar="KEY", help="a private SSH key; offline")
     again = _add(commands, "rerun", "prepare a rerun of a row, to verify it", "results", "rerun")
-    again.add_argument(
-        "row", nargs="?", type=Path, metavar="ROW", help="like results/quick/emoji/ms"
-    )
+    again.add_argument("row", nargs="?", type=Path, metavar="ROW", help="as results/quick/emoji/ms")
     again.add_argument("--voided", action="store_true", help="commands for all void rows instead")
     again.add_argument("--oracle-gap", action="store_true", help="to watch its runs on test")
     _add_out(again)

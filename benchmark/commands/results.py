@@ -19,7 +19,7 @@ from benchmark.submissions.packing import environment_of
 from benchmark.submissions.read import SubmittedRow
 from benchmark.submissions.remake import remakes
 from benchmark.submissions.rerun import lay_out_rerun, submit_challenge
-from benchmark.submissions.submit import submit_rows
+from benchmark.submissions.submit import Which, submit_rows
 from benchmark.submissions.submit_watched import submit_watched
 from benchmark.submissions.took import seconds_of
 from benchmark.submissions.verify import examine
@@ -51,7 +51,7 @@ def submit(args: argparse.Namespace) -> int:
             args.challenge,
             args.results,
             lambda: sign().challenge(),
-            args.methods or (),
+            Which(args.methods or (), args.datasets or ()),
         )
     else:
         written = _submitted(args, study, sign)
@@ -76,13 +76,13 @@ def _submitted(
     args: argparse.Namespace, study: Study, sign: Callable[[], claims.Signer]
 ) -> list[Path]:
     """Return the files of rows, or beside rows, that were written; say what was not."""
-    methods = args.methods or ()
+    which = Which(args.methods or (), args.datasets or ())
     if study.protocol.oracle_gap:
-        done = submit_watched(study, args.results, methods)
+        done = submit_watched(study, args.results, which)
     else:
         registry = Registry(tuple(args.plugin))
         claim = (lambda: _claim(args.claim)) if args.claim else (lambda: sign().claim())
-        done = submit_rows(study, args.results, registry, claim, methods)
+        done = submit_rows(study, args.results, registry, claim, which)
     for folder, commit in done.replaced.items():
         print(f"{folder} replaces the row of commit {commit[:12]}, which its claim names")
     for folder in done.there:

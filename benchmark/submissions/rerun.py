@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 from benchmark.study import records
@@ -13,6 +13,8 @@ from benchmark.study.records import CellRecord, ChoiceRecord
 from benchmark.submissions.read import CHALLENGE, SEARCH, SubmittedRow, read_row
 from benchmark.submissions.schema import Cell
 from benchmark.submissions.submit import (
+    ALL,
+    Which,
     check_protocol,
     finished_cell,
     folder_of,
@@ -23,21 +25,21 @@ from protocols.errors import InvalidInputError, StoreError
 
 
 def submit_challenge(
-    study: Study, date: str, results: Path, form: Callable[[], bytes], methods: Sequence[str] = ()
+    study: Study, date: str, results: Path, form: Callable[[], bytes], which: Which = ALL
 ) -> list[Path]:
     """Copy the runs of a rerun beside the claims that it reran; return the files written.
 
     A reference row comes with every study: where its claim is of another cell, as an older one is,
-    it is left out unless ``methods`` name it.
+    it is left out where all rows are meant.
 
     Args:
         study: the rerun.
         date: of the challenge.
         results: the folder.
         form: gives the challenge's TOML file, asked where there is none yet.
-        methods: whose runs to copy; none for all of the study.
+        which: rows whose runs to copy.
     """
-    return write_once(_challenge_files(study, date, results, form, methods))
+    return write_once(_challenge_files(study, date, results, form, which))
 
 
 def lay_out_rerun(row: Path, out: Path) -> Cell:
@@ -95,7 +97,7 @@ def _claimed(results: Path, folder: Path) -> Cell:
 
 
 def _challenge_files(
-    study: Study, date: str, results: Path, form: Callable[[], bytes], methods: Sequence[str]
+    study: Study, date: str, results: Path, form: Callable[[], bytes], which: Which
 ) -> dict[Path, bytes]:
     """Return the files of a rerun, to lie beside the claim that it reran."""
     name = f"challenge-{date}"
@@ -103,12 +105,12 @@ def _challenge_files(
         raise InvalidInputError(f"--challenge {date!r}: expected a date like 2026-01-31")
     shipped = check_protocol(study, any_seeds=True)
     files: dict[Path, bytes] = {}
-    for key in wanted(study, methods):
+    for key in wanted(study, which):
         folder = results / folder_of(shipped, key)
         if not (folder / Cell.file).is_file():
             continue  # a reference row that the rerun brought along and nobody claims
         claimed = _claimed(results, folder)
-        if claimed.is_reference and claimed.id != key.id and not methods:
+        if claimed.is_reference and claimed.id != key.id and which == ALL:
             continue
         finished = finished_cell(study, key)
         if (claimed.id, claimed.chosen.settings) != (key.id, finished.choice.settings):

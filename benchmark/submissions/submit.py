@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 from zipfile import BadZipFile
 
 from benchmark.study import records
@@ -25,6 +26,16 @@ from protocols.errors import StoreError, unknown_name
 from protocols.plugin_code import told
 from protocols.protocol import Protocol
 from protocols.space import Space, described
+
+
+class Which(NamedTuple):
+    """Which rows of a study are meant, by their names on each axis; empty for all."""
+
+    method: Sequence[str] = ()
+    dataset: Sequence[str] = ()
+
+
+ALL = Which()
 
 
 @dataclass(frozen=True)
@@ -49,7 +60,7 @@ def submit_rows(
     results: Path,
     registry: Registry,
     claim: Callable[[], bytes],
-    methods: Sequence[str] = (),
+    which: Which = ALL,
 ) -> Submission:
     """Copy the study's finished cells below ``results``; rows of the same cells stay as they are.
 
@@ -63,10 +74,10 @@ def submit_rows(
         registry: knows the methods' code, which must still be the study's.
         claim: gives the claim.toml of every new row; asked once where there is one. A row that
             git has seen at its place, and that was removed, is named in it as the predecessor.
-        methods: whose rows to copy; none for all of the study.
+        which: rows to copy.
 
     Raises:
-        UnknownNameError: a method that the study does not have.
+        UnknownNameError: a method or dataset that the study does not have.
         StoreError: a cell is unfinished, the rules are not a shipped protocol's, or a file
             exists with another content; nothing is written then.
     """
@@ -79,7 +90,7 @@ def submit_rows(
         space = _space(finished.record, shipped, registry)
         return row_files(folder, finished, shipped, space, spent)
 
-    for key in wanted(study, methods):
+    for key in wanted(study, which):
         folder = results / folder_of(shipped, key)
         if _is_there(results, folder, key):
             there.append(folder)
@@ -101,12 +112,17 @@ def submit_rows(
     return Submission(write_once(files), there, left_out, replaced)
 
 
-def wanted(study: Study, methods: Sequence[str]) -> list[CellKey]:
-    """Return the cells of ``methods``, all for none."""
-    known = sorted({key.method for key in study.cells})
-    for name in sorted(set(methods) - set(known)):
-        raise unknown_name("method of this study", name, known)
-    wanted = [key for key in study.cells if not methods or key.method in methods]
+def wanted(study: Study, which: Which) -> list[CellKey]:
+    """Return the cells that are asked for."""
+    for axis, names in which._asdict().items():
+        known = sorted({getattr(key, axis) for key in study.cells})
+        for name in sorted(set(names) - set(known)):
+            raise unknown_name(f"{axis} of this study", name, known)
+    wanted = [
+        key
+        for key in study.cells
+        if all(getattr(key, axis) in names for axis, names in which._asdict().items() if names)
+    ]
     for key in wanted:
         if key.side:
             raise StoreError(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 from benchmark.study.folder import CellKey, Study
@@ -12,7 +12,9 @@ from benchmark.submissions.packing import watched_fields
 from benchmark.submissions.read import SubmittedRow, read_row
 from benchmark.submissions.schema import Cell
 from benchmark.submissions.submit import (
+    ALL,
     Submission,
+    Which,
     check_protocol,
     folder_of,
     wanted,
@@ -24,7 +26,7 @@ from protocols.errors import StoreError
 _Watched = tuple[Path, bytes]  # a file and its content
 
 
-def submit_watched(study: Study, results: Path, methods: Sequence[str] = ()) -> Submission:
+def submit_watched(study: Study, results: Path, which: Which = ALL) -> Submission:
     """Copy ``oracle-N.json`` beside the rows of ``results`` that have the same trainings.
 
     No row is made of such a study: its test classes were opened more often. What belongs beside no
@@ -33,17 +35,17 @@ def submit_watched(study: Study, results: Path, methods: Sequence[str] = ()) -> 
     Args:
         study: one under ``--oracle-gap``, with any number of seeds.
         results: the folder.
-        methods: whose runs to copy; none for all of the study.
+        which: rows whose runs to copy.
 
     Raises:
-        UnknownNameError: a method that the study does not have.
+        UnknownNameError: a method or dataset that the study does not have.
         StoreError: the rules are not a shipped protocol's, or nothing of the study belongs beside
             a row; nothing is written then.
     """
     shipped = check_protocol(study, any_seeds=True, watched=True)
     files: dict[Path, bytes] = {}
     left_out, there = list[str](), list[Path]()
-    for key in wanted(study, methods):
+    for key in wanted(study, which):
         if not key.trains:
             continue
         folder = results / folder_of(shipped, key)

@@ -201,6 +201,21 @@ def test_a_method_that_the_study_has_not_is_named(study, tmp_path, capsys):
     assert "no method of this study 'mss'. Did you mean 'ms'?" in line
 
 
+def test_rows_of_some_datasets_are_copied_while_others_are_unfinished(study, tmp_path, capsys):
+    def further(body):
+        twin = next(dict(cell) for cell in body["cells"] if cell["method"] == "ms")
+        body["cells"].append({**twin, "id": "0" * 16, "dataset": "emoji"})
+
+    change_study(study, further)
+    assert "ms on emoji has" in refused(study, tmp_path / "all", capsys)
+    line = refused(study, tmp_path / "misspelt", capsys, "--datasets", "emojis")
+    assert "no dataset of this study 'emojis'. Did you mean 'emoji'?" in line
+    results = tmp_path / "results"
+    results.mkdir()
+    assert rows.submit(study, results, "--datasets", "toy") == 0
+    assert {p.name for p in (results / "toy" / "toy").iterdir()} == {"ms", "triplet", "untrained"}
+
+
 def test_a_row_that_was_told_more_is_refused_and_the_others_are_not(study, tmp_path, capsys):
     def told(body):
         (key,) = (cell for cell in body["cells"] if cell["method"] == "ms")
