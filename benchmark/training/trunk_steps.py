@@ -34,6 +34,7 @@ from protocols.network import Network
 Views = dict[str, Tensor]
 Forward = Callable[[Network], Views]
 Parameters = dict[str, nn.Parameter]
+Modes = tuple[list[bool], list[bool]]
 
 
 @dataclass
@@ -46,9 +47,12 @@ class TrunkRecording:
         back: turns ``sent``, the gradients of views, into ``given``, those of parameters by name.
         reach: the names of the parameters that a view depends on, by the view's name.
         parameters: the network's, by name.
-        before: what the method held on the host when this was recorded.
+        modes: of the method's modules and parameters, as this was recorded.
+        before: what the method held on the host at the last look.
         proofs: how often it must still prove itself.
-        free: what of that has changed while it did: it moves no view.
+        times: how often it had to again, after it was proven, because that had changed.
+        moved: what had changed at the last look.
+        free: what changes with each step, as two looks in a row have found, and moves no view.
     """
 
     feed: Feed
@@ -59,19 +63,30 @@ class TrunkRecording:
     given: dict[str, Tensor]
     reach: dict[str, set[str]]
     parameters: Parameters
+    modes: Modes
     before: dict[str, Any]
     proofs: int
+    times: int = 0
+    moved: set[str] = field(default_factory=set)
     free: set[str] = field(default_factory=set)
 
     def stale(self, method: Method) -> bool:
-        """Return whether the method holds something else than when this was proven.
+        """Return whether other modules train, or other parameters learn, than are recorded."""
+        return self.modes != _modes(method)
 
-        What Python decided on the way to the views stays as it was when it was recorded.
+    def look(self, method: Method, proofs: int) -> None:
+        """Ask for ``proofs`` more where the method holds something else than at the last step.
+
+        What Python decided on the way to the views stays as it was when it was recorded. What
+        changes now and then may come to matter at any change, so each change is proven.
         """
-        changed = changes(self.before, held(method))
-        if self.proofs:
-            self.free |= changed
-        return not changed <= self.free
+        now = held(method)
+        changed = changes(self.before, now) - self.free
+        self.free |= changed & self.moved
+        if not changed <= self.free:
+            self.times += not self.proofs
+            self.proofs = proofs
+        self.before, self.moved = now, changed
 
     def gradients(self, method: Method, parameters: Parameters, batch: Batch) -> Views:
         """Return the loss terms of ``views``; all gradients are then in the parameters."""
@@ -86,7 +101,8 @@ class TrunkRecording:
         self.back()
         for name in self._reached(arrived):
             parameter, given = parameters[name], self.given[name]
-            parameter.grad = given if parameter.grad is None else parameter.grad + given
+            if parameter.requires_grad:  # the loss may just have frozen it
+                parameter.grad = given if parameter.grad is None else parameter.grad + given
         return losses
 
     def _reached(self, arrived: Collection[str]) -> Iterable[str]:
@@ -162,6 +178,7 @@ def record_trunk(
     if arriving is None:
         return None
     network.zero_grad(set_to_none=True)
+    modes = _modes(network.method)
     views: Views = {}
     to_views = recorder.record(lambda: views.update(forward(network)))
     needing = {name: view for name, view in views.items() if view.requires_grad}
@@ -178,9 +195,9 @@ def record_trunk(
     given = {name: p.grad for name, p in parameters.items() if p.grad is not None}
     network.zero_grad(set_to_none=True)
     views = {name: view.detach() for name, view in views.items()}
-    started = held(network.method)
+    before = held(network.method)
     return TrunkRecording(
-        feed, to_views, views, back, sent, given, reach, parameters, started, proofs
+        feed, to_views, views, back, sent, given, reach, parameters, modes, before, proofs
     )
 
 
@@ -218,6 +235,11 @@ def all_put_back(network: Network) -> Iterator[None]:
     finally:
         buffers.restore()
         put_back(host)
+
+
+def _modes(method: Method) -> Modes:
+    """Return which modules train and which parameters need a gradient."""
+    return [m.training for m in method.modules()], [p.requires_grad for p in method.parameters()]
 
 
 def _sums(views: Views, batch: Batch) -> Views:
