@@ -95,10 +95,10 @@ class DeviceSteps(OrdinarySteps):
         """Return the recording of a kind of step, None where there is none that fits any more."""
         made = self._recordings.get(key)
         if isinstance(made, TrunkRecording):
-            made.look(method, PROOFS)
-            # proofs of more than half of all steps cost more than the other steps save
+            fits = made.fits(method, PROOFS)
+            # proofs at more than half of all steps cost more than the other steps save
             often = made.times > MOST and 2 * PROOFS * made.times > self._taken[key]
-            if often or made.stale(method):
+            if often or not fits:
                 self._forget(key, often)
                 return None
         return made

@@ -214,6 +214,13 @@ def _plain(value: Any) -> Any:
     return type(value).__name__
 
 
+def holds_tensor(value: Any) -> bool:
+    """Return whether there is a tensor in a value that :func:`held` found."""
+    if isinstance(value, (dict, list)):
+        return any(map(holds_tensor, value.values() if isinstance(value, dict) else value))
+    return isinstance(value, tuple)
+
+
 def changes(before: dict[str, Any], after: dict[str, Any]) -> set[str]:
     """Return the names of what :func:`held` found changed."""
     return {name for name in {*before, *after} if before.get(name) != after.get(name)}

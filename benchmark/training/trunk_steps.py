@@ -24,6 +24,7 @@ from benchmark.training.graphs import (
     State,
     changes,
     held,
+    holds_tensor,
     host_generators,
     obstacle,
     put_back,
@@ -48,11 +49,11 @@ class TrunkRecording:
         reach: the names of the parameters that a view depends on, by the view's name.
         parameters: the network's, by name.
         modes: of the method's modules and parameters, as this was recorded.
-        before: what the method held on the host at the last look.
+        before: what the method held on the host before the last step.
         proofs: how often it must still prove itself.
         times: how often it had to again, after it was proven, because that had changed.
-        moved: what had changed at the last look.
-        free: what changes with each step, as two looks in a row have found, and moves no view.
+        moved: what of it had changed before the last step.
+        free: what changes with each step, as two in a row have shown, and moves no view.
     """
 
     feed: Feed
@@ -70,23 +71,25 @@ class TrunkRecording:
     moved: set[str] = field(default_factory=set)
     free: set[str] = field(default_factory=set)
 
-    def stale(self, method: Method) -> bool:
-        """Return whether other modules train, or other parameters learn, than are recorded."""
-        return self.modes != _modes(method)
+    def fits(self, method: Method, proofs: int) -> bool:
+        """Return whether this may still be played, if it proves itself where ``proofs`` says so.
 
-    def look(self, method: Method, proofs: int) -> None:
-        """Ask for ``proofs`` more where the method holds something else than at the last step.
-
-        What Python decided on the way to the views stays as it was when it was recorded. What
-        changes now and then may come to matter at any change, so each change is proven.
+        What Python decided on the way to the views stays as it was when it was recorded. A number
+        that changes now and then may come to matter at any change, so each change asks for
+        ``proofs`` more. Where a tensor lies elsewhere, the recording would read the old place; and
+        proofs do not show that other modules train or other parameters learn.
         """
         now = held(method)
         changed = changes(self.before, now) - self.free
+        settled = self.moved - changed if self.proofs else changed
+        if any(holds_tensor(at.get(name)) for name in settled for at in (self.before, now)):
+            return False
         self.free |= changed & self.moved
-        if not changed <= self.free:
+        self.before, self.moved = now, changed - self.free
+        if self.moved:
             self.times += not self.proofs
             self.proofs = proofs
-        self.before, self.moved = now, changed
+        return self.modes == _modes(method)
 
     def gradients(self, method: Method, parameters: Parameters, batch: Batch) -> Views:
         """Return the loss terms of ``views``; all gradients are then in the parameters."""

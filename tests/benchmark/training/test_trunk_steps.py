@@ -386,6 +386,36 @@ def test_a_number_that_comes_to_matter_later_is_seen(train, steps):
     assert (recorded, equal) == (4, True)
 
 
+class Rebinds(Waits):
+    """Its loss puts a tensor of the way to the views elsewhere, and changes it there later."""
+
+    at = 0
+
+    def __init__(self, spec, **settings):
+        super().__init__(spec, **settings)
+        self.register_buffer("shift", torch.zeros(spec.embedding_size))
+
+    def forward(self, features):
+        return {"embedding": self.head(features.vector) + self.shift}
+
+    def losses(self, views, batch):
+        if batch.step == self.at:
+            self.shift = self.shift.clone()
+        elif batch.step > self.at + PROOFS + 3:
+            self.shift += 0.1
+        return super().losses(views, batch)
+
+
+@pytest.mark.parametrize("step", [WARM, WARM + PROOFS + 1], ids=["within the proofs", "later"])
+def test_a_tensor_that_has_gone_elsewhere_is_recorded_anew(train, step):
+    class Once(Rebinds):
+        at = step
+
+    how, recorded, equal = both(train, Once)
+    assert how.startswith("trunk: it waits for the device")
+    assert (recorded, equal) == (4, True)
+
+
 def test_where_bits_may_differ_a_rare_drift_on_the_host_is_none_of_it(train):
     class Drifts(Scheduled):
         def forward(self, features):
