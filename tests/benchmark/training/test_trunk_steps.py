@@ -1,6 +1,8 @@
 """A recorded trunk under a loss that is computed anew gives the bits of ordinary steps."""
 
+import itertools
 import math
+from contextlib import nullcontext
 from dataclasses import replace
 
 import pytest
@@ -10,7 +12,7 @@ from torch.nn.functional import normalize, one_hot
 
 from benchmark.training import device, trunk_steps
 from benchmark.training.device_steps import MOST, PROOFS, WARM, DeviceSteps, steps_on
-from benchmark.training.graphs import State
+from benchmark.training.graphs import CudaRecorder, State
 from protocols.discovery import load
 from protocols.method import Method, Term, Wants
 from tests.benchmark.training.test_device_steps import (
@@ -288,6 +290,46 @@ def test_what_changes_later_is_recorded_anew(train):
     how, recorded, equal = both(train, Later, 3 * Later.every)
     assert how.startswith("trunk: it waits for the device")
     assert (recorded, equal) == (6, True)
+
+
+def test_a_pool_whose_graphs_are_gone_is_not_used_again(monkeypatch):
+    """The allocator of torch asserts that a pool that is shared has a living graph."""
+    pools, used = itertools.count(), []
+
+    class Graph:
+        def replay(self):
+            pass
+
+    def captured(graph, pool, stream):
+        used.append(pool)
+        return nullcontext()
+
+    monkeypatch.setattr(torch.cuda, "graph_pool_handle", lambda: next(pools))
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda: None)
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", Graph)
+    monkeypatch.setattr(torch.cuda, "graph", captured)
+    recorder = CudaRecorder()
+    first, second = recorder.record(int), recorder.record(int)
+    del first
+    third = recorder.record(int)
+    assert used[0] == used[1] == used[2]
+    del second, third
+    fourth = recorder.record(int)
+    assert used[3] != used[2]
+
+    def fails(graph, pool, stream):
+        raise RuntimeError("operation not permitted when stream is capturing")
+
+    monkeypatch.setattr(torch.cuda, "graph", fails)
+    with pytest.raises(RuntimeError):
+        recorder.record(int)
+    monkeypatch.setattr(torch.cuda, "graph", captured)
+    fifth, sixth = recorder.record(int), recorder.record(int)
+    assert used[4] == used[5] != used[3]
+    del fifth, sixth
+    recorder.record(int)
+    assert used[6] not in used[:6], "though one of another pool lives"
+    del fourth
 
 
 def test_recordings_have_an_end(train, monkeypatch):
