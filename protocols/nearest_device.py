@@ -22,8 +22,8 @@ if TYPE_CHECKING:  # tables read the metrics' names without torch
     from torch import Tensor
 
 _HELD = 1 << 28  # float32 similarities held at once: 1 GB
-_KEPT = 1 << 25  # neighbours kept on the device at once: 400 MB
-_SUMMED = 1 << 26  # float64 products held at once: 512 MB
+_KEPT = 1 << 23  # neighbours kept on the device at once: 100 MB, and as much as five times to sort
+_SUMMED = 1 << 25  # float64 products held at once: 256 MB
 _SPARE = 32  # neighbours kept of each query beyond those asked for, at least
 _ALL_KEPT = 1 << 22  # so many are kept in any case: of a small set all, so that none is in doubt
 _LANES, _RUN = 8, 128  # numbers that numpy adds side by side, and in one go
@@ -193,8 +193,11 @@ def _kept(held: Held, keep: int) -> Iterator[tuple[slice, Tensor, Tensor]]:
         values.append(best.values)
         columns.append(best.indices)
         if (rows.stop - start) * keep >= _KEPT or rows.stop == len(held.queries):
-            yield slice(start, rows.stop), torch.cat(values), torch.cat(columns)
-            start, values, columns = rows.stop, [], []
+            kept = torch.cat(values), torch.cat(columns)
+            values.clear()
+            columns.clear()
+            yield slice(start, rows.stop), *kept
+            start = rows.stop
 
 
 def _arranged(

@@ -46,6 +46,7 @@ THRESHOLDS = 100
 LEAST = 10  # pairs of two classes that a FAR must allow
 HIGHEST_OPIS = 0.25  # the largest variance of fractions
 _TILE = 2048  # rows and columns of a product made at once: 32 MB
+_FEW = 1 << 18  # pairs whose products take the host less time than it would wait for a device
 _FINE, _STEPS = 2.0**20, 1 << 15
 _BINS = 2 * _STEPS + 1  # of 1 - distance^2 / 2, from -1 to 1
 
@@ -119,7 +120,8 @@ class _Pairs:
 
     def places(self, rows: slice, columns: slice) -> Floats:
         """Return (r, c) each pair's 1 - distance^2 / 2, plus 1, in multiples of 2^-15."""
-        return self.product(self.queries[rows], self.items[columns])
+        few = (rows.stop - rows.start) * (columns.stop - columns.start) <= _FEW
+        return (_on_host if few else self.product)(self.queries[rows], self.items[columns])
 
     def bins(self, rows: slice, columns: slice) -> Ids:
         """Return (r, c) which multiple each pair's is cut to."""
@@ -145,8 +147,7 @@ class _Pairs:
             columns = slice(int(starts[label]), int(starts[label + 1]))
             for top in range(int(asked[label]), int(asked[label + 1]), _TILE):
                 rows = slice(top, min(top + _TILE, int(asked[label + 1])))
-                # a class is small: a wait for a device each time would take longer than its product
-                found = _on_host(self.queries[rows], self.items[columns]).astype(np.int64)
+                found = self.bins(rows, columns)
                 keep = np.ones(found.shape, bool)
                 if self.own:
                     at = np.arange(rows.start, rows.stop)

@@ -216,6 +216,7 @@ def test_a_device_is_asked_for_large_products_alone(monkeypatch):
         return lambda left, right: asked.append((len(left), len(right))) or product(left, right)
 
     monkeypatch.setattr(module, "_on", on)
+    monkeypatch.setattr(module, "_FEW", 40 * 40)
     x, labels = made(2, classes=40, size=64)
     assert verification(x, labels, device="cuda") == verification(x, labels)
     assert asked == 2 * [(len(x), len(x))]
