@@ -22,7 +22,7 @@ from benchmark.training.graphs import Compute, CudaRecorder, Recorder, State, ob
 from benchmark.training.ordinary_steps import OrdinarySteps
 from benchmark.training.steps import Training, batch_of
 from benchmark.training.trunk_steps import Outcome, TrunkRecording, all_put_back, record_trunk
-from protocols.method import Batch, Draw
+from protocols.method import Batch, Draw, Method
 from protocols.network import Network
 
 WARM = 3  # ordinary steps before a kind of step is recorded
@@ -60,12 +60,12 @@ class DeviceSteps(OrdinarySteps):
         self._made = 0  # recordings, of the whole step or of the trunk alone
         self._off = self._parts.why or ("" if recorder else off)  # why nothing is recorded
         self._why = ""  # why the whole step is not
+        self._proven = False  # whether a recording ever was
 
     @property
     def how(self) -> str:
         """Return ``graph``, ``trunk: `` and why not that, or ``eager: `` and why neither."""
-        proven = any(made.proofs == 0 for made in self._recordings.values())
-        if not self._off and proven:
+        if not self._off and self._proven:
             return f"trunk: {self._why}" if self._why else "graph"
         return f"eager: {self._off or self._why or 'too few steps'}"
 
@@ -78,10 +78,7 @@ class DeviceSteps(OrdinarySteps):
         host = self._inputs.drawn(draw, factor)
         method, moving = self._training.network.method, not self._gradients.head_alone(step)
         key = (len(draw.index), method.graph_key(batch), moving)
-        made = self._recordings.get(key)
-        if isinstance(made, TrunkRecording) and made.stale(method):
-            del self._recordings[key]
-            made = None
+        made = self._recording(key, method)
         if made is None and self._may_record(key):
             made = self._record(key, batch, host)
         if made is None:
@@ -89,10 +86,29 @@ class DeviceSteps(OrdinarySteps):
         else:
             self._inputs.fill(made.feed, host)
             if made.proofs:
-                self._prove(made, batch)
+                self._prove(key, made, batch)
             else:
                 self._play(made, batch)
         self._taken[key] = self._taken.get(key, 0) + 1
+
+    def _recording(self, key: Hashable, method: Method) -> Recording | TrunkRecording | None:
+        """Return the recording of a kind of step, None where there is none that fits any more."""
+        made = self._recordings.get(key)
+        if isinstance(made, TrunkRecording):
+            fits = made.fits(method, PROOFS)
+            # proofs at more than half of all steps cost more than the other steps save
+            often = made.times > MOST and 2 * PROOFS * made.times > self._taken[key]
+            if often or not fits:
+                self._forget(key, often)
+                return None
+        return made
+
+    def _forget(self, key: Hashable, often: bool = False) -> None:
+        """Let a trunk be recorded anew; one that changes too often leaves ordinary steps."""
+        del self._recordings[key]
+        if often or (not self._recordings and self._made >= MOST):
+            self._off = f"{self._why}; the trunk alone changes too often"
+            self._recordings.clear()
 
     def _may_record(self, key: Hashable) -> bool:
         return not self._off and self._taken.get(key, 0) >= WARM and self._made < MOST
@@ -172,19 +188,24 @@ class DeviceSteps(OrdinarySteps):
         method.drawn = ()
         self._move(made.feed, losses)
 
-    def _prove(self, made: Recording | TrunkRecording, batch: Batch) -> None:
+    def _prove(self, key: Hashable, made: Recording | TrunkRecording, batch: Batch) -> None:
         """Take a step both ways from the same state; go on from the ordinary one."""
         lenient = torch.is_deterministic_algorithms_warn_only_enabled()
-        # what changes on the host a little with each step would drift away unseen
-        host = isinstance(made, TrunkRecording) and bool(made.free)
+        # what changes on the host a little at a time would drift away unseen
+        host = isinstance(made, TrunkRecording) and bool(made.free or made.moved)
         most = ALIKE if lenient and not host else 0.0
+        made.proofs -= 1
         if isinstance(made, Recording):
             if (apart := self._whole_apart(made, batch)) > most:
                 self._fall_back(f"a recorded step differs by {apart:.1g} of what a step changes")
+                return
         elif wrong := self._trunk_wrong(made, batch, most):
+            if made.times:
+                self._forget(key)
+                return
             self._off = f"{self._why}; the trunk alone {wrong}"
             self._recordings.clear()
-        made.proofs -= 1
+        self._proven = self._proven or made.proofs == 0
 
     def _whole_apart(self, made: Recording, batch: Batch) -> float:
         before = State(self._written())
@@ -227,7 +248,7 @@ class DeviceSteps(OrdinarySteps):
 
     def _fall_back(self, why: str) -> None:
         """Record no whole steps from here on."""
-        self._why, self._made = why, 0
+        self._why, self._made, self._proven = why, 0, False
         self._recordings.clear()
 
 

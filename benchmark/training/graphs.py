@@ -17,6 +17,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 from typing import Protocol as Interface
+from weakref import WeakSet
 
 import numpy as np
 import torch
@@ -51,22 +52,27 @@ class CudaRecorder:
     All graphs share one pool of memory: they are played one after the other, in the order in which
     they were recorded where one reads what another wrote, and what outlives a step (weights,
     optimiser state, sums) is never allocated while one is recorded. A recording that failed may
-    have left its pool open, so the next one gets another.
+    have left its pool open, so the next one gets another; and torch refuses a pool whose graphs are
+    all gone while anything still lies in it.
     """
 
     def __init__(self) -> None:
         self._pool = torch.cuda.graph_pool_handle()
+        self._graphs = WeakSet[torch.cuda.CUDAGraph]()  # of the pool, while they are used
 
     def record(self, compute: Compute) -> Compute:
         """Return the replay of ``compute``."""
+        if not self._graphs:
+            self._pool = torch.cuda.graph_pool_handle()
         graph = torch.cuda.CUDAGraph()
         stream = torch.cuda.current_stream()
         try:
             with torch.cuda.graph(graph, pool=self._pool, stream=stream):
                 compute()
         except BaseException:
-            self._pool = torch.cuda.graph_pool_handle()
+            self._graphs.clear()
             raise
+        self._graphs.add(graph)
         return graph.replay
 
     @contextmanager
@@ -212,6 +218,13 @@ def _plain(value: Any) -> Any:
     if isinstance(value, np.ndarray):
         return value.tobytes()
     return type(value).__name__
+
+
+def holds_tensor(value: Any) -> bool:
+    """Return whether there is a tensor in a value that :func:`held` found."""
+    if isinstance(value, (dict, list)):
+        return any(map(holds_tensor, value.values() if isinstance(value, dict) else value))
+    return isinstance(value, tuple)
 
 
 def changes(before: dict[str, Any], after: dict[str, Any]) -> set[str]:

@@ -56,7 +56,10 @@ class Inputs:
 
     def feed(self, host: list[Tensor]) -> Feed:
         """Return the feed of ordinary steps that fits ``host``."""
-        return self._feeds.setdefault(len(host[0]), Feed(host, self._device))
+        size = len(host[0])
+        if size not in self._feeds:
+            self._feeds[size] = Feed(host, self._device)
+        return self._feeds[size]
 
     def feed_to_record(self, host: list[Tensor]) -> Feed:
         """Return a new feed for ``host`` and the method's noise, which is zeros as yet."""

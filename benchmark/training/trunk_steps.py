@@ -24,6 +24,7 @@ from benchmark.training.graphs import (
     State,
     changes,
     held,
+    holds_tensor,
     host_generators,
     obstacle,
     put_back,
@@ -34,6 +35,7 @@ from protocols.network import Network
 Views = dict[str, Tensor]
 Forward = Callable[[Network], Views]
 Parameters = dict[str, nn.Parameter]
+Modes = tuple[list[bool], list[bool]]
 
 
 @dataclass
@@ -46,9 +48,12 @@ class TrunkRecording:
         back: turns ``sent``, the gradients of views, into ``given``, those of parameters by name.
         reach: the names of the parameters that a view depends on, by the view's name.
         parameters: the network's, by name.
-        before: what the method held on the host when this was recorded.
+        modes: of the method's modules and parameters, as this was recorded.
+        before: what the method held on the host before the last step.
         proofs: how often it must still prove itself.
-        free: what of that has changed while it did: it moves no view.
+        times: how often it had to again, after it was proven, because that had changed.
+        moved: what of it had changed before the last step.
+        free: what changes with each step, as two in a row have shown, and moves no view.
     """
 
     feed: Feed
@@ -59,19 +64,32 @@ class TrunkRecording:
     given: dict[str, Tensor]
     reach: dict[str, set[str]]
     parameters: Parameters
+    modes: Modes
     before: dict[str, Any]
     proofs: int
+    times: int = 0
+    moved: set[str] = field(default_factory=set)
     free: set[str] = field(default_factory=set)
 
-    def stale(self, method: Method) -> bool:
-        """Return whether the method holds something else than when this was proven.
+    def fits(self, method: Method, proofs: int) -> bool:
+        """Return whether this may still be played, if it proves itself where ``proofs`` says so.
 
-        What Python decided on the way to the views stays as it was when it was recorded.
+        What Python decided on the way to the views stays as it was when it was recorded. A number
+        that changes now and then may come to matter at any change, so each change asks for
+        ``proofs`` more. Where a tensor lies elsewhere, the recording would read the old place; and
+        proofs do not show that other modules train or other parameters learn.
         """
-        changed = changes(self.before, held(method))
-        if self.proofs:
-            self.free |= changed
-        return not changed <= self.free
+        now = held(method)
+        changed = changes(self.before, now) - self.free
+        settled = self.moved - changed if self.proofs else changed
+        if any(holds_tensor(at.get(name)) for name in settled for at in (self.before, now)):
+            return False
+        self.free |= changed & self.moved
+        self.before, self.moved = now, changed - self.free
+        if self.moved:
+            self.times += not self.proofs
+            self.proofs = proofs
+        return self.modes == _modes(method)
 
     def gradients(self, method: Method, parameters: Parameters, batch: Batch) -> Views:
         """Return the loss terms of ``views``; all gradients are then in the parameters."""
@@ -86,7 +104,8 @@ class TrunkRecording:
         self.back()
         for name in self._reached(arrived):
             parameter, given = parameters[name], self.given[name]
-            parameter.grad = given if parameter.grad is None else parameter.grad + given
+            if parameter.requires_grad:  # the loss may just have frozen it
+                parameter.grad = given if parameter.grad is None else parameter.grad + given
         return losses
 
     def _reached(self, arrived: Collection[str]) -> Iterable[str]:
@@ -162,6 +181,7 @@ def record_trunk(
     if arriving is None:
         return None
     network.zero_grad(set_to_none=True)
+    modes = _modes(network.method)
     views: Views = {}
     to_views = recorder.record(lambda: views.update(forward(network)))
     needing = {name: view for name, view in views.items() if view.requires_grad}
@@ -178,9 +198,9 @@ def record_trunk(
     given = {name: p.grad for name, p in parameters.items() if p.grad is not None}
     network.zero_grad(set_to_none=True)
     views = {name: view.detach() for name, view in views.items()}
-    started = held(network.method)
+    before = held(network.method)
     return TrunkRecording(
-        feed, to_views, views, back, sent, given, reach, parameters, started, proofs
+        feed, to_views, views, back, sent, given, reach, parameters, modes, before, proofs
     )
 
 
@@ -218,6 +238,11 @@ def all_put_back(network: Network) -> Iterator[None]:
     finally:
         buffers.restore()
         put_back(host)
+
+
+def _modes(method: Method) -> Modes:
+    """Return which modules train and which parameters need a gradient."""
+    return [m.training for m in method.modules()], [p.requires_grad for p in method.parameters()]
 
 
 def _sums(views: Views, batch: Batch) -> Views:

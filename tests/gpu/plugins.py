@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch.nn.functional import cross_entropy, normalize
 
+from benchmark.training.device_steps import PROOFS, WARM
 from protocols.discovery import load
 from protocols.method import Method, ParameterGroup, Term
 
@@ -83,9 +84,33 @@ class Noisy(load("method", "bfe")):  # type: ignore[misc]
         return {name: factor * value for name, value in super().losses(views, batch).items()}
 
 
+class Freezes(Waits):
+    """Freezes its head once its trunk's recording is proven, so that it is recorded anew."""
+
+    def losses(self, views, batch):
+        """Return the loss, without gradients of the head from one step on."""
+        if batch.step == WARM + PROOFS + 1:
+            self.head.requires_grad_(False)
+        return super().losses(views, batch)
+
+
+class Schedules(Waits):
+    """Reads a number that changes once its trunk's recording is proven."""
+
+    scale = 1.0
+
+    def losses(self, views, batch):
+        """Return the loss times that number."""
+        if batch.step == WARM + PROOFS + 1:
+            self.scale = 0.5
+        return {name: self.scale * value for name, value in super().losses(views, batch).items()}
+
+
 FROZEN = {
     Picks: "it waits for the device at plugins.py:",
     Noisy: "it waits for the device at plugins.py:",
+    Freezes: "it waits for the device at plugins.py:",
+    Schedules: "it waits for the device at plugins.py:",
     Waits: "it waits for the device at plugins.py:",
     Hosts: "it waits for the device at plugins.py:",
     Draws: "it draws at random on the host and has no noise()",

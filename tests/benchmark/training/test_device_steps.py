@@ -8,8 +8,9 @@ import pytest
 import torch
 from torch.nn.functional import normalize
 
-from benchmark.training import pictures
+from benchmark.training import inputs, pictures
 from benchmark.training.device_steps import PROOFS, WARM, DeviceSteps
+from benchmark.training.feed import Feed
 from benchmark.training.steps import HostSteps
 from protocols.discovery import Registry, load
 from protocols.method import Draw, Method, Term, Wants
@@ -106,6 +107,19 @@ def test_off_the_cpu_a_step_is_the_cpus_up_to_rounding(train):
     assert losses["loss"] == pytest.approx(host.means(4)["loss"], rel=1e-4)
     for got, want in zip(state, other.network.state_dict().values(), strict=False):
         torch.testing.assert_close(got, want, rtol=1e-3, atol=1e-4)
+
+
+def test_ordinary_steps_share_one_feed(train, monkeypatch):
+    built = []
+
+    class Counted(Feed):
+        def __init__(self, *args):
+            super().__init__(*args)
+            built.append(self)
+
+    monkeypatch.setattr(inputs, "Feed", Counted)
+    run(training(train, Plain), None, 4)
+    assert len(built) == 1
 
 
 def test_group_is_recorded_before_and_after_its_warm_start(train):
