@@ -195,8 +195,9 @@ def expected_seconds(
     measured: dict[Kind, float | None] = {}
     waiting = list(kinds)
     while waiting:
-        some, waiting = waiting[: engine.capacity], waiting[engine.capacity :]
-        beside = max(len(some), min(engine.capacity, width(plans)))
+        count = engine.capacity  # asked once: it may fall meanwhile
+        some, waiting = waiting[:count], waiting[count:]
+        beside = max(len(some), min(count, width(plans)))
         futures = [
             (kind, engine.submit(job_seconds, make(kinds[kind], "search", 0, 0, {})))
             for kind in islice(cycle(some), beside)

@@ -10,6 +10,7 @@ every job a guard compares the process with what it was before; where they diffe
 
 Under NVIDIA's MPS an error that breaks one process on a card breaks all there, and no new one is
 let in until they are gone: idle ones are replaced at once, and a card waits for its busy ones.
+So it does where one died or was killed at work: NVIDIA's manual promises nothing for the others.
 """
 
 from __future__ import annotations
@@ -176,8 +177,10 @@ class LocalEngine:
         Of those that have run nothing, the one whose process died last goes first: what asks
         whether a job could run there must run there.
         """
-        taken = {*self._running.values(), *self._closed, *self._waiting()}
+        taken, waiting = {*self._running.values(), *self._closed}, self._waiting()
         free = [n for n in range(len(self._slots)) if n not in taken]
+        # One that waits, where a card broke after the job was promised a place.
+        free = [n for n in free if n not in waiting] or free
         same = [n for n in free if self._slots[n].pool and self._slots[n].code == code]
         new = [n for n in free if self._slots[n].code is None]
         new.sort(key=lambda n: n != self._last_lost)
@@ -200,6 +203,7 @@ class LocalEngine:
         """Pass on what came back; nobody sees it before its slot is free and in order."""
         with self._lock:
             number = self._running.pop(future)
+            doomed = number in self._doomed
             self._doomed.discard(number)
             if done.cancelled():
                 return  # by close, after which nobody waits
@@ -207,7 +211,7 @@ class LocalEngine:
             spent = "" if error else done.result().spent
             if isinstance(error, BrokenProcessPool):
                 self._last_lost = number
-            if error is not None or spent:
+            if error is not None or spent or doomed:
                 self._retire(number, crowded=spent == "crowded")
             broken = spent not in ("", "changed", "crowded") or (
                 error and not isinstance(error, BenchmarkError)

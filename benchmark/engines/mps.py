@@ -83,14 +83,18 @@ def program(environment: Mapping[str, str]) -> str | None:
 
 
 def running(environment: Mapping[str, str]) -> Path | None:
-    """Return the folder of a daemon that a process with these variables would use, None without."""
-    pipes = environment.get(PIPES) or USUAL
+    """Return the folder of a daemon that a process with these variables would use, None without.
+
+    The socket in it stays when a daemon has ended, so the daemon is asked. Where the program for
+    that is missing, as in a container with a daemon outside, a folder counts that they name.
+    """
+    named = environment.get(PIPES)
+    pipes = named or USUAL
     if not os.path.exists(f"{pipes}/control"):
         return None
-    # That socket stays when a daemon has ended, so one is asked. A container may have the socket
-    # of a daemon outside and not the program.
-    control = program(environment)
-    there = control is None or _ask(control, {**environment, PIPES: pipes}, "get_server_list")
+    if (control := program(environment)) is None:
+        return Path(named) if named else None
+    there = _ask(control, {**environment, PIPES: pipes}, "get_server_list")
     return None if there is None else Path(pipes)
 
 

@@ -26,10 +26,10 @@ _SUBREAPER = 36  # PR_SET_CHILD_SUBREAPER
 
 def main(control: str, folder: Path) -> None:
     """Run ``control`` as a daemon until standard input ends, then remove ``folder``."""
-    # What a cluster sends to all processes of a job is for the coordinator to answer. Not ignored:
-    # the daemon would inherit that, and could not be ended by it.
+    # What a cluster sends to all processes of a job is for the coordinator to answer. The daemon
+    # and its servers inherit that these are ignored: they are ended by its socket, or killed.
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1):
-        signal.signal(number, lambda number, frame: None)
+        signal.signal(number, signal.SIG_IGN)
     # A process whose parent is gone becomes this one's child, so that none gets out of sight.
     ctypes.CDLL(None).prctl(_SUBREAPER, 1, 0, 0, 0)
     daemon = subprocess.Popen([control, "-f"], stdin=subprocess.DEVNULL)

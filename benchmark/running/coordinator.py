@@ -57,7 +57,7 @@ class Coordinator:
         attempts: failed attempts so far, by job id.
         streak: how many jobs in a row the machine has lost.
         copy_again: when Optuna's database is tried next, on the monotonic clock.
-        tried_alone: ids of the jobs that crashed under MPS and were given a card of their own.
+        tried_alone: ids of the jobs that were given a card of their own.
         unrecorded: ids of the cells whose steps are not recorded, because that broke a device.
     """
 
@@ -273,18 +273,20 @@ class Coordinator:
     def _retry(self, job: str, reason: Reason) -> Retry | None:
         """Note a failed attempt; return how another one is made, None if the rules allow none.
 
-        Under MPS a crash may be a neighbour's: whatever the rules, the job is tried alone once.
+        Under MPS a crash may be a neighbour's: whatever the rules, the job is tried alone once,
+        unless it was alone already.
         """
         failed = self.attempts.setdefault(job, [])
         failed.append(reason)
         doubtful = self.mps and reason == "crash"
-        if doubtful and job not in self.tried_alone:
-            self.tried_alone.add(job)
-            return Retry.ALONE
-        if len(failed) > self.study.protocol.retries:
+        first = doubtful and job not in self.tried_alone
+        if not first and len(failed) > self.study.protocol.retries:
             return None
         # Out of memory: beside the same jobs it would be again.
-        return Retry.ALONE if doubtful or reason == "oom" else Retry.AGAIN
+        if doubtful or reason == "oom":
+            self.tried_alone.add(job)
+            return Retry.ALONE
+        return Retry.AGAIN
 
     def _record(self, cell: CellKey, record: Record) -> None:
         records.write(self.study.record_path(cell, record), record)

@@ -40,7 +40,8 @@ class Task:
         timeout_s: seconds after which its worker is killed.
         accept: called with the result as soon as there is one; what it returns goes to the
                 flow, unless it is a ``Retry``: then the task runs once more, now or after all
-            others and alone; or a ``Task``: then that runs in its place.
+            others and alone; or a ``Task``: then that runs in its place. What has run alone
+            does so in all further attempts.
         lost: called with a reason when a worker died, was killed, or could not do the call;
             like ``accept``.
     """
@@ -146,12 +147,11 @@ def _settle(owner: _Waiting, started: _Started, future: Future[Any], engine: Eng
     else:
         late = isinstance(error, engine.lost) and time.monotonic() > started.deadline
         result = task.lost("timeout" if late else "crash")
-    if result is Retry.AGAIN:
-        owner.unstarted.insert(0, number)
-    elif isinstance(result, Task):
-        owner.tasks[started.number] = result
-        owner.unstarted.insert(0, number)
-    elif result is Retry.ALONE:
+    if isinstance(result, Task):
+        owner.tasks[number] = result
+    if not isinstance(result, (Task, Retry)):
+        owner.results[number] = result
+    elif started.alone or result is Retry.ALONE:  # once alone, in all further attempts
         owner.alone.append(number)
     else:
-        owner.results[number] = result
+        owner.unstarted.insert(0, number)

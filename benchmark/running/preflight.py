@@ -38,13 +38,15 @@ def look_first(
         if item.jobs_left and not (item.trials_done or item.runs_done or item.cell.repeat)
     ]
     found: list[tuple[CellKey, FirstLook]] = []
-    for start in range(0, len(fresh), engine.capacity):
-        some = fresh[start : start + engine.capacity]
-        futures = [engine.submit(first_look, make(cell)) for cell in some]
-        for cell, future in zip(some, futures, strict=True):
-            error = future.exception()
-            look = FirstLook(failed=str(error)) if error else future.result()
-            found.append((cell, look))
+    while fresh:
+        count = engine.capacity  # asked once: it falls where a device proves too small
+        some, fresh = fresh[:count], fresh[count:]
+        looks = _looks([make(cell) for cell in some], engine)
+        for cell, look in zip(some, looks, strict=True):
+            # What used up its process may be a neighbour's doing: memory is shared, and under MPS
+            # one that breaks its card breaks all there.
+            again = look.spent and len(some) > 1
+            found.append((cell, _looks([make(cell)], engine)[0] if again else look))
     check(found)
     for note in dict.fromkeys(look.note for _, look in found if look.note):
         say(note)
@@ -52,6 +54,16 @@ def look_first(
         if look.failed:
             say(f"{cell.row} on {cell.dataset} fails in its first step: {look.failed}")
     return [look for _, look in found]
+
+
+def _looks(jobs: Sequence[Job], engine: Engine) -> list[FirstLook]:
+    """Let ``jobs`` take their first steps at once; a process that dies has broken, too."""
+    futures = [engine.submit(first_look, job) for job in jobs]
+    errors = [future.exception() for future in futures]
+    return [
+        FirstLook(failed=str(error), spent="broken") if error else future.result()
+        for future, error in zip(futures, errors, strict=True)
+    ]
 
 
 def check(found: Sequence[tuple[CellKey, FirstLook]]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from concurrent.futures import wait
 from dataclasses import replace
 
 from benchmark.engines.local import LocalEngine
@@ -26,6 +27,7 @@ def share(engine: LocalEngine, job: Job, cards: int) -> int:
         """Run ``count`` jobs on each card: a free worker is found on every card in turn."""
         folds = [k % job.protocol.folds for k in range(count * cards)]
         futures = [engine.submit(load_of, replace(job, fold=fold)) for fold in folds]
+        wait(futures)  # for all, also where one fails: what is measured next needs their workers
         failed = any(future.exception() for future in futures)
         return [] if failed else [future.result() for future in futures]
 

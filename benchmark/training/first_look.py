@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,12 +32,14 @@ class FirstLook:
         note: what was opened and removed in a file of weights, and which installed package it
             is of, or that parameters which never train start at random; empty if nothing.
         memory_mb: the most memory that the worker's process, or its card, has taken so far.
+        spent: why that process must not be used again, see :func:`device.spent`.
     """
 
     problem: str = ""
     failed: str = ""
     note: str = ""
     memory_mb: int = 0
+    spent: device.Spent = ""
 
 
 def first_look(job: Job) -> FirstLook:
@@ -60,12 +63,15 @@ def first_look(job: Job) -> FirstLook:
     # Broad, as in execute: whatever a method raises is its own failure.
     except BaseException as error:
         cause = device.first_error(error)
+        if spent := device.spent(cause):
+            traceback.print_exc()
         if isinstance(cause, MemoryError) or device.out_of_memory(cause):
             return FirstLook(
                 problem="one training step does not fit into memory. Choose a smaller batch_size, "
-                "image.crop_px or trunk"
+                "image.crop_px or trunk",
+                spent=spent,
             )
-        return FirstLook(failed=in_words(cause).partition("\n")[0][:300])
+        return FirstLook(failed=in_words(cause).partition("\n")[0][:300], spent=spent)
     finally:
         device.tidy(job.device)
 
@@ -124,8 +130,11 @@ def _check_trunk(job: Job) -> None:
     try:
         with torch.no_grad():
             features = trunk(torch.full((_IMAGES, 3, height, width), 127.0))
-    # Whatever a network raises on a size that it was not made for is its answer.
+    # Whatever a network raises on a size that it was not made for is its answer, but for what a
+    # device says.
     except Exception as error:
+        if device.spent(error):
+            raise
         words = in_words(error).partition("\n")[0][:200]
         raise InvalidInputError(
             f"trunk {name!r} does not take images of {height} x {width} px ({words}). Choose "

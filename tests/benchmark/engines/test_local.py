@@ -121,10 +121,25 @@ def test_a_card_that_mps_broke_waits_until_its_processes_are_gone(engine, tmp_pa
     assert workers._slots[2].pool is None, "the idle one is replaced"
     assert workers.capacity == 1, "the busy one is waited for"
     (tmp_path / "a").touch()
-    first.result()
+    process = first.result()
     assert workers.capacity == 3
+    again = workers.submit(outcome, "").result().process
+    assert again not in (process, second.result(), third.result()), "all three were on that card"
     found = workers.submit(variables, (PIPES, "DML_MPS")).result()
     assert found == [str(tmp_path / "pipes"), "1"]
+
+
+def test_a_job_that_was_promised_a_place_before_its_card_broke_gets_one(engine, tmp_path):
+    """The capacity is read first, and a neighbour may be lost before the job is submitted."""
+    workers = engine(2, ("7",), tmp_path / "pipes")
+    busy, late = workers.submit(wait_for, tmp_path / "a"), workers.submit(sleep, 3600.0)
+    workers.cancel(late)
+    with pytest.raises(workers.lost):
+        late.result()
+    assert workers.capacity == 1, "killed at work, it may have left the card broken for all there"
+    job = workers.submit(outcome, "")
+    (tmp_path / "a").touch()
+    assert len({job.result().process, busy.result()}) == 2
 
 
 def test_a_replaced_process_is_gone_when_the_engine_is_closed(engine, monkeypatch):

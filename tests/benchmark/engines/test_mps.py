@@ -1,5 +1,6 @@
 """NVIDIA's MPS: whose daemon is used, with what it is started, and that nothing of it is left."""
 
+import contextlib
 import json
 import os
 import signal
@@ -84,26 +85,37 @@ with mps.serving(dict(os.environ)) as service:
 """
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+@pytest.mark.parametrize(
+    "number", [signal.SIGKILL, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGINT]
+)
 def test_nothing_is_left_of_it_when_the_coordinator_is_killed(made, number):
-    """SIGTERM as a cluster sends it: to all processes, of which each has its own session here."""
+    """SIGKILL meets the coordinator alone; the others all processes, as a cluster sends them."""
     environment = {**made, "PYTHONPATH": str(ROOT)}
     words = [sys.executable, "-c", COORDINATOR]
     with subprocess.Popen(words, env=environment, stdout=subprocess.PIPE, text=True) as coordinator:
         pipes = Path(coordinator.stdout.readline().strip())
         numbers = processes(made)
-        if number == signal.SIGTERM:
-            (watch,) = parents(numbers[0])
-            os.kill(watch, signal.SIGTERM)
+        every = (*parents(numbers[0]), *numbers)
+        if number != signal.SIGKILL:
+            for process in every:
+                os.kill(process, number)
             time.sleep(0.3)
-            assert Path(f"/proc/{numbers[0]}").exists(), "it waits for the coordinator's end"
+        waited = [process for process in every if runs(process)]
         coordinator.send_signal(number)
+    assert waited == list(every), "they wait for the coordinator's end"
     assert gone(numbers)
     assert gone_path(pipes.parent)
 
 
 def parents(number):
     yield int(Path(f"/proc/{number}/stat").read_text().rpartition(")")[2].split()[1])
+
+
+def runs(number):
+    """Return whether a process is there, and not merely waited for by its parent."""
+    with contextlib.suppress(FileNotFoundError):
+        return Path(f"/proc/{number}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    return False
 
 
 def gone_path(path, seconds=15.0):
@@ -129,12 +141,17 @@ def test_the_users_own_daemon_is_used_and_left_alone(made, named, tmp_path, monk
             service.check_used()
         assert daemon.poll() is None
         assert not (Path(made["MADE_MPS"]) / "quit").exists()
-        # A container may have the socket and not the program.
-        assert mps.running({**ours, "PATH": "/nowhere"}) == pipes
+        bare = {**ours, "PATH": "/nowhere"}  # a container may have the socket, not the program
+        without = mps.running(bare)
         daemon.kill()
         os.kill(processes(made)[1], signal.SIGKILL)
+    assert without == (pipes if named else None)
     assert (pipes / "control").exists()
     assert mps.running(ours) is None, "the socket of one that is gone is no daemon"
+    monkeypatch.setattr(mps, "pick_device", lambda asked: "cuda")
+    if not named:
+        with pytest.raises(InvalidInputError, match="is not on PATH"):
+            mps.check("local", "auto", bare)
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """What can only fail is said before anything starts, in one line with what to do."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ import torch
 
 from benchmark.cli import main
 from benchmark.exit_codes import BAD_INPUT, DONE
-from benchmark.running.preflight import check, check_memory
+from benchmark.running.preflight import check, check_memory, look_first
 from benchmark.study.folder import CellKey
 from benchmark.training import first_look as module
 from benchmark.training import splits
@@ -128,6 +129,122 @@ def test_what_a_method_raises_is_its_own_failure_but_for_memory(source, tmp_path
     found = look(source, "mine", plugins=(path,))
     assert words in found.failed
     assert ("does not fit into memory" in found.problem) == (not words)
+
+
+@pytest.mark.parametrize(
+    ("raised", "spent"),
+    [
+        ("RuntimeError('CUDA error: device-side assert triggered')", "broken"),
+        ("torch.OutOfMemoryError('CUDA out of memory')", "crowded"),
+        ("RuntimeError('no such luck')", ""),
+    ],
+)
+@pytest.mark.parametrize("where", ["method", "trunk"])
+def test_a_look_says_that_its_process_must_not_be_used_again(
+    source, tmp_path, monkeypatch, raised, spent, where
+):
+    def fails(*images):
+        raise eval(raised)
+
+    body = f"raise {raised}" if where == "method" else "return embeddings.sum()"
+    path = tmp_path / "mine.py"
+    path.write_text(
+        "import torch\n"
+        "from protocols.methods.triplet import Triplet\n\n"
+        "class Mine(Triplet):\n"
+        f"    def losses(self, views, batch):\n        {body}\n"
+    )
+    if where == "trunk":
+        monkeypatch.setattr(module, "serving_trunk", lambda job: Raises(fails))
+    found = look(source, "mine", plugins=(path,))
+    assert found.spent == spent
+    mine = where == "trunk" and not spent
+    assert ("does not take images" in found.problem) == mine, "broken is no fault of the trunk"
+    assert ("does not fit into memory" in found.problem) == (spent == "crowded")
+
+
+class Raises(torch.nn.Module):
+    """A trunk that raises what it is told to."""
+
+    def __init__(self, fails):
+        super().__init__()
+        self.forward = fails
+
+
+class Workers:
+    """Notes what is looked at side by side; ``fate(row, beside)`` is what a look shows.
+
+    ``capacities`` are what it has room for, each time that it is asked.
+    """
+
+    def __init__(self, fate, *capacities):
+        self.fate, self.capacities, self.rounds = fate, iter(capacities), []
+
+    @property
+    def capacity(self):
+        return next(self.capacities)
+
+    def submit(self, function, row):
+        if not self.rounds or self.rounds[-1][1]:
+            self.rounds.append(([], []))
+        self.rounds[-1][0].append(row)
+        return Answer(self, self.rounds[-1], row)
+
+
+class Answer:
+    """A future whose answer is made once it is asked for, when all beside it are known."""
+
+    def __init__(self, workers, started, row):
+        self.workers, self.started, self.row = workers, started, row
+
+    def exception(self):
+        self.started[1].append(self.row)
+        self.found = self.workers.fate(self.row, self.started[0])
+        return self.found if isinstance(self.found, Exception) else None
+
+    def result(self):
+        return self.found
+
+
+def looked(workers, *rows):
+    plans = [
+        SimpleNamespace(cell=cell(row), jobs_left=1, trials_done=0, runs_done=0) for row in rows
+    ]
+    said = []
+    found = look_first(plans, lambda made: made.row, workers, said.append)
+    return found, said, [rows for rows, _ in workers.rounds]
+
+
+def test_every_cell_is_looked_at_once_while_the_workers_become_fewer():
+    workers = Workers(lambda row, beside: FirstLook(note=row), 3, 2, 1, 1, 1, 1, 1)
+    _, said, rounds = looked(workers, *"abcde")
+    assert said == list("abcde")
+    assert rounds == [["a", "b", "c"], ["d", "e"]]
+
+
+@pytest.mark.parametrize("how", ["broken", "crowded", "died"])
+def test_what_broke_beside_another_is_looked_at_once_more_alone(how):
+    """Under MPS one that breaks its card breaks all there, and memory is shared anyhow."""
+
+    def fate(row, beside):
+        if row != "b" and "b" not in beside:
+            return FirstLook(memory_mb=7)
+        if how == "died":
+            return RuntimeError("a process ended")
+        return FirstLook(failed=f"CUDA error in {row}", spent=how)
+
+    found, said, rounds = looked(Workers(fate, 3, 3), *"abcd")
+    assert rounds == [["a", "b", "c"], ["a"], ["b"], ["c"], ["d"]]
+    assert [look.memory_mb for look in found] == [7, 0, 7, 7]
+    (line,) = said
+    assert line.startswith("b on toy fails in its first step: ")
+
+
+def test_what_broke_with_nothing_beside_it_is_not_looked_at_again():
+    broken = FirstLook(failed="CUDA error", spent="broken")
+    _, said, rounds = looked(Workers(lambda row, beside: broken, 1, 1), "a", "b")
+    assert rounds == [["a"], ["b"]]
+    assert len(said) == 2
 
 
 def cell(row):

@@ -315,6 +315,23 @@ def test_under_mps_an_earlier_failure_of_another_kind_makes_no_one_guilty(earlie
     assert record.measured["failed_attempts"] == [noted, "crash"]
 
 
+def test_under_mps_a_job_that_had_the_card_alone_and_broke_it_has_failed(tmp_path):
+    """It ran alone because it had been out of memory: no neighbour can have broken it there."""
+    study = lay_out(tmp_path / "out")
+    fates = iter(["oom", "crash"])
+
+    def fault(job):
+        first = getattr(job, "stage", "") == "search" and (job.number, job.fold) == (0, 0)
+        return next(fates, None) if first else None
+
+    engine = MadeEngine(fault)
+    go_on(study, engine, mps=True)
+    tries = [job for job in engine.jobs if (job.stage, job.number, job.fold) == ("search", 0, 0)]
+    record = study.jobs(study.cells[0], "search", 0)[0]
+    assert (len(tries), record.reason) == (2, "crash")
+    assert record.measured["failed_attempts"] == ["oom", "crash"]
+
+
 def test_a_join_that_dies_is_not_recorded_where_the_canary_dies(tmp_path):
     study = lay_out(tmp_path / "out")
     with pytest.raises(MachineError, match="the join of seed"):

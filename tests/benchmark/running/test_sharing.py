@@ -1,8 +1,15 @@
 """As many jobs a card as pay: the smallest number near the best joint rate."""
 
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import count
+from types import SimpleNamespace
+
 import pytest
 
-from benchmark.running.sharing import choose
+from benchmark.running import sharing
+from benchmark.running.sharing import choose, share
 from benchmark.training.timing import Load
 
 CARD = 80 << 30
@@ -46,3 +53,44 @@ def test_where_some_fail_fewer_are_taken():
 
 def test_a_job_that_cannot_be_measured_runs_alone():
     assert choose(lambda count: [], 8) == 1
+
+
+@dataclass(frozen=True)
+class MadeJob:
+    """What a measurement needs of a job."""
+
+    fold: int
+    protocol: SimpleNamespace
+
+
+class Workers:
+    """Four workers on a card; one that gets a job while all four are busy is an error."""
+
+    def __init__(self):
+        self.pool, self.asked, self.chosen = ThreadPoolExecutor(4), [], None
+
+    capacity = 4
+
+    def submit(self, function, argument):
+        assert sum(not future.done() for future in self.asked) < self.capacity
+        self.asked.append(self.pool.submit(function, argument))
+        return self.asked[-1]
+
+    def limit(self, a_card):
+        self.chosen = a_card
+
+
+def test_fewer_are_measured_once_all_have_ended_of_which_one_has_failed(monkeypatch):
+    calls = count()
+
+    def load_of(job):
+        if next(calls) == 1:  # of the four at once, after the one alone
+            raise RuntimeError("no room")
+        time.sleep(0.05)
+        return Load(100, 1 << 30, CARD)
+
+    workers = Workers()
+    monkeypatch.setattr(sharing, "load_of", load_of)
+    with workers.pool:
+        assert share(workers, MadeJob(0, SimpleNamespace(folds=4)), 1) == 2
+    assert (len(workers.asked), workers.chosen) == (1 + 4 + 2, 2)
