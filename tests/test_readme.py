@@ -89,6 +89,16 @@ def test_the_output_it_shows_is_that_of_the_committed_run():
         assert line.rstrip() in README, f"README lacks: {line}"
 
 
+def test_what_it_says_of_the_study_is_what_the_rows_say():
+    """``verify`` makes that file anew from the rows, so no figure here is written by hand."""
+    found = (ROOT / "results" / "box" / "findings.md").read_text(encoding="utf-8")
+    (said,) = re.findall(r"^Of \d+ methods? with a whole row.*$", found, flags=re.MULTILINE)
+    table = re.search(r"^```text\n.*?^```$", found, flags=re.MULTILINE | re.DOTALL)
+    assert table is not None
+    assert table[0] in README
+    assert said in " ".join(README.split())
+
+
 def test_its_links_and_pictures_exist():
     for target in re.findall(r"\]\(([^)]+)\)", README):
         if not target.startswith("http"):
