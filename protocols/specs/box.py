@@ -1,11 +1,8 @@
-"""A real study of the four sets that ship: 16 methods in an afternoon of two cores.
+"""A real study of the four sets that ship: 16 methods in four hours of two cores.
 
-The reckoning, from CPU seconds on one core of an AMD EPYC: a step
-takes 13 to 20 ms with 27 of 30 methods (46 with ``softtriple``, 52 with ``hier``, 86 with
-``s2sd``), and an image that is validated 0.25 ms. A training is 400 steps and 3 validations of some
-2,300 images: 9 s there. The same reckoning gives 10.8 s for a training of ``quick``, of which ten
-methods took 7.3 s each on two quiet cores: two thirds. A method takes 60 trainings on each set, so
-16 methods on four sets take 3.6 hours of two quiet cores. ``plan`` measures the machine at hand.
+Measured on a core of an AMD EPYC: 7.4 CPU seconds a training of most methods on ``kanji`` (16 of
+``softtriple``, 34 of ``hier``). A method takes 60 trainings on each set, so 16 methods on four sets
+take 4 hours of two quiet cores. ``plan`` measures the machine at hand.
 
 400 steps take MAP@R of validation classes from 0.01 to 0.15 to 0.21 on ``kanji`` and from 0.005 to
 0.05 on ``objects`` (``triplet`` and ``ms`` at their defaults). Every training takes all of them:
