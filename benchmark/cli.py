@@ -301,7 +301,7 @@ def _add_results(commands: argparse._SubParsersAction[Parser]) -> None:
     _add_price(submit)
     submit.add_argument("--plugin", type=Path, action="append", default=[], metavar="FILE")
     for axis in ("methods", "datasets"):
-        submit.add_argument(f"--{axis}", type=names, metavar="A,B", help="of these (default: all)")
+        submit.add_argument(f"--{axis}", type=names, metavar="A,B", help="only their rows")
     submit.add_argument("--challenge", metavar="DATE", help="a rerun of rows that are there")
     submit.add_argument("--sign", type=Path, metavar="KEY", help="a private SSH key; offline")
     again = _add(commands, "rerun", "prepare a rerun of a row, to verify it", "results", "rerun")

@@ -91,12 +91,12 @@ def order(search: Search, asking: Ids, pairs: Pairs, width: int) -> Found:
     open_ = np.flatnonzero(matters[run])
     tied = np.zeros(len(row), bool)
     key = similarities(search, asking[row[open_]], column[open_])
-    column[open_], tied[open_] = arrange(key, run[open_], column[open_])
+    column[open_], tied[open_] = _arranged(key, run[open_], column[open_])
     wanted = first[:, None] + np.arange(width)
     return Found(column[wanted], tied[wanted])
 
 
-def arrange(key: Rows, run: Ids, column: Ids) -> tuple[Ids, NDArray[np.bool_]]:
+def _arranged(key: Rows, run: Ids, column: Ids) -> tuple[Ids, NDArray[np.bool_]]:
     """Return the columns (P,) of each run in the written order, and which tie with the last.
 
     Args:

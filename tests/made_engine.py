@@ -63,7 +63,7 @@ class MadeEngine:
         if fault == "die":
             future.set_exception(DiedError())
         elif fault == "recording":
-            if argument.record:
+            if argument.record_steps:
                 record = failure(argument, "crash", "a recording broke the device: made up")
                 result = JobOutcome(record, spent="recording")
             future.set_result(result)

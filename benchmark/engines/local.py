@@ -213,9 +213,8 @@ class LocalEngine:
                 self._last_lost = number
             if error is not None or spent or doomed:
                 self._retire(number, crowded=spent == "crowded")
-            broken = spent not in ("", "changed", "crowded") or (
-                error and not isinstance(error, BenchmarkError)
-            )
+            refused = isinstance(error, BenchmarkError)  # before it has touched the device
+            broken = spent in ("broken", "recording") or (error is not None and not refused)
             if self._mps and broken:
                 self._give_up_card(number)
         if error is None:

@@ -213,7 +213,7 @@ class Coordinator:
             raise canary.stop(what, fault)
 
     def _task(self, cell: CellKey, job: Job) -> Task:
-        job = replace(job, record=job.record and cell.id not in self.unrecorded)
+        job = replace(job, record_steps=job.record_steps and cell.id not in self.unrecorded)
         if job.partial is not None:
             partials.make_room(job.partial)
         return Task(
@@ -231,7 +231,7 @@ class Coordinator:
     ) -> JobRecord | Retry | Task | _Died:
         """Record a finished job and return it, unless it shall be tried again or has died."""
         record = outcome.record
-        if outcome.spent == "recording" and job.record:
+        if outcome.spent == "recording" and job.record_steps:
             # Noted; this one does not wait for the protocol's leave.
             self.attempts.setdefault(job.id, []).append("crash")
             self.unrecorded.add(cell.id)

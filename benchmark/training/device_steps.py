@@ -18,7 +18,14 @@ from torch import Tensor
 
 from benchmark.training import device
 from benchmark.training.feed import Feed
-from benchmark.training.graphs import Compute, CudaRecorder, Recorder, State, obstacle
+from benchmark.training.graphs import (
+    Compute,
+    CudaRecorder,
+    Recorder,
+    State,
+    first_line,
+    obstacle,
+)
 from benchmark.training.ordinary_steps import OrdinarySteps
 from benchmark.training.steps import Training, batch_of
 from benchmark.training.trunk_steps import Outcome, TrunkRecording, all_put_back, record_trunk
@@ -146,7 +153,7 @@ class DeviceSteps(OrdinarySteps):
         try:
             replay = self._recorder.record(lambda: self._compute(feed, batch))
         except (RuntimeError, NotImplementedError) as error:
-            self._fall_back(f"recording failed ({_first_line(error)})")
+            self._fall_back(f"recording failed ({first_line(error)})")
             self._check_device(error)
             return None
         return Recording(replay, feed)
@@ -154,7 +161,7 @@ class DeviceSteps(OrdinarySteps):
     def _record_trunk(self, feed: Feed, batch: Batch) -> TrunkRecording | None:
         """Record the trunk alone; what does not fit leaves ordinary steps."""
         assert self._recorder is not None
-        made = None
+        made, failed = None, ""
         if self._gradients.several:
             self._off = f"{self._why}; its recipe takes two gradients a step"
             return None
@@ -170,8 +177,9 @@ class DeviceSteps(OrdinarySteps):
                 made = record_trunk(network, forward, seen, feed, self._recorder, PROOFS)
         except Exception as error:  # of a loss that wants more of its views than copies of them
             self._check_device(error)
+            failed = f"; the trunk alone fails ({first_line(error)})"
         if made is None:
-            self._off = self._why
+            self._off = f"{self._why}{failed}"
             self._recordings.clear()
         return made
 
@@ -233,7 +241,7 @@ class DeviceSteps(OrdinarySteps):
                 played = Outcome.of(copied, losses)
             except Exception as error:  # likewise; what is wrong with the loss itself comes below
                 self._check_device(error)
-                failed = f"fails ({_first_line(error)})"
+                failed = f"fails ({first_line(error)})"
         losses = self._evaluated(made.feed, batch)
         apart = played.apart_from(Outcome.of(network, losses), before) if played else 0.0
         self._move(made.feed, losses)
@@ -243,7 +251,7 @@ class DeviceSteps(OrdinarySteps):
         """Raise BrokenByRecordingError where a recording that failed has left it unusable."""
         if not device.answers(self._device):
             raise device.BrokenByRecordingError(
-                f"a recording broke the device: {_first_line(error)}"
+                f"a recording broke the device: {first_line(error)}"
             ) from error
 
     def _fall_back(self, why: str) -> None:
@@ -252,12 +260,8 @@ class DeviceSteps(OrdinarySteps):
         self._recordings.clear()
 
 
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0][:160]
-
-
 def steps_on(training: Training, place: torch.device) -> DeviceSteps:
     """Return the steps of a training on a device other than the CPU."""
-    if not training.record:
+    if not training.record_steps:
         return DeviceSteps(training, None, "a recording broke the device before")
     return DeviceSteps(training, CudaRecorder() if place.type == "cuda" else None)

@@ -68,7 +68,7 @@ def fit(
     streams: Streams,
     watch: Callable[[int], None] = unwatched,
     keeper: Keeper | None = None,
-    record: bool = True,
+    record_steps: bool = True,
 ) -> Fitted:
     """Train ``network`` and leave it with the weights that validated best.
 
@@ -86,7 +86,7 @@ def fit(
         streams: random sources.
         watch: told the step after every validation, when the network has that step's weights.
         keeper: keeps checkpoints, and goes on from one if there is one.
-        record: whether steps may be recorded, where a device can.
+        record_steps: whether steps may be recorded, where a device can.
 
     Raises:
         NonFiniteError: a term became NaN or infinite; the message names it.
@@ -96,8 +96,8 @@ def fit(
     schedule = Schedule(recipe, protocol.pace, _phases(network, protocol))
     fitted, labels = Fitted(), contiguous(train.labels)
     best = _Best(network, validate, schedule, protocol, _seconds(protocol, recipe), watch, fitted)
-    steps = make_steps(Training(network, train, labels, protocol, recipe, *streams.pixels, record))
-    average = Average(network) if recipe.averaging else None
+    made = Training(network, train, labels, protocol, recipe, *streams.pixels, record_steps)
+    steps, average = make_steps(made), Average(network) if recipe.averaging else None
     draws = Draws(Probe(network, train, protocol), labels, streams, recipe.gradients)
     course = _Course(best, steps, average, draws, streams)
     resumed = keeper.resume(course) if keeper else None

@@ -23,6 +23,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from protocols.errors import in_words
 from protocols.method import Batch, Method
 from protocols.network import Network
 
@@ -57,8 +58,8 @@ class CudaRecorder:
     """
 
     def __init__(self) -> None:
-        self._pool = torch.cuda.graph_pool_handle()
-        self._graphs = WeakSet[torch.cuda.CUDAGraph]()  # of the pool, while they are used
+        self._pool: Any = None  # of the graphs below
+        self._graphs = WeakSet[torch.cuda.CUDAGraph]()  # while they are used
 
     def record(self, compute: Compute) -> Compute:
         """Return the replay of ``compute``."""
@@ -69,7 +70,7 @@ class CudaRecorder:
         try:
             with torch.cuda.graph(graph, pool=self._pool, stream=stream):
                 compute()
-        except BaseException:
+        except BaseException:  # whatever it was, the pool may be open
             self._graphs.clear()
             raise
         self._graphs.add(graph)
@@ -121,7 +122,7 @@ def obstacle(
     try:
         rehearsed = copy.deepcopy(network)
     except (RuntimeError, TypeError) as error:
-        return f"the network cannot be copied ({_first_line(error)})"
+        return f"the network cannot be copied ({first_line(error)})"
     seen, states = watched(batch), host_generators()
     before = held(rehearsed)
     try:
@@ -129,7 +130,7 @@ def obstacle(
             found = losses(rehearsed, seen)
             torch.stack(list(found.values())).sum().backward()  # type: ignore[no-untyped-call]
     except (RuntimeError, NotImplementedError) as error:
-        return f"it waits for the device{_place(error)} ({_first_line(error)})"
+        return f"it waits for the device{_place(error)} ({first_line(error)})"
     finally:
         moved = not _same(states, host_generators())
         put_back(states)
@@ -239,5 +240,6 @@ def _place(error: BaseException) -> str:
     return f" at {Path(own[-1].filename).name}:{own[-1].lineno}" if own else ""
 
 
-def _first_line(error: BaseException) -> str:
-    return f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"[:160]
+def first_line(error: BaseException) -> str:
+    """Return the type and the first line of an error, shortened."""
+    return in_words(error).partition("\n")[0][:160]

@@ -62,7 +62,7 @@ class Job:
     weights: Path | str | None = None
     partial: Path | None = None
     keep: bool = False  # a final job's best weights come back with its outcome
-    record: bool = True  # whether steps may be recorded, where a device can
+    record_steps: bool = True  # whether steps may be recorded, where a device can
 
     def files(self) -> tuple[tuple[Path, ...], ...]:
         """Return the files that the job reads; those of one group must lie in one folder."""
@@ -234,7 +234,7 @@ def _fit(
         *(np.random.default_rng(_seed(job, name)) for name in ("batches", "augment", "plan", "mix"))
     )
     rules = job.protocol, job.recipe
-    fitted = fit(network, train, validate, *rules, streams, watched, keeper, job.record)
+    fitted = fit(network, train, validate, *rules, streams, watched, keeper, job.record_steps)
     fitted.images_forward += probe.images
     return fitted
 

@@ -79,7 +79,7 @@ class Training:
         recipe: optimiser, clipping.
         augment: draws boxes and flips.
         mix: draws which images are mixed.
-        record: whether steps may be recorded, where a device can.
+        record_steps: whether steps may be recorded, where a device can.
     """
 
     network: Network
@@ -89,7 +89,7 @@ class Training:
     recipe: Recipe
     augment: np.random.Generator
     mix: np.random.Generator
-    record: bool = True
+    record_steps: bool = True
 
 
 class HostSteps:

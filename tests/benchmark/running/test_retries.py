@@ -106,15 +106,15 @@ def test_what_a_recording_broke_runs_again_without_and_so_does_the_rest_of_its_c
     engine = MadeEngine(of("search", 1, fate="recording"))
     printed = go_on(study, engine)
     assert "a recording broke the device: made up in trial 1 fold 0, trying again" in printed
-    tries = [(job.number, job.record) for job in engine.jobs if job.stage == "search"]
+    tries = [(job.number, job.record_steps) for job in engine.jobs if job.stage == "search"]
     first = [(0, True)] * 2 + [(1, True)] * 2 + [(1, False)] * 2
     assert tries == first + [(n, False) for n in range(2, 7) for _ in range(2)]
-    assert not any(job.record for job in engine.jobs if job.stage == "final")
+    assert not any(job.record_steps for job in engine.jobs if job.stage == "final")
     assert queries(study.out) == queries(whole.out)
     jobs = study.jobs(study.cells[0], "search", 1)
     assert [job.measured["failed_attempts"] for job in jobs] == [["crash"], ["crash"]]
-    assert {job.id for job in engine.jobs if job.record} & {
-        job.id for job in engine.jobs if not job.record
+    assert {job.id for job in engine.jobs if job.record_steps} & {
+        job.id for job in engine.jobs if not job.record_steps
     } == {job.id for job in jobs}
 
 

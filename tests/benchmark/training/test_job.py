@@ -229,7 +229,7 @@ def test_a_recording_that_breaks_the_device_is_an_outcome_and_without_it_is_said
     assert outcome.record.detail.startswith("BrokenByRecordingError: a recording broke the device")
     as_on_a_device(monkeypatch)
     monkeypatch.setattr(fitting, "make_steps", lambda t: steps_on(t, torch.device("cpu")))
-    again = replace(made, record=False)
+    again = replace(made, record_steps=False)
     assert again.id == made.id
     said = execute(again).record.measured["step"]
     assert said == "eager: a recording broke the device before"
