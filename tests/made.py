@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from benchmark.study.pixels import PixelStore, ReadFile
-from benchmark.training.device import layout
+from benchmark.training.placed import placed
 from benchmark.training.serving import stage_channels
 from benchmark.training.splits import Split
 from benchmark.training.steps import Training
@@ -84,7 +84,7 @@ def training(
     )
     recipe = recipe or replace(load("recipe", "adam"), lr=1e-3)
     network = Network(body, cls(spec, **settings), recipe.batch_norm)
-    network = network.to(memory_format=layout(torch.device(device), protocol.precision)).to(device)
+    network = placed(network, torch.device(device), protocol.precision)
     sources = np.random.default_rng(1), np.random.default_rng(5)
     return Training(network, train, labels, protocol, recipe, *sources)
 

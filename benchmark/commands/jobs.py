@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from itertools import cycle, islice
@@ -14,7 +14,7 @@ from rich.console import Console
 from benchmark.commands.kept import keep_of
 from benchmark.commands.lines import say
 from benchmark.engines import mps
-from benchmark.running.bound import width
+from benchmark.running.bound import at_most, width
 from benchmark.running.setup import Asked, Ready
 from benchmark.study import partials
 from benchmark.study.folder import CellKey
@@ -26,11 +26,13 @@ from protocols.space import Settings, Space
 if TYPE_CHECKING:
     from benchmark.engines.local import Engine
     from benchmark.running.coordinator import JobMaker
+    from benchmark.training.first_look import FirstLook
     from benchmark.training.job import Job
 
 # Of a job beside its own work: to a worker and back, records and their copies, a run's joining.
 # Measured on two cores, which the coordinator shares with two workers.
 OVERHEAD_S = 0.5
+SHORT_S = 60.0  # of work for which it is not measured how many jobs of a GPU pay
 # Dataset, trunk, recipe, trains, and on a GPU the method: their jobs take as long.
 Kind = tuple[str, str, str, bool, str]
 
@@ -44,8 +46,8 @@ def check_phases(asked: Asked, plans: list[CellPlan]) -> None:
 
 def look_before(
     console: Console, asked: Asked, ready: Ready, plans: list[CellPlan], engine: Engine
-) -> None:
-    """Raise InvalidInputError before anything starts where jobs could only fail."""
+) -> list[FirstLook]:
+    """Return what first steps showed; raise InvalidInputError where jobs could only fail."""
     from benchmark.running.preflight import check_memory, look_first
     from protocols.space import defaults
 
@@ -57,6 +59,7 @@ def look_before(
     found = look_first(plans, first, engine, partial(say, console))
     if ready.device == "cpu" and asked.options.engine == "local":
         check_memory(found, ready.workers or 1)
+    return found
 
 
 @contextmanager
@@ -163,16 +166,39 @@ def space_of(asked: Asked) -> Callable[[CellKey], Space]:
     return look_up
 
 
-def share_cards(asked: Asked, ready: Ready, plans: list[CellPlan], engine: Engine) -> None:
-    """Let as many jobs share a GPU as pay, where the command does not say how many."""
+def measured(
+    asked: Asked,
+    ready: Ready,
+    plans: list[CellPlan],
+    engine: Engine,
+    looks: Sequence[FirstLook],
+) -> dict[str, float]:
+    """Return :func:`expected_seconds`, once as many jobs share a GPU as pay.
+
+    How many do is measured too, where the command does not say it and the work left is long: a
+    minute of work would be over before that has paid. ``looks`` says whether all fit together.
+    """
     training = [item.cell for item in plans if item.jobs_left and item.cell.trains]
     if not ready.devices or asked.options.jobs or not training:
-        return
+        return expected_seconds(asked, ready, plans, engine)
+    from benchmark.running.sharing import fit_together
+
+    if fit_together(looks, engine.capacity // len(ready.devices)):
+        seconds = expected_seconds(asked, ready, plans, engine)
+        known = all(item.cell.id in seconds for item in plans if item.jobs_left)
+        if known and at_most(plans, seconds, engine.capacity) <= SHORT_S:
+            return seconds
+    _share_cards(asked, ready, training[0], engine)
+    return expected_seconds(asked, ready, plans, engine)
+
+
+def _share_cards(asked: Asked, ready: Ready, cell: CellKey, engine: Engine) -> None:
+    """Let as many jobs share a GPU as pay, by trainings of ``cell``."""
     from benchmark.engines.local import LocalEngine
     from benchmark.running.sharing import share
 
     assert isinstance(engine, LocalEngine)
-    job = job_maker(asked, ready)(training[0], "search", 0, 0, {})
+    job = job_maker(asked, ready)(cell, "search", 0, 0, {})
     share(engine, job, len(ready.devices))
 
 

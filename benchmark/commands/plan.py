@@ -16,9 +16,8 @@ from rich.console import Console
 from benchmark.commands.jobs import (
     check_phases,
     engine_for,
-    expected_seconds,
     look_before,
-    share_cards,
+    measured,
 )
 from benchmark.commands.kept import keep_of
 from benchmark.commands.lines import say_reading
@@ -69,9 +68,8 @@ def _measure(console: Console, asked: Asked, plans: list[CellPlan]) -> None:
         asked = _decoded_in(place, asked)
         # Jobs slow each other down, so as many are measured at once as will run at once.
         with engine_for(console, asked, ready, place) as engine:
-            look_before(console, asked, ready, plans, engine)
-            share_cards(asked, ready, plans, engine)
-            seconds = expected_seconds(asked, ready, plans, engine)
+            looks = look_before(console, asked, ready, plans, engine)
+            seconds = measured(asked, ready, plans, engine, looks)
             show_cells(console, asked.study, plans)
             show_phases(console, asked, plans)
             show_weights(console, asked, plans, keep_of(asked))

@@ -15,10 +15,9 @@ from benchmark.commands.doubts import say_doubts
 from benchmark.commands.jobs import (
     check_phases,
     engine_for,
-    expected_seconds,
     job_maker,
     look_before,
-    share_cards,
+    measured,
     space_of,
 )
 from benchmark.commands.kept import keep_of, tidy_weights
@@ -121,9 +120,8 @@ def work(
         from benchmark.running.coordinator import Coordinator
         from benchmark.running.keeping import remake
 
-        look_before(console, asked, ready, plans, engine)
-        share_cards(asked, ready, plans, engine)
-        seconds = expected_seconds(asked, ready, plans, engine)
+        looks = look_before(console, asked, ready, plans, engine)
+        seconds = measured(asked, ready, plans, engine, looks)
         show_cells(console, study, plans)
         show_phases(console, asked, plans)
         show_weights(console, asked, plans, keep_of(asked))

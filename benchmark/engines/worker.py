@@ -12,6 +12,7 @@ import time
 import traceback
 from types import FrameType
 
+from benchmark.engines.ahead import start_driver
 from benchmark.streams import open_streams, send_output_to
 
 
@@ -49,9 +50,12 @@ def start(
     if device is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = device
         os.environ["DML_JOBS_A_CARD"] = str(jobs)  # read where images are put on a device
+    driver = start_driver(first_device=True) if device is not None else None
     send_output_to(log)
     open_streams("utf-8")  # what a method prints must not fail its job
     set_up_torch(threads, deterministic=deterministic)
+    if driver is not None:
+        driver.join()
     if device is not None:
         _start_cuda()
     import benchmark.engines.guard  # noqa: F401  (now, and not while the first job is timed)

@@ -10,6 +10,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from benchmark.engines import mps
+from benchmark.engines.ahead import start_driver
 from benchmark.engines.limits import check_room
 from benchmark.engines.machine import check_places, cuda_devices, default_workers, pick_device
 from benchmark.engines.starting import check_address_space, check_processes
@@ -107,6 +108,8 @@ def set_up(args: argparse.Namespace, begin: Callable[..., None] | None = None) -
     weights = parse_weights(weights_asked(args, protocol))
     found = grid.make_cells(axes, protocol, registry, weights)
     _check_where(args, environment)
+    if args.engine == "local" and args.device != "cpu":
+        start_driver(first_device=False)
     if begin is not None:
         begin(*(each.title for each in data))
     cells = [(grid.key_of(record, protocol, registry, known), record) for record in found]

@@ -7,8 +7,9 @@ from concurrent.futures import wait
 from dataclasses import replace
 
 from benchmark.engines.local import LocalEngine
+from benchmark.training.first_look import FirstLook
 from benchmark.training.job import Job
-from benchmark.training.timing import Load, load_of
+from benchmark.training.timing import CONTEXT_BYTES, Load, load_of
 
 WITHIN = 0.95  # of the best joint rate: fewer jobs that reach this much are enough
 ROOM = 0.85  # of the card's memory that jobs may take together
@@ -34,6 +35,17 @@ def share(engine: LocalEngine, job: Job, cards: int) -> int:
     chosen = choose(measure, engine.capacity // cards)
     engine.limit(chosen)
     return chosen
+
+
+def fit_together(looks: Sequence[FirstLook], count: int) -> bool:
+    """Return whether so many jobs fit on a card together, by what first steps took of it.
+
+    Not where nothing is known of a cell: it has begun before, or failed.
+    """
+    known = [look for look in looks if look.card_mb]
+    most = max((look.memory_mb for look in known), default=0) + (CONTEXT_BYTES >> 20)
+    smallest = min((look.card_mb for look in known), default=0)
+    return len(known) == len(looks) and count * most <= ROOM * smallest
 
 
 def choose(measure: Callable[[int], Sequence[Load]], most: int) -> int:

@@ -31,7 +31,8 @@ class FirstLook:
         failed: what the method itself raised; its row of the table will say so.
         note: what was opened and removed in a file of weights, and which installed package it
             is of, or that parameters which never train start at random; empty if nothing.
-        memory_mb: the most memory that the worker's process, or its card, has taken so far.
+        memory_mb: the most that the worker's process, or torch on its card, has taken so far.
+        card_mb: that its card has, 0 on the CPU.
         spent: why that process must not be used again, see :func:`device.spent`.
     """
 
@@ -39,6 +40,7 @@ class FirstLook:
     failed: str = ""
     note: str = ""
     memory_mb: int = 0
+    card_mb: int = 0
     spent: device.Spent = ""
 
 
@@ -57,7 +59,8 @@ def first_look(job: Job) -> FirstLook:
         ):
             network = _look(job)
         note = _of_file(job.weights) if isinstance(job.weights, Path) else _unmoved(job, network)
-        return FirstLook(note=note, memory_mb=device.peak_memory_mb(job.device))
+        card = torch.cuda.mem_get_info(place)[1] if place.type == "cuda" else 0
+        return FirstLook(note=note, memory_mb=device.peak_memory_mb(job.device), card_mb=card >> 20)
     except BenchmarkError as error:
         return FirstLook(problem=str(error))
     # Broad, as in execute: whatever a method raises is its own failure.

@@ -29,6 +29,7 @@ from benchmark.training.frozen import Fold
 from benchmark.training.join import pack, rule_of, stored
 from benchmark.training.keeper import Clock, Keeper, NotAsKeptError
 from benchmark.training.oracle import Watch, unwatched
+from benchmark.training.placed import placed
 from benchmark.training.reasons import reason_of
 from benchmark.training.serving import serving_trunk, stage_channels
 from protocols import metrics
@@ -166,8 +167,7 @@ def _train(job: Job, keeper: Keeper, clock: Clock) -> JobOutcome:
     # Initial weights, dropout and miners draw from torch's generators: they are put back after.
     with device.own_stream(torch_device), torch.random.fork_rng(cuda):
         train, validation = splits.open_fold(job.source, job.protocol, job.fold)
-        lie = device.layout(torch_device, job.protocol.precision)
-        network = build_network(job, train).to(memory_format=lie).to(torch_device)
+        network = placed(build_network(job, train), torch_device, job.protocol.precision)
         torch.manual_seed(_seed(job, "steps"))
         watch = keeper.watch = _watch(job, network)
         clock.start_training()

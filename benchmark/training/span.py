@@ -27,7 +27,7 @@ class Span:
     def __init__(self, device: str) -> None:
         self._began, self._clock = time.time(), time.perf_counter()
         self._card = card_of(device)
-        self._packages, self._gpu = Packages(), Card(_uuid(device))
+        self._packages, self._gpu = Packages(), Card(uuid_of(device))
 
     def told(self) -> dict[str, Any]:
         """Return the span until now, as :mod:`benchmark.study.spending` reads it."""
@@ -63,10 +63,10 @@ def card_of(device: str) -> str:
     if not device.startswith("cuda"):
         return ""
     seen = f"{machine()} {os.environ.get('CUDA_VISIBLE_DEVICES', '')} {device}"
-    return _digits(_uuid(device) or seen)
+    return _digits(uuid_of(device) or seen)
 
 
-def _uuid(device: str) -> str:
+def uuid_of(device: str) -> str:
     """Return a GPU's own number; empty on a CPU, and where torch does not say it."""
     if not device.startswith("cuda"):
         return ""

@@ -15,6 +15,7 @@ from benchmark.training.device_steps import PROOFS, WARM
 from benchmark.training.draws import Draws, Probe, Streams, contiguous, cost
 from benchmark.training.fit import make_steps
 from benchmark.training.job import Job, build_network
+from benchmark.training.placed import placed
 from benchmark.training.steps import Training
 from protocols.network import Network
 
@@ -94,8 +95,7 @@ def _job_seconds(job: Job) -> float:
 
 def made_network(job: Job, train: splits.Split) -> Network:
     """Return the job's network on its device, as a training has it."""
-    lie = device.layout(torch.device(job.device), job.protocol.precision)
-    return build_network(job, train).to(memory_format=lie).to(job.device)
+    return placed(build_network(job, train), torch.device(job.device), job.protocol.precision)
 
 
 def stepper(job: Job, network: Network, train: splits.Split) -> Callable[[int], None]:

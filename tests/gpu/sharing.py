@@ -6,6 +6,7 @@ import os
 import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
+from statistics import median
 from textwrap import indent
 from typing import Any
 
@@ -18,7 +19,7 @@ from benchmark.training import splits
 from benchmark.training.job import Job, JobOutcome, execute
 from tests.gpu.checks import Result
 from tests.gpu.failures import BREAKING, job
-from tests.gpu.speed import rate_of
+from tests.gpu.speed import Pace, rate_of
 from tests.perf.gpu import SHORTEST, column_hours
 from tests.perf.training import Rate
 
@@ -48,23 +49,33 @@ torch.cuda.synchronize()
 """
 
 
-def rates_of(engine: LocalEngine, seconds: float) -> dict[int, float]:
-    """Return tiny steps a second together, by how many jobs run at once."""
-    rates: dict[int, float] = {}
+def rates_of(engine: LocalEngine, seconds: float) -> dict[int, Pace]:
+    """Return the pace of tiny together, by how many jobs run at once."""
+    rates: dict[int, Pace] = {}
     engine.start("benchmark.training.job")
     for count in (AT_ONCE[-1], *AT_ONCE):  # the first round only starts the processes
         wait = seconds if rates else 0.2
         futures = [engine.submit(rate_of, ("tiny", "adam", wait)) for _ in range(count)]
-        rates[count] = sum(future.result()[0] for future in futures)
+        rates[count] = together([future.result() for future in futures])
     return rates
 
 
-def judged(rates: dict[int, float]) -> tuple[str, dict[str, Any]]:
+def together(paces: list[Pace]) -> Pace:
+    """Return the pace of workers side by side: rates add up, the card's watts are the same."""
+    watts = [pace.watts for pace in paces if pace.watts is not None]
+    image_s = sum(pace.image_s for pace in paces) / len(paces)
+    return Pace(sum(pace.rate for pace in paces), image_s, median(watts) if watts else None)
+
+
+def judged(rates: dict[int, Pace]) -> tuple[str, dict[str, Any]]:
     """Return rates in words, and as values with the smallest number of jobs near the best."""
-    best = max(rates.values())
-    chosen = min(count for count, rate in rates.items() if rate >= 0.95 * best)
-    text = ", ".join(f"{count}: {rate:.0f}" for count, rate in sorted(rates.items()))
-    values = {"rates": rates, "chosen": chosen}
+    best = max(pace.rate for pace in rates.values())
+    chosen = min(count for count, pace in rates.items() if pace.rate >= 0.95 * best)
+    text = ", ".join(
+        f"{count}: {pace.rate:.0f}" + (f" at {pace.watts:.0f} W" if pace.watts else "")
+        for count, pace in sorted(rates.items())
+    )
+    values = {"rates": rates, "best": best, "chosen": chosen}
     return f"steps a second by jobs: {text}; {chosen} within 5 %", values
 
 
@@ -77,7 +88,7 @@ def jobs() -> Result:
         finally:
             engine.close()
     text, values = judged(rates)
-    return Result(max(rates.values()) >= ENOUGH, text, values)
+    return Result(values["best"] >= ENOUGH, text, values)
 
 
 def column() -> Result:
@@ -107,9 +118,8 @@ def _hours(pipes: Path | None, counts: tuple[int, ...]) -> dict[str, float]:
             for number, count in enumerate((max(counts), *counts)):  # the first starts processes
                 asked = ("bn_inception", "paper", 3.0 if number else 0.2)
                 futures = [engine.submit(rate_of, asked) for _ in range(count)]
-                done = [future.result() for future in futures]
-                step_s = count / sum(rate for rate, _ in done)
-                rate = Rate(step_s, sum(image_s for _, image_s in done) / count)
+                done = together([future.result() for future in futures])
+                rate = Rate(count / done.rate, done.image_s)
                 found[f"{count} {way}"] = column_hours(rate, count, SHORTEST)
         finally:
             engine.close()
@@ -137,7 +147,7 @@ def mps() -> Result:
     culprit, neighbour = fates["breaks"], fates["waits"]
     typed = len(culprit) == 2 and all(fate.startswith("crash") for fate in culprit)
     well = typed and neighbour[-1] == "done" and len(neighbour) <= 2
-    good = well and max(rates.values()) >= ENOUGH
+    good = well and values["best"] >= ENOUGH
     text = f"{text}; {clients} clients; breaks {culprit}, its neighbour {neighbour}"
     return Result(good, text, {**values, "clients": clients, "fates": fates})
 

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from statistics import median
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -23,7 +24,9 @@ from benchmark.study.pixels import PixelStore
 from benchmark.training import evaluate
 from benchmark.training.device import layout
 from benchmark.training.device_steps import PROOFS, WARM, DeviceSteps
+from benchmark.training.energy import Card
 from benchmark.training.graphs import CudaRecorder, Recorder
+from benchmark.training.span import uuid_of
 from benchmark.training.splits import Split
 from benchmark.training.steps import Training, backward, move
 from protocols.discovery import load
@@ -203,8 +206,22 @@ def metrics_check() -> Result:
     return Result(not wrong, f"unequal or slow: {wrong or 'none'}; {'; '.join(timed)}", values)
 
 
-def rate_of(asked: tuple[str, str, float]) -> tuple[float, float]:
-    """Return steps a second and the seconds of one validation image, beside other workers.
+class Pace(NamedTuple):
+    """How fast one worker went beside others.
+
+    Attributes:
+        rate: steps a second.
+        image_s: seconds of one validation image.
+        watts: of the whole card while steps were counted; None where it does not tell.
+    """
+
+    rate: float
+    image_s: float
+    watts: float | None
+
+
+def rate_of(asked: tuple[str, str, float]) -> Pace:
+    """Return how fast steps and validation are, beside other workers.
 
     Args:
         asked: the names of trunk and recipe, and over how many seconds steps are counted.
@@ -215,17 +232,19 @@ def rate_of(asked: tuple[str, str, float]) -> tuple[float, float]:
         training = _training(trunk, recipe)
         step = _ours(training)
         torch.cuda.synchronize()
+        card = Card(uuid_of(DEVICE))
         started, count = time.perf_counter(), 0
         while time.perf_counter() - started < seconds:
             step()
             count += 1
         torch.cuda.synchronize()
-        rate = count / (time.perf_counter() - started)
+        took, joules = time.perf_counter() - started, card.read()
         fold = _photos(SIDES[trunk], 480)
         evaluate.embed(training.network, fold, training.protocol)
         started = time.perf_counter()
         evaluate.embed(training.network, fold, training.protocol)
-        return rate, (time.perf_counter() - started) / len(fold)
+        image_s = (time.perf_counter() - started) / len(fold)
+        return Pace(count / took, image_s, joules and joules / took)
 
 
 def quick() -> Result:

@@ -3,8 +3,12 @@
 from concurrent.futures import Future
 from types import SimpleNamespace
 
+import pytest
+
 from benchmark.commands import jobs
+from benchmark.running import sharing
 from benchmark.study.folder import CellKey
+from benchmark.study.grid import CellPlan
 
 
 class Workers:
@@ -37,3 +41,40 @@ def test_every_kind_is_measured_while_the_workers_become_fewer(monkeypatch):
         cell.id: jobs.OVERHEAD_S + seconds
         for cell, seconds in zip(cells, (1.0, 2.0, 3.0, 5.0), strict=True)
     }
+
+
+LONG, SHORT = 3600.0, 5.0
+
+
+@pytest.mark.parametrize(
+    ("seconds", "fit", "devices", "asked_jobs", "wanted"),
+    [
+        (SHORT, True, ("0",), None, ["seconds"]),
+        (LONG, True, ("0",), None, ["seconds", "share", "seconds"]),
+        (SHORT, False, ("0",), None, ["share", "seconds"]),
+        (None, True, ("0",), None, ["seconds", "share", "seconds"]),  # could not be measured
+        (LONG, True, ("0",), 4, ["seconds"]),
+        (LONG, True, (), None, ["seconds"]),
+    ],
+)
+def test_how_many_jobs_pay_is_measured_where_that_pays(
+    monkeypatch, seconds, fit, devices, asked_jobs, wanted
+):
+    done = []
+    cell = CellKey("id", "toy", "tiny", "adam", "ms", "ms")
+    plans = [
+        CellPlan(cell, trials=3, trials_done=0, runs=3, runs_done=0, jobs_left=12, chosen=False)
+    ]
+    found = {} if seconds is None else {"id": seconds}
+
+    def expected(*rest):
+        done.append("seconds")
+        return found
+
+    monkeypatch.setattr(jobs, "expected_seconds", expected)
+    monkeypatch.setattr(jobs, "_share_cards", lambda *rest: done.append("share"))
+    monkeypatch.setattr(sharing, "fit_together", lambda looks, count: fit and count == 8)
+    asked = SimpleNamespace(options=SimpleNamespace(jobs=asked_jobs))
+    ready = SimpleNamespace(devices=devices, device="cuda")
+    assert jobs.measured(asked, ready, plans, SimpleNamespace(capacity=8), []) is found
+    assert done == wanted

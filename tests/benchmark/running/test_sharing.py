@@ -9,7 +9,8 @@ from types import SimpleNamespace
 import pytest
 
 from benchmark.running import sharing
-from benchmark.running.sharing import choose, share
+from benchmark.running.sharing import choose, fit_together, share
+from benchmark.training.first_look import FirstLook
 from benchmark.training.timing import Load
 
 CARD = 80 << 30
@@ -94,3 +95,20 @@ def test_fewer_are_measured_once_all_have_ended_of_which_one_has_failed(monkeypa
     with workers.pool:
         assert share(workers, MadeJob(0, SimpleNamespace(folds=4)), 1) == 2
     assert (len(workers.asked), workers.chosen) == (1 + 4 + 2, 2)
+
+
+def look(memory_mb, card_mb=80 << 10):
+    return FirstLook(memory_mb=memory_mb, card_mb=card_mb)
+
+
+@pytest.mark.parametrize(
+    ("looks", "wanted"),
+    [
+        ([look(1000), look(7000)], True),  # 8 x (7000 + 700) of 69,632
+        ([look(1000), look(8100)], False),
+        ([look(1000), look(1000, card_mb=0)], False),  # one has failed
+        ([], False),  # all have begun before
+    ],
+)
+def test_jobs_fit_together_by_what_first_steps_took(looks, wanted):
+    assert fit_together(looks, 8) is wanted

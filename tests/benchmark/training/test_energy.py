@@ -221,7 +221,7 @@ def test_a_machine_that_tells_nothing_leaves_joules_out(tmp_path, monkeypatch):
 
 
 def test_a_card_without_a_number_is_told_from_others(monkeypatch):
-    monkeypatch.setattr(span, "_uuid", lambda device: "")
+    monkeypatch.setattr(span, "uuid_of", lambda device: "")
     found = {span.card_of("cuda:0"), span.card_of("cuda:1"), span.card_of("cpu")}
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3")
     found.add(span.card_of("cuda:0"))

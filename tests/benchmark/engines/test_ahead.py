@@ -1,0 +1,51 @@
+"""CUDA's driver, started while torch is imported."""
+
+import subprocess
+import sys
+
+import pytest
+
+from benchmark.engines import ahead
+
+
+class Driver:
+    """Stands for libcuda: notes what is called, and refuses what it is told to."""
+
+    def __init__(self, refused=()):
+        self.called, self.refused = [], refused
+
+    def __getattr__(self, name):
+        def call(*arguments):
+            self.called.append(name)
+            return 999 if name in self.refused else 0
+
+        return call
+
+
+@pytest.mark.parametrize(
+    ("first_device", "refused", "wanted"),
+    [
+        (False, (), ["cuInit"]),
+        (True, (), ["cuInit", "cuDeviceGet", "cuDevicePrimaryCtxRetain"]),
+        (True, ("cuInit",), ["cuInit"]),
+        (True, ("cuDeviceGet",), ["cuInit", "cuDeviceGet"]),
+    ],
+)
+def test_the_driver_is_started_as_far_as_it_answers(monkeypatch, first_device, refused, wanted):
+    driver = Driver(refused)
+    monkeypatch.setattr(ahead.ctypes, "CDLL", lambda name: driver)
+    monkeypatch.setattr(ahead.sys, "platform", "linux")
+    thread = ahead.start_driver(first_device=first_device)
+    assert thread is not None
+    thread.join(10)
+    assert driver.called == wanted
+
+
+def test_without_a_driver_nothing_is_started(monkeypatch):
+    monkeypatch.setattr(ahead, "DRIVER", "libno-such-driver.so.1")
+    assert ahead.start_driver(first_device=True) is None
+
+
+def test_it_begins_before_torch_is_there():
+    code = "import sys, benchmark.engines.worker; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
