@@ -242,7 +242,7 @@ def _add_machines(parser: Parser) -> None:
         "--address", metavar="HOST:PORT", help="of the Ray cluster (default: here)"
     )
     machines.add_argument(
-        "--gpus-per-job", type=share, default=1.0, metavar="F", help="under Ray; default: 1"
+        "--gpus-per-job", type=share, metavar="F", help="under Ray (default: measured)"
     )
 
 

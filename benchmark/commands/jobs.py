@@ -87,7 +87,7 @@ def engine_for(console: Console, asked: Asked, ready: Ready, place: Path) -> Ite
         if asked.options.engine == "ray":
             from benchmark.engines.ray_cluster import shortage
 
-            gpus = asked.options.gpus_per_job if ready.device == "cuda" else 0.0
+            gpus = (asked.options.gpus_per_job or 1.0) if ready.device == "cuda" else 0.0
             if lack := shortage(asked.study.protocol.threads_per_job, gpus):
                 say(console, lack)
         if asked.options.engine == "local":  # elsewhere there may be no free worker for long
@@ -111,7 +111,7 @@ def make_engine(asked: Asked, ready: Ready, log: Path, pipes: Path | None = None
     if options.engine == "ray":
         from benchmark.engines.ray_cluster import RayEngine
 
-        gpus = options.gpus_per_job if ready.device == "cuda" else 0.0
+        gpus = (options.gpus_per_job or 1.0) if ready.device == "cuda" else 0.0
         return RayEngine(ready.workers, threads, gpus, log, deterministic=strict)
     from benchmark.engines.local import LocalEngine
 
@@ -179,11 +179,13 @@ def measured(
     minute of work would be over before that has paid. ``looks`` says whether all fit together.
     """
     training = [item.cell for item in plans if item.jobs_left and item.cell.trains]
-    if not ready.devices or asked.options.jobs or not training:
+    ray = asked.options.engine == "ray"
+    said = asked.options.gpus_per_job if ray else asked.options.jobs
+    if ready.device == "cpu" or said or not training:
         return expected_seconds(asked, ready, plans, engine)
     from benchmark.running.sharing import fit_together
 
-    if fit_together(looks, engine.capacity // len(ready.devices)):
+    if ray or fit_together(looks, engine.capacity // len(ready.devices)):
         seconds = expected_seconds(asked, ready, plans, engine)
         known = all(item.cell.id in seconds for item in plans if item.jobs_left)
         if known and at_most(plans, seconds, engine.capacity) <= SHORT_S:
@@ -195,11 +197,16 @@ def measured(
 def _share_cards(asked: Asked, ready: Ready, cell: CellKey, engine: Engine) -> None:
     """Let as many jobs share a GPU as pay, by trainings of ``cell``."""
     from benchmark.engines.local import LocalEngine
-    from benchmark.running.sharing import share
+    from benchmark.running.sharing import pays_here, share
 
-    assert isinstance(engine, LocalEngine)
     job = job_maker(asked, ready)(cell, "search", 0, 0, {})
-    share(engine, job, len(ready.devices))
+    if isinstance(engine, LocalEngine):
+        share(engine, job, len(ready.devices))
+        return
+    from benchmark.engines.ray_cluster import RayEngine
+
+    assert isinstance(engine, RayEngine)
+    engine.share_cards(pays_here, job)
 
 
 def expected_seconds(

@@ -13,16 +13,14 @@ ships, and one that a job has changed, or that has run anything else, runs nothi
 from __future__ import annotations
 
 import atexit
-import hashlib
 import logging
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import suppress
-from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, Protocol, TypeVar, cast
 
@@ -31,16 +29,14 @@ from ray.exceptions import RayError, RayTaskError
 
 import benchmark
 import protocols
-from benchmark.engines.copies import held, node_folder
 from benchmark.engines.isolation import Answer, foreign, run_alone
+from benchmark.engines.parcels import Parcel, pack, unpack
 from benchmark.engines.ray_address import first_line, knock, refusal
 from benchmark.engines.worker import set_up_torch
 from benchmark.streams import open_streams
-from protocols.errors import InvalidInputError, MachineError, StoreError
-from protocols.protocol import digest
+from protocols.errors import InvalidInputError, MachineError
 
 T = TypeVar("T")
-PIECE_BYTES = 64 << 20
 # Ray ends this process without a word to it when the head has been silent for a minute.
 _ASK_S, _SILENT_S = 1.0, 20.0
 FileGroup = tuple[Path, ...]
@@ -60,15 +56,6 @@ class Movable(Protocol):
 
 class WorkerLostError(Exception):
     """A job's worker or its machine died, or was killed for taking too long."""
-
-
-@dataclass(frozen=True)
-class Parcel:
-    """A file in the cluster's object store, in pieces, and what its content must be."""
-
-    path: Path
-    sha256: str
-    pieces: tuple[Any, ...]
 
 
 def connect(address: str | None, threads: int) -> None:
@@ -169,14 +156,45 @@ class RayEngine:
     def start(self, *modules: str) -> None:
         """Do nothing: Ray starts a worker with its first job."""
 
+    def share_cards(self, pays: Callable[[int, Any], int], argument: Any) -> int:
+        """Let as many jobs share a GPU as pay on every kind of machine; return that number.
+
+        Args:
+            pays: returns how many do, asked once on each kind of machine with a whole GPU to
+                itself: ``pays(most, argument)``, no more than ``most``.
+            argument: like that of :meth:`submit`.
+        """
+        alive = [node for node in self._nodes if node["Alive"] and node["Resources"].get("GPU")]
+        kinds = {_kind(node["Resources"]): node for node in alive}
+        asked = []
+        for node in kinds.values():
+            resources = node["Resources"]
+            most = int(resources.get("CPU", 0) // self._threads // resources["GPU"])
+            here = {f"node:{node['NodeManagerAddress']}": 0.001}
+            asked.append(self._submit(partial(pays, max(1, most)), argument, 1.0, here))
+        jobs = min((future.result() for future in asked), default=1)
+        self._gpus = 1 / jobs
+        return jobs
+
     def submit(self, function: Callable[[Any], T], argument: Any) -> Future[T]:
         """Start ``function(argument)`` somewhere in the cluster."""
+        return self._submit(function, argument, self._gpus)
+
+    def _submit(
+        self,
+        function: Callable[[Any], T],
+        argument: Any,
+        gpus: float,
+        resources: dict[str, float] | None = None,
+    ) -> Future[T]:
+        """Start ``function(argument)`` where so much of a GPU and these resources are."""
         files = cast(Movable, argument).files() if hasattr(argument, "files") else ()
         groups = [tuple(map(self._parcel, group)) for group in files]
-        share = max(1, int(1 / self._gpus + 1e-9)) if self._gpus else 1
+        share = max(1, int(1 / gpus + 1e-9)) if gpus else 1
         call = (function, argument, groups, self._threads, self._deterministic, share)
+        needs = {"num_cpus": self._threads, "num_gpus": gpus, "resources": resources}
         future: Future[T] = Future()
-        self._send(future, call, once=bool(self._gpus or foreign(argument)))
+        self._send(future, call, needs, once=bool(gpus or foreign(argument)))
         return future
 
     def cancel(self, future: Future[Any]) -> None:
@@ -205,20 +223,27 @@ class RayEngine:
                 self._nodes = _nodes()
                 self._heard = time.monotonic()
 
-    def _send(self, future: Future[Any], call: tuple[Any, ...], *, once: bool) -> None:
+    def _send(
+        self, future: Future[Any], call: tuple[Any, ...], needs: dict[str, Any], *, once: bool
+    ) -> None:
         """Give a call to a worker of Ray's, which ends after it if it is one for ``once``."""
         work = _work_once if once else _work
-        task = work.options(num_cpus=self._threads, num_gpus=self._gpus, max_retries=0)
-        self._running[future] = ref = task.remote(*call)
-        ref.future().add_done_callback(lambda done: self._settle(future, call, done))
+        self._running[future] = ref = work.options(**needs, max_retries=0).remote(*call)
+        ref.future().add_done_callback(lambda done: self._settle(future, call, needs, done))
 
-    def _settle(self, future: Future[Any], call: tuple[Any, ...], done: Future[Any]) -> None:
+    def _settle(
+        self,
+        future: Future[Any],
+        call: tuple[Any, ...],
+        needs: dict[str, Any],
+        done: Future[Any],
+    ) -> None:
         """Pass on what Ray says about a job, from a thread of Ray's."""
         error = done.exception()
         if error is None and done.result() is None:
             # Refused by a worker that is spent. Sent to one that ends after its call, the call
             # ends that worker, or finds another.
-            self._send(future, call, once=True)
+            self._send(future, call, needs, once=True)
             return
         self._running.pop(future, None)
         if error is None:
@@ -234,17 +259,18 @@ class RayEngine:
     def _parcel(self, path: Path) -> Parcel:
         """Return ``path`` as a parcel, put into the object store at its first use."""
         if path not in self._parcels:
-            seen, pieces = hashlib.sha256(), []
-            with path.open("rb") as file:
-                while piece := file.read(PIECE_BYTES):
-                    seen.update(piece)
-                    pieces.append(ray.put(piece))
-            self._parcels[path] = Parcel(path, seen.hexdigest(), tuple(pieces))
+            self._parcels[path] = pack(path, ray.put)
         return self._parcels[path]
 
 
 def _nodes() -> list[dict[str, Any]]:
     return list(ray.nodes())  # type: ignore[no-untyped-call]
+
+
+def _kind(resources: dict[str, float]) -> tuple[Any, ...]:
+    """Return what a machine's jobs a GPU depend on: its GPUs, and how many CPUs each has."""
+    cards = sorted(name for name in resources if name.startswith("accelerator_type:"))
+    return (*cards, resources["GPU"], resources.get("CPU", 0))
 
 
 def _fit(resources: dict[str, float], threads: int, gpus: float) -> int:
@@ -272,7 +298,9 @@ def _here(
         return None
     _set_up(threads, deterministic, jobs_a_card)
     if groups:
-        places = {p.path: folder / p.path.name for group in groups for folder, p in _unpack(group)}
+        places = {
+            p.path: folder / p.path.name for group in groups for folder, p in unpack(group, ray.get)
+        }
         argument = argument.moved(places.__getitem__)
     _Process.spent = True  # also if the next line raises
     answer = run_alone(function, argument)
@@ -297,39 +325,3 @@ def _set_up(threads: int, deterministic: bool, jobs_a_card: int) -> None:
     open_streams("utf-8")  # as on one machine
     set_up_torch(threads, deterministic=deterministic)
     import benchmark.engines.guard  # noqa: F401  (now, and not while the first job is timed)
-
-
-def _unpack(group: tuple[Parcel, ...]) -> Iterator[tuple[Path, Parcel]]:
-    """Yield each parcel of a group with the folder on this machine that holds them all."""
-    folder = node_folder() / digest([(p.path.name, p.sha256) for p in group], 16)
-    folder.mkdir(exist_ok=True)
-    with held(folder / ".lock"):  # the workers of a machine share one copy
-        for parcel in group:
-            if not (folder / parcel.path.name).exists():
-                _write(parcel, folder / parcel.path.name)
-    for parcel in group:
-        yield folder, parcel
-
-
-def _write(parcel: Parcel, path: Path) -> None:
-    """Write a parcel to ``path``, which appears complete and checked, or not at all.
-
-    Raises:
-        StoreError: the content is not what was sent, or the disk is full.
-    """
-    part, seen = path.with_name(f".{path.name}.{os.getpid()}.part"), hashlib.sha256()
-    try:
-        with part.open("wb") as file:
-            for piece in parcel.pieces:
-                content = ray.get(piece)
-                seen.update(content)
-                file.write(content)
-        if seen.hexdigest() != parcel.sha256:
-            raise StoreError(f"{path}: what arrived is not what was sent; run the command again")
-        part.replace(path)
-    except OSError as error:
-        raise StoreError(
-            f"cannot write {path} on {os.uname().nodename}: {error.strerror}"
-        ) from None
-    finally:
-        part.unlink(missing_ok=True)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import wait
 from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from benchmark.engines.local import LocalEngine
+from benchmark.engines.machine import default_workers
 from benchmark.training.first_look import FirstLook
 from benchmark.training.job import Job
 from benchmark.training.timing import CONTEXT_BYTES, Load, load_of
@@ -35,6 +39,24 @@ def share(engine: LocalEngine, job: Job, cards: int) -> int:
     chosen = choose(measure, engine.capacity // cards)
     engine.limit(chosen)
     return chosen
+
+
+def pays_here(most: int, job: Job) -> int:
+    """Return how many jobs like ``job`` pay on the GPU that this process was given.
+
+    Args:
+        most: jobs at once; fewer where there is no memory for them.
+        job: one that trains.
+    """
+    device, threads = os.environ["CUDA_VISIBLE_DEVICES"], job.protocol.threads_per_job
+    count = min(most, default_workers((device,), job.protocol))
+    with TemporaryDirectory() as folder:
+        engine = LocalEngine(count, threads, Path(folder) / "workers.txt", devices=(device,))
+        try:
+            engine.start("benchmark.training.job")
+            return share(engine, job, 1)
+        finally:
+            engine.close()
 
 
 def fit_together(looks: Sequence[FirstLook], count: int) -> bool:

@@ -21,7 +21,8 @@ ray = pytest.importorskip("ray", reason="Ray is not installed: pip install 'ray[
 
 from ray.cluster_utils import Cluster  # noqa: E402
 
-from benchmark.engines import ray_cluster  # noqa: E402
+from benchmark.engines import parcels, ray_cluster  # noqa: E402
+from protocols.errors import StoreError  # noqa: E402
 
 PLUGIN = '''"""far: a method in a file that only the coordinator has."""
 from torch.nn.functional import normalize
@@ -271,6 +272,35 @@ def test_a_cluster_whose_workers_die_is_at_fault_and_not_the_method(ledger, tmp_
         assert tables(out) == tables(whole)
 
 
+def given(most, argument):
+    """Return what a probe was told, as a number: its device, the most jobs, its argument."""
+    return {"0": 10, "1": 20}[os.environ["CUDA_VISIBLE_DEVICES"]] + most + argument
+
+
+@pytest.mark.faults
+@pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::FutureWarning")
+def test_how_many_share_a_gpu_is_asked_on_every_kind_of_machine(tmp_path, cluster):
+    """The machines say that they have GPUs; nothing here uses one."""
+    cluster.add_node(num_cpus=8, num_gpus=2)
+    cluster.add_node(num_cpus=8, num_gpus=2)
+    cluster.add_node(num_cpus=6, num_gpus=1)
+    ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
+    ray_cluster.connect(cluster.address, threads=1)
+    engine = ray_cluster.RayEngine(None, 1, 1.0, tmp_path / "workers.txt", deterministic=False)
+    try:
+        assert engine.capacity == 5
+        asked = []
+        submit = engine._submit
+        engine._submit = lambda *words: asked.append(words) or submit(*words)
+        found = engine.share_cards(given, 100)
+        assert len(asked) == 2, "once for each kind"
+        assert found in (114, 124), "the fewer, of at most 4 and of at most 6"
+        assert engine._gpus == 1 / found
+    finally:
+        engine.close()
+        ray.cloudpickle.unregister_pickle_by_value(sys.modules[__name__])
+
+
 @pytest.mark.parametrize(
     ("resources", "threads", "gpus", "jobs"),
     [
@@ -289,11 +319,10 @@ def test_a_machine_takes_what_fits(resources, threads, gpus, jobs):
     assert ray_cluster._fit(resources, threads, gpus) == jobs
 
 
-def test_a_damaged_parcel_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(ray_cluster.ray, "get", lambda piece: piece)
-    parcel = ray_cluster.Parcel(Path("weights.pth"), "0" * 64, (b"one", b"two"))
-    with pytest.raises(ray_cluster.StoreError, match="not what was sent"):
-        ray_cluster._write(parcel, tmp_path / "weights.pth")
+def test_a_damaged_parcel_is_refused(tmp_path):
+    parcel = parcels.Parcel(Path("weights.pth"), "0" * 64, (b"one", b"two"))
+    with pytest.raises(StoreError, match="not what was sent"):
+        parcels.write(parcel, tmp_path / "weights.pth", lambda piece: piece)
     assert list(tmp_path.iterdir()) == []
 
 

@@ -47,18 +47,22 @@ LONG, SHORT = 3600.0, 5.0
 
 
 @pytest.mark.parametrize(
-    ("seconds", "fit", "devices", "asked_jobs", "wanted"),
+    ("seconds", "fit", "device", "said", "wanted"),
     [
-        (SHORT, True, ("0",), None, ["seconds"]),
-        (LONG, True, ("0",), None, ["seconds", "share", "seconds"]),
-        (SHORT, False, ("0",), None, ["share", "seconds"]),
-        (None, True, ("0",), None, ["seconds", "share", "seconds"]),  # could not be measured
-        (LONG, True, ("0",), 4, ["seconds"]),
-        (LONG, True, (), None, ["seconds"]),
+        (SHORT, True, "cuda", {}, ["seconds"]),
+        (LONG, True, "cuda", {}, ["seconds", "share", "seconds"]),
+        (SHORT, False, "cuda", {}, ["share", "seconds"]),
+        (None, True, "cuda", {}, ["seconds", "share", "seconds"]),  # could not be measured
+        (LONG, True, "cuda", {"jobs": 4}, ["seconds"]),
+        (LONG, True, "cpu", {}, ["seconds"]),
+        (SHORT, False, "cuda", {"engine": "ray"}, ["seconds"]),
+        (LONG, False, "cuda", {"engine": "ray"}, ["seconds", "share", "seconds"]),
+        (LONG, False, "cuda", {"engine": "ray", "jobs": 4}, ["seconds", "share", "seconds"]),
+        (LONG, False, "cuda", {"engine": "ray", "gpus_per_job": 0.5}, ["seconds"]),
     ],
 )
 def test_how_many_jobs_pay_is_measured_where_that_pays(
-    monkeypatch, seconds, fit, devices, asked_jobs, wanted
+    monkeypatch, seconds, fit, device, said, wanted
 ):
     done = []
     cell = CellKey("id", "toy", "tiny", "adam", "ms", "ms")
@@ -74,7 +78,9 @@ def test_how_many_jobs_pay_is_measured_where_that_pays(
     monkeypatch.setattr(jobs, "expected_seconds", expected)
     monkeypatch.setattr(jobs, "_share_cards", lambda *rest: done.append("share"))
     monkeypatch.setattr(sharing, "fit_together", lambda looks, count: fit and count == 8)
-    asked = SimpleNamespace(options=SimpleNamespace(jobs=asked_jobs))
-    ready = SimpleNamespace(devices=devices, device="cuda")
+    options = {"engine": "local", "jobs": None, "gpus_per_job": None, **said}
+    asked = SimpleNamespace(options=SimpleNamespace(**options))
+    devices = ("0",) if device == "cuda" and options["engine"] == "local" else ()
+    ready = SimpleNamespace(devices=devices, device=device)
     assert jobs.measured(asked, ready, plans, SimpleNamespace(capacity=8), []) is found
     assert done == wanted

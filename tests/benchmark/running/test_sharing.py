@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 
 from benchmark.running import sharing
-from benchmark.running.sharing import choose, fit_together, share
+from benchmark.running.sharing import choose, fit_together, pays_here, share
 from benchmark.training.first_look import FirstLook
 from benchmark.training.timing import Load
 
@@ -112,3 +112,24 @@ def look(memory_mb, card_mb=80 << 10):
 )
 def test_jobs_fit_together_by_what_first_steps_took(looks, wanted):
     assert fit_together(looks, 8) is wanted
+
+
+def test_a_machine_of_a_cluster_measures_with_workers_of_its_own(monkeypatch):
+    made, job = [], MadeJob(0, SimpleNamespace(folds=2, threads_per_job=1))
+
+    class Engine:
+        def __init__(self, count, threads, log, devices):
+            made.append((count, threads, devices))
+
+        def start(self, module):
+            made.append(module)
+
+        def close(self):
+            made.append("closed")
+
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3")
+    monkeypatch.setattr(sharing, "LocalEngine", Engine)
+    monkeypatch.setattr(sharing, "default_workers", lambda devices, protocol: 6)
+    monkeypatch.setattr(sharing, "share", lambda engine, asked, cards: 2 if asked is job else 0)
+    assert pays_here(4, job) == 2
+    assert made == [(4, 1, ("3",)), "benchmark.training.job", "closed"]
