@@ -172,7 +172,8 @@ class RayEngine:
             most = int(resources.get("CPU", 0) // self._threads // resources["GPU"])
             here = {f"node:{node['NodeManagerAddress']}": 0.001}
             asked.append(self._submit(partial(pays, max(1, most)), argument, 1.0, here))
-        jobs = min((future.result() for future in asked), default=1)
+        # Where it cannot be measured a job runs alone, and says itself what is wrong there.
+        jobs = min((1 if each.exception() else each.result() for each in asked), default=1)
         self._gpus = 1 / jobs
         return jobs
 

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from concurrent.futures import Future
 from contextlib import suppress
 from pathlib import Path
 
@@ -353,6 +354,29 @@ def test_a_head_that_dies_is_said_before_ray_ends_the_process(tmp_path, monkeypa
     with pytest.raises(ray_cluster.MachineError, match="start the cluster again"):
         engine.capacity  # noqa: B018
     engine.close()
+
+
+def test_jobs_run_alone_on_a_gpu_where_it_cannot_be_measured_how_many_pay(tmp_path, monkeypatch):
+    kinds = [{"CPU": 8.0, "GPU": 1.0}, {"CPU": 8.0, "GPU": 2.0}]
+    nodes = [
+        {"Alive": True, "Resources": kind, "NodeManagerAddress": str(number)}
+        for number, kind in enumerate(kinds)
+    ]
+    monkeypatch.setattr(ray_cluster, "_nodes", lambda: nodes)
+    engine = ray_cluster.RayEngine(None, 1, 1.0, tmp_path / "log", deterministic=True)
+    futures = [Future(), Future()]
+    futures[0].set_result(4)
+    futures[1].set_exception(ray_cluster.WorkerLostError("gone"))
+    asked = []
+
+    def submit(function, argument, gpus, resources):
+        asked.append((function.args, argument, gpus, resources))
+        return futures[len(asked) - 1]
+
+    monkeypatch.setattr(engine, "_submit", submit)
+    engine._closed.set()
+    assert engine.share_cards(max, 7) == 1
+    assert asked == [((8,), 7, 1.0, {"node:0": 0.001}), ((4,), 7, 1.0, {"node:1": 0.001})]
 
 
 def test_a_job_that_fits_nowhere_is_said(monkeypatch):
