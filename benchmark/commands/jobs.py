@@ -175,19 +175,26 @@ def measured(
 ) -> dict[str, float]:
     """Return :func:`expected_seconds`, once as many jobs share a GPU as pay.
 
-    How many do is measured too, where the command does not say it and the work left is long: a
-    minute of work would be over before that has paid. ``looks`` says whether all fit together.
+    How many do is measured too, where the command does not say it: not for work that ends within a
+    minute with as many as the CPUs allow, before that has paid. For this to be known every cell
+    must have taken its first step just now, because ``looks`` say whether all jobs fit together.
     """
-    training = [item.cell for item in plans if item.jobs_left and item.cell.trains]
+    left = [item for item in plans if item.jobs_left]
+    training = [item.cell for item in left if item.cell.trains]
     ray = asked.options.engine == "ray"
     said = asked.options.gpus_per_job if ray else asked.options.jobs
     if ready.device == "cpu" or said or not training:
         return expected_seconds(asked, ready, plans, engine)
     from benchmark.running.sharing import fit_together
 
-    if ray or fit_together(looks, engine.capacity // len(ready.devices)):
+    least = {item.cell.id: OVERHEAD_S for item in left}
+    short = at_most(plans, least, engine.capacity) <= SHORT_S
+    if short and not ray:
+        cells = sum(not item.cell.repeat for item in left)
+        short = fit_together(looks, cells, engine.capacity // len(ready.devices))
+    if short:
         seconds = expected_seconds(asked, ready, plans, engine)
-        known = all(item.cell.id in seconds for item in plans if item.jobs_left)
+        known = all(item.cell.id in seconds for item in left)
         if known and at_most(plans, seconds, engine.capacity) <= SHORT_S:
             return seconds
     _share_cards(asked, ready, training[0], engine)

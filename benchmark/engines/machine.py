@@ -68,7 +68,7 @@ def default_workers(devices: tuple[str, ...], protocol: Protocol) -> int:
     """Return how many jobs run at once: the CPUs allowed over a job's threads.
 
     No more than there is memory for. On GPUs as many on each, at most ``MOST_A_CARD``; how many
-    of them pay is measured later.
+    of them pay is measured later, but for short work.
     """
     jobs = max(1, int(limits.cpus() // protocol.threads_per_job))
     fit = limits.workers_that_fit()

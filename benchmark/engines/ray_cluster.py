@@ -26,6 +26,7 @@ from typing import Any, Protocol, TypeVar, cast
 
 import ray
 from ray.exceptions import RayError, RayTaskError
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 import benchmark
 import protocols
@@ -39,6 +40,7 @@ from protocols.errors import InvalidInputError, MachineError
 T = TypeVar("T")
 # Ray ends this process without a word to it when the head has been silent for a minute.
 _ASK_S, _SILENT_S = 1.0, 20.0
+_PAYS_S = 600.0  # for a machine that others use, and processes that load torch
 FileGroup = tuple[Path, ...]
 
 
@@ -157,25 +159,42 @@ class RayEngine:
         """Do nothing: Ray starts a worker with its first job."""
 
     def share_cards(self, pays: Callable[[int, Any], int], argument: Any) -> int:
-        """Let as many jobs share a GPU as pay on every kind of machine; return that number.
+        """Let as many jobs share a GPU as pay on every kind of machine that is there now.
+
+        Returns the number. Where it cannot be measured a job runs alone: it says itself what is
+        wrong there, and the log says why there is no number.
 
         Args:
-            pays: returns how many do, asked once on each kind of machine with a whole GPU to
-                itself: ``pays(most, argument)``, no more than ``most``.
+            pays: returns how many do, asked on one machine of each kind with a whole GPU to itself:
+                ``pays(most, argument)``, no more than ``most``.
             argument: like that of :meth:`submit`.
         """
-        alive = [node for node in self._nodes if node["Alive"] and node["Resources"].get("GPU")]
-        kinds = {_kind(node["Resources"]): node for node in alive}
-        asked = []
+        kinds = {_kind(node["Resources"]): node for node in self._nodes if node["Alive"]}
+        asked: list[Future[int]] = []
         for node in kinds.values():
             resources = node["Resources"]
-            most = int(resources.get("CPU", 0) // self._threads // resources["GPU"])
-            here = {f"node:{node['NodeManagerAddress']}": 0.001}
-            asked.append(self._submit(partial(pays, max(1, most)), argument, 1.0, here))
-        # Where it cannot be measured a job runs alone, and says itself what is wrong there.
-        jobs = min((1 if each.exception() else each.result() for each in asked), default=1)
+            if not _fit(resources, self._threads, 1.0):
+                continue
+            most = int(resources["CPU"] // self._threads // resources["GPU"])
+            most = most if self._most is None else min(most, self._most)
+            if most > 1:  # elsewhere its CPUs leave room for no second job
+                there = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
+                asked.append(self._submit(partial(pays, most), argument, 1.0, there))
+        jobs = min(map(self._answer, asked), default=1)
         self._gpus = 1 / jobs
         return jobs
+
+    def _answer(self, asked: Future[int]) -> int:
+        """Return how many jobs pay, 1 where no answer came; the log says why."""
+        try:
+            error = asked.exception(_PAYS_S)
+        except TimeoutError:
+            self.cancel(asked)
+            error = TimeoutError(f"no answer in {_PAYS_S:g} s")
+        if error is None:
+            return asked.result()
+        self._say(f"how many jobs pay on a GPU is not known: {first_line(error)}")
+        return 1
 
     def submit(self, function: Callable[[Any], T], argument: Any) -> Future[T]:
         """Start ``function(argument)`` somewhere in the cluster."""
@@ -186,14 +205,14 @@ class RayEngine:
         function: Callable[[Any], T],
         argument: Any,
         gpus: float,
-        resources: dict[str, float] | None = None,
+        where: Any = "DEFAULT",
     ) -> Future[T]:
-        """Start ``function(argument)`` where so much of a GPU and these resources are."""
+        """Start ``function(argument)`` where so much of a GPU is, by a strategy of Ray's."""
         files = cast(Movable, argument).files() if hasattr(argument, "files") else ()
         groups = [tuple(map(self._parcel, group)) for group in files]
         share = max(1, int(1 / gpus + 1e-9)) if gpus else 1
         call = (function, argument, groups, self._threads, self._deterministic, share)
-        needs = {"num_cpus": self._threads, "num_gpus": gpus, "resources": resources}
+        needs = {"num_cpus": self._threads, "num_gpus": gpus, "scheduling_strategy": where}
         future: Future[T] = Future()
         self._send(future, call, needs, once=bool(gpus or foreign(argument)))
         return future
@@ -253,9 +272,12 @@ class RayEngine:
             future.set_exception(getattr(error, "cause", None) or error)
         else:
             reason = f"{type(error).__name__}: {first_line(error)}"
-            with suppress(OSError), self._log.open("a", encoding="utf-8") as file:
-                file.write(f"worker lost: {reason}\n")
+            self._say(f"worker lost: {reason}")
             future.set_exception(WorkerLostError(reason))
+
+    def _say(self, line: str) -> None:
+        with suppress(OSError), self._log.open("a", encoding="utf-8") as file:
+            file.write(f"{line}\n")
 
     def _parcel(self, path: Path) -> Parcel:
         """Return ``path`` as a parcel, put into the object store at its first use."""
@@ -271,7 +293,7 @@ def _nodes() -> list[dict[str, Any]]:
 def _kind(resources: dict[str, float]) -> tuple[Any, ...]:
     """Return what a machine's jobs a GPU depend on: its GPUs, and how many CPUs each has."""
     cards = sorted(name for name in resources if name.startswith("accelerator_type:"))
-    return (*cards, resources["GPU"], resources.get("CPU", 0))
+    return (*cards, resources.get("GPU", 0), resources.get("CPU", 0))
 
 
 def _fit(resources: dict[str, float], threads: int, gpus: float) -> int:

@@ -15,6 +15,9 @@ from types import FrameType
 from benchmark.engines.ahead import start_driver
 from benchmark.streams import open_streams, send_output_to
 
+WORKSPACE = ":4096:8"  # of cuBLAS: one of the two with which it gives the same bits each time
+DRIVER_S = 60.0  # that a worker waits for the driver; after that torch waits for it, and tells
+
 
 def start(
     environment: dict[str, str] | None,
@@ -50,12 +53,15 @@ def start(
     if device is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = device
         os.environ["DML_JOBS_A_CARD"] = str(jobs)  # read where images are put on a device
-    driver = start_driver(first_device=True) if device is not None else None
+        os.environ.setdefault("CUDA_MODULE_LOADING", "LAZY")  # as torch sets it, read by the driver
+    os.environ["CUBLAS_WORKSPACE_CONFIG"] = WORKSPACE  # read when CUDA starts
     send_output_to(log)
     open_streams("utf-8")  # what a method prints must not fail its job
+    if device is not None and (driver := start_driver(first_device=True)):
+        # The driver reads environment variables meanwhile: none may change before it is there.
+        importlib.import_module("torch")
+        driver.join(DRIVER_S)
     set_up_torch(threads, deterministic=deterministic)
-    if driver is not None:
-        driver.join()
     if device is not None:
         _start_cuda()
     import benchmark.engines.guard  # noqa: F401  (now, and not while the first job is timed)
@@ -91,7 +97,8 @@ def set_up_torch(threads: int, *, deterministic: bool) -> None:
     an error. Called once, before anything is computed.
     """
     keep_memory()
-    os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"  # read when CUDA starts
+    if os.environ.get("CUBLAS_WORKSPACE_CONFIG") != WORKSPACE:
+        os.environ["CUBLAS_WORKSPACE_CONFIG"] = WORKSPACE  # read when CUDA starts
     import torch  # only in workers: the coordinator starts them without loading torch itself
 
     torch.set_num_threads(threads)

@@ -9,6 +9,8 @@ from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import torch
+
 from benchmark.engines.local import LocalEngine
 from benchmark.engines.machine import default_workers
 from benchmark.training.first_look import FirstLook
@@ -51,7 +53,13 @@ def pays_here(most: int, job: Job) -> int:
     device, threads = os.environ["CUDA_VISIBLE_DEVICES"], job.protocol.threads_per_job
     count = min(most, default_workers((device,), job.protocol))
     with TemporaryDirectory() as folder:
-        engine = LocalEngine(count, threads, Path(folder) / "workers.txt", devices=(device,))
+        engine = LocalEngine(
+            count,
+            threads,
+            Path(folder) / "workers.txt",
+            deterministic=not torch.is_deterministic_algorithms_warn_only_enabled(),
+            devices=(device,),
+        )
         try:
             engine.start("benchmark.training.job")
             return share(engine, job, 1)
@@ -59,15 +67,20 @@ def pays_here(most: int, job: Job) -> int:
             engine.close()
 
 
-def fit_together(looks: Sequence[FirstLook], count: int) -> bool:
+def fit_together(looks: Sequence[FirstLook], cells: int, count: int) -> bool:
     """Return whether so many jobs fit on a card together, by what first steps took of it.
 
-    Not where nothing is known of a cell: it has begun before, or failed.
+    Args:
+        looks: at cells whose first step was taken.
+        cells: how many there are; one that has begun before, or whose first step failed, is not
+            known, and then neither is the answer.
+        count: jobs on a card.
     """
     known = [look for look in looks if look.card_mb]
-    most = max((look.memory_mb for look in known), default=0) + (CONTEXT_BYTES >> 20)
-    smallest = min((look.card_mb for look in known), default=0)
-    return len(known) == len(looks) and count * most <= ROOM * smallest
+    if not known or len(known) < cells:
+        return False
+    most = max(look.memory_mb for look in known) + (CONTEXT_BYTES >> 20)
+    return count * most <= ROOM * min(look.card_mb for look in known)
 
 
 def choose(measure: Callable[[int], Sequence[Load]], most: int) -> int:

@@ -13,21 +13,24 @@ from protocols.network import Network
 
 KERNEL = (3, 3)
 MOST_PLANES = 4  # of an image: colours, and one of transparency
+MOST_PLACES = 1 << 18  # of a batch: 64 images of 64 x 64 pixels, 28 MB of patches
 
 
 class ImageConvolution(nn.Conv2d):
     """A convolution of images by 3 x 3 without bias; the gradient of its weights is one product.
 
     Of so few planes cuDNN's algorithms that give the same bits each time take that gradient through
-    Fourier transforms of the whole batch, a quarter of a small trunk's step on a GPU. The images
-    themselves get no gradient.
+    Fourier transforms of the whole batch, a quarter of a small trunk's step on a GPU. It is an
+    ordinary convolution where the images want a gradient too, and for large batches, where the
+    product was not measured and its patches would fill the card.
     """
 
     def forward(self, images: Tensor) -> Tensor:
         """Return what :class:`torch.nn.Conv2d` returns of (B, C, H, W), the same bits."""
-        if images.requires_grad or not self.weight.requires_grad:
-            return super().forward(images)
         stride, padding = cast(tuple[int, int], self.stride), cast(tuple[int, int], self.padding)
+        places = images.numel() // images.shape[1] // (stride[0] * stride[1])
+        if images.requires_grad or not self.weight.requires_grad or places > MOST_PLACES:
+            return super().forward(images)
         found: Tensor = _Convolution.apply(images, self.weight, stride, padding)
         return found
 

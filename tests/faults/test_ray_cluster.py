@@ -273,30 +273,33 @@ def test_a_cluster_whose_workers_die_is_at_fault_and_not_the_method(ledger, tmp_
         assert tables(out) == tables(whole)
 
 
-def given(most, argument):
-    """Return what a probe was told, as a number: its device, the most jobs, its argument."""
-    return {"0": 10, "1": 20}[os.environ["CUDA_VISIBLE_DEVICES"]] + most + argument
+def with_workers_of_its_own(most, folder):
+    """Return how many workers answer that a job of Ray's has started beside it."""
+    from benchmark.engines.local import LocalEngine
+
+    log = Path(folder) / f"{most} workers.txt"
+    engine = LocalEngine(most, 1, log, devices=(os.environ["CUDA_VISIBLE_DEVICES"],))
+    try:
+        return sum(each.result(200) for each in [engine.submit(abs, -1) for _ in range(most)])
+    finally:
+        engine.close()
 
 
 @pytest.mark.faults
 @pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::FutureWarning")
 def test_how_many_share_a_gpu_is_asked_on_every_kind_of_machine(tmp_path, cluster):
-    """The machines say that they have GPUs; nothing here uses one."""
-    cluster.add_node(num_cpus=8, num_gpus=2)
-    cluster.add_node(num_cpus=8, num_gpus=2)
-    cluster.add_node(num_cpus=6, num_gpus=1)
+    """The machines say that they have GPUs; nothing here computes on one."""
+    for cpus, gpus in ((4, 2), (4, 2), (3, 1), (0, 1), (1, 1)):
+        cluster.add_node(num_cpus=cpus, num_gpus=gpus)
     ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
     ray_cluster.connect(cluster.address, threads=1)
     engine = ray_cluster.RayEngine(None, 1, 1.0, tmp_path / "workers.txt", deterministic=False)
     try:
-        assert engine.capacity == 5
-        asked = []
-        submit = engine._submit
-        engine._submit = lambda *words: asked.append(words) or submit(*words)
-        found = engine.share_cards(given, 100)
-        assert len(asked) == 2, "once for each kind"
-        assert found in (114, 124), "the fewer, of at most 4 and of at most 6"
-        assert engine._gpus == 1 / found
+        assert engine.capacity == 6
+        assert engine.share_cards(with_workers_of_its_own, str(tmp_path)) == 2
+        asked = sorted(path.name for path in tmp_path.glob("* workers.txt"))
+        assert asked == ["2 workers.txt", "3 workers.txt"], "once for each kind with room for more"
+        assert engine.capacity == 4 + 4 + 2 + 1
     finally:
         engine.close()
         ray.cloudpickle.unregister_pickle_by_value(sys.modules[__name__])
@@ -356,27 +359,30 @@ def test_a_head_that_dies_is_said_before_ray_ends_the_process(tmp_path, monkeypa
     engine.close()
 
 
-def test_jobs_run_alone_on_a_gpu_where_it_cannot_be_measured_how_many_pay(tmp_path, monkeypatch):
-    kinds = [{"CPU": 8.0, "GPU": 1.0}, {"CPU": 8.0, "GPU": 2.0}]
-    nodes = [
-        {"Alive": True, "Resources": kind, "NodeManagerAddress": str(number)}
-        for number, kind in enumerate(kinds)
-    ]
+@pytest.mark.parametrize(("limit", "asked"), [(None, [8, 4]), (3, [3, 3]), (1, [])])
+def test_jobs_run_alone_on_a_gpu_where_it_cannot_be_measured_how_many_pay(
+    tmp_path, monkeypatch, limit, asked
+):
+    kinds = ({"CPU": 8.0, "GPU": 1.0}, {"CPU": 8.0, "GPU": 2.0}, {"CPU": 0.0, "GPU": 1.0})
+    nodes = [{"Alive": True, "Resources": kind, "NodeID": "ab" * 28} for kind in kinds]
     monkeypatch.setattr(ray_cluster, "_nodes", lambda: nodes)
-    engine = ray_cluster.RayEngine(None, 1, 1.0, tmp_path / "log", deterministic=True)
+    engine = ray_cluster.RayEngine(limit, 1, 1.0, tmp_path / "log", deterministic=True)
+    engine._closed.set()
     futures = [Future(), Future()]
     futures[0].set_result(4)
     futures[1].set_exception(ray_cluster.WorkerLostError("gone"))
-    asked = []
+    given = iter(futures)
+    seen = []
 
-    def submit(function, argument, gpus, resources):
-        asked.append((function.args, argument, gpus, resources))
-        return futures[len(asked) - 1]
+    def submit(function, argument, gpus, where):
+        assert (argument, gpus, where.soft) == (7, 1.0, False)
+        seen.extend(function.args)
+        return next(given)
 
     monkeypatch.setattr(engine, "_submit", submit)
-    engine._closed.set()
     assert engine.share_cards(max, 7) == 1
-    assert asked == [((8,), 7, 1.0, {"node:0": 0.001}), ((4,), 7, 1.0, {"node:1": 0.001})]
+    assert seen == asked
+    assert not asked or "is not known: gone" in (tmp_path / "log").read_text()
 
 
 def test_a_job_that_fits_nowhere_is_said(monkeypatch):

@@ -75,7 +75,7 @@ def judged(rates: dict[int, Pace]) -> tuple[str, dict[str, Any]]:
         f"{count}: {pace.rate:.0f}" + (f" at {pace.watts:.0f} W" if pace.watts else "")
         for count, pace in sorted(rates.items())
     )
-    values = {"rates": rates, "best": best, "chosen": chosen}
+    values = {"rates": {n: p._asdict() for n, p in rates.items()}, "best": best, "chosen": chosen}
     return f"steps a second by jobs: {text}; {chosen} within 5 %", values
 
 

@@ -51,6 +51,7 @@ LONG, SHORT = 3600.0, 5.0
     [
         (SHORT, True, "cuda", {}, ["seconds"]),
         (LONG, True, "cuda", {}, ["seconds", "share", "seconds"]),
+        (SHORT, True, "cuda", {"left": 3000}, ["share", "seconds"]),
         (SHORT, False, "cuda", {}, ["share", "seconds"]),
         (None, True, "cuda", {}, ["seconds", "share", "seconds"]),  # could not be measured
         (LONG, True, "cuda", {"jobs": 4}, ["seconds"]),
@@ -66,9 +67,9 @@ def test_how_many_jobs_pay_is_measured_where_that_pays(
 ):
     done = []
     cell = CellKey("id", "toy", "tiny", "adam", "ms", "ms")
-    plans = [
-        CellPlan(cell, trials=3, trials_done=0, runs=3, runs_done=0, jobs_left=12, chosen=False)
-    ]
+    counts = {"trials": 3, "trials_done": 0, "runs": 3, "runs_done": 0}
+    options = {"engine": "local", "jobs": None, "gpus_per_job": None, "left": 12, **said}
+    plans = [CellPlan(cell, **counts, jobs_left=options.pop("left"), chosen=False)]
     found = {} if seconds is None else {"id": seconds}
 
     def expected(*rest):
@@ -77,8 +78,7 @@ def test_how_many_jobs_pay_is_measured_where_that_pays(
 
     monkeypatch.setattr(jobs, "expected_seconds", expected)
     monkeypatch.setattr(jobs, "_share_cards", lambda *rest: done.append("share"))
-    monkeypatch.setattr(sharing, "fit_together", lambda looks, count: fit and count == 8)
-    options = {"engine": "local", "jobs": None, "gpus_per_job": None, **said}
+    monkeypatch.setattr(sharing, "fit_together", lambda *asked: fit and asked == ([], 1, 8))
     asked = SimpleNamespace(options=SimpleNamespace(**options))
     devices = ("0",) if device == "cuda" and options["engine"] == "local" else ()
     ready = SimpleNamespace(devices=devices, device=device)

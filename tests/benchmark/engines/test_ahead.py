@@ -49,3 +49,24 @@ def test_without_a_driver_nothing_is_started(monkeypatch):
 def test_it_begins_before_torch_is_there():
     code = "import sys, benchmark.engines.worker; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_a_worker_sets_every_variable_before_the_driver_reads_them():
+    code = """
+import os
+from benchmark.engines import worker
+
+class Started:
+    met = None
+
+    def join(self, limit):
+        os._exit(dict(os.environ) != self.met or self.met["CUDA_VISIBLE_DEVICES"] != "7")
+
+def drive(*, first_device):
+    Started.met = dict(os.environ)
+    return Started()
+
+worker.start_driver = drive
+worker.start(None, os.getppid(), 1, os.devnull, False, "7", 2)
+"""
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

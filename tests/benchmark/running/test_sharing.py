@@ -7,6 +7,7 @@ from itertools import count
 from types import SimpleNamespace
 
 import pytest
+import torch
 
 from benchmark.running import sharing
 from benchmark.running.sharing import choose, fit_together, pays_here, share
@@ -102,24 +103,28 @@ def look(memory_mb, card_mb=80 << 10):
 
 
 @pytest.mark.parametrize(
-    ("looks", "wanted"),
+    ("looks", "cells", "wanted"),
     [
-        ([look(1000), look(7000)], True),  # 8 x (7000 + 700) of 69,632
-        ([look(1000), look(8100)], False),
-        ([look(1000), look(1000, card_mb=0)], False),  # one has failed
-        ([], False),  # all have begun before
+        ([look(1000), look(7000)], 2, True),  # 8 x (7000 + 700) of 69,632
+        ([look(1000), look(8100)], 2, False),
+        ([look(1000), look(1000, card_mb=0)], 2, False),  # one has failed
+        ([look(1000)], 2, False),  # one has begun before
+        ([], 1, False),
     ],
 )
-def test_jobs_fit_together_by_what_first_steps_took(looks, wanted):
-    assert fit_together(looks, 8) is wanted
+def test_jobs_fit_together_by_what_first_steps_took(looks, cells, wanted):
+    assert fit_together(looks, cells, 8) is wanted
 
 
-def test_a_machine_of_a_cluster_measures_with_workers_of_its_own(monkeypatch):
+@pytest.mark.parametrize("strict", [False, True])
+def test_a_machine_of_a_cluster_measures_with_workers_of_its_own(monkeypatch, strict):
+    lenient = lambda: not strict  # noqa: E731
+    monkeypatch.setattr(torch, "is_deterministic_algorithms_warn_only_enabled", lenient)
     made, job = [], MadeJob(0, SimpleNamespace(folds=2, threads_per_job=1))
 
     class Engine:
-        def __init__(self, count, threads, log, devices):
-            made.append((count, threads, devices))
+        def __init__(self, count, threads, log, deterministic, devices):
+            made.append((count, threads, deterministic, devices))
 
         def start(self, module):
             made.append(module)
@@ -132,4 +137,4 @@ def test_a_machine_of_a_cluster_measures_with_workers_of_its_own(monkeypatch):
     monkeypatch.setattr(sharing, "default_workers", lambda devices, protocol: 6)
     monkeypatch.setattr(sharing, "share", lambda engine, asked, cards: 2 if asked is job else 0)
     assert pays_here(4, job) == 2
-    assert made == [(4, 1, ("3",)), "benchmark.training.job", "closed"]
+    assert made == [(4, 1, strict, ("3",)), "benchmark.training.job", "closed"]

@@ -1,4 +1,5 @@
 import copy
+import pickle
 
 import pytest
 import torch
@@ -24,6 +25,33 @@ def test_weights_of_a_convolution_of_images_get_the_gradient_they_always_got(str
     wanted.backward(ahead)
     found.backward(ahead)
     torch.testing.assert_close(other.weight.grad, plain.weight.grad, rtol=1e-12, atol=1e-12)
+
+
+def test_a_large_batch_takes_an_ordinary_convolution(monkeypatch):
+    monkeypatch.setattr("benchmark.training.placed.MOST_PLACES", 2 * 5 * 5 - 1)
+    conv = nn.Conv2d(3, 2, 3, bias=False)
+    lighten(conv)
+    name = conv(torch.rand(2, 3, 5, 5)).grad_fn.name()
+    assert "Convolution" in name
+    assert "_Convolution" not in name
+    assert "_Convolution" in conv(torch.rand(1, 3, 5, 5)).grad_fn.name()
+
+
+def test_a_copy_and_a_packed_one_compute_the_same():
+    conv = nn.Conv2d(3, 2, 3, bias=False)
+    lighten(conv)
+    images = torch.rand(2, 3, 5, 5)
+    for other in (copy.deepcopy(conv), pickle.loads(pickle.dumps(conv))):
+        assert type(other) is ImageConvolution
+        assert torch.equal(other(images), conv(images))
+
+
+@pytest.mark.parametrize(("precision", "wanted"), [("fp32", True), ("bf16", False)])
+def test_on_a_gpu_whole_float32_takes_it(monkeypatch, precision, wanted):
+    network = made.training(made.square(16), "contrastive").network
+    monkeypatch.setattr(type(network), "to", lambda self, *place, **words: self)
+    placed(network, torch.device("cuda"), precision)
+    assert any(isinstance(m, ImageConvolution) for m in network.modules()) is wanted
 
 
 def test_images_that_want_a_gradient_get_it():
