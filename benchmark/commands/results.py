@@ -97,7 +97,11 @@ def _submitted(
 
 def _check(args: argparse.Namespace) -> None:
     """Raise InvalidInputError where options of ``submit`` say two things, or the key is none."""
-    if args.claim and (args.who or args.hardware or args.price_per_hour or args.challenge):
+    if args.claim and args.challenge:
+        raise InvalidInputError(
+            "--claim is for a row of your own; of a --challenge say --who and --hardware"
+        )
+    if args.claim and (args.who or args.hardware or args.price_per_hour):
         raise InvalidInputError("--claim says who and on what already; leave the other options out")
     if args.challenge and args.price_per_hour:
         raise InvalidInputError("--price-per-hour stands in a claim; a challenge has none")

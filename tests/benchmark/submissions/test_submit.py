@@ -182,6 +182,8 @@ def test_who_and_hardware_stand_in_every_new_claim(study, tmp_path, capsys):
     assert "Another" not in capsys.readouterr().out, "the row is there, so nobody signs"
     assert main([*words, "--who", "x", "--claim", "claim.toml"]) == 2
     assert "--claim says who" in capsys.readouterr().err
+    assert main([*words, "--challenge", "2026-01-31", "--claim", "claim.toml"]) == 2
+    assert "of a --challenge say --who and --hardware" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("raised", ["ValueError('no')", "SystemExit(0)"])
