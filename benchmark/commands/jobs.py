@@ -87,8 +87,7 @@ def engine_for(console: Console, asked: Asked, ready: Ready, place: Path) -> Ite
         if asked.options.engine == "ray":
             from benchmark.engines.ray_cluster import shortage
 
-            gpus = (asked.options.gpus_per_job or 1.0) if ready.device == "cuda" else 0.0
-            if lack := shortage(asked.study.protocol.threads_per_job, gpus):
+            if lack := shortage(asked.study.protocol.threads_per_job, _gpus_of(asked, ready)):
                 say(console, lack)
         if asked.options.engine == "local":  # elsewhere there may be no free worker for long
             check_workers(engine, ready.device)
@@ -111,7 +110,7 @@ def make_engine(asked: Asked, ready: Ready, log: Path, pipes: Path | None = None
     if options.engine == "ray":
         from benchmark.engines.ray_cluster import RayEngine
 
-        gpus = (options.gpus_per_job or 1.0) if ready.device == "cuda" else 0.0
+        gpus = _gpus_of(asked, ready)
         return RayEngine(ready.workers, threads, gpus, log, deterministic=strict)
     from benchmark.engines.local import LocalEngine
 
@@ -125,6 +124,11 @@ def make_engine(asked: Asked, ready: Ready, log: Path, pipes: Path | None = None
         environment=asked.environment,
         mps=pipes,
     )
+
+
+def _gpus_of(asked: Asked, ready: Ready) -> float:
+    """Return a job's share of a GPU under Ray: a whole one until it is known how many pay."""
+    return (asked.options.gpus_per_job or 1.0) if ready.device == "cuda" else 0.0
 
 
 def job_maker(asked: Asked, ready: Ready) -> JobMaker:
