@@ -163,7 +163,7 @@ def _add_grid(parser: Parser) -> None:
         action="append",
         default=[],
         metavar="FILE",
-        help="a file that holds a method, a protocol or a recipe",
+        help="a file that holds a method, trunk, recipe or protocol",
     )
     grid.add_argument(
         "--weights",

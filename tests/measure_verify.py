@@ -128,12 +128,14 @@ def files_of(
     }
     packed = schema.pack_trials(trials)
     cell["trials_sha256"] = hashlib.sha256(packed).hexdigest()
+    runs = [run_of(rng, cell, seed, protocol.folds, classes) for seed in range(protocol.seeds)]
+    spent = sum(own["seconds"] for own in (*trials, *runs))
+    cell["took"] = {"seconds": spent, "cpu_s": spent * float(rng.uniform(0.5, 0.9))}
     yield "cell.json", schema.pack(cell)
     yield "trials.jsonl", packed
     yield "claim.toml", CLAIM.encode()
-    for seed in range(protocol.seeds):
-        run = run_of(rng, cell, seed, protocol.folds, classes)
-        content = run.pop("packed")
+    for run in runs:
+        seed, content = run["seed"], run.pop("packed")
         run |= {**shared, "values_sha256": hashlib.sha256(content).hexdigest()}
         run |= {name: rng.bytes(32).hex() for name in ("embeddings_sha256", "queries_sha256")}
         yield f"values-{seed}.npz", content

@@ -116,5 +116,5 @@ def test_what_it_says_of_the_quick_rows_is_in_the_leaderboard():
     main = [r for r in rows if (r["embedding"], r["metric"]) == ("concatenated", "map_at_r")]
     verdicts = [row["verdict"] for row in main if row["verdict"]]
     conclusive = sum(verdict in ("better", "worse", "equivalent") for verdict in verdicts)
-    said = re.findall(r"of (\d+) comparisons at three seeds (\w+) is conclusive", README)
-    assert said == [(str(len(verdicts)), {1: "one"}[conclusive])]
+    assert "at three seeds hardly a comparison is conclusive" in " ".join(README.split())
+    assert conclusive <= 0.1 * len(verdicts)

@@ -88,7 +88,8 @@ def new_method(args: argparse.Namespace) -> int:
         print(f"wrote {target}")
     named = ["--methods", f"{args.name},triplet", "--out", f"runs-{args.name}"]
     compare = [*([] if ships else ["--plugin", str(plugin)]), *named]
-    print(f"check it    python -m benchmark {shlex.join(('check', str(plugin)))}")
+    checked = args.name if ships else str(plugin)
+    print(f"check it    python -m benchmark {shlex.join(('check', checked))}")
     print(f"test it     python -m pytest {shlex.quote(str(test))}")
     if ships:
         print(f"tell whose its defaults are, in a line each: {args.folder / 'README.md'}")

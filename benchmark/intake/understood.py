@@ -40,9 +40,11 @@ def lines(rows: Sequence[Row], folder: Path, known: Labels) -> Iterator[str]:
 def next_command(name: str, root: Path, known: Labels) -> str:
     """Return the command that looks for faults in what was prepared, then a first study."""
     quoted, where = shlex.quote(name), shlex.quote(str(root))
+    out = shlex.quote(f"runs-{name}".replace(":", "-"))  # a folder holds one study
     return (
         f"python -m benchmark data check {quoted} --root {where}\n"
-        f"python -m benchmark plan --datasets {quoted} --root {where} --methods triplet,ms"
+        f"python -m benchmark plan --datasets {quoted} --root {where} --methods triplet,ms "
+        f"--out {out}"
     )
 
 

@@ -11,7 +11,7 @@ from benchmark.report.charts import Axis, Mark, Point, Scatter, place_labels, sp
 from benchmark.statistics.words import spoken
 from benchmark.study.scores import MARKS, per_cent
 from benchmark.submissions.findings import said
-from benchmark.submissions.findings.cost import costs
+from benchmark.submissions.findings.cost import MEASURES, costs, measure_of
 from benchmark.submissions.findings.parts import Part, parts
 from benchmark.submissions.findings.places import Place, places
 from benchmark.submissions.findings.screen import DEVIATES, caption
@@ -105,12 +105,13 @@ class StudyPage:
     @property
     def cost(self) -> Scatter | None:
         """Return MAP@R against the seconds of a training, None below two methods."""
-        points = tuple(Point(own.method, own.run_s, 100 * own.mean) for own in costs(self.study))
-        if len(points) < 2:
+        measure, every = measure_of(self.study), costs(self.study)
+        points = tuple(Point(own.method, own.training_s, 100 * own.mean) for own in every)
+        if measure is None or len(points) < 2:
             return None
         x = spanning((p.x for p in points), zero=True, room=0.12)
         y = spanning((p.y for p in points), room=0.12)
-        labels = ("seconds of training one run", "mean MAP@R, %")
+        labels = (f"{MEASURES[measure]} seconds of a training", "mean MAP@R, %")
         return place_labels(Scatter(x, y, points, *labels, width=460.0))
 
 

@@ -28,11 +28,6 @@ from protocols.protocol import Protocol, digest
 from protocols.space import Space, defaults, rebuilt, resolve
 
 Problem = tuple[str, str]  # message, path below the results folder
-_WITHOUT_VALUES = 1  # schema
-_TOO_OLD = (
-    f"schema {_WITHOUT_VALUES}: under a protocol of version {schema.LAST_WITHOUT_VALUES + 1} or "
-    "later a row holds what it found for every query"
-)
 
 
 def problems_of(
@@ -272,9 +267,7 @@ def _runs(row: SubmittedRow, place: str, runs: Runs, cell: Cell) -> Iterator[Pro
         values = runs.values.get(seed)
         found = list(figures.faults(run, cell, len(values.query) if values else None))
         yield from ((message, path) for message in (*found, *budget.run_faults(run, cell)))
-        if run.schema_ <= _WITHOUT_VALUES and cell.protocol_version > schema.LAST_WITHOUT_VALUES:
-            yield _TOO_OLD, path
-        expected = run.status == "done" and run.schema_ > _WITHOUT_VALUES
+        expected = run.status == "done"
         if expected != (run.values_sha256 is not None):
             yield f"values_sha256 {run.values_sha256}, of a run that is {run.status}", path
         elif values and values.sha256 != run.values_sha256:

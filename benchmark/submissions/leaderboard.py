@@ -166,22 +166,27 @@ def tables(results: Path, rows: Iterable[Kept]) -> list[list[dict[str, Any]]]:
 def build(results: Path, rows: Iterable[Kept]) -> dict[Path, bytes]:
     """Return the files that ``rows`` make.
 
-    These are the CSV, the README with its block replaced, and the findings of every protocol with
-    a study.
+    These are the CSV, the README with its block replaced, the findings of every protocol with a
+    study, and the README beside the folder ``results`` where it has a block for one of them.
     """
     rows, known = list(rows), shipped_protocols()
     made = tables(results, rows)
     files = {results / FILE: to_csv(made)}
     for name, group in groupby(studies(made, rows, known), key=lambda s: s.protocol.name):
-        files[results / name / page.FILE] = page.markdown(list(group)).encode()
-    readme = results / README
-    text = "" if readme_fault(readme) or not readme.is_file() else readme.read_text("utf-8")
-    head, begin, rest = text.partition(BEGIN)
-    _, end, tail = rest.partition(END)
-    if begin and end:
-        block = "\n".join(block_of(made, known))
-        files[readme] = f"{head}{BEGIN}\n\n{block}\n{END}{tail}".encode()
-    return files
+        own = list(group)
+        files[results / name / page.FILE] = page.markdown(own).encode()
+        begin, end = page.bounds_of(name)
+        files |= _with_block(results.parent / README, begin, end, page.front(own[0]))
+    block = "\n".join(block_of(made, known))
+    return files | _with_block(results / README, BEGIN, END, block)
+
+
+def _with_block(path: Path, begin: str, end: str, block: str) -> dict[Path, bytes]:
+    """Return a file with what stands between two lines replaced; none if it lacks one of them."""
+    text = "" if readme_fault(path) or not path.is_file() else path.read_text("utf-8")
+    head, begun, rest = text.partition(begin)
+    _, ended, tail = rest.partition(end)
+    return {path: f"{head}{begin}\n\n{block}\n{end}{tail}".encode()} if begun and ended else {}
 
 
 def readme_fault(path: Path) -> str:

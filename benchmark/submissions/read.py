@@ -16,14 +16,7 @@ from pathlib import Path
 from benchmark.submissions import bounds
 from benchmark.submissions.identity import Identity
 from benchmark.submissions.parsing import Reader
-from benchmark.submissions.schema import (
-    LAST_REPEATED,
-    Cell,
-    Challenge,
-    Claim,
-    Run,
-    Trial,
-)
+from benchmark.submissions.schema import Cell, Challenge, Claim, Run, Trial
 from benchmark.submissions.values import Values
 from benchmark.submissions.watched import MAX_BYTES, Watched
 from protocols.protocol import FROZEN_ROWS
@@ -104,8 +97,7 @@ class SubmittedRow(Runs):
     def runs_asked(self) -> int:
         """Return how many runs the row must have: one where all of them would be the same."""
         assert self.cell is not None
-        repeated = self.cell.protocol_version <= LAST_REPEATED
-        return 1 if self.fixed and not repeated else self.cell.seeds
+        return 1 if self.fixed else self.cell.seeds
 
 
 def read_row(results: Path, folder: Path) -> SubmittedRow:

@@ -50,9 +50,7 @@ from protocols.protocol import digest
 
 _JSON = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False)
 
-SCHEMA = 2  # 1 had no per-query values
-LAST_WITHOUT_VALUES = 2  # protocol version: rows under a later one must be of schema 2
-LAST_REPEATED = 2  # likewise: up to here a row in which nothing is drawn has a run for each seed
+SCHEMA = 2  # 1, of which no row is left, had no per-query values
 
 
 class Chosen(Data):
@@ -85,7 +83,7 @@ class Cell(Data):
     """
 
     file: ClassVar[str] = "cell.json"
-    schema_: int = Field(SCHEMA, alias="schema", ge=1, le=SCHEMA)
+    schema_: int = Field(SCHEMA, alias="schema", ge=SCHEMA, le=SCHEMA)
     id: Id
     protocol: Name
     protocol_version: Annotated[int, Field(ge=1)]
@@ -201,7 +199,7 @@ class Run(Data):
     that is submitted: what the run found for every query, without the neighbours.
     """
 
-    schema_: int = Field(SCHEMA, alias="schema", ge=1, le=SCHEMA)
+    schema_: int = Field(SCHEMA, alias="schema", ge=SCHEMA, le=SCHEMA)
     cell: Id
     id: Id
     seed: Natural

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +15,7 @@ from benchmark.study.lost import lost_in
 from benchmark.study.machines import mixed
 from benchmark.study.queries import fault, read_queries
 from benchmark.study.records import CellRecord, RunRecord
+from benchmark.study.scores import HEADLINE
 from benchmark.study.spending import spending
 from benchmark.submissions import git, schema, values
 from benchmark.submissions.claims import replacing
@@ -36,6 +38,7 @@ class Which(NamedTuple):
 
 
 ALL = Which()
+_SAME = 1e-9  # relative, between one score in a record and in a row
 
 
 @dataclass(frozen=True)
@@ -64,7 +67,9 @@ def submit_rows(
 ) -> Submission:
     """Copy the study's finished cells below ``results``; rows of the same cells stay as they are.
 
-    Further searches that are finished go beside their row, now or to one that is there.
+    Further searches that are finished go beside their row, now or to one that is there; to that
+    only where the study's own first search repeats its numbers, for what another machine moves
+    would pass for what a search moves.
     A cell's id is all that makes two rows the same: whoever ran it again measured other seconds,
     and another processor may have given other last bits.
 
@@ -101,9 +106,11 @@ def submit_rows(
                 before = history.holding(folder.relative_to(results).as_posix()) if history else ""
                 files[folder / Claim.file] = replacing(form, before)
                 replaced |= {folder: before} if before else {}
-        for place, search in _further(study, key, folder):
-            if _is_there(results, place, search):
-                continue
+        further = [own for own in _further(study, key, folder) if not _is_there(results, *own)]
+        if further and folder in there and (why := _other_numbers(study, results, folder, key)):
+            left_out.append(f"further searches of {key.row} on {key.dataset}: {why}")
+            continue
+        for place, search in further:
             try:
                 files |= files_of(search, place)
             except StoreError as error:
@@ -159,6 +166,24 @@ def _is_there(results: Path, folder: Path, key: CellKey) -> bool:
             "never edited: restore it from git, or remove what does not belong there"
         )
     return set(row.runs) == set(range(row.runs_asked))
+
+
+def _other_numbers(study: Study, results: Path, folder: Path, key: CellKey) -> str:
+    """Return why a study's first search is not the row that lies there, "" where it repeats it."""
+    row, own = read_row(results, folder), {run.seed: run for run in study.runs(key)}
+    embedding, metric = HEADLINE
+    for seed, run in sorted(row.runs.items()):
+        if seed not in own:
+            return f"its first search lacks seed {seed}, by which it is known for the row's"
+        here, there = getattr(own[seed], embedding), getattr(run, embedding)
+        met = math.nan if here is None else float(here[metric])
+        asked = math.nan if there is None else float(getattr(there, metric))
+        if not (math.isclose(met, asked, rel_tol=_SAME) or here is there is None):
+            return (
+                f"seed {seed} of its first search has MAP@R {met}, in the row {asked}. Another "
+                "processor or version moves numbers too: search where the row's numbers come out"
+            )
+    return ""
 
 
 def check_protocol(study: Study, *, any_seeds: bool = False, watched: bool = False) -> Protocol:
@@ -241,7 +266,7 @@ def finished_cell(study: Study, key: CellKey) -> Finished:
         raise StoreError(f"{where}: {said}. Mend the method and run it again")
     for run in runs:
         _check_one_environment(run, where)
-    if all(run.status == "failed" for run in runs):
+    if key.repeat == 0 and all(run.status == "failed" for run in runs):
         raise StoreError(f"{where}: every run diverged, so there is no number to submit")
     found = {run.seed: _values(study, run, where) for run in runs if run.status == "done"}
     return Finished(key, record, choice, study.trials(key), runs, found)

@@ -62,7 +62,7 @@ def _size(row: SubmittedRow) -> tuple[object, str] | None:
 
 
 def _labels(kept: Kept) -> tuple[object, str] | None:
-    """Return digests of the labels and queries of a row's runs; rows of schema 1 have none."""
+    """Return digests of the labels and queries of a row's runs, None where all diverged."""
     met = kept.test_sets
     return (tuple(met), f"labels {' and '.join(d[:12] for d in met)}") if met else None
 

@@ -123,7 +123,7 @@ def _leaderboard(results: Path, rows: list[Kept]) -> Iterator[Problem]:
         if path not in made:
             yield "no rows make it: remove it", path.relative_to(results).as_posix()
     for path, content in made.items():
-        name = path.relative_to(results).as_posix()
+        name = Path(os.path.relpath(path, results)).as_posix()
         try:
             same = bounds.content(path, limit=len(content)) == content
         except FileNotFoundError:

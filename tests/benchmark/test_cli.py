@@ -207,6 +207,10 @@ def test_a_method_that_shall_ship_has_its_test_with_the_others(capsys, tmp_path,
         [*words, "-q", "-p", "no:cacheprovider"], env=environment, capture_output=True, text=True
     )
     assert done.returncode == 0, done.stdout
+    # by its name: as a plugin the file would be refused, for it bears a shipped one's name
+    assert "check it    python -m benchmark check fresh_idea\n" in printed
+    # a paper without an entry in references.bib would fail the next run of the tests
+    assert 'paper = ""' in (shipped / "fresh_idea.py").read_text()
 
 
 def test_check_names_what_a_broken_method_breaks(capsys, tmp_path):

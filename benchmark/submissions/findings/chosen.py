@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 
 from benchmark.submissions.findings.studies import Entry, Study
-from benchmark.submissions.schema import Trial
 from benchmark.tables.diagnostics import edges
-from protocols.space import Choice, Hyperparameter, Setting
+from protocols.space import Choice, Hyperparameter, Integer, Real, Setting
 
 DIFFERS = "differs"  # in place of a default or a range that is not the same on all datasets
 
@@ -37,16 +37,34 @@ class Line:
         method, name: which.
         default: the authors' value, or that it differs by dataset.
         searched: its range in a few characters, or the same.
-        chosen: by dataset.
+        chosen: by dataset, the row's own search first.
         common: what the choices have in common, empty for nothing.
+        chance: that values drawn evenly from their ranges all lie on one side of the default;
+            None unless it is a number with a choice on every dataset.
     """
 
     method: str
     name: str
     default: Setting
     searched: str
-    chosen: Mapping[str, Value]
+    chosen: Mapping[str, Sequence[Value]]
     common: str
+    chance: float | None
+
+
+@dataclass(frozen=True)
+class OneSided:
+    """How often all choices of a setting lie on one side of its default, and would by chance.
+
+    Attributes:
+        settings: numbers with a choice on every dataset, of a single search each.
+        met: those whose choices lie on one side.
+        expected: how many would, if values were drawn evenly from their ranges.
+    """
+
+    settings: int
+    met: int
+    expected: float
 
 
 @dataclass(frozen=True)
@@ -59,7 +77,7 @@ class Worth:
         defaults: how many chose the authors' defaults.
         gain: median over searches of the chosen trial's validation minus the defaults', a
             fraction; None without a search whose first trial came through.
-        on_edge: how many choices have a value on a bound of its range.
+        on_edge: how many choices have a value on a bound of its range that is not the default.
     """
 
     searches: int
@@ -74,44 +92,61 @@ def lines(study: Study) -> Iterator[Line]:
     for method, own in sorted(study.contestants.items()):
         searched = {d: e for d, e in own.items() if e.row.trials and not e.fault}
         for name in dict.fromkeys(n for entry in searched.values() for n in entry.space):
-            found = {
-                d: (entry.space[name], _value(entry, name))
-                for d, entry in searched.items()
-                if _is_searched(entry, name)
-            }
+            found = {d: e for d, e in searched.items() if _is_searched(e, name)}
             if found:
-                parameters = [parameter for parameter, _ in found.values()]
-                chosen = {d: value for d, (_, value) in found.items()}
-                yield Line(
-                    method=method,
-                    name=name,
-                    default=_one([parameter.default for parameter in parameters]),
-                    searched=str(_one([parameter.describe() for parameter in parameters])),
-                    chosen=chosen,
-                    common=_common(parameters[0], list(chosen.values()), len(study.datasets)),
-                )
+                yield _line(method, name, found, len(study.datasets))
 
 
-def worth(study: Study) -> Worth:
-    """Return what searching was worth over all searches of the study's first rows."""
-    everything = [entry for own in study.contestants.values() for entry in own.values()]
-    searched = [entry for entry in everything if entry.row.trials and not entry.fault]
-    gains = []
-    for entry in searched:
-        first = _first(entry)
-        if first and first.status == "done" and entry.cell.chosen.value is not None:
-            gains.append(entry.cell.chosen.value - first.value)
-    return Worth(
-        searches=len(searched),
-        trials=max((len(entry.row.trials) for entry in searched), default=0),
-        defaults=sum(entry.cell.chosen.trial == 0 for entry in searched),
-        gain=median(gains) if gains else None,
-        on_edge=sum(bool(edges(entry.cell.chosen.settings, entry.space)) for entry in searched),
+def _line(method: str, name: str, found: Mapping[str, Entry], datasets: int) -> Line:
+    parameters = {d: entry.space[name] for d, entry in found.items()}
+    chosen = {d: list(_values(entry, name)) for d, entry in found.items()}
+    every = [value for values in chosen.values() for value in values]
+    return Line(
+        method=method,
+        name=name,
+        default=_one([parameter.default for parameter in parameters.values()]),
+        searched=str(_one([parameter.describe() for parameter in parameters.values()])),
+        chosen=chosen,
+        common=_common(next(iter(parameters.values())), every, len(found), datasets),
+        chance=_chance(list(parameters.values())) if len(found) == datasets else None,
     )
 
 
-def _first(entry: Entry) -> Trial | None:
-    return next((trial for trial in entry.row.trials if trial.number == 0), None)
+def one_sided(found: Iterable[Line]) -> OneSided:
+    """Return how often the rows' own choices lie on one side of a default, and would by chance."""
+    numbers = [line for line in found if line.chance is not None]
+    met = 0
+    for line in numbers:
+        first = [values[0] for values in line.chosen.values()]
+        moved = [float(one.value) - float(one.default) for one in first]
+        met += all(by > 0 for by in moved) or all(by < 0 for by in moved)
+    return OneSided(len(numbers), met, sum(line.chance or 0.0 for line in numbers))
+
+
+def worth(study: Study) -> Worth:
+    """Return what searching was worth over all searches of the study."""
+    everything = [entry for own in study.contestants.values() for entry in own.values()]
+    searched = [
+        (row, row.cell.chosen, entry.space)
+        for entry in everything
+        for row in entry.row.searches
+        if row.trials and row.cell and not entry.fault
+    ]
+    gains = []
+    for row, choice, _ in searched:
+        first = next((trial for trial in row.trials if trial.number == 0), None)
+        if first and first.status == "done" and choice.value is not None:
+            gains.append(choice.value - first.value)
+    return Worth(
+        searches=len(searched),
+        trials=max((len(row.trials) for row, _, _ in searched), default=0),
+        defaults=sum(choice.trial == 0 for _, choice, _ in searched),
+        gain=median(gains) if gains else None,
+        on_edge=sum(
+            any(edge.value != space[edge.name].default for edge in edges(choice.settings, space))
+            for _, choice, space in searched
+        ),
+    )
 
 
 def _is_searched(entry: Entry, name: str) -> bool:
@@ -122,10 +157,37 @@ def _is_searched(entry: Entry, name: str) -> bool:
     return not isinstance(parameter, Choice) or parameter.searched
 
 
-def _value(entry: Entry, name: str) -> Value:
-    settings = entry.cell.chosen.settings
-    sides = [edge.side for edge in edges(settings, entry.space) if edge.name == name]
-    return Value(settings[name], entry.space[name].default, sides[0] if sides else "")
+def _values(entry: Entry, name: str) -> Iterator[Value]:
+    """Yield what each search of a row chose, its own first."""
+    for row in entry.row.searches:
+        if row.cell and name in row.cell.chosen.settings:
+            settings = row.cell.chosen.settings
+            sides = [edge.side for edge in edges(settings, entry.space) if edge.name == name]
+            yield Value(settings[name], entry.space[name].default, sides[0] if sides else "")
+
+
+def _chance(parameters: Sequence[Hyperparameter[Setting]]) -> float | None:
+    """Return how often values drawn evenly from these ranges all lie on one side of the default.
+
+    None unless all are numbers.
+    """
+    below, above = 1.0, 1.0
+    for parameter in parameters:
+        if not isinstance(parameter, Real | Integer):
+            return None
+        down, up = _sides(parameter)
+        below, above = below * down, above * up
+    return below + above
+
+
+def _sides(parameter: Real | Integer) -> tuple[float, float]:
+    """Return which shares of a range, on the scale that is searched, lie below and above."""
+    half = 0.5 if isinstance(parameter, Integer) else 0.0  # each whole number has a part of it
+    scale = math.log if parameter.log else float
+    low, high = scale(parameter.low - half), scale(parameter.high + half)
+    ends = (scale(parameter.default + sign * half) for sign in (-1, 1))
+    down, upto = ((end - low) / (high - low) for end in ends)
+    return down, 1 - upto
 
 
 def _one(values: Sequence[Setting]) -> Setting:
@@ -133,11 +195,13 @@ def _one(values: Sequence[Setting]) -> Setting:
     return values[0] if len(set(map(repr, values))) == 1 else DIFFERS
 
 
-def _common(parameter: Hyperparameter[Setting], chosen: Sequence[Value], datasets: int) -> str:
-    """Return what the values on two datasets or more have in common, empty for nothing."""
-    if len(chosen) < 2:
+def _common(
+    parameter: Hyperparameter[Setting], chosen: Sequence[Value], found: int, datasets: int
+) -> str:
+    """Return what the values on ``found`` of the datasets have in common, empty for nothing."""
+    if found < 2:
         return ""
-    where = f"on all {datasets}" if len(chosen) == datasets else f"on the {len(chosen)} it has"
+    where = f"on all {datasets}" if found == datasets else f"on the {found} it has"
     if all(one.value == one.default for one in chosen):
         return f"the default {where}"
     if len({repr(one.value) for one in chosen}) == 1:

@@ -1,15 +1,21 @@
-"""What the methods cost, and which of them no cheaper method equals by its mean."""
+"""What the methods cost, and which of them no cheaper method equals by its mean.
+
+The seconds are those of processors, or of cards: by the clock a training takes two or three times
+as long beside others. Memory is left out: on a CPU a process holds what earlier jobs left.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from statistics import fmean, median
+from statistics import fmean
 
 from benchmark.submissions.findings.studies import Entry, Study
-from benchmark.submissions.took import seconds_of
+from benchmark.submissions.read import SubmittedRow
+from benchmark.submissions.took import took
 
-ALIKE = 0.05  # of a training's seconds: machines are no steadier
+ALIKE = 0.05  # of a training's seconds: processors are no steadier
+MEASURES = {"gpu_s": "GPU", "cpu_s": "CPU"}  # a row's name for it, and the word; in this order
 
 
 @dataclass(frozen=True)
@@ -19,43 +25,53 @@ class Cost:
     Attributes:
         method: its name.
         mean: of its means over the datasets, a fraction of MAP@R.
-        run_s: seconds of training of one run, all folds: the median of all its runs.
-        peak_memory_mb: the most that a run took.
-        hours: of all its trainings, searches and runs, one after the other.
+        training_s: seconds of one training, with its validations: the mean over search and runs.
+        hours: of all its trainings, searches and runs.
         best_value: whether no other method has as high a mean for a shorter training, or a higher
             one for as long a training; seconds within 5 % count as alike. No test stands behind it.
     """
 
     method: str
     mean: float
-    run_s: float
-    peak_memory_mb: int
+    training_s: float
     hours: float
     best_value: bool = False
 
 
+def measure_of(study: Study) -> str | None:
+    """Return which of ``MEASURES`` all whole rows tell, None if there is none."""
+    rows = [entry.row for own in study.whole.values() for entry in own.values()]
+    told = (name for name in MEASURES if all(took(row, name) for row in rows))
+    return next(told, None) if rows else None
+
+
 def costs(study: Study) -> list[Cost]:
-    """Return what each method cost, the cheapest run first."""
-    found = list(_costs(study))
+    """Return what each method cost, the cheapest training first; nothing where rows do not tell."""
+    measure = measure_of(study)
+    found = list(_costs(study, measure)) if measure else []
     marked = [replace(own, best_value=not any(_beats(o, own) for o in found)) for own in found]
-    return sorted(marked, key=lambda own: (own.run_s, own.method))
+    return sorted(marked, key=lambda own: (own.training_s, own.method))
 
 
-def _costs(study: Study) -> Iterator[Cost]:
+def _costs(study: Study, measure: str) -> Iterator[Cost]:
     for method, own in study.whole.items():
         entries: Sequence[Entry] = list(own.values())
-        runs = [run for entry in entries for run in entry.row.runs.values()]
+        seconds = sum(took(entry.row, measure) or 0.0 for entry in entries)
         yield Cost(
             method=method,
             mean=fmean(entry.head["mean"] for entry in entries),
-            run_s=median(run.train_s for run in runs),
-            peak_memory_mb=max(run.peak_memory_mb for run in runs),
-            hours=sum(seconds_of(entry.row) for entry in entries) / 3600,
+            training_s=seconds / sum(_trainings(entry.row) for entry in entries),
+            hours=seconds / 3600,
         )
+
+
+def _trainings(row: SubmittedRow) -> int:
+    searching = sum(len(trial.folds) for trial in row.trials)
+    return searching + sum(len(run.folds) for run in row.runs.values())
 
 
 def _beats(other: Cost, own: Cost) -> bool:
     """Return whether another method has as high a mean for less, or a higher one for as much."""
-    shorter = other.run_s < (1 - ALIKE) * own.run_s
-    alike = other.run_s * (1 - ALIKE) <= own.run_s
+    shorter = other.training_s < (1 - ALIKE) * own.training_s
+    alike = other.training_s * (1 - ALIKE) <= own.training_s
     return (other.mean >= own.mean and shorter) or (other.mean > own.mean and alike)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterator, Sequence
 
 from benchmark.submissions.findings import said, screen
 from benchmark.submissions.findings.parts import Part, parts
-from benchmark.submissions.findings.places import places
+from benchmark.submissions.findings.places import Place, places
 from benchmark.submissions.findings.studies import Study
 
 FILE = "findings.md"
+WIDTH = 96  # of sentences on another page
 _MADE = "Made from the rows by `verify --rebuild`; `verify` checks that it says what they say."
 
 
@@ -21,13 +23,33 @@ def markdown(studies: Sequence[Study]) -> str:
     return "\n".join(lines).rstrip() + "\n"
 
 
+def bounds_of(protocol: str) -> tuple[str, str]:
+    """Return the lines of a README between which :func:`front` stands."""
+    return (
+        f"<!-- findings of {protocol}: made by `verify --rebuild` -->",
+        f"<!-- end of findings of {protocol} -->",
+    )
+
+
+def front(study: Study) -> str:
+    """Return a study's first sentence and table, for a page that begins with them."""
+    sentences = " ".join(filter(None, (said.found(study), said.left_out(study))))
+    return f"{textwrap.fill(sentences, WIDTH)}\n\n{_table(study, places(study))}"
+
+
+def _table(study: Study, own: Sequence[Place]) -> str:
+    return f"```text\n{screen.table(study, own)}\n```\n"
+
+
 def _study(study: Study) -> Iterator[str]:
     own = places(study)
     yield f"## Trunk `{study.trunk}`, recipe `{study.recipe}`\n"
     yield f"{said.found(study)}\n"
+    if left_out := said.left_out(study):
+        yield f"{left_out}\n"
     if study.protocol.label:
         yield f"Caveat: {study.protocol.label}.\n"
-    yield f"```text\n{screen.table(study, own)}\n```\n"
+    yield _table(study, own)
     for part in parts(study, own):
         yield from _part(part)
 

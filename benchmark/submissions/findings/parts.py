@@ -11,6 +11,7 @@ from benchmark.submissions.findings import chosen, cost, said
 from benchmark.submissions.findings.places import Place, by_verdict
 from benchmark.submissions.findings.spread import Gap, Spread, gaps, spreads
 from benchmark.submissions.findings.studies import Study
+from benchmark.tables.diagnostics import EDGE
 from protocols.names import one_line
 from protocols.space import Setting
 
@@ -98,7 +99,7 @@ def _across(study: Study, every: Sequence[Place]) -> Part:
     return Part(
         "ranks",
         "Across the datasets",
-        "",
+        said.below_references(study),
         (*columns, "interquartile gain", *(["not told apart"] if grouped else [])),
         tuple(
             (
@@ -118,7 +119,11 @@ def _across(study: Study, every: Sequence[Place]) -> Part:
 
 
 def _notes_of_ranks(every: Sequence[Place], *, grouped: bool) -> Iterator[str]:
-    yield "In brackets 95 % intervals over seeds within these datasets; they speak of no other."
+    yield (
+        "In brackets 95 % intervals over seeds within these datasets; they speak of no other. A "
+        "gain is a mean over datasets, in which the one with the largest differences weighs most; "
+        "in a rank all weigh alike."
+    )
     if grouped:
         yield "Methods with a number in common are not told apart (Wilcoxon over datasets, Holm)."
     for note in sorted({p.across["note"] for p in every if p.rank and p.across["note"]}):
@@ -130,26 +135,28 @@ def _notes_of_ranks(every: Sequence[Place], *, grouped: bool) -> Iterator[str]:
 
 def _moved(study: Study) -> Part:
     again = [own for own in spreads(study) if own.searches > 1]
-    text = said.moved(study)
-    none = " No row was searched more than once." if text and not again else ""
     return Part(
         "spread",
         "What moves a number",
-        f"{text}{none}",
+        said.moved(study),
         (
             "method",
             "dataset",
             "searches",
+            "runs",
             "sd between searches",
             "sd between seeds",
             "row's mean",
             "other test classes",
             "share of the search",
+            "mean over searches, %",
         ),
         tuple((own.method, own.dataset, str(own.searches), *_moves(own)) for own in again),
         "Points. Standard deviations of single runs; that between searches is without what seeds "
         "add to it, in brackets the ends that follow from the 95 % interval of its share in the "
-        "variance. ±: half of a 95 % interval, over seeds and over test classes."
+        "variance. ±: half of a 95 % interval, over seeds, over test classes and in the last "
+        "column over searches, which alone is not conditional on one of them. Runs: those that "
+        "came through, of all."
         if again
         else "",
         words=2,
@@ -159,7 +166,7 @@ def _moved(study: Study) -> Part:
 def _oracle(study: Study) -> Part:
     return Part(
         "oracle",
-        "What choosing on test would have claimed",
+        "What choosing the epoch on test would have claimed",
         said.oracle(study),
         ("method", "dataset", "runs", "selected by validation", "by test", "claimed in excess"),
         tuple((o.method, o.dataset, str(o.gap.n), *_gap(o)) for o in gaps(study)),
@@ -169,7 +176,7 @@ def _oracle(study: Study) -> Part:
 
 
 def _settings(study: Study) -> Part:
-    names = study.datasets
+    names, found = study.datasets, list(chosen.lines(study))
     rows = [
         (
             line.method,
@@ -177,9 +184,9 @@ def _settings(study: Study) -> Part:
             line.common or NOTHING,
             _short(line.default),
             line.searched,
-            *(_value(line.chosen.get(name)) for name in names),
+            *(", ".join(map(_value, line.chosen.get(name, ()))) or NOTHING for name in names),
         )
-        for line in chosen.lines(study)
+        for line in found
     ]
     return Part(
         "settings",
@@ -187,13 +194,18 @@ def _settings(study: Study) -> Part:
         said.searching(study),
         ("method", "setting", "in common", "default", "searched", *names),
         tuple(rows),
-        "(low), (up): on that bound of the range.",
+        f"(low), (up): within {100 * EDGE:.0f} % of that bound of the range."
+        + " Where a row was searched more than once, its own choice comes first."
+        * any(len(own) > 1 for line in found for own in line.chosen.values()),
         words=3,
     )
 
 
 def _costs(study: Study) -> Part:
-    every = cost.costs(study)
+    every, measure = cost.costs(study), cost.measure_of(study)
+    if measure is None:
+        return Part("cost", "Cost and quality", "", (), ())
+    unit = cost.MEASURES[measure]
     best = ", ".join(own.method for own in every if own.best_value)
     return Part(
         "cost",
@@ -202,13 +214,12 @@ def _costs(study: Study) -> Part:
         f"or more for as much: {best}."
         if best
         else "",
-        ("method", "mean MAP@R, %", "training a run, s", "memory, MB", "all trainings, h"),
+        ("method", "mean MAP@R, %", f"a training, {unit} s", f"all trainings, {unit} h"),
         tuple(
             (
                 own.method,
                 per_cent(own.mean),
-                f"{own.run_s:.1f}",
-                str(own.peak_memory_mb),
+                f"{own.training_s:.2f}",
                 f"{own.hours:.2f}",
             )
             for own in every
@@ -219,8 +230,9 @@ def _costs(study: Study) -> Part:
 
 def _notes_of_costs(study: Study) -> Iterator[str]:
     yield (
-        f"Seconds of all folds of a run, the median over runs; within {cost.ALIKE:.0%} they count "
-        "as alike. Memory is the most that a run took, with all that Python and torch hold."
+        "Seconds of one network, with its validations: the mean over search and runs of all "
+        f"datasets; within {100 * cost.ALIKE:.0f} % they count as alike. Methods without a whole "
+        "row on every dataset are left out."
     )
     for note in sorted({note for e in study.entries if (note := e.head["machines"])}):
         yield f"{note[0].upper()}{note[1:]}."
@@ -238,18 +250,19 @@ def _ends(place: Place, name: str, scale: float = 100) -> str:
 
 
 def _moves(own: Spread) -> Iterator[str]:
+    yield f"{sum(map(len, own.groups))}/{own.searches * own.asked}"
     sd, low, high = own.search or (None, None, None)
     ends = "" if low is None else f" ({per_cent(low)} to {per_cent(high)})"
     yield f"{per_cent(sd)}{ends}"
     yield per_cent(own.seed)
     for half in (own.mean, own.classes):
         yield NOTHING if half is None else f"±{per_cent(half)}"
-    if own.share is None:
-        yield NOTHING
-        return
-    value, low, high = own.share
+    value, low, high = own.share or (None, None, None)
     ends = "" if low is None or high is None else f" ({100 * low:.0f} to {100 * high:.0f})"
-    yield f"{100 * value:.0f} %{ends}"
+    yield NOTHING if value is None else f"{100 * value:.0f} %{ends}"
+    over = own.over
+    spread = "" if over.mean is None or over.low is None else f" ±{per_cent(over.mean - over.low)}"
+    yield f"{per_cent(over.mean)}{spread}"
 
 
 def _gap(own: Gap) -> Row:
@@ -258,9 +271,7 @@ def _gap(own: Gap) -> Row:
     return per_cent(own.selected), per_cent(own.claimed), f"{per_cent(gap.mean)}{half}"
 
 
-def _value(value: chosen.Value | None) -> str:
-    if value is None:
-        return NOTHING
+def _value(value: chosen.Value) -> str:
     side = f" ({_SIDES[value.edge]})" if value.edge else ""
     return f"{_short(value.value)}{side}"
 

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
+from collections.abc import Sequence
 
 from benchmark.study.scores import per_cent
-from benchmark.submissions.findings.chosen import worth
-from benchmark.submissions.findings.spread import gaps, middle, spreads
+from benchmark.submissions.findings.chosen import lines, one_sided, worth
+from benchmark.submissions.findings.spread import Spread, gaps, middle, pooled, spreads
 from benchmark.submissions.findings.studies import Study
+from benchmark.tables.diagnostics import EDGE
 
 _DECIDED = ("better", "worse", "equivalent")
+_LISTED = 8  # rows; more of them are counted and not named
 _NAMED = 3  # methods; more of them are counted and not named
 
 
@@ -39,6 +43,38 @@ def found(study: Study) -> str:
     )
 
 
+def left_out(study: Study) -> str:
+    """Return which of the protocol's datasets are not in the study, and why; empty for none."""
+    said = "; ".join(f"{dataset} ({why})" for dataset, why in study.left_out.items())
+    return f"Not in it: {said}." if said else ""
+
+
+def below_references(study: Study) -> str:
+    """Return which trained rows score below a row that trains no trunk; empty without such rows."""
+    below, compared = [], 0
+    for dataset, group in study.by_dataset.items():
+        aside = [e for e in group if not e.competes and not e.fault and e.head["mean"] is not None]
+        if not aside:
+            continue
+        best = max(aside, key=lambda e: float(e.head["mean"]))
+        trained = [e for e in group if e.competes and not e.fault]
+        compared += len(trained)
+        below += [
+            f"{e.method} on {dataset} (below {best.method})"
+            for e in trained
+            if e.head["mean"] < best.head["mean"]
+        ]
+    if not compared:
+        return ""
+    named = f": {', '.join(below[:_LISTED])}" if below else ""
+    more = f" and {len(below) - _LISTED} more" if len(below) > _LISTED else ""
+    return (
+        f"Of {_counted(compared, 'trained row')} {len(below) or 'none'} "
+        f"{'score' if len(below) > 1 else 'scores'} below the best row of its dataset that leaves "
+        f"the trunk as it is{named}{more}."
+    )
+
+
 def moved(study: Study) -> str:
     """Return how far another seed, test set or search would move a number, in the median row."""
     every = spreads(study)
@@ -53,14 +89,26 @@ def moved(study: Study) -> str:
     )
     if by_class is not None:
         said += f"; other test classes would move it by ±{per_cent(by_class)}"
-    again = [own.search for own in every if own.search]
+    return f"{said}. {_searched_again(every)}"
+
+
+def _searched_again(every: Sequence[Spread]) -> str:
+    """Return what further searches of some rows add to the spread, pooled over these rows."""
+    again = [own for own in every if own.searches > 1]
     if not again:
-        return f"{said}."
-    highest = middle([high for _, _, high in again])
-    end = f" (at most {per_cent(highest)} by its interval)" if highest is not None else ""
+        return "No row was searched more than once, so none of this holds what a search adds."
+    found = pooled(again)
+    said = f"{len(again)} of {len(every)} rows were searched more than once"
+    if found is None:
+        return f"{said}, and none of them has all runs of all its searches."
+    lost = len(again) - found.cells
+    end = "" if math.isinf(found.high) else f" to {per_cent(found.high)}"
     return (
-        f"{said}. Where a row was searched more than once, {len(again)} of {len(every)}, searches "
-        f"add a standard deviation of {per_cent(middle([sd for sd, _, _ in again]))}{end}."
+        f"{said}: pooled over them{f' but for {lost} with lost runs' if lost else ''}, searches "
+        f"add a standard deviation of {per_cent(found.sd_search)} points (95 %: "
+        f"{per_cent(found.low)}{end or ' or more'}) to the {per_cent(found.sd_seed)} between the "
+        "seeds of one search. Every verdict and every ± but that over searches is conditional on "
+        "one search of each method."
     )
 
 
@@ -69,7 +117,14 @@ def searching(study: Study) -> str:
     own = worth(study)
     if not own.searches:
         return ""
-    gain = ""
+    gain = side = ""
+    sides = one_sided(lines(study))
+    if sides.settings:
+        side = (
+            f" Of {_counted(sides.settings, 'numeric setting')} with a choice on all datasets "
+            f"{sides.met} lie on one side of the default; so would about {sides.expected:.0f} if "
+            "values were drawn evenly from their ranges."
+        )
     if own.gain is not None:
         gain = (
             f" In the median the choice lies {per_cent(own.gain)} points above the defaults on "
@@ -78,7 +133,8 @@ def searching(study: Study) -> str:
         )
     return (
         f"{own.defaults} of {own.searches} searches chose the authors' defaults, and "
-        f"{own.on_edge} chose a value on a bound of its range.{gain}"
+        f"{own.on_edge} chose a value within {100 * EDGE:.0f} % of a bound of its range, "
+        f"defaults not counted.{gain}{side}"
     )
 
 
@@ -88,11 +144,13 @@ def oracle(study: Study) -> str:
     if not every:
         return ""
     most = max(every, key=lambda gap: gap.gap.mean or 0.0)
+    pace = study.protocol.pace
+    looks = pace.max_steps // pace.validate_every + 1
     return (
-        f"Choosing the epoch on the test classes would have claimed "
-        f"{per_cent(middle([gap.gap.mean for gap in every]))} points more in the median of "
+        f"Choosing among the {looks} validations of a training by the test classes would have "
+        f"claimed {per_cent(middle([gap.gap.mean for gap in every]))} points more in the median of "
         f"{_counted(len(every), 'row')}, and {per_cent(most.gap.mean)} more for {most.method} on "
-        f"{most.dataset}."
+        f"{most.dataset}, the highest. Choosing settings by them is not in it."
     )
 
 

@@ -75,6 +75,7 @@ def caption(study: Study, own: Sequence[Place]) -> list[str]:
         f"paired t, stricter where spreads are unlike, Holm over the {size} comparisons of each "
         f"dataset and over no more; equivalent is within ±{per_cent(paired.ROPE, 1)}",
         "rank: mean over the datasets, 1 is best, references left out",
+        "conditional on one search of each method",
     ]
     if any(place.deviates for place in own):
         found.append("† deviates from the protocol, as its claim.toml says")

@@ -18,7 +18,8 @@ class Spread:
 
     Attributes:
         method, dataset: whose.
-        searches: how many searches it has.
+        groups: the runs of each search that came through, the row's own search first.
+        asked: how many runs a search has where all come through.
         seed: standard deviation of single runs between the seeds of one search; None of one run.
         mean: half of the row's t-interval over its seeds, None below three.
         classes: half of the interval over test classes, None where there is none.
@@ -26,16 +27,30 @@ class Spread:
             that follow from the 95 % interval of its share in the variance; None with a single
             search. An end is None where the share may be all of it.
         share: of the variance of single runs that is the search's, with its 95 % interval.
+        over: mean of the searches' means, with its t-interval over searches: alone of all, it is
+            not conditional on one search.
     """
 
     method: str
     dataset: str
-    searches: int
+    groups: Sequence[Sequence[float]]
+    asked: int
     seed: float | None
     mean: float | None
     classes: float | None
     search: tuple[float, float | None, float | None] | None
     share: tuple[float, float | None, float | None] | None
+    over: paired.Interval
+
+    @property
+    def searches(self) -> int:
+        """Return how many searches the row has, with those of which no run came through."""
+        return len(self.groups)
+
+    @property
+    def whole(self) -> bool:
+        """Return whether all runs of all searches came through."""
+        return all(len(group) == self.asked for group in self.groups)
 
 
 @dataclass(frozen=True)
@@ -65,6 +80,11 @@ def spreads(study: Study) -> list[Spread]:
     ]
 
 
+def pooled(found: Sequence[Spread]) -> variance.Pooled | None:
+    """Return the sources of variance of the rows with several searches that lost no run."""
+    return variance.pooled([own.groups for own in found if own.searches > 1 and own.whole])
+
+
 def middle(found: Sequence[float | None]) -> float | None:
     """Return the median of what is known, None of nothing."""
     known = [value for value in found if value is not None]
@@ -72,8 +92,8 @@ def middle(found: Sequence[float | None]) -> float | None:
 
 
 def gaps(study: Study) -> Iterator[Gap]:
-    """Yield the oracle gap of every whole row that was watched."""
-    for entry in study.entries:
+    """Yield the oracle gap of every whole row that competes and was watched."""
+    for entry in (entry for own in study.contestants.values() for entry in own.values()):
         runs = [(entry.row.runs[seed], own) for seed, own in sorted(entry.row.watched.items())]
         selected = [getattr(run.separated, HEADLINE_METRIC) for run, _ in runs if run.separated]
         found = [own.gap(run, HEADLINE_METRIC) for run, own in runs if run.separated]
@@ -97,12 +117,14 @@ def _spread(entry: Entry) -> Spread:
     return Spread(
         method=entry.method,
         dataset=entry.cell.dataset,
-        searches=len(searches),
+        groups=groups,
+        asked=entry.cell.seeds,
         seed=seed,
         mean=_half(own.low, own.high),
         classes=_half(entry.head.get("test_ci_low"), entry.head.get("test_ci_high")),
         search=search,
         share=share,
+        over=sources.mean,
     )
 
 

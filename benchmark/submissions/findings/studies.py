@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -65,19 +65,22 @@ class Entry:
 class Study:
     """Tables of one protocol, trunk and recipe that hold, at least two of them.
 
-    Of the protocol's own datasets these are the ones on which the baseline has a whole row, and
-    something to compare with it.
+    Of the protocol's own datasets these are the ones on which the baseline has a whole row, and at
+    least half as many methods have as on the dataset with most. The first rows of a further
+    dataset do not take from all methods what is said of those with a row on every one.
 
     Attributes:
         protocol: as it is now.
         trunk, recipe: what was trained, and how.
         by_dataset: the entries of each dataset, best first; datasets in the protocol's order.
+        left_out: the protocol's other datasets, and why they are not among these.
     """
 
     protocol: Protocol
     trunk: str
     recipe: str
     by_dataset: Mapping[str, Sequence[Entry]]
+    left_out: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def datasets(self) -> list[str]:
@@ -151,9 +154,10 @@ def studies(
     for (name, trunk, recipe), by_dataset in sorted(groups.items()):
         protocol = known[name]
         own = {d: by_dataset.get(d, []) for d in protocol.datasets}
-        kept = {d: group for d, group in own.items() if _compares(group, protocol.baseline)}
+        left_out = _left_out(own, protocol.baseline)
+        kept = {d: group for d, group in own.items() if d not in left_out}
         if len(kept) >= MIN_DATASETS:
-            found.append(Study(protocol, trunk, recipe, kept))
+            found.append(Study(protocol, trunk, recipe, kept, left_out))
     return found
 
 
@@ -186,7 +190,16 @@ def _space(cell: Cell) -> Space | None:
     return space
 
 
-def _compares(group: Sequence[Entry], baseline: str) -> bool:
-    """Return whether a dataset has a whole row of the baseline, and another contestant's."""
-    whole = {entry.cell.method for entry in group if entry.competes and not entry.fault}
-    return baseline in whole and len(whole) > 1
+def _left_out(own: Mapping[str, Sequence[Entry]], baseline: str) -> dict[str, str]:
+    """Return the datasets that say too little, and why."""
+    whole = {d: {e.method for e in group if e.competes and not e.fault} for d, group in own.items()}
+    most = max((len(methods) for methods in whole.values() if baseline in methods), default=0)
+    found = {}
+    for dataset, methods in whole.items():
+        if not own[dataset]:
+            found[dataset] = "no row yet"
+        elif baseline not in methods:
+            found[dataset] = f"no whole row of {baseline}"
+        elif len(methods) < 2 or 2 * len(methods) < most:
+            found[dataset] = f"whole rows of {len(methods)} methods, elsewhere up to {most}"
+    return found

@@ -13,7 +13,7 @@ import pytest
 
 from benchmark.cli import main
 from benchmark.site import content
-from benchmark.study import suggestions
+from benchmark.study import records, suggestions
 from benchmark.study.folder import load_study
 from benchmark.study.records import TrialRecord
 from benchmark.study.spread import spread
@@ -188,6 +188,41 @@ def test_a_half_finished_search_is_left_out_with_a_line(searched, tmp_path, caps
     assert "1 of 2 runs: not finished" in line
     assert (results / MS / "cell.json").is_file()
     assert not (results / SEARCH).exists()
+
+
+def test_a_search_of_a_machine_with_other_numbers_stays_out(results, searched, capsys):
+    """What the machine moves would stand there as what the search moves."""
+    shutil.rmtree(results / SEARCH)
+    edit_run(results / MS, lambda b: b["concatenated"].update(map_at_r=0.5))
+    capsys.readouterr()
+    assert main(["submit", str(searched), "--results", str(results)]) == 0
+    (line,) = [x for x in capsys.readouterr().out.splitlines() if x.startswith("left out")]
+    assert "further searches of ms on toy: seed 0 of its first search has MAP@R" in line
+    assert not (results / SEARCH).exists()
+
+
+def test_a_search_of_which_no_run_came_through_lies_beside_its_row(
+    laid_out, searched, tmp_path, capsys
+):
+    """Left out, it would make searching look steadier than it is."""
+    study, results = tmp_path / "study", tmp_path / "checkout" / "results"
+    shutil.copytree(searched, study)
+    shutil.copytree(laid_out.parent, results.parent)
+    shutil.rmtree(results / SEARCH)
+    key = next(key for key in load_study(study).repeats if key.method == "ms")
+    nothing = dict.fromkeys(("separated", "concatenated", "validation", "queries"))
+    nothing |= dict.fromkeys(("embeddings_sha256", "embeddings_shape", "excluded", "ties"))
+    for path in (study / "records" / key.path).glob("seed-?.json"):
+        run = replace(records.load(path), status="failed", reason="non_finite", **nothing)
+        records.write(path, replace(run, folds=[None] * len(run.folds)))
+    assert main(["submit", str(study), "--results", str(results)]) == 0
+    assert "left out" not in capsys.readouterr().out
+    commit = rows.git(results, "rev-parse", "HEAD")
+    for path in (results / SEARCH).glob("seed-*.json"):
+        rows.edit(path, lambda b: b["environment"].update(commit=commit, dirty=False))
+    assert said(results) == []
+    (further,) = read_row(results, results / MS).further
+    assert {run.status for run in further.runs.values()} == {"failed"}
 
 
 def test_no_row_is_made_of_a_watched_study(watched, tmp_path, capsys):

@@ -142,13 +142,55 @@ def test_what_searching_was_worth(results, study):
     assert worth.gain == pytest.approx(median(gains))
 
 
+def test_how_often_settings_drawn_evenly_lie_on_one_side():
+    """Against ten thousand draws by the scale that a search draws on."""
+    from protocols.space import Choice, Integer, Real
+
+    rng = np.random.default_rng(0)
+    every = [
+        [Real(0.0, 1.0, default=0.1), Real(0.0, 1.0, default=0.3)],
+        [Real(1e-6, 1.0, default=0.01, log=True)] * 3,
+        [Integer(1, 10, default=10)] * 3,
+        [Integer(16, 512, default=64, log=True)] * 2,
+    ]
+    for parameters in every:
+        drawn = np.array([[p.at(s) for s in rng.random(10_000)] for p in parameters])
+        moved = drawn - np.array([[p.default] for p in parameters])
+        met = ((moved > 0).all(axis=0) | (moved < 0).all(axis=0)).mean()
+        assert chosen._chance(parameters) == pytest.approx(met, abs=0.02)
+    assert chosen._chance([every[0][0], Choice(("a", "b"), default="a")]) is None
+
+
+def test_settings_on_one_side_are_counted_with_what_chance_gives(results, study):
+    found = [line for line in chosen.lines(study) if line.chance is not None]
+    assert {line.method for line in found} <= set(METHODS)  # group lacks two datasets
+    met = 0
+    for line in found:
+        moved = [own[0].value - own[0].default for own in line.chosen.values()]
+        met += min(moved) > 0 or max(moved) < 0
+    sides = chosen.one_sided(chosen.lines(study))
+    assert (sides.settings, sides.met) == (len(found), met)
+    assert sides.expected == pytest.approx(sum(line.chance for line in found))
+    assert f"Of {len(found)} numeric settings" in said.searching(study)
+
+
+def test_a_default_on_a_bound_is_not_counted_as_a_choice_of_it(results):
+    found = study_of(results)
+    before = chosen.worth(found).on_edge
+    entry = found.by_method["ms"]["emoji"]
+    entry.cell.chosen.settings.update(alpha=entry.space["alpha"].high)
+    assert chosen.worth(found).on_edge == before + 1
+    entry.space["alpha"].default = entry.space["alpha"].high
+    assert chosen.worth(found).on_edge == before
+
+
 def test_chosen_settings_and_what_they_have_in_common(results, study):
     found = {(line.method, line.name): line for line in chosen.lines(study)}
     line = found["triplet", "margin"]
-    for dataset, own in line.chosen.items():
+    for dataset, (own,) in line.chosen.items():
         cell = json.loads((results / "box" / dataset / "triplet" / "cell.json").read_text())
         assert own.value == cell["chosen"]["settings"]["margin"]
-    default, picked = line.default, [own.value for own in line.chosen.values()]
+    default, picked = line.default, [own.value for (own,) in line.chosen.values()]
     above, below = all(v > default for v in picked), all(v < default for v in picked)
     side = "above" if above else "below"
     assert line.common == f"{side} the default on all 3" * (above or below)
@@ -175,9 +217,9 @@ def test_what_choices_have_in_common(parameter, picked, expected):
     own = Real(0.0, 1.0, default=0.5) if parameter == "Real" else Choice(("a", "b"), default="b")
     edges = ["lower" if v in (0.0, 0.001) else "" for v in picked]
     made = [chosen.Value(v, own.default, e) for v, e in zip(picked, edges, strict=True)]
-    assert chosen._common(own, made, 2) == expected
+    assert chosen._common(own, made, len(made), 2) == expected
     if expected:
-        assert chosen._common(own, made, 4) == expected.replace("all 2", "the 2 it has")
+        assert chosen._common(own, made, len(made), 4) == expected.replace("all 2", "the 2 it has")
 
 
 def test_defaults_are_those_of_each_dataset():
@@ -185,7 +227,7 @@ def test_defaults_are_those_of_each_dataset():
 
     own = Real(0.0, 1.0, default=0.5)
     made = [chosen.Value(0.6, 0.5), chosen.Value(0.6, 0.7)]
-    assert chosen._common(own, [*made, chosen.Value(0.9, 0.5)], 3) == ""
+    assert chosen._common(own, [*made, chosen.Value(0.9, 0.5)], 3, 3) == ""
     assert chosen._one([0.5, 0.7]) == "differs"
     assert chosen._one([0.5, 0.5]) == 0.5
 
@@ -195,7 +237,7 @@ def test_best_value_is_what_no_other_method_beats():
     for _ in range(200):
         scores, seconds = rng.integers(0, 4, 6), 10 * 1.03 ** rng.integers(0, 6, 6)
         made = [
-            Cost(str(n), float(a), float(b), 1, 1.0)
+            Cost(str(n), float(a), float(b), 1.0)
             for n, (a, b) in enumerate(zip(scores, seconds, strict=True))
         ]
         kept = [own for own in made if not any(cost._beats(o, own) for o in made)]
@@ -203,8 +245,8 @@ def test_best_value_is_what_no_other_method_beats():
             beaten = [
                 o
                 for o in made
-                if (o.mean >= own.mean and o.run_s < 0.95 * own.run_s)
-                or (o.mean > own.mean and own.run_s > 0.95 * o.run_s)
+                if (o.mean >= own.mean and o.training_s < 0.95 * own.training_s)
+                or (o.mean > own.mean and own.training_s > 0.95 * o.training_s)
             ]
             assert (own in kept) == (not beaten)
         assert kept, "a best mean that is cheapest among its equals is always there"
@@ -212,17 +254,31 @@ def test_best_value_is_what_no_other_method_beats():
 
 def test_costs_are_those_of_the_files(results, study):
     for own in cost.costs(study):
-        runs = [
-            json.loads(path.read_text())
-            for dataset in DATASETS
-            for path in (results / "box" / dataset / own.method).glob("seed-*.json")
-        ]
-        searched = sum(t["seconds"] for d in DATASETS for t in trials(results, d, own.method))
-        assert own.run_s == pytest.approx(median(r["train_s"] for r in runs))
-        assert own.hours == pytest.approx((searched + sum(r["seconds"] for r in runs)) / 3600)
+        folders = [results / "box" / dataset / own.method for dataset in DATASETS]
+        cells = [json.loads((folder / "cell.json").read_text()) for folder in folders]
+        seconds = sum(cell["took"]["cpu_s"] for cell in cells)
+        trainings = sum(2 * len(trials(results, d, own.method)) for d in DATASETS)
+        trainings += sum(2 * len(list(folder.glob("seed-*.json"))) for folder in folders)
+        assert own.hours == pytest.approx(seconds / 3600)
+        assert own.training_s == pytest.approx(seconds / trainings)
         expected = fmean(values(results, d, own.method).mean() for d in DATASETS)
         assert own.mean == pytest.approx(expected)
     assert {own.method for own in cost.costs(study)} == set(METHODS)
+
+
+def test_rows_that_do_not_tell_what_they_took_have_no_costs(results):
+    found = study_of(results)
+    assert cost.measure_of(found) == "cpu_s"
+    rows = [entry.row for own in found.whole.values() for entry in own.values()]
+    for row in rows:
+        row.cell = row.cell.model_copy(
+            update={"took": row.cell.took.model_copy(update={"gpu_s": 7.0})}
+        )
+    assert cost.measure_of(found) == "gpu_s"
+    assert {own.hours for own in cost.costs(found)} == {3 * 7.0 / 3600}
+    rows[0].cell = rows[0].cell.model_copy(update={"took": None})
+    assert cost.measure_of(found) is None
+    assert "cost" not in {part.slug for part in parts_of(found)}
 
 
 def test_the_page_is_made_of_the_rows_and_verify_sees_another(results):
@@ -243,6 +299,25 @@ def test_the_page_is_made_of_the_rows_and_verify_sees_another(results):
     assert results / "quick" / page.FILE not in leaderboard.write(results)
     assert not (other / page.FILE).exists()
     other.rmdir()
+
+
+def test_a_readme_beside_the_folder_begins_with_the_first_table(tmp_path):
+    rows = [(dataset, method) for dataset in ("emoji", "kanji") for method in METHODS[:2]]
+    results = lay_out(tmp_path / "results", rows)
+    front, (begin, end) = tmp_path / "README.md", page.bounds_of("box")
+    front.write_text("# Mine\n\nno block\n")
+    assert front not in leaderboard.write(results)
+    front.write_text(f"# Mine\n\n{begin}\nold\n{end}\n\nmore\n")
+    assert examine(results, None).problems[0][1] == "../README.md"
+    assert leaderboard.write(results) == [front]
+    assert examine(results, None).problems == []
+    text, found = front.read_text(), (results / "box" / page.FILE).read_text()
+    (table,) = re.findall(r"^```text\n.*?^```$", found, flags=re.MULTILINE | re.DOTALL)
+    assert table in text
+    assert said.found(study_of(results)) in " ".join(text.split())
+    assert text.startswith("# Mine\n")
+    assert text.endswith(f"{end}\n\nmore\n")
+    assert "old" not in text
 
 
 def test_one_dataset_is_no_study(tmp_path):
@@ -306,10 +381,27 @@ def test_a_seed_that_diverged_takes_the_rank_and_every_mean(small):
     assert "Of 1 method with a whole row on all 2 datasets" in said.found(found)
 
 
-def test_a_row_on_one_more_dataset_changes_nothing(small):
+def test_the_first_rows_of_a_further_dataset_change_nothing_but_say_so(small):
+    """A method needs a row on every dataset for a rank: few rows must not take all ranks."""
+    lay_out(small, [(dataset, "proxy_anchor") for dataset in ("emoji", "kanji")])
+    lay_out(small, [(dataset, "group") for dataset in ("emoji", "kanji")])
     before = page.markdown([study_of(small)])
-    lay_out(small, [("products", "ms"), ("objects", "triplet")])
-    assert page.markdown([study_of(small)]) == before
+    none = "Not in it: products (no row yet); objects (no row yet)."
+    assert none in before
+    lay_out(small, [("products", "ms"), ("objects", "triplet"), ("objects", "ms")])
+    few = "products (no whole row of triplet); objects (whole rows of 2 methods, elsewhere up to 5)"
+    assert page.markdown([study_of(small)]) == before.replace(none, f"Not in it: {few}.")
+    lay_out(small, [("objects", "contrastive")])
+    assert list(study_of(small).by_dataset) == ["emoji", "kanji", "objects"]
+
+
+def test_a_row_under_another_name_than_its_method_stops_nothing(small):
+    """``verify`` names it; what is made of the rows must be made all the same."""
+    for dataset in ("emoji", "kanji"):
+        edit(small / "box" / dataset / "triplet" / "cell.json", lambda c: c.update(row="other"))
+    leaderboard.write(small)
+    assert not (small / "box" / page.FILE).exists()
+    assert examine(small, None).problems
 
 
 def test_a_refuted_row_counts_nowhere(small):
@@ -337,6 +429,16 @@ def test_references_are_shown_below_and_not_ranked(tmp_path):
     assert lines[5].endswith("–")
     assert {p.rank for p in places(found) if p.competes} <= {1.0, 1.5, 2.0}
     assert "whitened" not in {s.method for s in spreads(found)}
+    best = {d: found.by_method["whitened"][d].head["mean"] for d in ("emoji", "kanji")}
+    entries = [found.by_method[m][d] for d in best for m in ("triplet", "ms")]
+    below = sum(e.head["mean"] < best[e.cell.dataset] for e in entries)
+    assert f"Of 4 trained rows {below or 'none'} score" in said.below_references(found)
+    for entry in entries:
+        entry.head["mean"] = best[entry.cell.dataset] - 0.01 * (entry.method == "ms")
+    assert said.below_references(found) == (
+        "Of 4 trained rows 2 score below the best row of its dataset that leaves the trunk as it "
+        "is: ms on emoji (below whitened), ms on kanji (below whitened)."
+    )
 
 
 def test_six_datasets_stand_in_two_blocks_and_make_groups(study):
@@ -371,9 +473,21 @@ def test_further_searches_say_how_far_a_search_moves_a_row(results):
     for end, share in zip(own.search[1:], own.share[1:], strict=True):
         assert end == pytest.approx(np.sqrt(within * share / (1 - share)))
     assert own.share[0] == pytest.approx(between / (between + within))
+    assert own.over.mean == pytest.approx(groups.mean())
+    half = stats.t.ppf(0.975, 2) * groups.mean(axis=1).std(ddof=1) / np.sqrt(3)
+    assert own.over.mean - own.over.low == pytest.approx(half)
     (part,) = (p for p in parts_of(found) if p.slug == "spread")
-    assert [row[:3] for row in part.rows] == [("ms", "emoji", "3")]
-    assert f"searched more than once, 1 of {len(spreads(found))}, searches add" in part.said
+    assert [row[:4] for row in part.rows] == [("ms", "emoji", "3", "30/30")]
+    assert part.rows[0][-1] == f"{100 * groups.mean():.2f} ±{100 * half:.2f}"
+    assert f"1 of {len(spreads(found))} rows were searched more than once: pooled" in part.said
+    assert f"a standard deviation of {100 * np.sqrt(between):.2f} points (95 %: " in part.said
+    assert "conditional on one search" in part.said
+    assert chosen.worth(found).searches == len(found.entries) + 2
+    others[0].runs.pop(9)
+    (own,) = (s for s in spreads(found) if (s.dataset, s.method) == ("emoji", "ms"))
+    (part,) = (p for p in parts_of(found) if p.slug == "spread")
+    assert part.rows[0][3] == "29/30"
+    assert "none of them has all runs of all its searches" in part.said
 
 
 def test_the_oracle_gap_is_the_best_epoch_less_the_chosen_one(results):
@@ -391,5 +505,6 @@ def test_the_oracle_gap_is_the_best_epoch_less_the_chosen_one(results):
     assert gap.gap.mean == pytest.approx(fmean(claims))
     assert gap.claimed - gap.selected == pytest.approx(fmean(claims))
     (part,) = (p for p in parts_of(found) if p.slug == "oracle")
+    assert "among the 3 validations of a training" in part.said
     assert f"claimed {100 * fmean(claims):.2f} points more" in part.said
     assert part.rows[0][-1].startswith(f"{100 * fmean(claims):.2f} ± ")

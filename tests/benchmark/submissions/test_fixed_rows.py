@@ -37,7 +37,7 @@ def claim(who):
         (0, {"weights": "none"}, 3),  # a random trunk is another for each seed
         (640, {}, 3),
         (0, {"drawn": True}, 3),  # prompts beside the weights too
-        (0, {"version": 2}, 3),  # rows made before the rule
+        (0, {"version": 1}, 1),  # of a protocol too that began after the rule
     ],
 )
 def test_runs_that_a_row_must_have(trained, about, asked):

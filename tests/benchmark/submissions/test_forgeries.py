@@ -183,7 +183,7 @@ FIGURES = {
     ),
     "schema without values": (
         lambda row: edit_run(row, lambda b: b.update(schema=1, values_sha256=None)),
-        "schema 1: under a protocol of version 3",
+        "schema: Input should be greater than or equal to 2",
     ),
 }  # fmt: skip
 
@@ -419,23 +419,6 @@ def test_equal_files_of_queries_are_one_run(results):
     first = json.loads((results / MS / "seed-0.json").read_text())["queries_sha256"]
     edit_run(results / MS, lambda body: body.update(queries_sha256=first), 1)
     assert said(results) == [f"has the very queries of seed 0 @ {MS}/seed-1.json"]
-
-
-def test_an_earlier_protocol_may_be_without_values(results):
-    """And only an earlier one: the version says so, not the absence."""
-    row = results / MS
-
-    def older(body):
-        body["identity"]["rules"].update(version=2, batch_size=8)
-        body.update(schema=1, protocol_version=2, protocol_hash="0" * 12)
-
-    edit_cell(row, older)
-    for seed in (0, 1):
-        edit_run(row, lambda b: [b.update(schema=1), b.pop("values_sha256")], seed)
-        fewer = {"images_trained": 320, "images_protocol": 320}
-        edit_run(row, lambda b, fewer=fewer: b["counts"].update(fewer), seed)
-        (row / f"values-{seed}.npz").unlink()
-    assert said(results) == []
 
 
 # --- challenges -----------------------------------------------------------------------------------
