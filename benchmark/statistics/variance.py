@@ -44,19 +44,17 @@ class Sources:
 
 @dataclass(frozen=True)
 class Pooled:
-    """The spread within and between the searches of several cells, pooled.
+    """How much more than a seed a search moves, over several cells.
 
     Attributes:
         cells: how many.
-        sd_search: between searches of a cell, without what seeds add to it; 0 if nothing is left.
-        sd_seed: between seeds of one search.
-        low, high: the values of ``sd_search`` that follow from the exact 95 % interval of the
-            search's share in the variance, with ``sd_seed`` as it was measured.
+        ratio: standard deviation between searches, without what seeds add to it, over that
+            between the seeds of one search; 0 if nothing is left.
+        low, high: its 95 % interval, exact for one cell but for a correction of a few per cent.
     """
 
     cells: int
-    sd_search: float
-    sd_seed: float
+    ratio: float
     low: float
     high: float
 
@@ -83,54 +81,59 @@ def split(groups: Sequence[Sequence[float]]) -> Sources:
     share = search / (search + within) if search + within > 0 else None
     low = high = None
     if within > 0 and len(set(map(len, groups))) == 1:
-        low, high = _share_interval(between / within, k - 1, total - k, len(groups[0]))
+        low, high = _share_interval(between / within, k, len(groups[0]))
     return Sources(k, total, mean, math.sqrt(search), math.sqrt(within), share, low, high)
 
 
 def pooled(cells: Sequence[Sequence[Sequence[float]]]) -> Pooled | None:
-    """Return the sources of variance within several cells, taken to be alike in all of them.
+    """Return the ratio of the two sources of variance, taken to be alike in all cells.
 
-    A median of each cell's own estimates would not do: with three searches half of them are cut
-    to 0 where a search adds as much as a third of what a seed does.
+    The cells' own means and spreads may differ: each is measured by the spread of its own seeds.
+    A median of the cells' own estimates would not do: with three searches half of them are cut to
+    0 where a search adds as much as a third of what a seed does.
 
     Args:
-        cells: the runs of each cell by search; all searches have as many, two at least, and each
-            cell has two searches or more. Means of cells may differ.
+        cells: the runs of each cell by search; a cell has two searches or more, and all searches
+            of all cells have as many runs, two or more.
 
     Returns:
-        None without a cell, or without any spread.
+        None without a cell whose runs spread.
     """
-    if not cells:
+    found = [one for one in map(_squares, cells) if one[1] > 0]
+    if not found:
         return None
     (n,) = {len(group) for groups in cells for group in groups}
-    between = within = 0.0
     free_between = free_within = 0
-    for groups in cells:
-        own = [math.fsum(group) / n for group in groups]
-        grand = math.fsum(own) / len(own)
-        between += n * math.fsum((mean - grand) ** 2 for mean in own)
-        squares = ((v - m) ** 2 for g, m in zip(groups, own, strict=True) for v in g)
-        within += math.fsum(squares)
-        free_between += len(groups) - 1
-        free_within += len(groups) * (n - 1)
-    between, within = between / free_between, within / free_within
-    if not within:
-        return None
-    ends = _share_interval(between / within, free_between, free_within, n)
-    low, high = (math.sqrt(within * s / (1 - s)) if s < 1 else math.inf for s in ends)
-    search = math.sqrt(max(0.0, (between - within) / n))
-    return Pooled(len(cells), search, math.sqrt(within), low, high)
+    total = 0.0
+    for between, within, searches in found:
+        free = searches * (n - 1)
+        # under F the mean is free / (free - 2), which exists from three degrees on
+        total += (searches - 1) * between / within * (max(free, 3) - 2) / max(free, 3)
+        free_between, free_within = free_between + searches - 1, free_within + free
+    ratio = total / free_between
+    ends = (ratio / quantile for quantile in _quantiles(free_between, free_within))
+    ratio, low, high = (math.sqrt(max(0.0, (f - 1) / n)) for f in (ratio, *ends))
+    return Pooled(len(found), ratio, low, high)
 
 
-def _share_interval(
-    ratio: float, free_between: int, free_within: int, n: int
-) -> tuple[float, float]:
-    """Return the exact 95 % interval of the share from F = ``ratio`` and its degrees of freedom.
+def _squares(groups: Sequence[Sequence[float]]) -> tuple[float, float, int]:
+    """Return the mean squares between and within searches of n runs each, and their number."""
+    k, n = len(groups), len(groups[0])
+    own = [math.fsum(group) / n for group in groups]
+    grand = math.fsum(own) / k
+    between = n * math.fsum((mean - grand) ** 2 for mean in own) / (k - 1)
+    within = math.fsum((v - m) ** 2 for g, m in zip(groups, own, strict=True) for v in g)
+    return between, within / (k * (n - 1)), k
 
-    n is the number of runs of a search.
-    """
-    levels = ((1 + LEVEL) / 2, (1 - LEVEL) / 2)
-    upper, lower = (float(fdtri(free_between, free_within, p)) for p in levels)
-    ends = ((f - 1) / (f + n - 1) for f in (ratio / upper, ratio / lower))
+
+def _share_interval(ratio: float, k: int, n: int) -> tuple[float, float]:
+    """Return the exact 95 % interval of the share from F = ``ratio`` of k searches of n runs."""
+    ends = ((f - 1) / (f + n - 1) for f in (ratio / q for q in _quantiles(k - 1, k * (n - 1))))
     low, high = (min(1.0, max(0.0, end)) for end in ends)
     return low, high
+
+
+def _quantiles(between: int, within: int) -> tuple[float, float]:
+    """Return the upper and the lower end of what F has in 95 of 100 cases."""
+    upper, lower = (float(fdtri(between, within, p)) for p in ((1 + LEVEL) / 2, (1 - LEVEL) / 2))
+    return upper, lower

@@ -24,7 +24,7 @@ from benchmark.statistics import paired, ranking, verdicts
 from benchmark.study.machines import unlike
 from benchmark.study.records import write_bytes
 from benchmark.study.scores import HEADLINE, PARTS, Part
-from benchmark.submissions import bounds
+from benchmark.submissions import front
 from benchmark.submissions.board import block_of
 from benchmark.submissions.findings import page
 from benchmark.submissions.findings.studies import studies
@@ -37,11 +37,10 @@ from benchmark.submissions.standing import Standing, standing
 from benchmark.submissions.took import TOOK, took
 from benchmark.submissions.voided import read_voids, void_of
 from protocols import specs
-from protocols.errors import InvalidInputError
 from protocols.names import to_field
 from protocols.protocol import Protocol
 
-FILE, README = "leaderboard.csv", "README.md"
+FILE, README = "leaderboard.csv", front.README
 BEGIN, END = "<!-- leaderboard: made by `verify --rebuild` -->", "<!-- end of leaderboard -->"
 COLUMNS = (
     "protocol",
@@ -92,7 +91,6 @@ COLUMNS = (
     *TOOK,
     "price_per_hour",
 )
-_MAX_README = 1 << 20  # bytes
 
 
 @dataclass(frozen=True)
@@ -171,35 +169,19 @@ def build(results: Path, rows: Iterable[Kept]) -> dict[Path, bytes]:
     """
     rows, known = list(rows), shipped_protocols()
     made = tables(results, rows)
-    files = {results / FILE: to_csv(made)}
+    files, first = {results / FILE: to_csv(made)}, {}
     for name, group in groupby(studies(made, rows, known), key=lambda s: s.protocol.name):
         own = list(group)
         files[results / name / page.FILE] = page.markdown(own).encode()
-        begin, end = page.bounds_of(name)
-        files |= _with_block(results.parent / README, begin, end, page.front(own[0]))
-    block = "\n".join(block_of(made, known))
-    return files | _with_block(results / README, BEGIN, END, block)
-
-
-def _with_block(path: Path, begin: str, end: str, block: str) -> dict[Path, bytes]:
-    """Return a file with what stands between two lines replaced; none if it lacks one of them."""
-    text = "" if readme_fault(path) or not path.is_file() else path.read_text("utf-8")
-    head, begun, rest = text.partition(begin)
-    _, ended, tail = rest.partition(end)
-    return {path: f"{head}{begin}\n\n{block}\n{end}{tail}".encode()} if begun and ended else {}
-
-
-def readme_fault(path: Path) -> str:
-    """Return why a README cannot be read, empty where it can or is not there."""
-    try:
-        bounds.content(path, limit=_MAX_README).decode("utf-8")
-    except FileNotFoundError:
-        return ""
-    except UnicodeDecodeError as error:
-        return f"is not UTF-8 at byte {error.start}"
-    except (OSError, InvalidInputError) as error:
-        return str(error)
-    return ""
+        first[name] = front.first_of(own)
+    readme = results / README
+    text = "" if front.readme_fault(readme) or not readme.is_file() else readme.read_text("utf-8")
+    head, begin, rest = text.partition(BEGIN)
+    _, end, tail = rest.partition(END)
+    if begin and end:
+        block = "\n".join(block_of(made, known))
+        files[readme] = f"{head}{BEGIN}\n\n{block}\n{END}{tail}".encode()
+    return files | front.files(results, first)
 
 
 def write(results: Path) -> list[Path]:

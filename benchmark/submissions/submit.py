@@ -179,9 +179,11 @@ def _other_numbers(study: Study, results: Path, folder: Path, key: CellKey) -> s
         met = math.nan if here is None else float(here[metric])
         asked = math.nan if there is None else float(getattr(there, metric))
         if not (math.isclose(met, asked, rel_tol=_SAME) or here is there is None):
+            said = ("diverged" if math.isnan(v) else f"has MAP@R {v}" for v in (met, asked))
             return (
-                f"seed {seed} of its first search has MAP@R {met}, in the row {asked}. Another "
-                "processor or version moves numbers too: search where the row's numbers come out"
+                f"seed {seed} of its first search {next(said)}, in the row it {next(said)}. "
+                "Another processor or version moves numbers too: search where the row's numbers "
+                "come out"
             )
     return ""
 

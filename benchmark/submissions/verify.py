@@ -20,7 +20,16 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmark.submissions import alike, bounds, git, leaderboard, signatures, standout, together
+from benchmark.submissions import (
+    alike,
+    bounds,
+    front,
+    git,
+    leaderboard,
+    signatures,
+    standout,
+    together,
+)
 from benchmark.submissions.checking import checked
 from benchmark.submissions.findings import page
 from benchmark.submissions.git import History
@@ -116,9 +125,10 @@ def _stray(results: Path) -> Iterator[Problem]:
 def _leaderboard(results: Path, rows: list[Kept]) -> Iterator[Problem]:
     """Yield generated files that are not what the rows make (check 11)."""
     readme = results / leaderboard.README
-    if fault := leaderboard.readme_fault(readme):
+    if fault := front.readme_fault(readme):
         yield fault, readme.name
     made = leaderboard.build(results, rows)
+    yield from front.faults(results, {p.parent.name for p in made if p.name == page.FILE})
     for path in sorted(results.glob(f"*/{page.FILE}")):
         if path not in made:
             yield "no rows make it: remove it", path.relative_to(results).as_posix()

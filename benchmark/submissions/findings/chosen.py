@@ -40,7 +40,7 @@ class Line:
         chosen: by dataset, the row's own search first.
         common: what the choices have in common, empty for nothing.
         chance: that values drawn evenly from their ranges all lie on one side of the default;
-            None unless it is a number with a choice on every dataset.
+            None unless it is a number with a choice on every dataset, nowhere the first trial's.
     """
 
     method: str
@@ -101,6 +101,8 @@ def _line(method: str, name: str, found: Mapping[str, Entry], datasets: int) -> 
     parameters = {d: entry.space[name] for d, entry in found.items()}
     chosen = {d: list(_values(entry, name)) for d, entry in found.items()}
     every = [value for values in chosen.values() for value in values]
+    # The defaults are tried first, and drawn by nobody.
+    comparable = len(found) == datasets and all(e.cell.chosen.trial for e in found.values())
     return Line(
         method=method,
         name=name,
@@ -108,7 +110,7 @@ def _line(method: str, name: str, found: Mapping[str, Entry], datasets: int) -> 
         searched=str(_one([parameter.describe() for parameter in parameters.values()])),
         chosen=chosen,
         common=_common(next(iter(parameters.values())), every, len(found), datasets),
-        chance=_chance(list(parameters.values())) if len(found) == datasets else None,
+        chance=_chance(list(parameters.values())) if comparable else None,
     )
 
 
@@ -129,7 +131,7 @@ def worth(study: Study) -> Worth:
     searched = [
         (row, row.cell.chosen, entry.space)
         for entry in everything
-        for row in entry.row.searches
+        for row in entry.searches
         if row.trials and row.cell and not entry.fault
     ]
     gains = []
@@ -159,7 +161,7 @@ def _is_searched(entry: Entry, name: str) -> bool:
 
 def _values(entry: Entry, name: str) -> Iterator[Value]:
     """Yield what each search of a row chose, its own first."""
-    for row in entry.row.searches:
+    for row in entry.searches:
         if row.cell and name in row.cell.chosen.settings:
             settings = row.cell.chosen.settings
             sides = [edge.side for edge in edges(settings, entry.space) if edge.name == name]

@@ -1,7 +1,8 @@
 """What the methods cost, and which of them no cheaper method equals by its mean.
 
-The seconds are those of processors, or of cards: by the clock a training takes two or three times
-as long beside others. Memory is left out: on a CPU a process holds what earlier jobs left.
+The seconds are those of processors: by the clock a training takes two or three times as long beside
+others. On a GPU they are a job's part of the card's time, which the study's jobs there share.
+Memory is left out: on a CPU a process holds what earlier jobs left.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean
 
+from benchmark.submissions.budget import kind_of
 from benchmark.submissions.findings.studies import Entry, Study
 from benchmark.submissions.read import SubmittedRow
 from benchmark.submissions.took import took
@@ -39,10 +41,11 @@ class Cost:
 
 
 def measure_of(study: Study) -> str | None:
-    """Return which of ``MEASURES`` all whole rows tell, None if there is none."""
+    """Return which of ``MEASURES`` all whole rows tell; None on two kinds of device, or of none."""
     rows = [entry.row for own in study.whole.values() for entry in own.values()]
+    kinds = {kind_of(run.environment) for row in rows for run in row.runs.values()}
     told = (name for name in MEASURES if all(took(row, name) for row in rows))
-    return next(told, None) if rows else None
+    return next(told, None) if len(kinds) == 1 else None
 
 
 def costs(study: Study) -> list[Cost]:

@@ -23,14 +23,6 @@ def markdown(studies: Sequence[Study]) -> str:
     return "\n".join(lines).rstrip() + "\n"
 
 
-def bounds_of(protocol: str) -> tuple[str, str]:
-    """Return the lines of a README between which :func:`front` stands."""
-    return (
-        f"<!-- findings of {protocol}: made by `verify --rebuild` -->",
-        f"<!-- end of findings of {protocol} -->",
-    )
-
-
 def front(study: Study) -> str:
     """Return a study's first sentence and table, for a page that begins with them."""
     sentences = " ".join(filter(None, (said.found(study), said.left_out(study))))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Sequence
 
@@ -89,26 +88,26 @@ def moved(study: Study) -> str:
     )
     if by_class is not None:
         said += f"; other test classes would move it by ±{per_cent(by_class)}"
-    return f"{said}. {_searched_again(every)}"
+    return f"{said}. {_searched_again(every, study.protocol.seeds)}"
 
 
-def _searched_again(every: Sequence[Spread]) -> str:
+def _searched_again(every: Sequence[Spread], seeds: int) -> str:
     """Return what further searches of some rows add to the spread, pooled over these rows."""
     again = [own for own in every if own.searches > 1]
     if not again:
         return "No row was searched more than once, so none of this holds what a search adds."
-    found = pooled(again)
+    found = pooled(again, seeds) if seeds > 1 else None
     said = f"{len(again)} of {len(every)} rows were searched more than once"
     if found is None:
-        return f"{said}, and none of them has all runs of all its searches."
+        return f"{said}, and none of them has all its runs and a spread."
     lost = len(again) - found.cells
-    end = "" if math.isinf(found.high) else f" to {per_cent(found.high)}"
+    but = f" but {lost} with lost runs" if lost else ""
     return (
-        f"{said}: pooled over them{f' but for {lost} with lost runs' if lost else ''}, searches "
-        f"add a standard deviation of {per_cent(found.sd_search)} points (95 %: "
-        f"{per_cent(found.low)}{end or ' or more'}) to the {per_cent(found.sd_seed)} between the "
-        "seeds of one search. Every verdict and every ± but that over searches is conditional on "
-        "one search of each method."
+        f"{said}. If it is alike in all of them{but}, the standard deviation between searches is "
+        f"{found.ratio:.2f} times that between the seeds of one search (95 %: {found.low:.2f} to "
+        f"{found.high:.2f}), what seeds add to it taken out. "
+        "Every verdict and every ± but that over searches is conditional on one search of each "
+        "method."
     )
 
 
@@ -121,9 +120,9 @@ def searching(study: Study) -> str:
     sides = one_sided(lines(study))
     if sides.settings:
         side = (
-            f" Of {_counted(sides.settings, 'numeric setting')} with a choice on all datasets "
-            f"{sides.met} lie on one side of the default; so would about {sides.expected:.0f} if "
-            "values were drawn evenly from their ranges."
+            f" Of {_counted(sides.settings, 'number')} that all datasets chose otherwise than the "
+            f"first trial, {sides.met} lie on one side of the default everywhere; so would about "
+            f"{sides.expected:.0f} if they were drawn evenly from their ranges."
         )
     if own.gain is not None:
         gain = (
@@ -144,13 +143,12 @@ def oracle(study: Study) -> str:
     if not every:
         return ""
     most = max(every, key=lambda gap: gap.gap.mean or 0.0)
-    pace = study.protocol.pace
-    looks = pace.max_steps // pace.validate_every + 1
+    looks = max(gap.looks for gap in every)
     return (
-        f"Choosing among the {looks} validations of a training by the test classes would have "
-        f"claimed {per_cent(middle([gap.gap.mean for gap in every]))} points more in the median of "
-        f"{_counted(len(every), 'row')}, and {per_cent(most.gap.mean)} more for {most.method} on "
-        f"{most.dataset}, the highest. Choosing settings by them is not in it."
+        f"Choosing among the up to {looks} validations of a training by the test classes would "
+        f"have claimed {per_cent(middle([gap.gap.mean for gap in every]))} points more in the "
+        f"median of {_counted(len(every), 'row')}, and {per_cent(most.gap.mean)} more for "
+        f"{most.method} on {most.dataset}, the highest. Choosing settings by them is not in it."
     )
 
 

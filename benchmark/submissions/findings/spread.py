@@ -61,6 +61,7 @@ class Gap:
         method, dataset: whose.
         gap: claimed minus selected, a fraction of MAP@R of separated embeddings.
         selected, claimed: their means, fractions.
+        looks: the most validations that a training of theirs had.
     """
 
     method: str
@@ -68,6 +69,7 @@ class Gap:
     gap: paired.Interval
     selected: float
     claimed: float
+    looks: int
 
 
 def spreads(study: Study) -> list[Spread]:
@@ -80,9 +82,15 @@ def spreads(study: Study) -> list[Spread]:
     ]
 
 
-def pooled(found: Sequence[Spread]) -> variance.Pooled | None:
-    """Return the sources of variance of the rows with several searches that lost no run."""
-    return variance.pooled([own.groups for own in found if own.searches > 1 and own.whole])
+def pooled(found: Sequence[Spread], seeds: int) -> variance.Pooled | None:
+    """Return how much more than a seed a search moves, over rows searched again that lost no run.
+
+    Args:
+        found: of all rows.
+        seeds: of a search by the protocol, two or more.
+    """
+    again = [own for own in found if own.searches > 1 and own.whole and own.asked == seeds]
+    return variance.pooled([own.groups for own in again])
 
 
 def middle(found: Sequence[float | None]) -> float | None:
@@ -100,7 +108,9 @@ def gaps(study: Study) -> Iterator[Gap]:
         if found and not entry.fault:
             mean = fmean(selected)
             claimed = mean + fmean(found)
-            yield Gap(entry.method, entry.cell.dataset, paired.t_interval(found), mean, claimed)
+            looks = max(len(fold.step) for _, own in runs for fold in own.folds)
+            gap = paired.t_interval(found)
+            yield Gap(entry.method, entry.cell.dataset, gap, mean, claimed, looks)
 
 
 def _spread(entry: Entry) -> Spread:

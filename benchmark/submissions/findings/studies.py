@@ -40,6 +40,14 @@ class Entry:
         return str(self.head["method"])
 
     @property
+    def searches(self) -> list[SubmittedRow]:
+        """Return the row and its further searches, without those that chose nothing possible."""
+        return [
+            self.row,
+            *(row for row in self.row.further if row.cell and _fits(self.space, row.cell)),
+        ]
+
+    @property
     def competes(self) -> bool:
         """Return whether it trains the trunk; the others only show what the trunk can do."""
         return not self.row.stands_aside
@@ -66,8 +74,8 @@ class Study:
     """Tables of one protocol, trunk and recipe that hold, at least two of them.
 
     Of the protocol's own datasets these are the ones on which the baseline has a whole row, and at
-    least half as many methods have as on the dataset with most. The first rows of a further
-    dataset do not take from all methods what is said of those with a row on every one.
+    least half as many methods have as on the second of the datasets with most. The first rows of a
+    further dataset do not take from all methods what is said of those with a row on every one.
 
     Attributes:
         protocol: as it is now.
@@ -184,22 +192,34 @@ def _space(cell: Cell) -> Space | None:
     """Return what a cell searched; None where space or choice are none, which ``verify`` names."""
     try:
         space = rebuilt({name: bounds.model_dump() for name, bounds in cell.space.items()})
-        resolve(space, cell.chosen.settings)
     except BenchmarkError:
         return None
-    return space
+    return space if _fits(space, cell) else None
+
+
+def _fits(space: Space, cell: Cell) -> bool:
+    """Return whether what a search chose lies in the space; ``verify`` names what does not."""
+    try:
+        resolve(space, cell.chosen.settings)
+    except BenchmarkError:
+        return False
+    return True
 
 
 def _left_out(own: Mapping[str, Sequence[Entry]], baseline: str) -> dict[str, str]:
     """Return the datasets that say too little, and why."""
     whole = {d: {e.method for e in group if e.competes and not e.fault} for d, group in own.items()}
-    most = max((len(methods) for methods in whole.values() if baseline in methods), default=0)
-    found = {}
+    counts = sorted(
+        (len(methods) for methods in whole.values() if baseline in methods), reverse=True
+    )
+    second, found = (counts[1] if len(counts) > 1 else 0), {}
     for dataset, methods in whole.items():
         if not own[dataset]:
-            found[dataset] = "no row yet"
+            found[dataset] = "no row that holds"
         elif baseline not in methods:
             found[dataset] = f"no whole row of {baseline}"
-        elif len(methods) < 2 or 2 * len(methods) < most:
-            found[dataset] = f"whole rows of {len(methods)} methods, elsewhere up to {most}"
+        elif len(methods) < 2:
+            found[dataset] = f"a whole row of {baseline} alone"
+        elif 2 * len(methods) < second:
+            found[dataset] = f"whole rows of {len(methods)} methods, elsewhere of {second}"
     return found

@@ -77,26 +77,37 @@ def test_pooled_sources_are_those_of_one_cell_where_there_is_one():
     rng = np.random.default_rng(3)
     groups = rng.normal(0, 1, (3, 10)) + rng.normal(0, 2, (3, 1))
     one, own = variance.pooled([groups.tolist()]), variance.split(groups.tolist())
-    assert (one.cells, one.sd_search) == (1, pytest.approx(own.sd_search))
-    assert one.sd_seed == pytest.approx(own.sd_seed)
+    # F is n r^2 + 1; its mean without a search is 27 / 25
+    f = 10 * (own.sd_search / own.sd_seed) ** 2 + 1
+    assert (one.cells, one.ratio) == (1, pytest.approx(math.sqrt((f * 25 / 27 - 1) / 10)))
     for end, share in ((one.low, own.share_low), (one.high, own.share_high)):
-        assert end == pytest.approx(own.sd_seed * np.sqrt(share / (1 - share)))
+        exact = 10 * share / (1 - share) + 1
+        assert 10 * end**2 + 1 == pytest.approx(exact * 25 / 27)
 
 
-def test_pooled_sources_come_near_the_truth_where_medians_are_cut_to_nothing():
-    """Searches that add 0.3 of what seeds do: a median of single estimates says less than 0.2."""
+@pytest.mark.parametrize("true", [0.3, 1.0])
+def test_pooled_sources_hold_for_cells_of_unlike_spread(true):
+    """Seeds of the cells spread from a quarter to twice, as rows of one study do."""
     rng = np.random.default_rng(4)
-    single, together, held = [], [], 0
-    for _ in range(400):
-        cells = rng.normal(0, 1, (6, 3, 10)) + rng.normal(0, 0.3, (6, 3, 1))
-        cells += rng.normal(0, 5, (6, 1, 1))  # cells have means of their own
+    squares, held, times = [], 0, 500
+    scale = np.array([0.25, 0.5, 0.5, 1.0, 1.5, 2.0])[:, None, None]
+    for _ in range(times):
+        cells = rng.normal(0, 1, (6, 3, 10)) + rng.normal(0, true, (6, 3, 1))
+        cells = scale * cells + rng.normal(0, 5, (6, 1, 1))  # cells have means of their own
         found = variance.pooled(cells.tolist())
-        single.append(np.median([variance.split(c.tolist()).sd_search for c in cells]))
-        together.append(found.sd_search**2)
-        held += found.low <= 0.3 <= found.high
-    assert np.median(single) < 0.25
-    assert np.mean(together) == pytest.approx(0.09, abs=0.03)
-    assert 0.92 <= held / 400 <= 0.98
+        squares.append(found.ratio**2)
+        held += found.low <= true <= found.high
+    assert np.mean(squares) == pytest.approx(true**2, rel=0.12)
+    assert 0.925 <= held / times <= 0.975
+
+
+def test_a_median_of_single_estimates_is_cut_to_nothing():
+    """Why cells are pooled: searches that add 0.3 of what seeds do."""
+    rng = np.random.default_rng(5)
+    cells = rng.normal(0, 1, (2000, 3, 10)) + rng.normal(0, 0.3, (2000, 3, 1))
+    found = [split(cell.tolist()).sd_search for cell in cells]
+    assert np.median(found) < 0.22
+    assert variance.pooled(cells.tolist()).ratio == pytest.approx(0.3, abs=0.03)
 
 
 def test_nothing_is_pooled_without_a_cell_or_a_spread():

@@ -8,11 +8,9 @@ from benchmark.submissions import judging
 from benchmark.submissions.read import Rerun, SubmittedRow
 
 
-def cell(weights="sha256:0", version=3, reference=False, seeds=3, drawn=False):
+def cell(weights="sha256:0", reference=False, seeds=3, drawn=False):
     made_of = SimpleNamespace(weights=weights, trunk_drawn=drawn)
-    return SimpleNamespace(
-        made_of=made_of, protocol_version=version, is_reference=reference, seeds=seeds
-    )
+    return SimpleNamespace(made_of=made_of, is_reference=reference, seeds=seeds)
 
 
 def run(value=0.3, trained=0, sha="a"):
@@ -37,7 +35,6 @@ def claim(who):
         (0, {"weights": "none"}, 3),  # a random trunk is another for each seed
         (640, {}, 3),
         (0, {"drawn": True}, 3),  # prompts beside the weights too
-        (0, {"version": 1}, 1),  # of a protocol too that began after the rule
     ],
 )
 def test_runs_that_a_row_must_have(trained, about, asked):
