@@ -133,7 +133,8 @@ def show(
         f"comparison{'s' * (families != '1')}, the mark for unequal spread, and "
         f"true spreads drawn from what the pilot leaves open. At {seeds}: the chance with the "
         "seeds of this study. sd: of the paired differences, with its 95 % interval. Hours: of "
-        f"the runs that method and baseline lack, {workers} at once, no search. All "
+        f"the runs that method and baseline lack, {workers} at once, as long as the pilot's took "
+        "by the clock where they ran, no search. All "
         "conditional on one search: repeated searches spread further.",
     ]
     if any(len(item.differences) < 6 for pilot in pilots for item in pilot.comparisons):

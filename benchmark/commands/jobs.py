@@ -19,7 +19,6 @@ from benchmark.running.setup import Asked, Ready
 from benchmark.study import partials
 from benchmark.study.folder import CellKey
 from benchmark.study.grid import CellPlan
-from protocols.protocol import FROZEN_ROWS
 from protocols.recipe_search import recipe_of
 from protocols.space import Settings, Space
 
@@ -33,8 +32,8 @@ if TYPE_CHECKING:
 # Measured on two cores, which the coordinator shares with two workers.
 OVERHEAD_S = 0.5
 SHORT_S = 60.0  # of work for which it is not measured how many jobs of a GPU pay
-# Dataset, trunk, recipe, trains, and on a GPU the method: their jobs take as long.
-Kind = tuple[str, str, str, bool, str]
+# Dataset, trunk, recipe and method: their jobs take as long.
+Kind = tuple[str, str, str, str]
 
 
 def check_phases(asked: Asked, plans: list[CellPlan]) -> None:
@@ -223,11 +222,11 @@ def _share_cards(asked: Asked, ready: Ready, cell: CellKey, engine: Engine) -> N
 def expected_seconds(
     asked: Asked, ready: Ready, plans: list[CellPlan], engine: Engine
 ) -> dict[str, float]:
-    """Return the seconds of a job by cell id, measured once per kind of network.
+    """Return the seconds of a job by cell id, measured once per method and kind of network.
 
-    On a GPU every method is measured. As many jobs are measured at once as will run at once,
-    because they slow each other down, most where there are fewer cores than jobs. Cells whose
-    job cannot be measured are missing; running them says why.
+    On the same network a method may cost four times as much as another. As many jobs are measured
+    at once as will run at once, because they slow each other down, most where there are fewer cores
+    than jobs. Cells whose job cannot be measured are missing; running them says why.
     """
     from benchmark.training.timing import job_seconds
 
@@ -235,7 +234,7 @@ def expected_seconds(
     kinds: dict[Kind, CellKey] = {}
     for item in plans:
         if item.jobs_left:
-            kinds.setdefault(_kind(item.cell, ready), item.cell)
+            kinds.setdefault(_kind(item.cell), item.cell)
     measured: dict[Kind, float | None] = {}
     waiting = list(kinds)
     while waiting:
@@ -249,13 +248,9 @@ def expected_seconds(
         for kind, future in futures:
             if future.exception() is None:
                 measured[kind] = max(future.result(), measured.get(kind) or 0.0)
-    found = {item.cell.id: measured.get(_kind(item.cell, ready)) for item in plans}
+    found = {item.cell.id: measured.get(_kind(item.cell)) for item in plans}
     return {cell: OVERHEAD_S + seconds for cell, seconds in found.items() if seconds is not None}
 
 
-def _kind(cell: CellKey, ready: Ready) -> Kind:
-    head_alone = (
-        cell.trains and cell.method in FROZEN_ROWS
-    )  # a step that leaves the trunk costs less
-    method = cell.method if head_alone or ready.device != "cpu" else ""
-    return (cell.dataset, cell.trunk, cell.recipe, cell.trains, method)
+def _kind(cell: CellKey) -> Kind:
+    return (cell.dataset, cell.trunk, cell.recipe, cell.method)

@@ -61,12 +61,10 @@ def render(file: str, told: Description) -> str:
         "",
         "On classes that were never trained on, each image a query among all others:",
         "",
-        "| metric | per cent |",
-        "|---|--:|",
-        *(f"| {label_of(name)} | {per_cent(value)} |" for name, value in _scores(made)),
+        *_table(made),
         "",
         "The setting and the steps were chosen on validation classes; the test classes chose "
-        "nothing. This is one seed: the study's report has all seeds and their interval.",
+        f"nothing. {_of_seeds(made)}",
         "",
     ]
     return "\n".join(lines)
@@ -101,6 +99,29 @@ def _facts(told: Description) -> Iterator[tuple[str, str]]:
     joined = f"{len(folds)} fold models, embeddings joined" if made["joined"] else "one fold model"
     yield "models", f"{joined}, {', '.join(map(str, made['classes']))} training classes"
     yield "steps kept", ", ".join(map(str, made["steps"]))
+
+
+def _table(made: dict[str, Any]) -> Iterator[str]:
+    """Yield the test metrics of the model, beside them the means over all seeds."""
+    means = made["seeds"]["means"] if made["seeds"]["count"] > 1 else {}
+    yield "| metric | this model, % |" + (" mean of all seeds, % |" if means else "")
+    yield "|---|--:|" + ("--:|" if means else "")
+    for name, value in _scores(made):
+        mean = f" {per_cent(means[name])} |" if name in means else ""
+        yield f"| {label_of(name)} | {per_cent(value)} |{mean}"
+
+
+def _of_seeds(made: dict[str, Any]) -> str:
+    """Return which of its method's seeds the model is, and what that does to its numbers."""
+    count = made["seeds"]["count"]
+    if count < 2:
+        return "It is the only seed of its method, so nothing says how far another would lie."
+    if made["seeds"]["best_by_validation"]:
+        return (
+            f"So was the seed: of {count} it validated best, and such a one tends to lie above the "
+            "mean of all, which says what the method does. The study's report has their interval."
+        )
+    return f"It is one of {count} seeds: the study's report has all of them and their interval."
 
 
 def _scores(made: dict[str, Any]) -> list[tuple[str, float]]:

@@ -6,6 +6,7 @@ import io
 import warnings
 from dataclasses import dataclass, replace
 from pathlib import Path
+from statistics import fmean
 from tempfile import TemporaryDirectory
 from typing import Any
 
@@ -166,6 +167,7 @@ def _description(study: Study, address: Address, folds: list[FoldWeights]) -> De
         "scaled_inside": facts["scale"],
         "validation": run.validation if address.joined else jobs[0].validation,
         "test": scores,
+        "seeds": _seeds(study, address),
         "embeddings_sha256": run.embeddings_sha256 if address.joined else None,
         "weights_sha256": [job.weights_sha256 for job in jobs],
     }
@@ -179,6 +181,21 @@ def _description(study: Study, address: Address, folds: list[FoldWeights]) -> De
         batch=facts["eval_batch"],
         origin=origin,
     )
+
+
+def _seeds(study: Study, address: Address) -> dict[str, Any]:
+    """Return how many seeds came through, whether this one validated best, and their means.
+
+    Means are of the joined embeddings' test metrics; none for a single fold's model.
+    """
+    every = [run.concatenated for run in study.runs(address.cell) if run.concatenated]
+    names = every[0].keys() if every and address.joined else ()
+    best = weights.best_run(study, address.cell)
+    return {
+        "count": len(every),
+        "best_by_validation": best is not None and best.seed == address.run.seed,
+        "means": {name: fmean(scores[name] for scores in every) for name in names},
+    }
 
 
 def _width(fold: FoldWeights, joined: bool) -> int:

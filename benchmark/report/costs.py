@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -21,8 +22,9 @@ _MEASURED = (
     ("The protocol's images", "images_protocol", 0),
     ("Training, s", "train_s", 1),
     ("With tests, s", "seconds", 1),
+    ("CPU s", "cpu_s", 1),
     ("Search, s", "search_s", 0),
-    ("Peak memory, MB", "peak_memory_mb", 0),
+    ("GPU memory, MB", costs.MEMORY, 0),
 )
 
 
@@ -59,7 +61,11 @@ class Bill:
     def table(self, rows: Sequence[MethodRow]) -> CostTable:
         """Return means over runs, and totals; the searches' column only where seconds are known."""
         searched = any(row.search_s is not None for row in rows)
-        columns = [column for column in _MEASURED if searched or column[1] != "search_s"]
+        kept = {
+            "search_s": searched,
+            costs.MEMORY: any(_value(row, costs.MEMORY) is not None for row in rows),
+        }
+        columns = [column for column in _MEASURED if kept.get(column[1], True)]
         return CostTable(
             (label_of(HEADLINE_METRIC), *(name for name, _, _ in columns), *self._header.values()),
             tuple((row, (*_cells(row, columns), *self._sums(row))) for row in rows),
@@ -73,22 +79,29 @@ class Bill:
             yield costs.small(found.get(name))
 
 
-def heading(costs: Sequence[Scatter]) -> str:
+def heading(charts: Sequence[Scatter]) -> str:
     """Return how long the training of one seed took, or that this is about cost."""
-    times = [point.x for point in costs[0].points if point.x > 0] if costs else []
+    times = [point.x for point in charts[0].points if point.x > 0] if charts else []
     if not times:
         return "Cost"
     low, high = min(times), max(times)
-    return f"Training one seed takes {number(low, 1)}{_to(low, high)} s"
+    return f"Training one seed took {number(low, 1)}{_to(low, high)} s by the clock"
 
 
 def _to(low: float, high: float) -> str:
     return f" to {number(high, 1)}" if high > low else ""
 
 
+def _value(row: MethodRow, name: str) -> float | None:
+    if name == "search_s":
+        return row.search_s
+    found = costs.mean_of(row.done, name)
+    return None if math.isnan(found) else found
+
+
 def _cells(row: MethodRow, columns: Sequence[tuple[str, str, int]]) -> Iterator[str]:
     yield number(row.main.mean if row.main else None)
     other = other_images(row.mean("images_trained"), row.mean("images_protocol"))
     for _, name, digits in columns:
-        found = number(row.search_s if name == "search_s" else row.mean(name), digits)
+        found = number(_value(row, name), digits)
         yield f"{found} {OTHER}" if other and name == "images_trained" else found

@@ -83,11 +83,6 @@ class ClassDelta:
         """Return the second's minus the first's, in points."""
         return self.second - self.first
 
-    @property
-    def verdict(self) -> str:
-        """Return which way the class moved."""
-        return "better" if self.difference > 0 else "worse"
-
 
 @dataclass(frozen=True)
 class Disagreement:

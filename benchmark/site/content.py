@@ -69,14 +69,20 @@ class Row:
 
     @property
     def seconds(self) -> float:
-        """Return what search and runs took together."""
+        """Return what search and runs took together by the clock, which runs on beside others."""
         return float(self.head["search_s"] + self.head["run_s"])
+
+    @property
+    def cost(self) -> float | None:
+        """Return what search and runs took of cards, or else of processors; seconds."""
+        told = self.head["gpu_s"] or self.head["cpu_s"]
+        return None if told is None else float(told)
 
     @property
     def took(self) -> list[tuple[str, str]]:
         """Return what search and runs cost together, in words and numbers; what is told alone."""
         head, hour = self.head, 3600
-        found = [("jobs, one after the other", f"{self.seconds / hour:.4f} h")]
+        found = [("jobs, one after the other, by the clock", f"{self.seconds / hour:.4f} h")]
         for name, words, unit in _TOOK:
             if head[name]:
                 found.append((words, f"{head[name] / hour:.4f} {unit}"))
@@ -96,7 +102,8 @@ class Row:
     def verdict(self) -> str:
         """Return the verdict against the baseline in words, a dash where there is none."""
         said = self.head.get("verdict")
-        return spoken(said, self.head["needs_seeds"]) if said else NOTHING
+        words = spoken(said, self.head["needs_seeds"]) if said else NOTHING
+        return f"{words} ({self.head['mark']})" if said and self.head["mark"] else words
 
     @cached_property
     def mark(self) -> Mark:

@@ -7,6 +7,7 @@ from typing import Any
 
 from benchmark.statistics.words import spoken
 from benchmark.study.scores import HEADLINE, NOTHING, per_cent
+from benchmark.submissions.took import measure_of
 from protocols.protocol import Protocol
 
 
@@ -41,7 +42,8 @@ def _voids(rows: Sequence[dict[str, Any]]) -> Iterator[str]:
         if row["void_since"]:
             seconds = row["search_s"] + row["run_s"]
             why = f"void since {row['void_since']}: {row['void_why']}"
-            yield f"- `{row['method']}`: {why} ({seconds:.0f} s of trainings to make it anew)"
+            cost = f"{seconds:.0f} s of trainings, by the clock, to make it anew"
+            yield f"- `{row['method']}`: {why} ({cost})"
     if any(row["void_since"] for row in rows):
         yield ""
 
@@ -51,7 +53,8 @@ def _markdown_table(rows: Sequence[dict[str, Any]], label: str) -> Iterator[str]
     version = f"v{first['protocol_version']} {first['protocol_hash']}"
     names = " · ".join(f"`{first[name]}`" for name in ("protocol", "dataset", "trunk", "recipe"))
     yield f"{names} ({version}){f': {label}' if label else ''}\n"
-    yield "| method | MAP@R, % | 95 % | n | vs baseline | p | verdict | trials | s | state |"
+    measure, unit = measure_of(rows)
+    yield f"| method | MAP@R, % | 95 % | n | vs baseline | p | verdict | trials | {unit} | state |"
     yield "|---|--:|---|--:|---|--:|---|--:|--:|---|"
     for row in rows:
         is_baseline = row["method"] == row["baseline"]
@@ -61,16 +64,22 @@ def _markdown_table(rows: Sequence[dict[str, Any]], label: str) -> Iterator[str]
             _range(row["ci_low"], row["ci_high"]),
             f"{row['n']}/{row['runs']}",
             _difference(row),
-            NOTHING if row.get("p_holm") is None else f"{row['p_holm']:.3f}",
+            _chance(row.get("p_holm")),
             _verdict(row),
             row["trials"],
-            f"{row['search_s'] + row['run_s']:.0f}",
+            NOTHING if row[measure] is None else f"{row[measure]:.0f}",
             _state(row),
         )
         yield f"| {' | '.join(map(str, cells))} |"
     if any(row["deviates"] for row in rows):
         yield "\n† deviates from the protocol; its `claim.toml` says how."
     yield ""
+
+
+def _chance(p: float | None) -> str:
+    if p is None:
+        return NOTHING
+    return "<0.001" if p < 0.001 else f"{p:.3f}"
 
 
 def _verdict(row: dict[str, Any]) -> str:

@@ -4,8 +4,10 @@ A statistic cannot tell a discovery from an invention, so nothing is refused her
 rows that trained, with all others of the same protocol, dataset, trunk and recipe:
 
 * spread: the variance over seeds against that of the others, by the chi-squared distribution;
-* speed: images trained a second on the same device, and gain: mean MAP@R, by the distance from
-  the others' median in median absolute deviations (times 1.4826, a normal's standard deviation).
+* speed: images trained a second by the clock on the same device, and gain: mean MAP@R, by the
+  distance above the others' median in median absolute deviations (times 1.4826, a normal's
+  standard deviation). Below it nothing is odd: a row that ran beside others is slow, one of a
+  costly method too.
 
 Source: Iglewicz and Hoaglin, "How to Detect and Handle Outliers", 1993, for the last two.
 """
@@ -99,21 +101,21 @@ def _spread(row: _Measured, others: Sequence[_Measured]) -> Iterator[str]:
         sd, other = per_cent(math.sqrt(row.variance), 3), per_cent(math.sqrt(expected), 3)
         yield (
             f"{row.place}: spread over {row.seeds} seeds is {sd} points, of other rows {other} "
-            f"(chi-squared, p {chance:.1e})"
+            f"(chi-squared, p {chance:.1e} if all spread alike)"
         )
 
 
 def _speed(row: _Measured, others: Sequence[_Measured]) -> Iterator[str]:
-    """Yield a speed that others on the same device do not have."""
+    """Yield a speed that others on the same device do not come near."""
     usual = [o.speed for o in others if o.speed is not None]
     if row.speed is None or len(usual) < MIN_OTHERS:
         return
     away = _away(row.speed, usual, _LEAST_SPEED)
-    if abs(away) > FAR:
+    if away > FAR:
         own, other = math.exp(row.speed), math.exp(median(usual))
         yield (
-            f"{row.place}: trains {own:.0f} images a second, other rows {other:.0f} "
-            f"({away:+.1f} deviations)"
+            f"{row.place}: trains {own:.0f} images a second, the median of other rows {other:.0f} "
+            f"({away:+.1f} robust standard deviations of the logarithm)"
         )
 
 

@@ -14,7 +14,7 @@ import pandas as pd
 from rich.console import RenderableType
 from rich.text import Text
 
-from benchmark.study.machines import BETWEEN, parted
+from benchmark.study.machines import BETWEEN, UNKNOWN, parted
 from benchmark.study.records import COUNTS, RunRecord
 from benchmark.study.scores import NOTHING
 from benchmark.study.spending import NAMES, TO_HOURS, Price, Record, Spending, Spent
@@ -24,7 +24,7 @@ from benchmark.tables.headlines import Headline
 from benchmark.tables.results import CellResults
 from protocols.names import one_line
 
-TITLE = "Cost of one run, all folds; seconds are this machine's"
+TITLE = "Cost of one run, all folds; seconds by the clock, beside what else ran"
 MEASURED = ("train_s", "seconds", "cpu_s", "peak_memory_mb")
 MAX_PRINTED = 60  # rows on a terminal; laying out a thousand takes seconds
 TOTALS = ("job_h", "cpu_h", "machine_h", "gpu_h", "packages_wh", "gpu_wh", "money", "currency")
@@ -48,6 +48,7 @@ _SHOWN = {
     "cpu_s": "CPU s",
     "peak_memory_mb": "MB",
 }
+MEMORY = "peak_memory_mb"
 _TOTALS_SHOWN = {
     "job_h": "Job h",
     "cpu_h": "CPU h",
@@ -99,16 +100,16 @@ def frame(
 
     Counts and seconds are those of one run, its folds together; parameters are one network's.
     Images trained went forward and backward, images embedded forward only; the protocol's are
-    those of its own batches in as many steps. Peak memory is the largest that a worker had held up
-    to then. The last columns are of search and runs together, failed ones too; see
-    :mod:`benchmark.study.spending`.
+    those of its own batches in as many steps. Peak memory is a GPU's; NaN on a CPU, where a record
+    has what its worker had held up to then, earlier jobs included. The last columns are of search
+    and runs together, failed ones too; see :mod:`benchmark.study.spending`.
     """
     rows = []
     for cell in sorted(cells, key=lambda c: (*c.place.values(), c.key.row)):
         done = [run for run in cell.runs if run.status == "done"]
         if done:
             start = (*cell.columns.values(), len(done))
-            means = (_mean(done, name) for name in (*COUNTS, *MEASURED))
+            means = (mean_of(done, name) for name in (*COUNTS, *MEASURED))
             whole = totals(spending.of([*cell.trials, *cell.runs]), price).values()
             rows.append((*start, *means, _devices(done), *whole))
     made = pd.DataFrame(rows, columns=list(COLUMNS))
@@ -125,11 +126,12 @@ def render(costs: pd.DataFrame, whole: str) -> list[RenderableType]:
     rows = costs.head(MAX_PRINTED).to_dict("records")
     more = f"the first {MAX_PRINTED} of {len(costs)} cells; all are in the file"
     caption = more if len(costs) > MAX_PRINTED else ""
-    runs = [(str(row["method"]), *(_cell(row, name) for name in _SHOWN)) for row in rows]
+    shown = {k: v for k, v in _SHOWN.items() if k != MEMORY or costs[k].notna().any()}
+    runs = [(str(row["method"]), *(_cell(row, name) for name in shown)) for row in rows]
     header = shown_totals(costs)
     sums = [(str(row["method"]), *(small(row[name]) for name in header)) for row in rows]
     return [
-        Fitted(Headline(TITLE, ("Method", *_SHOWN.values()), runs, caption)),
+        Fitted(Headline(TITLE, ("Method", *shown.values()), runs, caption)),
         Fitted(Headline(TOTALS_TITLE, ("Method", *header.values()), sums, "")),
         Text(one_line(f"{whole}. {SHARED}."), style="dim"),  # wider than the narrow table above it
     ]
@@ -185,7 +187,18 @@ def _devices(runs: Sequence[RunRecord]) -> str:
     return BETWEEN.join(dict.fromkeys(met))
 
 
-def _mean(runs: Sequence[RunRecord], name: str) -> float:
+def mean_of(runs: Sequence[RunRecord], name: str) -> float:
+    """Return the mean over runs of a count or a measured value, NaN where none is a method's own.
+
+    Of the memory of a CPU's worker nothing is: it holds what earlier jobs left.
+    """
+    if name == MEMORY:
+        runs = [run for run in runs if _on_gpu(run)]
     values = [{**run.counts, **run.measured}.get(name) for run in runs]
     known = [float(value) for value in values if value is not None]
     return fmean(known) if known else float("nan")
+
+
+def _on_gpu(run: RunRecord) -> bool:
+    devices = parted(run.measured.get("environment", {}), "device")
+    return not any(device.startswith(("cpu", UNKNOWN)) for device in devices)

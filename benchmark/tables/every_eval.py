@@ -75,10 +75,14 @@ def _record(
 
 
 def _results(tables: Tables, cell: CellResults) -> Iterator[dict[str, Any]]:
-    """Yield the scores of every metric that a run has."""
+    """Yield the scores of every metric that a run has; nothing of a row that lacks runs.
+
+    Where runs diverged or are not done yet, the mean of the others is that of an easier task.
+    """
+    asked = tables.study.runs_asked(cell.key)
     for part in PARTS:
         values = list(cell.values[part].values())
-        if values:
+        if len(values) == asked:
             yield _result(tables, cell, part, values)
 
 
@@ -92,7 +96,7 @@ def _result(tables: Tables, cell: CellResults, part: Part, values: list[float]) 
             "lower": interval.low,
             "upper": interval.high,
             "confidence_level": paired.LEVEL,
-            "method": "Student's t over seeds",
+            "method": "Student's t over seeds, conditional on one search",
         }
     embedding, metric = part
     record = tables.study.cell_record(cell.key)

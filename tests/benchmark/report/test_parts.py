@@ -152,7 +152,8 @@ def test_importance_slices_and_edges_are_shown(html, section):
     assert len(section.searches) == 6
     for found in section.searches:
         shares = ", ".join(f"{name} {100 * s:.0f} %" for name, s in found.importance.items())
-        assert f"{found.name} {shares} · 26 trials" in text
+        assert f"{found.name} {shares or ', '.join(found.space)} · 26 trials" in text
+    assert any(found.importance for found in section.searches)
     on_edge = [row.name for row in section.rows if row.edges]
     assert on_edge, "the made searches end on a bound somewhere"
     note = text.split("At the edge of the range:")[1].split("The best value may lie")[0]

@@ -60,6 +60,13 @@ def test_a_row_out_of_line_is_listed_with_its_statistic(odd, said):
     assert "deviations" in line or "chi-squared, p" in line
 
 
+def test_a_slow_row_is_nothing_odd():
+    """It ran beside others, or its method costs more."""
+    rng = np.random.default_rng(5)
+    slow = row("odd", 0.2 + 0.004 * rng.standard_normal(SEEDS), 100)
+    assert not any("images a second" in line for line in standout.looks([*usual(rng), slow]))
+
+
 def test_too_few_rows_show_nothing():
     rng = np.random.default_rng(3)
     rows = [*usual(rng, count=standout.MIN_OTHERS - 1), row("odd", [0.9] * SEEDS)]

@@ -118,6 +118,16 @@ def test_too_few_trials_or_one_hyperparameter_have_no_importance():
     assert diagnostics.importance({"alpha": SPACE["alpha"]}, trials(60)) == {}
 
 
+def test_shares_that_chance_gives_as_well_are_not_told():
+    told, times = 0, 40
+    for seed in range(times):
+        values = np.random.default_rng([seed, 1]).uniform(size=20)
+        made = [replace(t, value=float(v)) for t, v in zip(trials(20, seed), values, strict=True)]
+        told += bool(diagnostics.importance(SPACE, made))
+    assert told <= 6  # one in twenty; 7 or more of 40 are met once in 300
+    assert diagnostics.importance(SPACE, trials(20))
+
+
 def test_importance_is_the_same_in_every_process():
     code = (
         "from tests.benchmark.tables.test_diagnostics import SPACE, trials; from benchmark."
