@@ -136,6 +136,7 @@ def test_the_scores_are_those_of_the_study(files):
 
 def test_the_time_is_now_unless_it_is_fixed(tmp_path, monkeypatch):
     monkeypatch.delenv("SOURCE_DATE_EPOCH", raising=False)
-    study = make(tmp_path, {"triplet": [0.2, 0.3]})
+    study = make(tmp_path, {"triplet": [0.2, 0.3, 0.25], "margin": [0.2, None, 0.25]})
     (content,) = to_format(make_tables(study), "every-eval-ever").values()
     assert json.loads(content)["retrieved_timestamp"].isdecimal()
+    assert json.loads(content)["model_info"]["name"] == "triplet", "the other lacks a run"
