@@ -2,7 +2,9 @@
 
 import argparse
 import itertools
+import math
 import shutil
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
@@ -19,6 +21,22 @@ from benchmark.tables import costs
 def study(toy_study, tmp_path):
     shutil.copytree(toy_study, tmp_path / "out")
     return load_study(tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("devices", "told"),
+    [
+        (["NVIDIA H100", "NVIDIA H100"], 900),
+        (["cpu, 1 thread(s)", "NVIDIA H100"], 900),
+        (["NVIDIA H100 + cpu, 1 thread(s)"], None),
+        (["cpu, 1 thread(s)"], None),
+    ],
+)
+def test_memory_is_told_of_a_gpu_alone(devices, told):
+    """A CPU's worker holds what earlier jobs left, which no method took."""
+    measured = [{"peak_memory_mb": 900, "environment": {"device": name}} for name in devices]
+    found = costs.mean_of([SimpleNamespace(counts={}, measured=m) for m in measured], costs.MEMORY)
+    assert found == told if told else math.isnan(found)
 
 
 def everything(study):
