@@ -13,10 +13,17 @@ settings.load_profile("repeatable")
 
 @pytest.fixture(scope="session", autouse=True)
 def heard():
-    """Let studies hear SIGHUP also where nohup started the tests: children inherit the deafness."""
-    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    """Let studies hear signals that they inherit as ignored.
+
+    ``nohup`` has them ignore SIGHUP, and a script that starts the tests in its background SIGINT.
+    """
+    before = {number: signal.getsignal(number) for number in (signal.SIGHUP, signal.SIGINT)}
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    if before[signal.SIGINT] == signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
-    signal.signal(signal.SIGHUP, before)
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 def pytest_addoption(parser):
