@@ -244,7 +244,7 @@ def _say_void(rows: Sequence[SubmittedRow]) -> int:
     for row in rows:
         if entry := void_of(row.cell, voids):
             count += 1
-            cost = f"{seconds_of(row) / 3600:.2f} h of trainings to make it anew"
+            cost = f"{seconds_of(row) / 3600:.2f} h of trainings, by the clock, to make it anew"
             what = f"{entry.what} {entry.name}"
             line = f"void: {row.place}: {what}, since {entry.since}: {entry.why} ({cost})"
             print(one_line(line), file=sys.stderr)

@@ -11,11 +11,12 @@ from benchmark.report.charts import Axis, Mark, Point, Scatter, place_labels, sp
 from benchmark.statistics.words import spoken
 from benchmark.study.scores import MARKS, per_cent
 from benchmark.submissions.findings import said
-from benchmark.submissions.findings.cost import MEASURES, costs, measure_of
+from benchmark.submissions.findings.cost import costs, measure_of
 from benchmark.submissions.findings.parts import Part, parts
 from benchmark.submissions.findings.places import Place, places
 from benchmark.submissions.findings.screen import DEVIATES, caption
 from benchmark.submissions.findings.studies import Entry, Study
+from benchmark.submissions.took import MEASURES
 
 FOLDER = "studies"
 _UNSAFE = re.compile(r"[^\w.+-]+")

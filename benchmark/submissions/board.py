@@ -7,7 +7,7 @@ from typing import Any
 
 from benchmark.statistics.words import spoken
 from benchmark.study.scores import HEADLINE, NOTHING, per_cent
-from benchmark.submissions.took import measure_of
+from benchmark.submissions.took import column_of
 from protocols.protocol import Protocol
 
 
@@ -53,7 +53,7 @@ def _markdown_table(rows: Sequence[dict[str, Any]], label: str) -> Iterator[str]
     version = f"v{first['protocol_version']} {first['protocol_hash']}"
     names = " · ".join(f"`{first[name]}`" for name in ("protocol", "dataset", "trunk", "recipe"))
     yield f"{names} ({version}){f': {label}' if label else ''}\n"
-    measure, unit = measure_of(rows)
+    measure, unit = column_of(rows)
     yield f"| method | MAP@R, % | 95 % | n | vs baseline | p | verdict | trials | {unit} | state |"
     yield "|---|--:|---|--:|---|--:|---|--:|--:|---|"
     for row in rows:

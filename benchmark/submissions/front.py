@@ -45,14 +45,24 @@ def files(results: Path, studies: Mapping[str, Study]) -> dict[Path, bytes]:
         studies: by protocol.
     """
     path = results.resolve().parent / README
-    text, has_own = _text(path), False
+    text, has_own = text_of(path), False
     for name, study in studies.items():
-        begin, end = lines_of(results, name)
-        head, begun, rest = text.partition(begin)
-        _, ended, tail = rest.partition(end)
-        if begun and ended:
-            text, has_own = f"{head}{begin}\n\n{page.front(study)}\n{end}{tail}", True
+        made = with_block(text, *lines_of(results, name), page.front(study))
+        if made is not None:
+            text, has_own = made, True
     return {path: text.encode()} if has_own else {}
+
+
+def with_block(text: str, begin: str, end: str, block: str) -> str | None:
+    """Return a text with what stands between two lines replaced; None if it has not both.
+
+    A block that has lost its end must not swallow the next one up to that one's.
+    """
+    head, begun, rest = text.partition(begin)
+    inside, ended, tail = rest.partition(end)
+    if not begun or not ended or _BEGIN.search(inside):
+        return None
+    return f"{head}{begin}\n\n{block}\n{end}{tail}"
 
 
 def faults(results: Path, protocols: Collection[str]) -> Iterator[Problem]:
@@ -66,7 +76,7 @@ def faults(results: Path, protocols: Collection[str]) -> Iterator[Problem]:
     where = f"../{README}"
     if fault := readme_fault(path):
         yield fault, where
-    text = _text(path)
+    text = text_of(path)
     for found in _BEGIN.finditer(text):
         folder, name = found.groups()
         if folder != results.resolve().name:
@@ -91,5 +101,6 @@ def readme_fault(path: Path) -> str:
     return ""
 
 
-def _text(path: Path) -> str:
+def text_of(path: Path) -> str:
+    """Return a README's text; empty where it is not there or cannot be read."""
     return "" if readme_fault(path) or not path.is_file() else path.read_bytes().decode("utf-8")

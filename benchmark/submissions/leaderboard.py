@@ -175,12 +175,9 @@ def build(results: Path, rows: Iterable[Kept]) -> dict[Path, bytes]:
         files[results / name / page.FILE] = page.markdown(own).encode()
         first[name] = front.first_of(own)
     readme = results / README
-    text = "" if front.readme_fault(readme) or not readme.is_file() else readme.read_text("utf-8")
-    head, begin, rest = text.partition(BEGIN)
-    _, end, tail = rest.partition(END)
-    if begin and end:
-        block = "\n".join(block_of(made, known))
-        files[readme] = f"{head}{BEGIN}\n\n{block}\n{END}{tail}".encode()
+    block = "\n".join(block_of(made, known))
+    if (text := front.with_block(front.text_of(readme), BEGIN, END, block)) is not None:
+        files[readme] = text.encode()
     return files | front.files(results, first)
 
 

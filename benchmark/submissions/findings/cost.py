@@ -14,10 +14,9 @@ from statistics import fmean
 from benchmark.submissions.budget import kind_of
 from benchmark.submissions.findings.studies import Entry, Study
 from benchmark.submissions.read import SubmittedRow
-from benchmark.submissions.took import took
+from benchmark.submissions.took import MEASURES, took
 
 ALIKE = 0.05  # of a training's seconds: processors are no steadier
-MEASURES = {"gpu_s": "GPU", "cpu_s": "CPU"}  # a row's name for it, and the word; in this order
 
 
 @dataclass(frozen=True)

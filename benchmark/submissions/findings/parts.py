@@ -11,6 +11,7 @@ from benchmark.submissions.findings import chosen, cost, said
 from benchmark.submissions.findings.places import Place, by_verdict
 from benchmark.submissions.findings.spread import Gap, Spread, gaps, spreads
 from benchmark.submissions.findings.studies import Study
+from benchmark.submissions.took import MEASURES
 from benchmark.tables.diagnostics import EDGE
 from protocols.names import one_line
 from protocols.space import Setting
@@ -205,7 +206,7 @@ def _costs(study: Study) -> Part:
     every, measure = cost.costs(study), cost.measure_of(study)
     if measure is None:
         return Part("cost", "Cost and quality", "", (), ())
-    unit = cost.MEASURES[measure]
+    unit = MEASURES[measure]
     best = ", ".join(own.method for own in every if own.best_value)
     return Part(
         "cost",

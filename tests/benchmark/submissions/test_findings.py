@@ -328,6 +328,10 @@ def test_a_readme_beside_the_folder_begins_with_the_first_table(tmp_path):
     front.write_text(text.replace(end, ""))
     ((what, _),) = examine(results, None).problems
     assert what == f"findings of results/box without the line {end}"
+    broken = f"{text.replace(end, '')}\n{begin.replace('results/', 'elsewhere/')}\nkept\n{end}\n"
+    front.write_text(broken)
+    assert front not in leaderboard.write(results)
+    assert front.read_text() == broken, "a block without its end swallows no other"
     front.write_text(f"{text}{begin.replace('/box', '/box-finetune')}\n{end}\n")
     ((what, _),) = examine(results, None).problems
     assert what == "no rows make findings of results/box-finetune: remove the block"
