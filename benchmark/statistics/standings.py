@@ -16,15 +16,21 @@ Values = dict[str, dict[str, dict[int, float]]]  # by method, dataset and seed
 
 
 def columns(
-    values: Values, datasets: Sequence[str], baseline: str, fixed: Set[str]
+    values: Values, datasets: Sequence[str], baseline: str, fixed: Set[str], aside: Set[str]
 ) -> dict[str, dict[str, Any]]:
     """Return each method's columns from its values by dataset and seed.
 
-    Of a ``fixed`` method one run stands for every seed that another one has.
+    Args:
+        values: of a method only the datasets on which all its runs are done: a mean over those
+            that came through is a mean of something else.
+        datasets: all that a ranked method must have.
+        baseline: the method that gains are over.
+        fixed: methods of which one run stands for every seed that another one has.
+        aside: methods that do not compete. They have a mean and a gain, and move nobody's rank.
     """
     whole = [method for method, own in values.items() if len(own) == len(datasets)]
     wide = _at_every_seed({method: values[method] for method in whole}, fixed)
-    ranked = _ranked(wide, datasets)
+    ranked = _ranked({m: own for m, own in wide.items() if m not in aside}, datasets)
     found: dict[str, dict[str, Any]] = {}
     for method, own in values.items():
         row: dict[str, Any] = {
@@ -34,14 +40,14 @@ def columns(
             "cliques": "",
             "note": ""
             if method in whole
-            else "no run on " + ", ".join(d for d in datasets if d not in own),
+            else "not whole on " + ", ".join(d for d in datasets if d not in own),
         }
         if method in whole:
             mean = across.mean(_arrays(own))
             none = paired.FIXED if method in fixed else NO_INTERVAL
             row |= {"ci_kind": across.KIND if mean.low is not None else none}
             row |= _estimate("mean", mean)
-            row |= ranked[method]
+            row |= ranked.get(method, {})
             both = values if {method, baseline} <= fixed else wide
             if baseline in whole and (gains := _gains(both[method], both[baseline])):
                 row |= _estimate("gain", across.mean(gains))

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from scipy.special import fdtri
 
-from benchmark.statistics.paired import LEVEL, Interval, t_interval
+from benchmark.statistics.paired import LEVEL, TIE, Interval, t_interval
 
 
 @dataclass(frozen=True)
@@ -50,13 +50,14 @@ class Pooled:
         cells: how many.
         ratio: standard deviation between searches, without what seeds add to it, over that
             between the seeds of one search; 0 if nothing is left.
-        low, high: its 95 % interval, exact for one cell but for a correction of a few per cent.
+        low, high: its 95 % interval, exact for one cell; None where a cell has no more than four
+            degrees of freedom between its seeds, as two searches of three runs have.
     """
 
     cells: int
     ratio: float
-    low: float
-    high: float
+    low: float | None
+    high: float | None
 
 
 def split(groups: Sequence[Sequence[float]]) -> Sources:
@@ -67,14 +68,14 @@ def split(groups: Sequence[Sequence[float]]) -> Sources:
     """
     groups = [group for group in groups if len(group)]
     k, total = len(groups), sum(map(len, groups))
-    mean = t_interval([math.fsum(g) / len(g) for g in groups])
+    mean = t_interval([_mean(g) for g in groups])
     if k < 2 or total == k:
         return Sources(k, total, mean, None, None, None, None, None)
-    own = [math.fsum(g) / len(g) for g in groups]
-    grand = math.fsum(v for g in groups for v in g) / total
+    own = [_mean(g) for g in groups]
+    grand = _mean([v for g in groups for v in g])
     between = math.fsum(len(g) * (m - grand) ** 2 for g, m in zip(groups, own, strict=True))
     within = math.fsum((v - m) ** 2 for g, m in zip(groups, own, strict=True) for v in g)
-    between, within = between / (k - 1), within / (total - k)
+    between, within = _spread(between / (k - 1), grand), _spread(within / (total - k), grand)
     # runs in a search; exact where all searches have as many
     size = (total - sum(len(g) ** 2 for g in groups) / total) / (k - 1)
     search = max(0.0, (between - within) / size)
@@ -103,27 +104,50 @@ def pooled(cells: Sequence[Sequence[Sequence[float]]]) -> Pooled | None:
     if not found:
         return None
     (n,) = {len(group) for groups in cells for group in groups}
-    free_between = free_within = 0
-    total = 0.0
-    for between, within, searches in found:
-        free = searches * (n - 1)
-        # under F the mean is free / (free - 2), which exists from three degrees on
-        total += (searches - 1) * between / within * (max(free, 3) - 2) / max(free, 3)
-        free_between, free_within = free_between + searches - 1, free_within + free
-    ratio = total / free_between
-    ends = (ratio / quantile for quantile in _quantiles(free_between, free_within))
-    ratio, low, high = (math.sqrt(max(0.0, (f - 1) / n)) for f in (ratio, *ends))
+    between = sum(k - 1 for *_, k in found)
+    mean = 0.0
+    for own_between, own_within, k in found:
+        free = max(k * (n - 1), 3)  # under F the mean is free / (free - 2), from three degrees on
+        mean += (k - 1) / between * own_between / own_within * (free - 2) / free
+    ratio, low, high = math.sqrt(max(0.0, (mean - 1) / n)), None, None
+    if min(k for *_, k in found) * (n - 1) > 4:
+        within = _matched(between, [(k - 1, k * (n - 1)) for *_, k in found])
+        unbiased = mean * within / (within - 2)
+        low, high = (
+            math.sqrt(max(0.0, (unbiased / quantile - 1) / n))
+            for quantile in _quantiles(between, within)
+        )
     return Pooled(len(found), ratio, low, high)
+
+
+def _matched(between: int, cells: Sequence[tuple[int, int]]) -> float:
+    """Return the degrees of freedom within that an F of ``between`` has with the mean's variance.
+
+    A mean of ratios with denominators of their own spreads more than one ratio of sums: at three
+    searches of three runs in each of twelve cells the interval of the latter held 89 %, not 95.
+
+    Args:
+        between: degrees of freedom of all numerators together.
+        cells: degrees of freedom of each ratio between and within, the latter above 4.
+    """
+    # The variance of F of (a, b) degrees over its squared mean is 2 (a + b - 2) / (a (b - 4)).
+    spread = math.fsum((a / between) ** 2 * 2 * (a + b - 2) / (a * (b - 4)) for a, b in cells)
+    return (2 * between - 4 + 4 * spread * between) / (spread * between - 2)
 
 
 def _squares(groups: Sequence[Sequence[float]]) -> tuple[float, float, int]:
     """Return the mean squares between and within searches of n runs each, and their number."""
     k, n = len(groups), len(groups[0])
-    own = [math.fsum(group) / n for group in groups]
-    grand = math.fsum(own) / k
+    own = [_mean(group) for group in groups]
+    grand = _mean(own)
     between = n * math.fsum((mean - grand) ** 2 for mean in own) / (k - 1)
     within = math.fsum((v - m) ** 2 for g, m in zip(groups, own, strict=True) for v in g)
-    return between, within / (k * (n - 1)), k
+    return between, _spread(within / (k * (n - 1)), grand), k
+
+
+def _spread(square: float, mean: float) -> float:
+    """Return a mean square, 0 where nothing but rounding is in it."""
+    return 0.0 if math.sqrt(square) <= TIE * abs(mean) else square
 
 
 def _share_interval(ratio: float, k: int, n: int) -> tuple[float, float]:
@@ -133,7 +157,13 @@ def _share_interval(ratio: float, k: int, n: int) -> tuple[float, float]:
     return low, high
 
 
-def _quantiles(between: int, within: int) -> tuple[float, float]:
+def _mean(values: Sequence[float]) -> float:
+    """Return the mean, measured from the lowest so that equal values have exactly theirs."""
+    origin = min(values)
+    return origin + math.fsum(v - origin for v in values) / len(values)
+
+
+def _quantiles(between: float, within: float) -> tuple[float, float]:
     """Return the upper and the lower end of what F has in 95 of 100 cases."""
     upper, lower = (float(fdtri(between, within, p)) for p in ((1 + LEVEL) / 2, (1 - LEVEL) / 2))
     return upper, lower

@@ -31,15 +31,26 @@ def further(tables: Tables) -> list[Headline]:
 
 
 def _across(place: tuple[str, ...], rows: list[FrameRow]) -> Headline:
-    """Return methods across datasets, best mean rank first, those without one last."""
-    order = sorted(rows, key=lambda row: (math.isnan(row.rank), row.rank, row.method))
+    """Return methods across datasets, best mean rank first; references, then what lacks some."""
+    order = sorted(
+        rows,
+        key=lambda row: (
+            math.isnan(row.mean),
+            math.isnan(row.rank),
+            -row.mean if math.isnan(row.rank) else row.rank,
+            row.method,
+        ),
+    )
     cliques = any(row.cliques for row in rows)
+    aside = [row for row in rows if math.isnan(row.rank) and not math.isnan(row.mean)]
     kinds = sorted({row.ci_kind for row in rows if row.ci_kind}, reverse=True)
     notes = [
         f"in brackets {', '.join(kinds)} of seeds within these datasets, of no other dataset",
         "gain: difference to the baseline at the same seeds; IQM: of its middle half",
         *(["cliques: methods with a number in common are not told apart"] if cliques else []),
-        *sorted({row.note for row in rows if row.note}),
+        *(["no rank: references without training"] if aside else []),
+        *sorted({row.note for row in rows if row.note and not math.isnan(row.mean)}),
+        *(f"{row.method}: {row.note}" for row in order if row.note and math.isnan(row.mean)),
     ]
     return Headline(
         f"{' · '.join(place)}: {max(row.datasets for row in rows)} datasets, MAP@R, per cent",

@@ -94,9 +94,10 @@ def _result(judged: verdicts.Judged) -> dict[str, Any]:
 def across_rows(cells: Sequence[CellResults], protocol: Protocol) -> Iterator[dict[str, Any]]:
     """Yield a row for every method, embedding and metric of each trunk and recipe.
 
-    Only where there are two datasets or more. A method that has no done run on one of them is
-    shown without numbers: a mean over fewer datasets is a mean of something else. One that was
-    told more than images and labels is not ranked with the others and is left out.
+    Only where there are two datasets or more. A method that has not all its runs done on one of
+    them is shown without numbers: a mean over fewer datasets or runs is a mean of something else.
+    What only shows what the trunk can do has no rank. What was told more than images and labels is
+    left out.
     """
     cells = [cell for cell in cells if not cell.key.side]
     for trunk, recipe in sorted({cell.key.axes[1:3] for cell in cells}):
@@ -107,16 +108,17 @@ def across_rows(cells: Sequence[CellResults], protocol: Protocol) -> Iterator[di
         methods = sorted({(cell.key.method, cell.key.row) for cell in ours})
         by_key = {(cell.key.method, cell.key.dataset): cell for cell in ours}
         fixed = {cell.key.method for cell in ours if cell.key.deterministic}
+        aside = {cell.key.method for cell in ours if not competes(cell.key, protocol)}
         for part in PARTS:
             values = {
                 method: {
                     d: by_key[method, d].values[part]
                     for d in datasets
-                    if (method, d) in by_key and by_key[method, d].values[part]
+                    if (method, d) in by_key and _whole(by_key[method, d], part, protocol.seeds)
                 }
                 for method, _ in methods
             }
-            columns = standings.columns(values, datasets, protocol.baseline, fixed)
+            columns = standings.columns(values, datasets, protocol.baseline, fixed, aside)
             for method, row in methods:
                 yield {
                     "trunk": trunk,
@@ -148,6 +150,10 @@ def variance_rows(repeated: Sequence[Sequence[CellResults]]) -> Iterator[dict[st
                 "share_ci_low": sources.share_low,
                 "share_ci_high": sources.share_high,
             }
+
+
+def _whole(cell: CellResults, part: Part, seeds: int) -> bool:
+    return len(cell.values[part]) == (1 if cell.key.deterministic else seeds)
 
 
 def ends(interval: paired.Interval) -> dict[str, Any]:

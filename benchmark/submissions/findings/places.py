@@ -48,10 +48,8 @@ def places(study: Study) -> list[Place]:
 
     Ranks are among the methods that are no references.
     """
-    contestants, everything = study.contestants, study.by_method
-    across = _columns(study, contestants.keys())
-    for method, columns in _columns(study, everything.keys() - contestants.keys()).items():
-        across[method] = {k: v for k, v in columns.items() if not k.startswith("rank")}
+    everything = study.by_method
+    across = _columns(study, everything.keys() - study.contestants.keys())
     found = [Place(method, own, across[method]) for method, own in everything.items()]
     return sorted(
         found,
@@ -69,23 +67,20 @@ def by_verdict(study: Study, dataset: str) -> dict[str, list[str]]:
     return found
 
 
-def _columns(study: Study, methods: Set[str]) -> dict[str, dict[str, Any]]:
-    """Return the columns of some methods, the gain over the baseline among them."""
-    if not methods:
-        return {}
+def _columns(study: Study, aside: Set[str]) -> dict[str, dict[str, Any]]:
+    """Return the columns of all methods, with what each lacks; ``aside`` are the references."""
     everything = study.by_method
     values = {
-        method: {d: e.by_seed for d, e in everything[method].items() if not e.fault}
-        for method in {*methods, study.baseline}
+        method: {d: entry.by_seed for d, entry in own.items() if not entry.fault}
+        for method, own in everything.items()
     }
     fixed = {m for m in values if all(e.row.fixed for e in everything[m].values())}
-    found = standings.columns(values, study.datasets, study.baseline, fixed)
-    for method in methods:
-        own = everything[method]
+    found = standings.columns(values, study.datasets, study.baseline, fixed, aside)
+    for method, own in everything.items():
         faults = [f"{own[d].fault} on {d}" for d in study.datasets if d in own and own[d].fault]
         missing = [d for d in study.datasets if d not in own]
         if missing:
             faults.append(f"no row on {', '.join(missing)}")
         if faults:
             found[method]["note"] = "; ".join(faults)
-    return {method: found[method] for method in methods}
+    return found

@@ -100,12 +100,15 @@ def _searched_again(every: Sequence[Spread], seeds: int) -> str:
     said = f"{len(again)} of {len(every)} rows were searched more than once"
     if found is None:
         return f"{said}, and none of them has all its runs and a spread."
-    lost = len(again) - found.cells
-    but = f" but {lost} with lost runs" if lost else ""
+    out = len(again) - found.cells
+    but = f" but {out} that lost runs or whose runs are all alike" if out else ""
+    ends = ""
+    if found.low is not None and found.high is not None:
+        ends = f" (95 %: {found.low:.2f} to {found.high:.2f})"
     return (
         f"{said}. If it is alike in all of them{but}, the standard deviation between searches is "
-        f"{found.ratio:.2f} times that between the seeds of one search (95 %: {found.low:.2f} to "
-        f"{found.high:.2f}), what seeds add to it taken out. "
+        f"{found.ratio:.2f} times that between the seeds of one search{ends}, what seeds add to it "
+        "taken out. "
         "Every verdict and every ± but that over searches is conditional on one search of each "
         "method."
     )

@@ -281,11 +281,48 @@ def test_a_method_that_lacks_a_dataset_is_shown_without_numbers(tmp_path):
     cells[key("proxy", "d01")] = ["oom", None, None]
     frames = make_tables(make(tmp_path, cells))
     lacking = main(frames.across, method="proxy")
-    assert (lacking.datasets, lacking.runs, lacking.note) == (1, 3, "no run on d01")
+    assert (lacking.datasets, lacking.runs, lacking.note) == (1, 3, "not whole on d01")
     assert np.isnan(lacking["mean"])
     assert main(frames.across, method="margin")["rank"] == 1.0
     (table,) = beyond.further(frames)
     assert table.rows[-1] == ("proxy", *[NOTHING] * 4)
+    assert table.caption.endswith("proxy: not whole on d01")
+
+
+@pytest.mark.parametrize("lost", [["non_finite"] * 4 + [0.9] * 2, ["oom"] + [0.9] * 5, [0.9] * 5])
+def test_a_method_with_failed_or_missing_runs_is_not_ranked_and_moves_nobody(tmp_path, lost):
+    protocol = replace(PROTOCOL, seeds=6)
+    cells = spread(2, ("triplet", "margin"), 6)
+    alone = make_tables(make(tmp_path / "alone", cells, protocol))
+    cells[key("proxy", "d00")] = lost
+    cells[key("proxy", "d01")] = [0.9] * 6
+    frames = make_tables(make(tmp_path / "all", cells, protocol))
+    failed = main(frames.across, method="proxy")
+    assert (failed.datasets, failed.note) == (1, "not whole on d00")
+    assert np.isnan(failed["mean"])
+    assert np.isnan(failed["rank"])
+    for method in ("triplet", "margin"):
+        own, before = (main(f.across, method=method) for f in (frames, alone))
+        assert own.equals(before)
+        assert own.rank_ci_low <= own["rank"] <= own.rank_ci_high
+
+
+def test_references_have_a_mean_and_move_nobodys_rank(tmp_path):
+    cells = spread(8, ("triplet", "margin", "proxy"))
+    alone = make_tables(make(tmp_path / "alone", cells))
+    best = {"untrained": 0.9, "whitened": 0.8, "lda": 0.7}
+    cells |= {key(m, f"d{d:02}"): [v] * 3 for m, v in best.items() for d in range(8)}
+    study = make(tmp_path / "all", cells)
+    frames = make_tables(study)
+    for method in ("triplet", "margin", "proxy"):
+        assert main(frames.across, method=method).equals(main(alone.across, method=method))
+    assert main(frames.across, method="proxy")["rank"] == 1
+    aside = main(frames.across, method="lda")
+    assert (aside["mean"], aside.cliques, aside.note) == (pytest.approx(0.7), "", "")
+    assert np.isnan(aside["rank"])
+    (table,) = beyond.further(frames)
+    assert [row[0] for row in table.rows][3:] == ["untrained", "whitened", "lda"]
+    assert "no rank: references without training" in table.caption
 
 
 def test_a_method_leaves_the_others_means_alone(tmp_path):
