@@ -145,14 +145,18 @@ def others(cells: int, rng: np.random.Generator) -> None:
         line(f"class bootstrap, {classes} classes", share, studies, 0.93, 0.97)
     share = simulate.query_coverage(100, studies, rng)
     line("queries taken for independent, 100 classes", share, studies, 0, 1, "not used")
-    print("\nstratified bootstrap over datasets, expanded percentiles: mean, interquartile mean")
+    print(
+        "\n95 % intervals over datasets: t of the mean, resampled seeds of the interquartile mean"
+    )
     for datasets, n in ((2, 3), (4, 3), (4, 5), (4, 10), (8, 10)):
-        for name, share in zip(
-            ("mean", "interquartile mean"),
-            simulate.across_coverage(datasets, n, studies // 4, rng),
-            strict=True,
-        ):
+        found = simulate.across_coverage([0.01] * datasets, n, studies // 4, rng)
+        for name, share in zip(("mean", "interquartile mean"), found, strict=True):
             line(f"{name}, {datasets} datasets x {n} seeds", share, studies // 4, 0.93, 0.98)
+    for spreads, n in (((5, 1), 3), ((3.5, 12, 5, 3), 3), ((3.5, 12, 5, 3), 10)):
+        found = simulate.across_coverage([sd / 1000 for sd in spreads], n, studies // 4, rng)
+        what = f"{' : '.join(map(str, spreads))} spread, {n} seeds"
+        line(f"mean, {what}", found[0], studies // 4, 0.93, 0.98)
+        line(f"interquartile mean, {what}", found[1], studies // 4, 0, 1, "not held")
     print("\nrepeated searches: variance found of searches (truth 4) and seeds (truth 1)")
     for searches, n in ((3, 3), (5, 5), (10, 5)):
         search, seed, share = simulate.split_means(searches, n, studies, rng)

@@ -6,7 +6,7 @@ Used by the tests with few simulations and by ``measure_statistics.py`` with man
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -299,15 +299,16 @@ def query_coverage(classes: int, count: int, rng: np.random.Generator) -> float:
 
 
 def across_coverage(
-    datasets: int, seeds: int, count: int, rng: np.random.Generator
+    spreads: Sequence[float], seeds: int, count: int, rng: np.random.Generator
 ) -> tuple[float, float]:
     """Return how many intervals of mean and interquartile mean over datasets hold the truth.
 
-    Values are symmetric around the same gain on every dataset, so both have the same truth.
+    Values are symmetric around the same gain on every dataset, so both have the same truth;
+    ``spreads`` are the standard deviations of a run on each dataset.
     """
     held = np.zeros(2)
     for _ in range(count):
-        scores = {str(d): rng.normal(TRUTH, 0.01, seeds) for d in range(datasets)}
+        scores = {str(d): rng.normal(TRUTH, sd, seeds) for d, sd in enumerate(spreads)}
         found = (across.mean(scores), across.interquartile_mean(scores))
         held += [f.low <= TRUTH <= f.high for f in found]
     return tuple(held / count)

@@ -88,4 +88,4 @@ def _why(groups: dict[str, list[Pair]]) -> str:
     if not untested or len(groups) > 1:
         return ""
     words = sorted({pair.spoken for pair in untested})
-    return f"No comparison has enough seeds: {', '.join(words)}."
+    return f"No comparison could be tested: {', '.join(words)}."

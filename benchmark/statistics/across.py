@@ -6,24 +6,27 @@ needs many, and only from six on are datasets themselves the sample (Wilcoxon an
 Source: Agarwal et al., "Deep Reinforcement Learning at the Edge of the Statistical Precipice",
 2021, arXiv:2108.13264 (interquartile mean, strata); Demšar, "Statistical Comparisons of
 Classifiers over Multiple Data Sets", 2006; Benavoli, Corani and Mangili, "Should We Really Use
-Post-Hoc Tests Based on Mean-Ranks?", 2016, arXiv:1505.02288 (pairwise Wilcoxon in their place).
+Post-Hoc Tests Based on Mean-Ranks?", 2016, arXiv:1505.02288 (pairwise Wilcoxon in their place);
+Satterthwaite, "An Approximate Distribution of Estimates of Variance Components", 1946 (the mean).
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import stdtrit
 
-from benchmark.statistics.bootstrap import expanded, resample_means, resample_seeds
+from benchmark.statistics.bootstrap import LEVEL, expanded, resample_means, resample_seeds
 from benchmark.statistics.paired import ALPHA, EXACT_PAIRS, MIN_RUNS, draw_flips, holm, paired_all
 from protocols.errors import InvalidInputError
 
 _SORTED = 500_000  # values that are sorted, at most, for the interval of an interquartile mean
-KIND = "stratified bootstrap 95%"
+KIND = "t 95% of means, resampled seeds of IQM and rank"
 MIN_DATASETS = 6  # Wilcoxon's smallest two-sided p is 2 / 2^n: 0.0625 of five datasets
 Floats = NDArray[np.float64]
 Tests = dict[tuple[int, int], float | None]  # p of a pair of rows
@@ -56,12 +59,23 @@ class Cliques:
 
 
 def mean(scores: Mapping[str, Floats]) -> Estimate:
-    """Return the mean over datasets of one method's means; ``scores`` are (n,) by dataset."""
+    """Return the mean over datasets of one method's means; ``scores`` are (n,) by dataset.
+
+    Its interval is a t-interval with Satterthwaite's degrees of freedom, for datasets spread
+    unlike and the noisiest decides how well the mean's own spread is known. With 3 to 10 seeds on
+    2 to 8 datasets, whose spreads are alike or 5 to 1, it holds 94 to 97 %; resampled seeds held
+    86 to 95 %.
+    """
     value = float(np.mean([own.mean() for own in scores.values()]))
     if not _enough(scores):
         return Estimate(value)
-    drawn = [resample_means(name, own[None])[:, 0] for name, own in scores.items()]
-    return Estimate(value, *expanded(np.mean(drawn, axis=0), _sizes(scores)))
+    squares = [float(own.var(ddof=1)) / own.size for own in scores.values()]
+    weights = [sq**2 / (own.size - 1) for sq, own in zip(squares, scores.values(), strict=True)]
+    if not sum(weights):
+        return Estimate(value, value, value)
+    quantile = -float(stdtrit(sum(squares) ** 2 / sum(weights), (1 - LEVEL) / 2))
+    half = quantile * math.sqrt(sum(squares)) / len(scores)
+    return Estimate(value, value - half, value + half)
 
 
 def interquartile_mean(scores: Mapping[str, Floats]) -> Estimate:
@@ -77,11 +91,16 @@ def interquartile_mean(scores: Mapping[str, Floats]) -> Estimate:
     # so fewer draws are enough.
     draws = max(1_000, _SORTED // sum(_sizes(scores)))
     drawn = [resample_seeds(name, own, draws) for name, own in scores.items()]
-    return Estimate(value, *expanded(_iqm(np.concatenate(drawn, axis=1)), _sizes(scores)))
+    return Estimate(value, *expanded(_iqm(np.concatenate(drawn, axis=1)), _freedom(scores)))
 
 
 def mean_ranks(scores: Mapping[str, Floats]) -> list[Estimate]:
-    """Return each method's mean rank over datasets, 1 is best, with the seeds' interval.
+    """Return each method's mean rank over datasets, 1 is best, and how far other seeds move it.
+
+    The ends are where 95 of 100 resamples of the seeds lie. That is no confidence interval: near
+    a tie a resampled rank leans to the middle, as the estimate does, and twice is too much. With
+    means and spreads as those of ``results/box`` they hold the rank of the true means in 73 to
+    100 % of studies, by method.
 
     Args:
         scores: (M, n) by dataset, the same methods and, within a dataset, the same seeds.
@@ -91,7 +110,7 @@ def mean_ranks(scores: Mapping[str, Floats]) -> list[Estimate]:
         return [Estimate(float(value)) for value in values]
     drawn = [ranks(resample_means(name, own)) for name, own in scores.items()]
     replicates = np.mean(drawn, axis=0)  # (resamples, M)
-    columns = [expanded(column, _sizes(scores)) for column in replicates.T]
+    columns = [expanded(column, _freedom(scores)) for column in replicates.T]
     return [Estimate(float(v), *ends) for v, ends in zip(values, columns, strict=True)]
 
 
@@ -192,6 +211,10 @@ def _iqm(values: Floats) -> Floats:
 
 def _sizes(scores: Mapping[str, Floats]) -> list[int]:
     return [own.shape[-1] for own in scores.values()]
+
+
+def _freedom(scores: Mapping[str, Floats]) -> int:
+    return sum(n - 1 for n in _sizes(scores))
 
 
 def _enough(scores: Mapping[str, Floats]) -> bool:

@@ -9,7 +9,6 @@ Teachers Should Know About the Bootstrap", 2015 (the expanded percentile interva
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -123,13 +122,13 @@ def _shares(dataset: str, seeds: int) -> Floats:
     return np.stack([(drawn == at).sum(axis=1) for at in range(seeds)], axis=1) / seeds
 
 
-def expanded(replicates: Floats, seeds: Sequence[int]) -> tuple[float, float]:
+def expanded(replicates: Floats, freedom: int) -> tuple[float, float]:
     """Return the ends of a 95 % interval from replicates (draws,) of a stratified statistic.
 
-    The percentiles lie where Student's t has them, not the normal: with few seeds the spread
-    itself is not well known. ``seeds`` is the size of each stratum.
+    The percentiles lie where Student's t of ``freedom`` degrees has them, not the normal: with few
+    seeds the spread itself is not well known.
     """
-    low, high = _ends(replicates, sum(n - 1 for n in seeds))
+    low, high = _ends(replicates, freedom)
     return float(low), float(high)
 
 

@@ -145,7 +145,9 @@ def _draw(known: Pilot, seeds: int, studies: int, rng: np.random.Generator) -> F
     methods = len(known.slope)
     variance = known.baseline / rng.chisquare(known.baseline_freedom, studies)
     base = np.sqrt(variance)[:, None] * rng.standard_normal((studies, seeds))
-    rest = known.rest / rng.chisquare(known.freedom + 1, (studies, methods))
+    # A baseline without spread has no slope to tell the method's spread of, so no degree is added.
+    freedom = known.freedom + (known.known > 0)
+    rest = known.rest / rng.chisquare(freedom, (studies, methods))
     with np.errstate(divide="ignore", invalid="ignore"):
         error = np.sqrt(np.where(known.known > 0, rest / known.known, 0.0))
     slope = known.slope + error * rng.standard_normal((studies, methods))

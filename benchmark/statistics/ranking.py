@@ -40,7 +40,9 @@ def apart(standing: Standing, standings: Sequence[Standing]) -> str:
     above = [s for s in standings if not s.failed and s.mean >= standing.mean]
     below = [s for s in standings if not s.failed and s.mean < standing.mean]
     total = standing.done + standing.failed
-    said = [f"{standing.name}: {standing.failed} of {total} runs failed, not ranked"]
+    said = [
+        f"{standing.name}: {standing.failed} of {total} runs failed, not ranked and not compared"
+    ]
     if above:
         nearest = min(above, key=lambda s: (s.mean, s.name))
         said.append(_needed(standing.score_for(nearest.mean), f"to reach {nearest.name}", True))

@@ -235,7 +235,10 @@ def _compared(lines: Sequence[_Line], part: Part) -> Iterator[dict[str, Any]]:
     many = seeds > paired.EXACT_PAIRS
     flips = paired.draw_flips(seeds, np.random.default_rng(0)) if many else None
     fixed = [line.row.fixed for line in lines]
-    judged = verdicts.judge(runs, pairs, declared, sum(declared), flips=flips, fixed=fixed)
+    spoiled = [any(run.status == "failed" for run in line.row.runs.values()) for line in lines]
+    judged = verdicts.judge(
+        runs, pairs, declared, sum(declared), flips=flips, fixed=fixed, spoiled=spoiled
+    )
     against = {a: result for (a, _), result in zip(pairs, judged, strict=True)}
     base_row = lines[base].cell.row if base is not None else None
     for n, line in enumerate(lines):

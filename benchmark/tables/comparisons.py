@@ -25,12 +25,13 @@ def pair_rows(cells: Sequence[CellResults], protocol: Protocol) -> Iterator[dict
     for _, group in groupby(cells, key=lambda cell: cell.key.axes[:3]):
         methods = list(group)
         fixed = [cell.key.deterministic for cell in methods]
+        spoiled = [any(run.status == "failed" for run in cell.runs) for cell in methods]
         pairs, declared, family = _family(methods, protocol)
         over_classes = [class_difference(methods[a], methods[b]) for a, b in pairs]
         for part in PARTS:
             values = _matrix(methods, part, protocol.seeds)
             judged = verdicts.judge(
-                values, pairs, declared, sum(declared), flips=flips, fixed=fixed
+                values, pairs, declared, sum(declared), flips=flips, fixed=fixed, spoiled=spoiled
             )
             rows = zip(pairs, declared, judged, over_classes, strict=True)
             for (a, b), ours, result, other in rows:

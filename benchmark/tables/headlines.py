@@ -14,7 +14,7 @@ from typing import Any
 
 from pandas import NA
 
-from benchmark.statistics.paired import ALPHA, FIXED, ROPE
+from benchmark.statistics.paired import ALPHA, FIXED, ROPE, holm
 from benchmark.statistics.ranking import Standing, apart, order
 from benchmark.statistics.words import is_near_miss, spoken
 from benchmark.study.folder import stands_aside
@@ -112,6 +112,25 @@ class _Group:
         """Return the comparisons that have a verdict."""
         return {m: row for m, row in self.differences.items() if isinstance(row.verdict, str)}
 
+    @property
+    def held_back(self) -> set[str]:
+        """Return the methods that unequal spread alone keeps from a verdict.
+
+        Student's p under Holm's correction, as if no comparison were marked, would give them one.
+        """
+        tested = {m: row for m, row in self.judged.items() if row.verdict != "not tested"}
+        family = max((row.family_size for row in tested.values()), default=0)
+        students = [None if math.isnan(row.p_t) else row.p_t for row in tested.values()]
+        adjusted = zip(tested, holm(students, family), strict=True)
+        return {
+            m
+            for m, p in adjusted
+            if isinstance(tested[m].mark, str)
+            and tested[m].verdict == "inconclusive"
+            and p is not None
+            and p <= ALPHA
+        }
+
 
 def headlines(tables: Tables) -> list[Headline]:
     """Return the headline of each dataset, trunk and recipe, in the frames' order.
@@ -201,7 +220,7 @@ def _row(group: _Group, method: str, over_classes: bool) -> tuple[str, ...]:
     return (
         method + group.tag(method),
         *numbers,
-        *([_difference(group.differences.get(method))] if group.baseline else []),
+        *([_difference(group, method)] if group.baseline else []),
         f"{main.n}/{group.asked[method]}{failed}",
         _trials(main),
     )
@@ -223,8 +242,9 @@ def _numbers(parts: Parts) -> list[str]:
     ]
 
 
-def _difference(pair: FrameRow | None) -> str:
+def _difference(group: _Group, method: str) -> str:
     """Return a difference, its intervals alone and within the family, and the verdict's mark."""
+    pair = group.differences.get(method)
     if pair is None or not pair.n:
         return NOTHING
     text = with_half_width(per_cent(pair.mean_difference, sign="+"), pair)
@@ -233,7 +253,7 @@ def _difference(pair: FrameRow | None) -> str:
     text += f" {MARKS[pair.verdict]}"
     if is_near_miss(pair.verdict, pair.p_holm):
         text += f" p {pair.p_holm:.2f}"
-    if _held_back(pair):
+    if method in group.held_back:
         text += f" {_DAGGER}"
     if _wider(pair):
         text += f" (± {per_cent((pair.ci_high_family - pair.ci_low_family) / 2)})"
@@ -243,11 +263,6 @@ def _difference(pair: FrameRow | None) -> str:
 def _wider(pair: FrameRow) -> bool:
     """Return whether the family's interval is another than the difference's own."""
     return bool(pair.ci_high_family - pair.ci_high > 5e-5)
-
-
-def _held_back(pair: FrameRow) -> bool:
-    """Return whether unequal spread stands between a small p of Student's and a verdict."""
-    return bool(isinstance(pair.mark, str) and pair.verdict == "inconclusive" and pair.p_t <= ALPHA)
 
 
 def _notes(group: _Group, tables: Tables) -> Iterator[str]:
@@ -272,6 +287,8 @@ def _notes(group: _Group, tables: Tables) -> Iterator[str]:
         score = per_cent(tables.study.protocol.search.failed_score, 0)
         yield f"lost: trials lost to the machine, counted as {score}"
     yield from _verdict_notes(list(group.judged.values()))
+    if group.held_back:
+        yield f"{_DAGGER} spreads too unequal to trust a small p of Student's t"
     if group.judged and (looks := tables.looks.sentence()):
         yield looks
     yield from _reference_note(group)
@@ -306,8 +323,6 @@ def _verdict_notes(judged: Sequence[FrameRow]) -> Iterator[str]:
     yield ", ".join(words)
     if any(is_near_miss(p.verdict, p.p_holm) for p in judged):
         yield "p: Holm's, of a near miss"
-    if any(_held_back(pair) for pair in judged):
-        yield f"{_DAGGER} spreads too unequal to trust a small p of Student's t"
 
 
 def _reference_note(group: _Group) -> Iterator[str]:

@@ -121,9 +121,10 @@ def _across(study: Study, every: Sequence[Place]) -> Part:
 
 def _notes_of_ranks(every: Sequence[Place], *, grouped: bool) -> Iterator[str]:
     yield (
-        "In brackets 95 % intervals over seeds within these datasets; they speak of no other. A "
-        "gain is a mean over datasets, in which the one with the largest differences weighs most; "
-        "in a rank all weigh alike."
+        "In brackets 95 % intervals over seeds within these datasets; they speak of no other. Of a "
+        "rank it is where 95 of 100 resamples of the seeds put it, which near ties holds the true "
+        "rank less often. A gain is a mean over datasets, in which the one with the largest "
+        "differences weighs most; in a rank all weigh alike."
     )
     if grouped:
         yield "Methods with a number in common are not told apart (Wilcoxon over datasets, Holm)."

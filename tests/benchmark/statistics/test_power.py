@@ -95,3 +95,9 @@ def test_a_baseline_without_spread_can_be_planned_with():
     known = power.pilot([{0: 0.41, 1: 0.42, 2: 0.415, 3: 0.412}], base, 1)
     (seeds,) = power.seeds_for(known, 0.05)
     assert 3 <= seeds < 100
+    # Its own spread has the chi-square posterior of its three degrees of freedom.
+    drawn = power._draw(known, 300, 4000, np.random.default_rng(0))[:, 1]
+    squares = 3 * np.var([0.41, 0.42, 0.415, 0.412], ddof=1)
+    assert np.median(drawn.var(axis=1, ddof=1)) == pytest.approx(
+        squares / stats.chi2.ppf(0.5, 3), rel=0.05
+    )

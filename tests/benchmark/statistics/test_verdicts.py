@@ -275,3 +275,10 @@ def test_sign_flips_stand_beside_the_verdict():
     (found,) = against_first(runs)
     assert found.paired.p == paired.paired(runs[1], runs[0]).p == 2 / 2**10
     assert verdicts.UNEQUAL_SPREAD == "unequal spread"
+
+
+def test_differences_all_alike_have_no_interval_of_t_in_the_family():
+    base = [0.25, 0.5, 0.375]
+    (few,) = against_first([base, [v + 0.25 for v in base]])
+    assert (few.verdict, few.needs, few.p_t) == ("not tested", 6, None)
+    assert (few.low, few.high, few.kind) == (None, None, None)

@@ -267,7 +267,7 @@ def test_two_datasets_have_means_gains_and_ranks_and_no_critical_differences(tmp
     assert best.gain == pytest.approx(0.04, abs=0.004)
     assert best.gain_ci_low < best.gain < best.gain_ci_high
     assert best.gain_iqm == pytest.approx(0.04, abs=0.004)
-    assert best.ci_kind == "stratified bootstrap 95%"
+    assert best.ci_kind == "t 95% of means, resampled seeds of IQM and rank"
     assert best.note == "no critical differences: 2 datasets, 6 needed"
     assert not best.cliques
     assert main(frames.across, method="triplet").gain == 0

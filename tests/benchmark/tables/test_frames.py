@@ -253,7 +253,8 @@ def test_unequal_runs_are_paired_on_the_seeds_both_have(tmp_path):
     row = pair(study, "margin", "triplet")
     assert (row.n, row.ci_kind) == (2, "none (n < 3)")
     assert row.mean_difference == pytest.approx((0.10 + 0.12) / 2)
-    assert (row.probability_a_better, row.verdict, row.needs_seeds) == (1.0, "not tested", 3)
+    assert (row.probability_a_better, row.verdict) == (1.0, "not tested")
+    assert pd.isna(row.needs_seeds)  # of a row with failed runs no number of them would do
     assert row.p_note == "n = 2: a sign-flip p needs 6 pairs to reach 0.05"
 
 
@@ -325,6 +326,53 @@ def test_verdicts_say_at_how_many_seeds_they_were_looked_at(tmp_path):
     look(study, 9)
     flat = " ".join(shown(study).split())
     assert "verdicts looked at 2 times (8, 9 seeds; no number of seeds planned)" in flat
+
+
+def test_failed_runs_take_the_verdict_and_leave_the_family_as_large(tmp_path):
+    """What came through is no sample of all: the lowest runs may be those that diverged."""
+    rng = np.random.default_rng(3)
+    base = 0.4 + rng.normal(0, 0.001, 10)
+    values = {
+        "triplet": base.tolist(),
+        "ms": (base + 0.1).tolist(),
+        "margin": [*["non_finite"] * 3, *(base[3:] + 0.1).tolist()],
+    }
+    study = make(tmp_path / "a", values, replace(PROTOCOL, seeds=10))
+    frames = make_tables(study)
+    lost, whole = pair(study, "margin", "triplet"), pair(study, "ms", "triplet")
+    assert (lost.n, lost.verdict, lost.family_size) == (7, "not tested", 2)
+    assert lost.mean_difference == pytest.approx(0.1)
+    assert pd.isna(lost.needs_seeds)
+    assert np.isnan([lost.p_holm, lost.ci_low_family]).all()
+    assert (whole.verdict, whole.family_size) == ("better", 2)
+    assert "margin: 3 of 10 runs failed, not ranked and not compared" in " ".join(
+        shown(study).split()
+    )
+    assert looked_at(frames).looks.seen == (10,)
+    values["triplet"][4] = "oom"  # against a baseline with failed runs nothing is tested
+    study = make(tmp_path / "b", values, replace(PROTOCOL, seeds=10))
+    assert {pair(study, m, "triplet").verdict for m in ("ms", "margin")} == {"not tested"}
+    assert looked_at(make_tables(study)).looks.seen == ()
+
+
+def test_the_dagger_stands_only_where_the_spread_decides(tmp_path):
+    """A quiet baseline: Student's p of 0.03 is not enough in a family of four without it too."""
+    noise = np.array([1, -1, 2, -2, 0.5, -0.5, 1.5, -1.5, 0.2, -0.2])
+    quiet = (0.4 + 1e-5 * noise).tolist()
+    values = {"triplet": quiet}
+    for method, shift in (("ms", 0.0095), ("margin", 0.0), ("proxy", 0.0), ("group", 0.0)):
+        values[method] = (0.4 + shift + 0.01 * noise[::-1]).tolist()
+    study = make(tmp_path / "a", values, replace(PROTOCOL, seeds=10))
+    found = pair(study, "ms", "triplet")
+    assert found.mark == "unequal spread"
+    assert found.p_t < 0.05 < 4 * found.p_t
+    assert found.verdict == "inconclusive"
+    assert "†" not in shown(study)
+    values["ms"] = (0.4 + 0.015 + 0.01 * noise[::-1]).tolist()
+    study = make(tmp_path / "b", values, replace(PROTOCOL, seeds=10))
+    found = pair(study, "ms", "triplet")
+    assert 4 * found.p_t < 0.05
+    assert ("†" in shown(study)) == (found.verdict == "inconclusive")
 
 
 def test_too_few_seeds_for_a_verdict_are_no_look(tmp_path):
@@ -446,7 +494,11 @@ def test_a_near_miss_shows_its_p_and_what_is_untested_its_seeds(tmp_path):
     text = shown(study, 130)
     assert f"~ p {row.p_holm:.2f}" in next(line for line in text.splitlines() if "near" in line)
     flat = " ".join(text.split())
-    assert "~ inconclusive, ? not tested (needs 3 seeds) · p: Holm's, of a near miss" in flat
+    assert "~ inconclusive, ? not tested · p: Holm's, of a near miss" in flat
+    two = make(
+        tmp_path / "two", {"triplet": base[:2], "few": base[1:3]}, replace(PROTOCOL, seeds=2)
+    )
+    assert "? not tested (needs 3 seeds)" in " ".join(shown(two, 130).split())
     assert "lost: 4 of 6 runs failed, not ranked" in flat
 
 
