@@ -18,13 +18,15 @@ from tests.protocols.methods.loops import (
 )
 
 
-def loop_sup_ap(z, labels):
-    def negative(lead):
-        if lead <= 0:
-            return sigmoid(lead / 0.01)
-        return sigmoid(lead / 0.01) + 0.5 if lead <= 0.05 else 100 * (lead - 0.05) + 1.44
+def released(lead):
+    """Return what a negative adds to a rank: the authors' tau 100, offset 1.44, margin 0.05."""
+    if lead > 0.05:
+        return 1.44 + lead / 0.01
+    return sigmoid(lead / 0.01) + (0.5 if lead > 0 else 0.0)
 
-    return loop_ap(z, labels, lambda lead: float(lead >= 0), negative)
+
+def loop_sup_ap(z, labels):
+    return loop_ap(z, labels, lambda lead: float(lead >= 0), released)
 
 
 def test_sup_ap_equals_loops():
@@ -62,7 +64,22 @@ def test_overtaking_is_at_least_a_step_and_never_flat_where_wrong():
     assert (h >= (lead > 0)).all()
     assert (h >= 0).all()
     assert (lead.grad[lead > 0] > 0.6).all()
-    assert h[lead == 2].item() == pytest.approx(100 * 1.95 + 1.44)
+
+
+def test_golden_overtaking_grows_with_the_lead():
+    """Worked out by hand; from 0.05 on the line starts at the lead 0, not at 0.05."""
+    golden = {
+        -0.02: 0.11920292,
+        0.0: 0.5,
+        0.01: 1.23105858,
+        0.05: 1.49330715,
+        0.06: 7.44,
+        0.1: 11.44,
+        2.0: 201.44,
+    }
+    got = overtaking(torch.tensor(list(golden), dtype=torch.float64)).tolist()
+    assert got == pytest.approx(list(golden.values()), rel=0, abs=5e-9)
+    assert (overtaking(torch.linspace(-2, 2, 100_001, dtype=torch.float64)).diff() >= 0).all()
 
 
 def test_positives_are_counted_without_gradient():
