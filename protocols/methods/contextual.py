@@ -30,8 +30,8 @@ class Contextual(Method):
         (1 - context - spread)   * contrastive loss: means of the positive [pos_margin - s]+
                                    and of the positive [s - neg_margin]+
 
-    An image's pair with itself counts 0. N is a step; its gradient is taken as 10, and counts in
-    denominators have none.
+    An image's pair with itself counts 0. N is a step; its gradient is taken as 10. Of the counts
+    in denominators |Ni| and |not Ni| have none; that of the neighbours in common has one.
 
     Defaults are those of the authors' released code: context 0.4, spread 0.1, margins 0.75 and
     0.6, epsilon 0.05, k = 4 images of a class. It trains with Adam at 8e-5 on CUB, 1.6e-4 on Cars,
@@ -97,7 +97,8 @@ def contextual(s: Tensor, count: int, epsilon: float) -> Tensor:
     overlap = near * (common + neither) / 2
     closest = _step(half + epsilon - d)
     mutual = closest * closest.T
-    j = mutual @ overlap / mutual.sum(1, keepdim=True).detach().clamp(min=1)
+    # Each image is in common with itself, so no count is 0.
+    j = mutual @ overlap / mutual.sum(1, keepdim=True)
     return (j + j.T) / 2
 
 

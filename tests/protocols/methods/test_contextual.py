@@ -97,6 +97,43 @@ def test_each_term_equals_loops():
         assert got == pytest.approx(expected, rel=1e-9, abs=1e-12)
 
 
+def straight_through(z, start, labels, count):
+    """Return the disagreement with each step in place of its line of slope 10 through ``start``."""
+
+    def distances(rows):
+        unit = rows / np.linalg.norm(rows, axis=1, keepdims=True)
+        return 2 - 2 * unit @ unit.T
+
+    d, fixed = distances(z), distances(start)
+    nearest = np.sort(fixed, 1)
+    edge, half = (nearest[:, k - 1, None] + 0.05 for k in (count, count // 2))
+    near = (fixed <= edge) + 10 * (fixed - d)
+    closest = (fixed <= half) + 10 * (fixed - d)
+    neighbours = (fixed <= edge).sum(1, keepdims=True)  # constants, as are those that are none
+    both = near @ near.T / neighbours
+    neither = (1 - near) @ (1 - near).T / (len(z) - neighbours)
+    mutual = closest * closest.T
+    j = mutual @ (near * (both + neither) / 2) / mutual.sum(1, keepdims=True)
+    j = (j + j.T) / 2
+    same = labels[:, None] == labels
+    return (np.where(same, 1 - j, j) ** 2 * ~np.eye(len(z), dtype=bool)).sum() / len(z) ** 2
+
+
+def test_the_gradient_equals_differences_of_the_released_form():
+    """The mean over common neighbours is divided by a count that has a gradient of its own."""
+    rng = np.random.default_rng(7)
+    for count in (2, 4, 4, 5):
+        z, labels = rng.normal(size=(12, 5)), np.arange(12) // 4
+        expected = np.zeros_like(z)
+        for place in np.ndindex(z.shape):
+            step = np.zeros_like(z)
+            step[place] = 1e-6
+            up, down = (straight_through(z + s, z, labels, count) for s in (step, -step))
+            expected[place] = (up - down) / 2e-6
+        got = gradient(method(count).neighbours, torch.from_numpy(z), torch.from_numpy(labels))
+        assert got.numpy() == pytest.approx(expected, rel=1e-6, abs=1e-6)
+
+
 def test_perfect_clusters_of_k_images_cost_nothing():
     rows = torch.eye(5, dtype=torch.float64).repeat_interleave(4, 0)
     labels = torch.arange(5).repeat_interleave(4)
