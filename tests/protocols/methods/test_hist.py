@@ -10,6 +10,7 @@ from torch.nn.functional import leaky_relu, normalize
 
 from protocols.conformance import SPEC, as_features, toy_features
 from protocols.methods.hist import HIDDEN, Distributions, Hist, Hypergraph
+from protocols.space import defaults
 from tests.protocols.methods.loops import (
     FIXTURE,
     FIXTURE_LABELS,
@@ -142,3 +143,21 @@ def test_the_embedding_is_the_layer_norm_of_average_plus_maximum():
     rows = (rows - rows.mean(1, keepdim=True)) / rows.var(1, unbiased=False, keepdim=True).sqrt()
     torch.testing.assert_close(method(as_features(images))["embedding"], rows, rtol=1e-3, atol=1e-3)
     assert method.terms[1].loss.first.out_features == HIDDEN == 512
+
+
+@pytest.mark.parametrize(
+    ("dataset", "tau", "alpha", "distribution_lr", "network_factor"),
+    [
+        ("cub200", 32.0, 1.1, 1e-1, 5.0),
+        ("cars196", 32.0, 0.9, 1e-1, 10.0),
+        ("sop", 16.0, 2.0, 1e-2, 10.0),
+    ],
+)
+def test_the_first_trial_is_the_authors_command(
+    dataset, tau, alpha, distribution_lr, network_factor
+):
+    first = defaults(Hist.space(dataset))
+    built = Hist(SPEC, **first)
+    own, network = (term.group() for term in built.terms)
+    assert (built.tau, built.alpha, built.weight) == (tau, alpha, 1.0)
+    assert (own.lr, network.lr_factor) == (distribution_lr, network_factor)
