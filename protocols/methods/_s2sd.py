@@ -27,8 +27,9 @@ class SelfDistilled(Method):
 
     KL is that of the rows' softmax over all B images at ``distil_temperature``, times its square,
     mean over rows; the first of both teaches and has no gradient. From ``delay`` on the pooled
-    features teach too, with the same weight. A loss with parameters has its own on every branch.
-    The embedding itself stays as it was, and in eval mode there are no branches.
+    features teach too, with the same weight (a tenth of it in the authors' runs on SOP). A loss
+    with parameters has its own on every branch. The embedding stays as it was, and in eval mode
+    there are no branches.
     """
 
     paper = "Roth et al., ICML 2021, arXiv:2009.08348"

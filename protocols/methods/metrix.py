@@ -28,8 +28,8 @@ class Metrix(MultiSimilarity):
 
     Mixing embeddings is one of the paper's three kinds (input, features, embeddings); the other
     two mix inside the trunk. Weight 0.4 and Beta(2, 2) are from a public copy of the authors'
-    code, Multi-Similarity is that of ``ms``. Which pairs the authors mix was not to be
-    found; here any two images of the batch are.
+    code, Multi-Similarity is that of ``ms``. The authors mix, for each image, a positive
+    with a negative, or the image itself with a negative; here any two images of the batch are.
 
     Two errors of that copy are not here: its mask of mixed negatives is written into that of the
     unmixed ones, so mixed negatives never count; and it multiplies the unmixed sums by q.

@@ -11,7 +11,13 @@ from protocols.space import Real
 
 
 class NormalizedSoftmax(Method):
-    """A classifier of unit vectors without bias, sharpened by a temperature."""
+    """A classifier of unit vectors without bias, sharpened by a temperature.
+
+    This is the form that the Reality Check compares (arXiv:2003.08505): a batch has one image of a
+    class, as the protocols that ship draw classes, and the head is a linear layer with a bias. The
+    released code of Zhai and Wu draws 3 classes of 25 images (15 of 5 for SOP and In-Shop), and
+    its head is LayerNorm without weights and a linear layer without a bias.
+    """
 
     paper = "Zhai and Wu, BMVC 2019, arXiv:1811.12649"
     paper_name = "nsoftmax"

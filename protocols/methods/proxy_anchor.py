@@ -11,7 +11,15 @@ from protocols.space import Real
 
 
 class ProxyAnchor(Method):
-    """Log-sum-exp over a proxy's samples: mean over proxies present, and over all for negatives."""
+    """Log-sum-exp over a proxy's samples: mean over proxies present, and over all for negatives.
+
+    It asks for batches of as many classes as fit. With one image of a class, as most protocols
+    that ship have it, a proxy has one positive and nothing to weigh it against: hardness weighs
+    negatives alone. The authors' released code draws batches of 120 to 180 from all images at
+    random: of a hundred classes about half of those present have two images or more. Its head,
+    too, is another one: it reads the map's average plus its maximum and starts from Kaiming's
+    normal distribution (fan-out) with a bias of 0.
+    """
 
     paper = "Kim et al., CVPR 2020, arXiv:2003.13911"
     draws = "classes"

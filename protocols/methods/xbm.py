@@ -25,7 +25,8 @@ class CrossBatchMemory(Method):
 
     and the loss is P(batch, batch without self) + weight * P(batch, memory) + koleo * KoLeo.
     These are sums over the memory, not means: a large memory weighs more. From ``start`` on each
-    batch is compared first and remembered afterwards, so no image meets itself.
+    batch is compared first and remembered afterwards, so no embedding meets itself. An image does
+    meet the older embeddings of itself that are still remembered, and they count as positives.
 
     Paper, section 3, and its released code: margin 0.5, weight 1, start at 1,000 of 35,000 steps,
     for SOP a memory of 55,000 of its 59,551 images, batches of 16 classes of 4. KoLeo, -ln of the
