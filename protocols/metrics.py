@@ -7,7 +7,7 @@ gallery sorted by similarity, the query itself removed by its index:
 * r_precision: (same-class images among the first R) / R;
 * map_at_r: (1/R) * sum over ranks i = 1..R of [hit at i] * (hits up to i) / i.
 
-Source: Musgrave, Belongie and Lim, "A Metric Learning Reality Check", ECCV 2020, section 3.1.
+Source: Musgrave, Belongie and Lim, "A Metric Learning Reality Check", ECCV 2020, section 3.
 
 Reported beside them on test images, never used to choose anything:
 
@@ -62,7 +62,8 @@ class PerQuery:
         r_precision: (Q,) float64.
         map_at_r: (Q,) float64.
         neighbours: (Q, K) int64 gallery indices, nearest first.
-        tied: (Q,) bool, whether the tie rule decides the query's values.
+        tied: (Q,) bool, whether the tie rule may decide the query's precision_at_1, r_precision
+            or map_at_r. What ``map_at_10`` and ``first_hit`` see beyond R is not looked at.
         map_at_10: (Q,) float64; None where no recall was asked for.
         first_hit: (Q,) int64 rank of the first image of the query's class, 1 for the nearest;
             0 where none is among the first max(``recall_at``). None where none was asked for.
@@ -85,7 +86,10 @@ class PerQuery:
 
     @property
     def ties(self) -> int:
-        """Return how many queries' values depend on the order of the dataset's files."""
+        """Return in how many queries the order of the dataset's files may decide a metric.
+
+        That is one of :data:`METRICS`, by which models are selected; see ``tied``.
+        """
         return int(self.tied.sum())
 
     def values(self) -> dict[str, Floats]:

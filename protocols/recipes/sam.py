@@ -1,6 +1,7 @@
 """Sharpness-aware minimisation over SGD: two gradients a step, so half as many steps.
 
-The radius is the one its authors kept for every network and data set of theirs.
+The radius is that of its authors' example, a Wide ResNet trained on CIFAR-10 from scratch; to
+fine-tune EfficientNet-L2 they take 0.1 (google-research/sam).
 """
 
 from dataclasses import replace
