@@ -16,7 +16,6 @@ import ast
 import importlib
 import importlib.util
 import inspect
-from collections.abc import Callable
 from functools import cached_property, partial
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
@@ -25,6 +24,7 @@ from typing import Any
 
 from protocols import names as naming
 from protocols.errors import InvalidInputError, PluginError, in_words, unknown_name
+from protocols.picking import PICK
 from protocols.plugin_code import import_file, places_kept
 from protocols.source_code import chained, constant, digest, in_folder, kind_of
 
@@ -102,6 +102,8 @@ class Registry:
         stem = self._known(kind, name)
         if fault := naming.fault(stem):  # of an installed package: files are checked above
             raise PluginError(f"{kind} {stem!r}: {fault}; rename its entry point")
+        if clash := self.clash(kind, stem):
+            raise PluginError(f"{kind} {stem!r}: {clash}; rename one, or uninstall its package")
         self._check_alike(kind, stem)
         word, argument = self._argument(kind, stem), split_name(name)[1]
         if word and not argument:
@@ -114,6 +116,15 @@ class Registry:
             )
         if inner := self.inside(kind, name):
             self.check(kind, inner)
+
+    def clash(self, kind: str, stem: str) -> str:
+        """Return which installed entry points have a name that is taken, "" if none has."""
+        named = [p for p in self._points if p.group == _GROUP[kind] and p.name == stem]
+        taken = stem in self._shipped(kind) or (kind, stem) in self._files
+        if not named or len({p.value for p in named}) + taken < 2:
+            return ""
+        words = [f"{p.value} of {p.dist.name if p.dist else 'a package'}" for p in named]
+        return f"the name of {' and of '.join(words)}{', and of another one here' * taken}"
 
     def inside(self, kind: str, name: str) -> str:
         """Return the name of the trunk that trunk ``name`` holds, "" where it holds none."""
@@ -208,7 +219,7 @@ class Registry:
 
         A name's argument is already in the functions that take it.
         """
-        found = _PICK[kind](self.module(kind, name), name)
+        found = PICK[kind](self.module(kind, name), name)
         said = getattr(found, "name", name) if kind in ("protocol", "recipe") else name
         if said.replace("-", "_") != name.replace("-", "_"):
             raise PluginError(
@@ -297,42 +308,6 @@ def _kind_of(path: Path) -> str:
         return kind_of(path.read_text(encoding="utf-8"))
     except (OSError, SyntaxError, ValueError):  # whoever asks for it is told what is wrong
         return "method"
-
-
-def _method_class(module: ModuleType, name: str) -> type:
-    """Return the one Method subclass that ``module`` defines."""
-    from protocols.method import Method  # here: listing names must not import torch
-
-    found = [
-        value
-        for value in vars(module).values()
-        if inspect.isclass(value)
-        and issubclass(value, Method)
-        and value.__module__ == module.__name__
-        and not value.__name__.startswith("_")
-    ]
-    if len(found) != 1:
-        names = ", ".join(cls.__name__ for cls in found) or "none"
-        raise PluginError(f"method {name!r}: expected one Method subclass in its file, met {names}")
-    return found[0]
-
-
-def _attribute(attribute: str) -> Callable[[ModuleType, str], Any]:
-    def pick(module: ModuleType, name: str) -> Any:
-        if not hasattr(module, attribute):
-            raise PluginError(f"{name!r} ({module.__file__}): expected it to define {attribute}")
-        return getattr(module, attribute)
-
-    return pick
-
-
-_PICK: dict[str, Callable[[ModuleType, str], Any]] = {
-    "method": _method_class,
-    "recipe": _attribute("RECIPE"),
-    "protocol": _attribute("PROTOCOL"),
-    "trunk": lambda module, name: module,
-    "dataset": lambda module, name: module,
-}
 
 
 def _bind(module: ModuleType, words: dict[str, Any]) -> SimpleNamespace:

@@ -42,9 +42,17 @@ def in_words(error: BaseException) -> str:
         return f"{type(error).__name__} (its message cannot be shown)"
 
 
+# What a name may be that is not among the known ones, by what was looked for.
+_OWN = {
+    "dataset": "Own images are folder:PATH or csv:PATH, or a name under the --root it was given in",
+    **dict.fromkeys(("method", "trunk", "recipe", "protocol"), "A file of yours: --plugin FILE"),
+}
+
+
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> UnknownNameError:
     """Return an error that names the nearest known names first, then all of them."""
     names = sorted(known)
     near = get_close_matches(name, names, n=3, cutoff=0.5)
     hint = f" Did you mean {' or '.join(repr(n) for n in near)}?" if near else ""
-    return UnknownNameError(f"no {kind} {name!r}.{hint} Known: {', '.join(names)}.")
+    own = f" {_OWN[kind]}." if kind in _OWN else ""
+    return UnknownNameError(f"no {kind} {name!r}.{hint} Known: {', '.join(names)}.{own}")

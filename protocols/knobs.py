@@ -191,7 +191,7 @@ def read_value(key: str, value: object) -> Override:
 
 def unknown_key(key: str, others: Iterable[str]) -> InvalidInputError:
     """Return an error that names the nearest keys, ``others`` that are known there among them."""
-    near = get_close_matches(key, [*KNOBS, *others], n=2, cutoff=0.5)
+    near = get_close_matches(key, [k for k in [*KNOBS, *others] if k != key], n=2, cutoff=0.5)
     ends = [known for known in KNOBS if known.rpartition(".")[2] == key]
     found = list(dict.fromkeys([*ends, *near]))
     hint = f" Did you mean {' or '.join(found)}?" if found else ""

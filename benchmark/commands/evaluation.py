@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 from collections import Counter
 from collections.abc import Sequence
 from functools import partial
@@ -21,12 +22,13 @@ from benchmark.exit_codes import DONE
 from benchmark.models.images import Item, gather, read_list
 from benchmark.models.tested import test_images
 from benchmark.report.gallery import class_names
+from benchmark.statistics.bootstrap import MIN_CLASSES
 from benchmark.study import references
 from benchmark.study.datasets import called
 from benchmark.study.folder import CellKey, Study
 from benchmark.study.scores import NOTHING, label_of, per_cent
 from protocols.discovery import Registry
-from protocols.errors import DataError, InvalidInputError
+from protocols.errors import DataError, InvalidInputError, in_words
 from protocols.partition import TESTS
 
 if TYPE_CHECKING:
@@ -39,7 +41,7 @@ def evaluate(args: argparse.Namespace) -> int:
     rows, console = _rows(args) if args.what.suffix == ".npy" else None, Console()
     say_reading("the model" if rows is None else "the labels")
     if args.into is None:
-        scored = _alone(args, rows)
+        scored, by_angle = _alone(args, rows)
     else:
         study, registry = open_study(args.into), Registry(tuple(args.plugin))
         from benchmark.commands.run import write_outputs
@@ -54,7 +56,7 @@ def evaluate(args: argparse.Namespace) -> int:
             references.write(study, row)
             write_outputs(study)
         console.print(f"{name} stands as a reference in the tables and the report of {args.into}")
-    _show(console, scored)
+    _show(console, scored, by_angle=by_angle)
     return DONE
 
 
@@ -93,6 +95,23 @@ def _rows(args: argparse.Namespace) -> NDArray[np.float32]:
     return rows
 
 
+def _by_angle(args: argparse.Namespace) -> bool:
+    """Return how embeddings are compared: as asked, else as ``embed`` wrote beside them."""
+    about = args.what.with_name(f"{args.what.name}.json")
+    if args.compare or not about.is_file():
+        return bool(args.compare != "distance")
+    try:
+        rule = json.loads(about.read_text(encoding="utf-8"))["compare"]
+        if rule not in ("angle", "distance"):
+            raise ValueError(f"compare {rule!r}")
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(
+            f"{about}: expected what embed writes, met {in_words(error)}. Say --compare angle or "
+            "--compare distance"
+        ) from error
+    return bool(rule == "angle")
+
+
 def _labels(args: argparse.Namespace) -> Path:
     path: Path = args.labels or args.what.with_suffix(".csv")
     if not path.is_file():
@@ -103,21 +122,21 @@ def _labels(args: argparse.Namespace) -> Path:
     return path
 
 
-def _alone(args: argparse.Namespace, rows: NDArray[np.float32] | None) -> Scored:
+def _alone(args: argparse.Namespace, rows: NDArray[np.float32] | None) -> tuple[Scored, bool]:
     from benchmark.models import evaluation
     from benchmark.models.model import embed_items, load
 
     if rows is not None:
-        by_angle = args.compare != "distance"
+        by_angle = _by_angle(args)
         items = read_list(_labels(args))
         evaluation.check_as_many(rows, items)
         at = _tested(items)
-        return evaluation.score_items(rows[at], [items[n] for n in at], by_angle=by_angle)
+        return evaluation.score_items(rows[at], [items[n] for n in at], by_angle=by_angle), by_angle
     items = gather(args.images)
     items = [items[n] for n in _tested(items)]
     model = load(args.what, Registry(tuple(args.plugin)))
     by_angle = model.description.by_angle
-    return evaluation.score_items(embed_items(model, items), items, by_angle=by_angle)
+    return evaluation.score_items(embed_items(model, items), items, by_angle=by_angle), by_angle
 
 
 def _tested(items: Sequence[Item]) -> list[int]:
@@ -149,7 +168,7 @@ def _against(
         test = test_images(study, cell, registry)
         rows = evaluation.embed_split(model, test)
     else:
-        by_angle = args.compare != "distance"
+        by_angle = _by_angle(args)
         items = read_list(_labels(args))
         if len(items) != len(rows):
             raise InvalidInputError(
@@ -171,7 +190,7 @@ def _cell(study: Study, dataset: str | None) -> CellKey:
     return next(cell for cell in study.cells if cell.dataset == wanted[0])
 
 
-def _show(console: Console, scored: Scored) -> None:
+def _show(console: Console, scored: Scored, *, by_angle: bool) -> None:
     table = Table("metric", "per cent", "over classes (95 %)")
     for name, value in scored.metrics.items():
         ends = NOTHING
@@ -182,7 +201,13 @@ def _show(console: Console, scored: Scored) -> None:
     left_out = f", {scored.excluded} without another image of their class" * bool(scored.excluded)
     console.print(
         f"{counted(scored.queries, 'query', 'queries')} of "
-        f"{counted(scored.classes, 'class', 'classes')}{left_out}; intervals: how far a "
-        "number would move with other classes",
+        f"{counted(scored.classes, 'class', 'classes')}{left_out}, compared by "
+        f"{'angle' if by_angle else 'distance'}; {_said_of_intervals(scored)}",
         highlight=False,
     )
+
+
+def _said_of_intervals(scored: Scored) -> str:
+    if scored.low:
+        return "intervals: how far a number would move with other classes"
+    return f"no intervals over classes: {MIN_CLASSES} classes needed"

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import keyword
 import re
 import shlex
+from importlib.util import find_spec
 from pathlib import Path
 
 from rich.console import Console
@@ -14,6 +16,7 @@ from rich.text import Text
 from benchmark.exit_codes import DONE
 from benchmark.study.environment import CHECKOUT
 from protocols import methods
+from protocols import names as naming
 from protocols.discovery import KINDS, Registry
 from protocols.errors import InvalidInputError, StoreError
 from protocols.names import one_line
@@ -54,6 +57,12 @@ def list_names(args: argparse.Namespace) -> int:
             about = registry.usage(kind, name), registry.summary(kind, name)
             table.add_row(*(Text(one_line(words)) for words in about))
         console.print(table, highlight=False)
+        for name in registry.names(kind):
+            if clash := registry.clash(kind, name):
+                said = (
+                    f"{kind} {name} cannot be used: {clash}; rename one, or uninstall its package"
+                )
+                console.print(Text(one_line(said), "yellow"), soft_wrap=True)
         console.print()
     return DONE
 
@@ -63,19 +72,13 @@ def new_method(args: argparse.Namespace) -> int:
 
     A test of a method that shall ship lies with the others' tests.
     """
-    if not _NAME.fullmatch(args.name):
-        raise InvalidInputError(
-            f"name {args.name!r}: expected lower-case letters, digits and underscores"
-        )
-    if args.name in Registry().names("method"):
-        raise InvalidInputError(f"a method {args.name!r} exists already; choose another name")
+    _check_name(args.name)
     ships = args.folder.resolve() == _SHIPPED.resolve() and _TESTS.is_dir()
     plugin = args.folder / f"{args.name}.py"
     test = (_relative(_TESTS) if ships else args.folder) / f"test_{args.name}.py"
     for target in (plugin, test):
         if target.exists():
             raise StoreError(f"{target} exists already; nothing was written")
-    args.folder.mkdir(parents=True, exist_ok=True)
     title = args.name.title().replace("_", "")
     words = {"HEAD": _AMONG if ships else _BESIDE}
     words |= {"IMPORT": f"from protocols.methods.{args.name} import {title}\n" if ships else ""}
@@ -84,7 +87,11 @@ def new_method(args: argparse.Namespace) -> int:
         text = (_TEMPLATES / template).read_text(encoding="utf-8")
         for word, value in words.items():
             text = text.replace(word, value)
-        target.write_text(text, "utf-8")
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_text(text, "utf-8")
+        except OSError as error:
+            raise StoreError(f"cannot write {target}: {error.strerror or error}") from error
         print(f"wrote {target}")
     named = ["--methods", f"{args.name},triplet", "--out", f"runs-{args.name}"]
     compare = [*([] if ships else ["--plugin", str(plugin)]), *named]
@@ -95,6 +102,29 @@ def new_method(args: argparse.Namespace) -> int:
         print(f"tell whose its defaults are, in a line each: {args.folder / 'README.md'}")
     print(f"compare it  python -m benchmark {shlex.join(('run', *compare))}")
     return DONE
+
+
+def _check_name(name: str) -> None:
+    """Raise InvalidInputError unless a method, its file and its class may be called ``name``.
+
+    The file's folder is where its commands are run, so a name that Python imports something else
+    by would take that one's place.
+    """
+    if not _NAME.fullmatch(name):
+        raise InvalidInputError(
+            f"name {name!r}: expected lower-case letters, digits and underscores"
+        )
+    if fault := naming.fault(name):
+        raise InvalidInputError(f"name {name!r}: {fault}; choose another name")
+    if name in Registry().names("method"):
+        raise InvalidInputError(f"a method {name!r} exists already; choose another name")
+    if keyword.iskeyword(name) or keyword.issoftkeyword(name):
+        raise InvalidInputError(f"name {name!r}: a word of Python's own; choose another name")
+    if find_spec(name) is not None and not (Path.cwd() / f"{name}.py").exists():
+        raise InvalidInputError(
+            f"name {name!r}: a package of that name is installed, and the file would be imported "
+            "in its place; choose another name"
+        )
 
 
 def _relative(folder: Path) -> Path:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import io
+import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -69,10 +70,12 @@ def embed(args: argparse.Namespace) -> int:
     say_reading("the model")
     from benchmark.models.model import embed_items, load
 
-    rows = embed_items(load(args.model, Registry(tuple(args.plugin))), items)
-    for path in _write_rows(args.to, items, rows):
+    model = load(args.model, Registry(tuple(args.plugin)))
+    rows = embed_items(model, items)
+    rule = "angle" if model.description.by_angle else "distance"
+    for path in _write_rows(args.to, items, rows, rule):
         print(path)
-    print(f"{counted(len(items), 'image')}, {rows.shape[1]} numbers each")
+    print(f"{counted(len(items), 'image')}, {rows.shape[1]} numbers each, compared by {rule}")
     return DONE
 
 
@@ -159,17 +162,24 @@ def remaking_command(study: Study, address: Address) -> str:
     return continuing_command(study, study.out, **axes)
 
 
-def _write_rows(to: Path, items: Sequence[Item], rows: NDArray[np.float32]) -> list[Path]:
-    """Write embeddings with paths, as .npy with a .csv beside it, or as one parquet file."""
+def _write_rows(
+    to: Path, items: Sequence[Item], rows: NDArray[np.float32], rule: str
+) -> list[Path]:
+    """Write embeddings with paths and how they are compared.
+
+    That is a .npy with a .csv of the paths and a .json of the rule beside it, or one parquet file.
+    """
     from benchmark.models.index import table
 
     if to.suffix == ".npy":
         buffer = io.BytesIO()
         np.save(buffer, rows, allow_pickle=False)
         beside = to.with_suffix(".csv")
+        about = to.with_name(f"{to.name}.json")
         write_bytes(to, buffer.getvalue())
         write_bytes(beside, table(items))
-        return [to, beside]
+        write_bytes(about, (json.dumps({"compare": rule}) + "\n").encode())
+        return [to, beside, about]
     import pandas as pd
 
     columns: dict[str, Any] = {"path": [str(item.path.resolve()) for item in items]}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import shlex
 import sys
 from collections.abc import Callable, Sequence
@@ -68,8 +69,20 @@ def submit(args: argparse.Namespace) -> int:
             "signed with a key that is not in results/allowed_signers: shown as unsigned until a "
             "maintainer adds it; name your public key in the pull request"
         )
+    if edited := _of_edited_code(written):
+        print(
+            f"verify refuses {counted(len(edited), 'row')} of these ({edited[0]}): the runs are of "
+            "a checkout with uncommitted changes. Commit, run into a new --out folder, remove "
+            "these rows and submit that study"
+        )
     print(f"then check it: python -m benchmark {shlex.join(('verify', str(args.results)))}")
     return DONE
+
+
+def _of_edited_code(written: Sequence[Path]) -> list[Path]:
+    """Return the folders of rows whose runs were made by code that no commit holds."""
+    runs = [path for path in written if path.name.startswith("seed-")]
+    return sorted({p.parent for p in runs if json.loads(p.read_bytes())["environment"]["dirty"]})
 
 
 def _submitted(

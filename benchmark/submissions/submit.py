@@ -259,6 +259,9 @@ def finished_cell(study: Study, key: CellKey) -> Finished:
     choice, runs = study.choice(key), study.runs(key)
     if lost := lost_in(study, key):
         raise StoreError(f"{where}: {lost.words} lost to the machine. Run with --retry-failed")
+    if choice is None and any(run.status == "failed" for run in runs):
+        detail = next(run.detail for run in runs if run.status == "failed")
+        raise StoreError(f"{where}: {detail}, so there is no row. Mend the method and run it again")
     if record is None or choice is None or len(runs) != asked:
         raise StoreError(
             f"{where} has {len(runs)} of {asked} runs: not finished. Run the same command again"

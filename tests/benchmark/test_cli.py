@@ -185,6 +185,29 @@ def test_new_method_writes_a_plugin_that_passes(capsys, tmp_path):
     assert "exists already" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("class", "a word of Python's own"),
+        ("match", "a word of Python's own"),
+        ("nan", "spreadsheets read it"),
+        ("torch", "a package of that name is installed"),
+        ("json", "a package of that name is installed"),
+        ("benchmark", "a package of that name is installed"),
+    ],
+)
+def test_new_method_refuses_names_that_break_what_it_prints_next(name, said, capsys, tmp_path):
+    assert main(["new-method", name, "--folder", str(tmp_path / "new")]) == 2
+    assert said in capsys.readouterr().err
+    assert not (tmp_path / "new").exists()
+
+
+def test_new_method_says_where_it_cannot_write(capsys, tmp_path):
+    (tmp_path / "taken").write_text("")
+    assert main(["new-method", "fresh_idea", "--folder", str(tmp_path / "taken")]) == 2
+    assert f"cannot write {tmp_path / 'taken' / 'fresh_idea.py'}" in capsys.readouterr().err
+
+
 def test_a_method_that_shall_ship_has_its_test_with_the_others(capsys, tmp_path, monkeypatch):
     """CONTRIBUTING's first command, in a checkout of which two folders lie elsewhere."""
     shipped, tests = tmp_path / "protocols" / "methods", tmp_path / "tests" / "methods"

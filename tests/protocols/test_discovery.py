@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmark.cli import main
 from protocols import discovery
 from protocols.discovery import KINDS, Registry, load
 from protocols.errors import PluginError, UnknownNameError
@@ -237,6 +238,28 @@ def test_installed_method_and_trunk_are_found_by_their_entry_points(tmp_path, mo
     assert registry.load("trunk", "acme_net").SIZE == 3
     for module in ("acme_loss", "acme_trunk"):
         monkeypatch.delitem(sys.modules, module)
+
+
+def test_an_entry_point_takes_no_shipped_ones_place_and_no_other_packages(
+    tmp_path, monkeypatch, capsys
+):
+    plugin(tmp_path, "acme_loss")
+    plugin(tmp_path, "other_loss")
+    installed(tmp_path, "method", "circle", "acme_loss")
+    installed(tmp_path, "method", "acme", "acme_loss")
+    installed(tmp_path, "method", "other", "other_loss")
+    points = tmp_path / "other_dist-1.0.dist-info" / "entry_points.txt"
+    points.write_text(points.read_text().replace("other =", "acme ="))
+    monkeypatch.syspath_prepend(tmp_path)
+    registry = Registry()
+    with pytest.raises(PluginError, match="'circle': the name of acme_loss of circle-dist, and of"):
+        registry.load("method", "circle")
+    with pytest.raises(PluginError, match=r"'acme': the name of (acme|other)_loss of .* and of"):
+        registry.load("method", "acme")
+    assert registry.load("method", "ms").__name__ == "MultiSimilarity"
+    assert main(["list", "methods"]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "method circle cannot be used: the name of acme_loss of circle-dist" in said
 
 
 @pytest.mark.parametrize("module", ["no_such_top_module", "no_such_package.method"])

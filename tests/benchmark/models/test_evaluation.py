@@ -108,6 +108,30 @@ def test_a_peers_embeddings_stand_in_the_table_as_a_reference(out, tmp_path, cap
     assert page.render(tables) == html
 
 
+def test_embeddings_are_compared_as_the_model_that_made_them(exported, photos, tmp_path, capsys):
+    model, to = exported(".safetensors"), tmp_path / "photos.npy"
+    assert main(["embed", str(model), str(photos), "--to", str(to)]) == 0
+    assert "compared by angle" in capsys.readouterr().out
+    assert json.loads((tmp_path / "photos.npy.json").read_text()) == {"compare": "angle"}
+
+    def table(*words):
+        assert main(["evaluate", *map(str, words)]) == 0
+        said = " ".join(capsys.readouterr().out.split())
+        return said[said.index("P@1") :]
+
+    by_angle = table(to)
+    assert by_angle == table(model, photos)
+    assert "compared by angle" in by_angle
+    (tmp_path / "photos.npy.json").write_text('{"compare": "distance"}')
+    by_distance = table(to)
+    assert by_distance != by_angle
+    assert by_distance == table(to, "--compare", "distance")
+    assert table(to, "--compare", "angle") == by_angle
+    (tmp_path / "photos.npy.json").write_text('{"compare": "hyperboloid"}')
+    assert main(["evaluate", str(to)]) == 2
+    assert "Say --compare angle or --compare distance" in capsys.readouterr().err
+
+
 def test_references_are_no_part_of_a_submission(exported, out, tmp_path):
     assert main(["evaluate", str(exported(".pt2")), "--into", str(out), "--name", "peer"]) == 0
     results = tmp_path / "results"

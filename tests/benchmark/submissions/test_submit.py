@@ -258,6 +258,37 @@ def test_an_unfinished_study_is_refused(study, tmp_path, capsys):
     assert "ms on toy has 1 of 2 runs" in refused(study, tmp_path, capsys)
 
 
+def test_a_row_whose_search_failed_says_so(study, tmp_path, capsys):
+    """No setting was chosen, so running again, as for an unfinished one, would change nothing."""
+    from benchmark.study import records
+
+    (folder,) = study.glob("records/toy/tiny/adam/ms-*")
+    (folder / "choice.json").unlink()
+    detail = "every trial of the search failed: 2 error"
+    for path in folder.glob("seed-?.json"):
+        run = records.load(path)
+        gone = dict.fromkeys(("separated", "concatenated", "validation", "excluded"))
+        gone |= dict.fromkeys(("embeddings_sha256", "embeddings_shape", "queries"))
+        failed = {"status": "failed", "reason": "error", "detail": detail, "folds": []}
+        records.write(path, replace(run, **failed, **gone))
+    said = " ".join(refused(study, tmp_path, capsys).split())
+    assert f"{detail}, so there is no row. Mend the method and run it again" in said
+
+
+def test_runs_of_an_edited_checkout_are_named_as_what_verify_refuses(study, tmp_path, capsys):
+    from benchmark.study import records
+
+    for path in study.glob("records/toy/tiny/adam/ms-*/seed-1*.json"):
+        record = records.load(path)
+        made_with = {**record.measured["environment"], "dirty": True}
+        records.write(path, replace(record, measured={**record.measured, "environment": made_with}))
+    (tmp_path / "results").mkdir()
+    capsys.readouterr()
+    assert rows.submit(study, tmp_path / "results") == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "checkout with uncommitted changes. Commit, run into a new --out folder" in said
+
+
 def test_a_run_that_the_machine_lost_is_refused_a_diverged_one_is_a_result(study, tmp_path, capsys):
     from benchmark.study import records
 
