@@ -104,7 +104,7 @@ def make_parser() -> Parser:
     _add_mirror(commands)
     model_options.add(commands, _add, positive)
     upkeep_options.add(commands, _add, _add_out)
-    check = _add(commands, "check", "test whether a method or a trunk keeps its contract", "check", "check")
+    check = _add(commands, "check", "the contract of a method or trunk, tested", "check", "check")
     check.add_argument("name", metavar="NAME_OR_FILE", help="a method or trunk, or its file")
     check.add_argument("--plugin", type=Path, action="append", default=[], metavar="FILE")
     fresh = _add(commands, "new-study", "a study file with every key", "study_file", "new_study")
