@@ -13,8 +13,12 @@ from tests.drawing import ROOT, arrows, between_rooms, circle, imported, longest
 ROOMS = {
     "study": set(),
     "intake": set(),
-    "engines": {"benchmark", "streams"},  # the folder of the code travels to other machines
-    "training": {"study"},
+    "engines": {
+        "benchmark",
+        "broken",
+        "streams",
+    },  # the folder of the code travels to other machines
+    "training": {"study", "broken"},
     "mirror": {"study"},
     "statistics": {"study"},
     "models": {"study", "training", "statistics", "tables"},
@@ -50,6 +54,7 @@ ROOMS = {
     "exit_codes": set(),
     "values": set(),
     "streams": set(),
+    "broken": set(),
     "benchmark": set(),
 }
 # Inside protocols/ each row may import the rows below it, never its own or one above.

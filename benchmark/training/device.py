@@ -9,24 +9,12 @@ import sys
 from contextlib import AbstractContextManager, nullcontext, suppress
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 
-from protocols.errors import in_words
-
-Spent = Literal["", "broken", "recording", "crowded"]
 UNKNOWN = "unknown"
-_NO_MEMORY = re.compile(r"out of memory|_STATUS_ALLOC_FAILED", re.IGNORECASE)
-_BROKEN = re.compile(
-    r"CUDA error|cuDNN error|(CUDNN|CUBLAS|CUSOLVER)_STATUS"
-    r"|Unexpected error from cuda|MPS (client|server)"  # as CUDA does not even start
-)
 _STRICT = 2  # torch's debug mode in which an operation that is not deterministic is an error
-
-
-class BrokenByRecordingError(RuntimeError):
-    """A recording of a step that failed has left a device that answers no more."""
 
 
 def described(device: str) -> dict[str, Any]:
@@ -118,35 +106,6 @@ def tidy(device: str) -> None:
         gc.collect()  # recordings and networks hold each other
         with suppress(RuntimeError):  # a broken device refuses; its process ends soon
             torch.cuda.empty_cache()
-
-
-def first_error(error: BaseException) -> BaseException:
-    """Return what went wrong first: once a device is broken, tidying up after it fails too."""
-    while spent(error) in ("broken", "crowded") and error.__context__ is not None:
-        error = error.__context__
-    return error
-
-
-def out_of_memory(error: BaseException) -> bool:
-    """Return whether a device had too little memory, as torch or a library of it says so."""
-    if isinstance(error, torch.OutOfMemoryError):
-        return True
-    return isinstance(error, RuntimeError) and bool(_NO_MEMORY.search(in_words(error)))
-
-
-def spent(error: BaseException) -> Spent:
-    """Return whether a process can go on after ``error``: ``""`` where it can.
-
-    After an error of CUDA or its libraries every further call may fail (``broken``), also where a
-    recording did that (``recording``). A process that ran out of memory may hold what its
-    neighbours need (``crowded``).
-    """
-    if isinstance(error, BrokenByRecordingError):
-        return "recording"
-    if out_of_memory(error):
-        return "crowded"
-    broken = isinstance(error, RuntimeError) and _BROKEN.search(in_words(error))
-    return "broken" if broken else ""
 
 
 def peak_memory_mb(device: str) -> int:

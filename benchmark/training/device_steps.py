@@ -16,6 +16,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from benchmark.broken import BrokenByRecordingError
 from benchmark.training import device
 from benchmark.training.feed import Feed
 from benchmark.training.graphs import (
@@ -250,7 +251,7 @@ class DeviceSteps(OrdinarySteps):
     def _check_device(self, error: Exception) -> None:
         """Raise BrokenByRecordingError where a recording that failed has left it unusable."""
         if not device.answers(self._device):
-            raise device.BrokenByRecordingError(
+            raise BrokenByRecordingError(
                 f"a recording broke the device: {first_line(error)}"
             ) from error
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from benchmark.broken import Spent, first_error, out_of_memory, spent_by
 from benchmark.training import device, evaluate, splits
 from benchmark.training.job import Job
 from benchmark.training.serving import serving_trunk
@@ -33,7 +34,7 @@ class FirstLook:
             is of, or that parameters which never train start at random; empty if nothing.
         memory_mb: the most that the worker's process, or torch on its card, has taken so far.
         card_mb: that its card has, 0 on the CPU.
-        spent: why that process must not be used again, see :func:`device.spent`.
+        spent: why that process must not be used again, see :mod:`benchmark.broken`.
     """
 
     problem: str = ""
@@ -41,7 +42,7 @@ class FirstLook:
     note: str = ""
     memory_mb: int = 0
     card_mb: int = 0
-    spent: device.Spent = ""
+    spent: Spent = ""
 
 
 def first_look(job: Job) -> FirstLook:
@@ -51,6 +52,14 @@ def first_look(job: Job) -> FirstLook:
     so that what it raises is not taken for the method's.
     """
     torch.set_num_threads(job.protocol.threads_per_job)
+    try:
+        return _seen(job)
+    finally:
+        device.tidy(job.device)  # once nothing holds what failed: its error is gone
+
+
+def _seen(job: Job) -> FirstLook:
+    """Return what the first steps showed, or why they failed."""
     place = torch.device(job.device)
     try:
         with (
@@ -65,18 +74,16 @@ def first_look(job: Job) -> FirstLook:
         return FirstLook(problem=str(error))
     # Broad, as in execute: whatever a method raises is its own failure.
     except BaseException as error:
-        cause = device.first_error(error)
-        if spent := device.spent(cause):
+        cause, spent = first_error(error), spent_by(error)
+        if spent:
             traceback.print_exc()
-        if isinstance(cause, MemoryError) or device.out_of_memory(cause):
+        if isinstance(cause, MemoryError) or out_of_memory(cause):
             return FirstLook(
                 problem="one training step does not fit into memory. Choose a smaller batch_size, "
                 "image.crop_px or trunk",
                 spent=spent,
             )
         return FirstLook(failed=in_words(cause).partition("\n")[0][:300], spent=spent)
-    finally:
-        device.tidy(job.device)
 
 
 def _of_file(path: Path) -> str:
@@ -136,7 +143,7 @@ def _check_trunk(job: Job) -> None:
     # Whatever a network raises on a size that it was not made for is its answer, but for what a
     # device says.
     except Exception as error:
-        if device.spent(error):
+        if spent_by(error):
             raise
         words = in_words(error).partition("\n")[0][:200]
         raise InvalidInputError(

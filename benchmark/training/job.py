@@ -7,7 +7,6 @@ no store of results: the coordinator alone writes. What a worker may leave is a 
 from __future__ import annotations
 
 import hashlib
-import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,6 +16,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from benchmark.broken import Spent
 from benchmark.study import datasets, environment
 from benchmark.study.folder import CellKey
 from benchmark.study.places import job_id
@@ -30,11 +30,10 @@ from benchmark.training.join import pack, rule_of, stored
 from benchmark.training.keeper import Clock, Keeper, NotAsKeptError
 from benchmark.training.oracle import Watch, unwatched
 from benchmark.training.placed import placed
-from benchmark.training.reasons import reason_of
+from benchmark.training.reasons import why_failed
 from benchmark.training.serving import serving_trunk, stage_channels
 from protocols import metrics
 from protocols.discovery import Registry
-from protocols.errors import in_words
 from protocols.method import Method, TrainSpec
 from protocols.network import Network
 from protocols.protocol import Protocol
@@ -100,13 +99,13 @@ class JobOutcome:
     """A job's record and, for final jobs, the file of test embeddings and per-query metrics.
 
     ``weights`` is the file of the weights that embed, where the job is to keep it.
-    ``spent`` says that the worker's process must not be used again, see :func:`device.spent`.
+    ``spent`` says that the worker's process must not be used again, see :mod:`benchmark.broken`.
     """
 
     record: JobRecord
     vectors: bytes | None = None
     weights: bytes | None = None
-    spent: device.Spent = ""
+    spent: Spent = ""
 
 
 def execute(job: Job) -> JobOutcome:
@@ -116,18 +115,9 @@ def execute(job: Job) -> JobOutcome:
     # an earlier job's method may have changed it
     torch.set_num_threads(job.protocol.threads_per_job)
     try:
-        outcome = _go_on(job, keeper, clock)
-    # The one clause that catches all: a method that fails is a row of the table, the study goes on.
-    # That it asks for the end (sys.exit, KeyboardInterrupt) is a failure too: Ctrl-C reaches no
-    # worker.
-    except BaseException as error:
-        cause = device.first_error(error)
-        if spent := device.spent(cause):
-            traceback.print_exc()
-        reason, detail = reason_of(cause, job.files()), _explain(cause)
-        outcome = JobOutcome(failure(job, reason, detail), spent=spent)
-        keeper.failed(reason)
-    finally:
+        outcome = _attempt(job, keeper, clock)
+    finally:  # nothing holds the network any more, nor the error of a job that failed
+        keeper.watch = None
         device.tidy(job.device)
     measured = {
         **outcome.record.measured,
@@ -148,13 +138,28 @@ def failure(job: Job, reason: Reason, detail: str) -> JobRecord:
     return _record(job, status="failed", reason=reason, detail=detail)
 
 
+def _attempt(job: Job, keeper: Keeper, clock: Clock) -> JobOutcome:
+    """Return what the job gives, or why it failed."""
+    try:
+        return _go_on(job, keeper, clock)
+    # The one clause that catches all: a method that fails is a row of the table, also one that asks
+    # for the end (sys.exit, KeyboardInterrupt): Ctrl-C reaches no worker.
+    except BaseException as error:
+        reason, detail, spent = why_failed(error, job.files())
+        keeper.failed(reason)
+        return JobOutcome(failure(job, reason, detail), spent=spent)
+
+
 def _go_on(job: Job, keeper: Keeper, clock: Clock) -> JobOutcome:
     """Go on from the job's checkpoint, or start where there is none that can be used."""
     try:
         return _train(job, keeper, clock)
     except NotAsKeptError as error:
         keeper.set_aside(str(error))
-        return _train(job, keeper, clock)
+    # Outside of that clause: its error is gone with the network, and is the cause of no later one.
+    keeper.watch = None
+    device.tidy(job.device)
+    return _train(job, keeper, clock)
 
 
 def _train(job: Job, keeper: Keeper, clock: Clock) -> JobOutcome:
@@ -342,9 +347,3 @@ def _seed(job: Job, purpose: str) -> int:
     again = ("search", job.cell.repeat) if job.cell.repeat else ()
     shared = (datasets.identity(job.cell.dataset), job.cell.trunk, *again)
     return seed(*shared, job.stage, job.number, job.fold, purpose)
-
-
-def _explain(error: BaseException) -> str:
-    last = traceback.extract_tb(error.__traceback__)[-1]
-    where = f"{Path(last.filename).name}:{last.lineno}"
-    return f"{in_words(error)} ({where})"[:2000]

@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 from typing import Any, Protocol
 
+from benchmark.broken import spent_by
 from benchmark.study.failures import METHODS
 from benchmark.study.records import Reason
 from benchmark.training import checkpoint
@@ -137,6 +138,8 @@ class Keeper:
                 self.watch.rows, self.watch.openings, self.watch.seconds = kept["watch"]
             self._clock.go_on(step, kept)
         except (KeyError, IndexError, AttributeError, TypeError, ValueError, RuntimeError) as error:
+            if spent_by(error):
+                raise  # the device's failure says nothing of what was kept
             raise NotAsKeptError(in_words(error)) from error
         self._last = time.perf_counter()
         return step

@@ -105,6 +105,7 @@ def _next(lines: queue.Queue[str | None], timeout: float) -> str | None:
 
 def _child(names: list[str]) -> int:
     """Run checks in this process until one breaks its device."""
+    from benchmark.broken import first_error, spent_by
     from benchmark.engines.worker import set_up_torch
     from benchmark.training import device
 
@@ -116,8 +117,7 @@ def _child(names: list[str]) -> int:
             found = function(name)()
             row |= {"passed": found.passed, "text": found.text, "values": found.values}
         except Exception as error:  # the one broad place: the other checks go on
-            cause = device.first_error(error)
-            broken = device.spent(cause)
+            cause, broken = first_error(error), spent_by(error)
             row |= {"passed": False, "text": f"{type(cause).__name__}: {str(cause)[:300]}"}
             sys.excepthook(type(error), error, error.__traceback__)
         device.tidy("" if broken else "cuda")

@@ -5,6 +5,7 @@ from contextlib import nullcontext
 import pytest
 import torch
 
+from benchmark.broken import BrokenByRecordingError, first_error, spent_by
 from benchmark.training import checkpoint, device, graphs, reasons
 from protocols.errors import DataError, StoreError
 
@@ -23,10 +24,15 @@ from protocols.errors import DataError, StoreError
         (RuntimeError("cuDNN error: CUDNN_STATUS_EXECUTION_FAILED"), "crash", "broken"),
         (RuntimeError("CUDA error: device-side assert triggered"), "crash", "broken"),
         (RuntimeError("CUDA error: CUBLAS_STATUS_EXECUTION_FAILED"), "crash", "broken"),
+        (RuntimeError("CUDA driver error: device not ready"), "crash", "broken"),
+        (RuntimeError("Triton Error [CUDA]: an illegal memory access"), "crash", "broken"),
+        (RuntimeError("Triton Error [CUDA]: out of memory"), "oom", "crowded"),
+        (RuntimeError("cuFFT error: CUFFT_INTERNAL_ERROR"), "crash", "broken"),
+        (RuntimeError("cuFFT error: CUFFT_ALLOC_FAILED"), "oom", "crowded"),
         (RuntimeError("Unexpected error from cudaGetDeviceCount(). Error 807"), "crash", "broken"),
         (RuntimeError("CUDA: MPS server is not ready to accept requests"), "crash", "broken"),
         (RuntimeError("MPS backend out of"), "error", ""),  # Apple's, another thing altogether
-        (device.BrokenByRecordingError("a recording broke the device"), "crash", "recording"),
+        (BrokenByRecordingError("a recording broke the device"), "crash", "recording"),
         (RuntimeError("mat1 and mat2 shapes cannot be multiplied"), "error", ""),
         (MemoryError(), "oom", ""),
         (ValueError("CUDA error in a name"), "error", ""),
@@ -42,7 +48,7 @@ from protocols.errors import DataError, StoreError
 )
 def test_an_error_has_its_reason_and_says_whether_its_process_can_go_on(error, reason, spent):
     assert reasons.reason_of(error) == reason
-    assert device.spent(error) == spent
+    assert spent_by(error) == spent
 
 
 def test_an_error_of_a_job_whose_file_is_gone_is_no_error_of_its_method(tmp_path):
@@ -74,19 +80,51 @@ def test_the_first_error_is_told_not_the_one_of_tidying_up():
     first = RuntimeError("CUDA error: device-side assert triggered")
     with pytest.raises(RuntimeError) as caught:
         fail(first, RuntimeError("CUDA error: unspecified launch failure"))
-    assert device.first_error(caught.value) is first
+    assert first_error(caught.value) is first
 
 
 def test_what_a_recording_broke_is_told_not_what_failed_before_and_after():
     refused = RuntimeError("CUDA error: operation not permitted when stream is capturing")
-    broken = device.BrokenByRecordingError("a recording broke the device")
-    with pytest.raises(device.BrokenByRecordingError):
+    broken = BrokenByRecordingError("a recording broke the device")
+    with pytest.raises(BrokenByRecordingError):
         fail(refused, broken)
     after = RuntimeError("CUDA error: unspecified launch failure")
     with pytest.raises(RuntimeError, match="launch failure"):
         fail(broken, after)
     assert broken.__context__ is refused
-    assert device.first_error(after) is broken
+    assert first_error(after) is broken
+
+
+NO_ROOM = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
+ASSERT = RuntimeError("CUDA error: device-side assert triggered")
+MINE = ValueError("I give up")
+
+
+@pytest.mark.parametrize(
+    ("earlier", "later", "told", "reason", "spent"),
+    [
+        (KeyError("kept"), NO_ROOM, NO_ROOM, "oom", "crowded"),
+        (KeyError("kept"), ASSERT, ASSERT, "crash", "broken"),
+        (ASSERT, MINE, ASSERT, "crash", "broken"),  # a method's own word for it
+        (NO_ROOM, MINE, NO_ROOM, "oom", "crowded"),
+        (NO_ROOM, ASSERT, NO_ROOM, "oom", "broken"),
+    ],
+)
+@pytest.mark.parametrize("tied", ["raised while dealing with it", "raised from it"])
+def test_a_device_that_failed_on_the_way_is_told(earlier, later, told, reason, spent, tied):
+    from_it = tied == "raised from it"
+    first, last = (type(each)(*each.args) for each in (earlier, later))
+    setattr(last, "__cause__" if from_it else "__context__", first)
+    found = first_error(last)
+    assert found is (first if told is earlier else last)
+    assert (reasons.reason_of(found), spent_by(last)) == (reason, spent)
+
+
+def test_errors_tied_to_a_circle_come_to_an_end():
+    one, two = ValueError("one"), ValueError("two")
+    one.__cause__, two.__cause__ = two, one
+    assert first_error(one) is one
+    assert spent_by(one) == ""
 
 
 def test_a_device_answers_unless_one_of_its_calls_is_refused(monkeypatch):
@@ -145,7 +183,7 @@ def test_a_recording_that_failed_leaves_its_pool_behind(monkeypatch):
 def test_a_methods_own_error_is_its_own():
     with pytest.raises(ValueError, match="b") as caught:
         fail(KeyError("a"), ValueError("b"))
-    assert device.first_error(caught.value) is caught.value
+    assert first_error(caught.value) is caught.value
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,8 @@
 """Feature-side methods as jobs: what they cost, what is deployed, what is refused."""
 
+import gc
 import re
+import weakref
 from dataclasses import replace
 
 import numpy as np
@@ -9,18 +11,19 @@ import torch
 from torch import nn
 from torch.nn.functional import normalize
 
+from benchmark.broken import BrokenByRecordingError
 from benchmark.cli import main
 from benchmark.study.folder import CellKey, Study
 from benchmark.study.records import RunRecord
 from benchmark.study.spending import Spending
 from benchmark.tables import costs, results
-from benchmark.training import evaluate, splits
+from benchmark.training import device, evaluate, splits, timing
 from benchmark.training import fit as fitting
 from benchmark.training import job as jobs
-from benchmark.training.device import BrokenByRecordingError
 from benchmark.training.device_steps import steps_on
 from benchmark.training.draws import Streams
 from benchmark.training.evaluate import embed
+from benchmark.training.first_look import first_look
 from benchmark.training.fit import fit
 from benchmark.training.job import Job, build_network, execute
 from benchmark.training.join import unpack
@@ -209,6 +212,26 @@ def test_a_transformers_map_is_refused(source):
     made = make(source, "cgd", trunk="timm:vit_tiny_patch16_224")
     with pytest.raises(InvalidInputError, match="'cgd' needs a non-negative feature map"):
         serving_trunk(made)
+
+
+@pytest.mark.parametrize("look", [execute, first_look])
+def test_a_network_that_failed_is_gone_when_memory_is_given_back(source, monkeypatch, look):
+    networks, left = [], []
+
+    class Fails(HostSteps):
+        def take(self, draw, step, factor):
+            networks.append(weakref.ref(self._training.network))
+            raise ValueError("no more")
+
+    def tidy(name):
+        gc.collect()  # as on a GPU
+        left.append(networks[-1]())
+
+    monkeypatch.setattr(fitting, "make_steps", Fails)
+    monkeypatch.setattr(timing, "make_steps", Fails)
+    monkeypatch.setattr(device, "tidy", tidy)
+    look(replace(make(source, "ms"), stage="search"))
+    assert left == [None]
 
 
 # The table of costs.

@@ -310,6 +310,38 @@ def test_a_damaged_checkpoint_is_set_aside_and_said(
     assert [path.name for path in tmp_path.iterdir()] == ["partial.pt.aside"]
 
 
+def refuse(*_):
+    raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
+
+
+def test_what_fails_after_a_checkpoint_was_set_aside_is_told_as_it_is(
+    source, monkeypatch, tmp_path
+):
+    made = replace(make(source, stage="search"), partial=tmp_path / "partial.pt")
+    killed_at(monkeypatch, made, (7,))
+    rewritten(another_attribute)(made.partial)
+    monkeypatch.setattr(HostSteps, "take", refuse)
+    outcome = execute(made)
+    assert (outcome.record.reason, outcome.spent) == ("oom", "crowded")
+    assert "CUDA out of memory" in outcome.record.detail
+
+
+def test_a_checkpoint_stays_where_a_device_fails_while_it_is_restored(
+    source, monkeypatch, tmp_path
+):
+    made = replace(make(source, stage="search"), partial=tmp_path / "partial.pt")
+    whole = execute(make(source, stage="search"))
+    killed_at(monkeypatch, made, (7,))
+    with monkeypatch.context() as patch:
+        patch.setattr(HostSteps, "restore", refuse)
+        outcome = execute(made)
+    assert (outcome.record.reason, outcome.spent) == ("oom", "crowded")
+    assert [path.name for path in tmp_path.iterdir()] == ["partial.pt"]
+    again = execute(made)
+    assert same(again, whole)
+    assert again.record.measured["resumed"] == [7]
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 from torch.nn.functional import normalize, one_hot
 
+from benchmark.broken import BrokenByRecordingError
 from benchmark.training import device, trunk_steps
 from benchmark.training.device_steps import MOST, PROOFS, WARM, DeviceSteps, steps_on
 from benchmark.training.graphs import CudaRecorder, State
@@ -642,7 +643,7 @@ def test_where_a_whole_step_fails_the_trunk_is_tried(train):
 def test_a_recording_that_breaks_the_device_ends_the_training_by_type(train, monkeypatch):
     monkeypatch.setattr(device, "answers", lambda place: False)
     with pytest.raises(
-        device.BrokenByRecordingError, match="a recording broke the device: RuntimeError: oper"
+        BrokenByRecordingError, match="a recording broke the device: RuntimeError: oper"
     ):
         run(training(train, "triplet"), Once(), STEPS)
 
