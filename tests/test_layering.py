@@ -13,11 +13,8 @@ from tests.drawing import ROOT, arrows, between_rooms, circle, imported, longest
 ROOMS = {
     "study": set(),
     "intake": set(),
-    "engines": {
-        "benchmark",
-        "broken",
-        "streams",
-    },  # the folder of the code travels to other machines
+    # the folder of the code travels to other machines
+    "engines": {"benchmark", "broken", "streams"},
     "training": {"study", "broken"},
     "mirror": {"study"},
     "statistics": {"study"},

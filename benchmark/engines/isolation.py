@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
+from benchmark.broken import Spent, first_error, spent_by
 from protocols.errors import BenchmarkError, in_words
 
 T = TypeVar("T")
@@ -26,6 +27,18 @@ class Answer(Generic[T]):
     spent: str
 
 
+class FailedError(RuntimeError):
+    """What a call raised, in text, and whether its process can go on; both travel.
+
+    Attributes:
+        spent: see :mod:`benchmark.broken`.
+    """
+
+    def __init__(self, words: str, spent: Spent = "") -> None:
+        super().__init__(words)
+        self.spent = spent
+
+
 def foreign(argument: Any) -> Code:
     """Return the names of the code in ``argument`` that does not ship, :data:`SHIPPED` if none."""
     return tuple(getattr(argument, "foreign", SHIPPED))
@@ -36,7 +49,7 @@ def run_alone(function: Callable[[Any], T], argument: Any) -> Answer[T]:
 
     Raises:
         BenchmarkError: as ``function`` raised it.
-        RuntimeError: whatever else it raised, in text: an exception of a method's own could
+        FailedError: whatever else it raised, in text: an exception of a method's own could
             end the process that reads it, and so could one that is made to end a process.
     """
     from benchmark.engines.guard import Guard  # here: it imports torch
@@ -49,7 +62,7 @@ def run_alone(function: Callable[[Any], T], argument: Any) -> Answer[T]:
     # Broad: whatever a method raises, sys.exit included, goes back in words, not as its object.
     except BaseException as error:
         traceback.print_exc()
-        raise RuntimeError(in_words(error)) from None
+        raise FailedError(in_words(first_error(error)), spent_by(error)) from None
     changed = guard.changed()
     if changed:
         names = ", ".join(changed[:_NAMED])

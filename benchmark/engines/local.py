@@ -28,9 +28,9 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from benchmark.engines import worker
-from benchmark.engines.isolation import Answer, Code, foreign, run_alone
+from benchmark.engines.isolation import Answer, Code, FailedError, foreign, run_alone
 from benchmark.engines.mps import PIPES
-from protocols.errors import BenchmarkError
+from benchmark.engines.worker import JOBS_A_CARD
 
 T = TypeVar("T")
 
@@ -147,10 +147,11 @@ class LocalEngine:
             pool = slot.pool if slot.code in (None, code) else None
             slot.code = code
             self._running[future] = number
+            call = (_run, function, argument, self._sharing(number))
             try:
-                answer = (pool or self._fresh(number, code)).submit(run_alone, function, argument)
+                answer = (pool or self._fresh(number, code)).submit(*call)
             except BrokenProcessPool:  # died while idle
-                answer = self._fresh(number, code).submit(run_alone, function, argument)
+                answer = self._fresh(number, code).submit(*call)
         answer.add_done_callback(lambda done: self._finished(future, done))
         return future
 
@@ -193,8 +194,7 @@ class LocalEngine:
         self._forget_ended()
         context = multiprocessing.get_context("spawn")
         device = self._devices[number % len(self._devices)] if self._devices else None
-        jobs = -(-len(self._slots) // len(self._devices)) if self._devices else 1
-        start = (*self._start, device, jobs)
+        start = (*self._start, device, self._sharing(number))
         pool = ProcessPoolExecutor(1, context, initializer=worker.start, initargs=start)
         self._slots[number] = _Slot(pool, code)
         return pool
@@ -209,13 +209,13 @@ class LocalEngine:
                 return  # by close, after which nobody waits
             error = done.exception()
             spent = "" if error else done.result().spent
-            if isinstance(error, BrokenProcessPool):
+            died = isinstance(error, BrokenProcessPool)
+            if died:
                 self._last_lost = number
             if error is not None or spent or doomed:
                 self._retire(number, crowded=spent == "crowded")
-            refused = isinstance(error, BenchmarkError)  # before it has touched the device
-            broken = spent in ("broken", "recording") or (error is not None and not refused)
-            if self._mps and broken:
+            said = error.spent if isinstance(error, FailedError) else spent
+            if self._mps and (died or said in ("broken", "recording")):
                 self._give_up_card(number)
         if error is None:
             future.set_result(done.result().result)
@@ -240,6 +240,10 @@ class LocalEngine:
         count = len(self._devices)
         return {n for n in range(len(self._slots)) if count and n % count == number % count}
 
+    def _sharing(self, number: int) -> int:
+        """Return how many jobs share the device of a slot by now, 0 on the CPU."""
+        return len(self._beside(number) - self._closed)
+
     def _forget_ended(self) -> None:
         """Forget the replaced processes that are gone: their numbers may be others' by now."""
         for pool in list(self._retired):
@@ -255,6 +259,15 @@ class LocalEngine:
         self._slots[number] = _Slot()
         if crowded and len(self._beside(number) - self._closed) > 1:
             self._closed.add(number)
+
+
+def _run(function: Callable[[Any], T], argument: Any, sharing: int) -> Answer[T]:
+    """Run a call in a worker, whose device so many jobs share by now."""
+    if sharing:
+        # Known since the worker began, so its place in the environment stays: another thread may
+        # be reading that.
+        os.environ[JOBS_A_CARD] = str(sharing)
+    return run_alone(function, argument)
 
 
 def _kill(pool: ProcessPoolExecutor) -> None:

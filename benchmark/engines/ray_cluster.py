@@ -33,7 +33,7 @@ import protocols
 from benchmark.engines.isolation import Answer, foreign, run_alone
 from benchmark.engines.parcels import Parcel, pack, unpack
 from benchmark.engines.ray_address import first_line, knock, refusal
-from benchmark.engines.worker import set_up_torch
+from benchmark.engines.worker import JOBS_A_CARD, set_up_torch
 from benchmark.streams import open_streams
 from protocols.errors import InvalidInputError, MachineError
 
@@ -344,7 +344,7 @@ _work_once = ray.remote(max_calls=1)(_here)
 
 @lru_cache(maxsize=1)
 def _set_up(threads: int, deterministic: bool, jobs_a_card: int) -> None:
-    os.environ["DML_JOBS_A_CARD"] = str(jobs_a_card)
+    os.environ[JOBS_A_CARD] = str(jobs_a_card)
     open_streams("utf-8")  # as on one machine
     set_up_torch(threads, deterministic=deterministic)
     import benchmark.engines.guard  # noqa: F401  (now, and not while the first job is timed)

@@ -16,6 +16,7 @@ from benchmark.engines.ahead import start_driver
 from benchmark.streams import open_streams, send_output_to
 
 WORKSPACE = ":4096:8"  # of cuBLAS: one of the two with which it gives the same bits each time
+JOBS_A_CARD = "DML_JOBS_A_CARD"  # read where images are put on a device
 DRIVER_S = 60.0  # that a worker waits for the driver; after that torch waits for it, and tells
 
 
@@ -52,7 +53,7 @@ def start(
     os.environ["OMP_NUM_THREADS"] = str(threads)
     if device is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = device
-        os.environ["DML_JOBS_A_CARD"] = str(jobs)  # read where images are put on a device
+        os.environ[JOBS_A_CARD] = str(jobs)
         os.environ.setdefault("CUDA_MODULE_LOADING", "LAZY")  # as torch sets it, read by the driver
     os.environ["CUBLAS_WORKSPACE_CONFIG"] = WORKSPACE  # read when CUDA starts
     send_output_to(log)

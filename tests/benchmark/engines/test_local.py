@@ -103,6 +103,43 @@ def test_a_crowded_device_has_one_job_fewer_from_then_on(engine):
     assert jobs.result() == "2"
 
 
+def test_a_job_is_told_how_many_share_its_device_by_now(engine):
+    workers = engine(4, ("7",))
+    first = workers.submit(outcome, "").result().process
+    told = workers.submit(environment, "DML_JOBS_A_CARD").result()
+    workers.limit(1)
+    again = workers.submit(environment, "DML_JOBS_A_CARD").result()
+    assert (told, again) == ("4", "1")
+    assert workers.submit(outcome, "").result().process == first, "nothing is started anew for it"
+
+
+def complain(error):
+    raise error
+
+
+@pytest.mark.parametrize(
+    ("error", "stays"),
+    [
+        (ValueError("a method's own"), True),
+        (RuntimeError("CUDA out of memory. Tried to allocate 2 GiB"), True),
+        (RuntimeError("CUDA error: device-side assert triggered"), False),
+    ],
+    ids=lambda value: str(value)[:20],
+)
+def test_under_mps_an_error_of_the_device_costs_the_neighbours_and_no_other_does(
+    engine, tmp_path, error, stays
+):
+    workers = engine(2, ("7",), tmp_path / "pipes")
+    failing, beside = workers.submit(wait_for, tmp_path / "a"), workers.submit(outcome, "")
+    process = beside.result().process
+    (tmp_path / "a").touch()
+    failing.result()
+    with pytest.raises(RuntimeError, match=str(error)[:12]):
+        workers.submit(complain, error).result()
+    assert [slot.pool is not None for slot in workers._slots] == [False, stays]
+    assert (workers.submit(outcome, "").result().process == process) == stays
+
+
 def wait_for(path):
     """Hold the process until there is a file; return its number."""
     while not path.exists():
