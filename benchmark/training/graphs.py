@@ -23,6 +23,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from benchmark.broken import out_of_memory, spent_by
 from protocols.errors import in_words
 from protocols.method import Batch, Method
 from protocols.network import Network
@@ -118,10 +119,14 @@ def obstacle(
         losses: computes the terms of a batch with a network, from tensors at fixed places.
         batch: of that computation.
         recorder: says what a wait is.
+
+    Raises:
+        RuntimeError: the device broke.
     """
     try:
         rehearsed = copy.deepcopy(network)
     except (RuntimeError, TypeError) as error:
+        _check(error)
         return f"the network cannot be copied ({first_line(error)})"
     seen, states = watched(batch), host_generators()
     before = held(rehearsed)
@@ -130,6 +135,9 @@ def obstacle(
             found = losses(rehearsed, seen)
             torch.stack(list(found.values())).sum().backward()  # type: ignore[no-untyped-call]
     except (RuntimeError, NotImplementedError) as error:
+        _check(error)
+        if out_of_memory(error):
+            return f"there is no memory to rehearse it ({first_line(error)})"
         return f"it waits for the device{_place(error)} ({first_line(error)})"
     finally:
         moved = not _same(states, host_generators())
@@ -140,6 +148,12 @@ def obstacle(
         return f"it reads batch.{', batch.'.join(sorted(vars(seen)['read']))} without graph_key()"
     changed = changes(before, held(rehearsed))
     return f"it changes {min(changed)} on the host" if changed else None
+
+
+def _check(error: BaseException) -> None:
+    """Raise ``error`` where it says that the device is broken: that is no obstacle to get round."""
+    if spent_by(error) in ("broken", "recording"):
+        raise error
 
 
 @dataclass

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import functools
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -113,10 +112,7 @@ class OrdinarySteps:
         factor = self._inputs.factor(feed)
         for group, rate in zip(self._optimizer.param_groups, self._rates, strict=True):
             group["lr"].copy_(factor * rate)
-        # torch warns when an optimiser made for recording runs without one
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message="This instance was constructed with")
-            move(self._training, self._optimizer)
+        move(self._training, self._optimizer)
         self._learnt |= with_gradient(self._optimizer)
         for name, value in losses.items():
             if name not in self._sums:

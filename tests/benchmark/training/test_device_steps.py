@@ -1,6 +1,7 @@
 """Recorded steps give the bits of ordinary ones, or are not used and say why."""
 
 import itertools
+import warnings
 from dataclasses import replace
 
 import numpy as np
@@ -336,6 +337,47 @@ def test_a_recording_that_fails_leaves_ordinary_steps(train):
     why = "(RuntimeError: operation not permitted when stream is capturing)"
     assert taken.how == f"eager: recording failed {why}; the trunk alone fails {why}"
     assert same(state, wanted)
+
+
+class Fails(Plain):
+    """Says what a device says, when its loss is taken for the fourth time."""
+
+    said, taken = "", 0
+
+    def losses(self, views, batch):
+        type(self).taken += 1
+        if self.taken == WARM + 1:
+            raise RuntimeError(self.said)
+        return super().losses(views, batch)
+
+
+def test_a_rehearsal_without_memory_is_told_as_that(train):
+    class Full(Fails):
+        said = "CUDA out of memory. Tried to allocate 2 GiB"
+
+    taken, _, _ = run(training(train, Full), Emulator())
+    why = "there is no memory to rehearse it (RuntimeError: CUDA out of memory. Tried"
+    assert taken.how.startswith(f"trunk: {why}")
+
+
+def test_a_rehearsal_that_breaks_the_device_ends_the_training(train):
+    class Asserts(Fails):
+        said = "CUDA error: device-side assert triggered"
+
+    with pytest.raises(RuntimeError, match="device-side assert"):
+        run(training(train, Asserts), Emulator())
+
+
+def test_what_a_method_warns_of_at_each_step_is_said_once(train):
+    class Warns(Plain):
+        def losses(self, views, batch):
+            warnings.warn("a word of mine", stacklevel=1)
+            return super().losses(views, batch)
+
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("default")
+        run(training(train, Warns), None)
+    assert [str(each.message) for each in said].count("a word of mine") == 1
 
 
 def test_more_kinds_of_steps_than_are_recorded_stay_ordinary(train, monkeypatch):
