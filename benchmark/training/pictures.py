@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
+from weakref import WeakValueDictionary
 
 import numpy as np
 import torch
@@ -21,7 +22,8 @@ from protocols.resident import Resident, Resize, resized, upload
 JOBS_A_CARD = "DML_JOBS_A_CARD"  # how many workers share this one's device, told by the engine
 PADDED = 4  # times the images' own pixels that a padded batch may have
 HOST = torch.device("cpu")
-SHARE = 4  # resident images take at most one part in so many of a device's memory
+SHARE = 4  # a job's resident images take at most one part in so many of a device's memory
+_LIVE = WeakValueDictionary[int, Resident]()  # all that are on a device of this process
 
 
 def jobs_a_card() -> int:
@@ -87,10 +89,15 @@ def on_device(split: Split, pipeline: ImagePipeline, device: torch.device) -> De
 
 
 def resident(split: Split, device: torch.device) -> Resident | None:
-    """Return the split's pixels on ``device``, uploaded once; None where they are too many."""
+    """Return the split's pixels on ``device``, uploaded once; None where they are too many.
+
+    A job's other splits that are there count too: those that are asked for first have the room.
+    """
     key = str(device)
     if key not in split.made:
         size = int(split.store.sizes[split.index].prod(axis=1).sum()) * 3
+        there = [each.pixels for each in _LIVE.values()]
+        size += sum(pixels.nbytes for pixels in there if pixels.device.type == device.type)
         fits = size * jobs_a_card() * SHARE <= _memory(device)
         split.made[key] = _upload(split, device) if fits else None
     found: Resident | None = split.made[key]
@@ -102,7 +109,9 @@ def _upload(split: Split, device: torch.device) -> Resident:
     # Training uses these tensors too, so they are no inference tensors even if evaluation
     # asks for them first.
     with torch.inference_mode(mode=False):
-        return upload(lambda number: split.store.image(int(split.index[number])), sizes, device)
+        made = upload(lambda number: split.store.image(int(split.index[number])), sizes, device)
+    _LIVE[id(made)] = made
+    return made
 
 
 def _memory(device: torch.device) -> int:
@@ -159,11 +168,11 @@ def cropped(
 
 def eval_images(split: Split, protocol: Protocol, device: torch.device) -> Iterator[Tensor]:
     """Yield the split's centre crops (B, 3, H, W) in order, on ``device``."""
-    store = resident(split, device) if device.type != "cpu" else None
     wanted = protocol.image.crop_hw
     boxes = eval_boxes(protocol.image, split.store.sizes[split.index])
     whole = bool((boxes[:, 2:] == wanted).all())  # nothing to resize: a crop is a copy
-    if store is not None and whole:
+    store = resident(split, device) if whole and device.type != "cpu" else None
+    if store is not None:
         lie = layout(device, protocol.precision)
         for images in _copied(store, boxes, wanted, protocol.eval_batch):
             yield images.contiguous(memory_format=lie)
