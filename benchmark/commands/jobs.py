@@ -200,23 +200,41 @@ def measured(
         known = all(item.cell.id in seconds for item in left)
         if known and at_most(plans, seconds, engine.capacity) <= SHORT_S:
             return seconds
-    _share_cards(asked, ready, training[0], engine)
+    _share_cards(asked, ready, *_to_measure(training, looks), engine)
     return expected_seconds(asked, ready, plans, engine)
 
 
-def _share_cards(asked: Asked, ready: Ready, cell: CellKey, engine: Engine) -> None:
-    """Let as many jobs share a GPU as pay, by trainings of ``cell``."""
+def _to_measure(cells: list[CellKey], looks: Sequence[FirstLook]) -> tuple[CellKey, int]:
+    """Return of which cell it is measured how many jobs pay, and the memory a job takes at least.
+
+    It is the one that took most memory in its first steps. One that failed in them would show
+    nothing; one that has begun before is known by none.
+    """
+    seen = {look.cell: look for look in looks}
+    took = {cell.id: seen[cell.id].memory_mb for cell in cells if cell.id in seen}
+    failed = {look.cell for look in looks if look.failed or look.problem}
+    best = max(cells, key=lambda cell: (cell.id not in failed, took.get(cell.id, 0)))
+    return best, max((look.memory_mb for look in looks), default=0)
+
+
+def _share_cards(asked: Asked, ready: Ready, cell: CellKey, memory_mb: int, engine: Engine) -> None:
+    """Let as many jobs share a GPU as pay, by trainings of ``cell``; say it where none succeeds."""
     from benchmark.engines.local import LocalEngine
     from benchmark.running.sharing import pays_here, share
 
     job = job_maker(asked, ready)(cell, "search", 0, 0, {})
     if isinstance(engine, LocalEngine):
-        share(engine, job, len(ready.devices))
+        if not share(engine, job, len(ready.devices), memory_mb):
+            say(
+                Console(),
+                f"how many jobs pay on a GPU is not known: {cell.row} on {cell.dataset} fails "
+                "while it is measured. One runs on each; --jobs N runs N together",
+            )
         return
     from benchmark.engines.ray_cluster import RayEngine
 
     assert isinstance(engine, RayEngine)
-    engine.share_cards(pays_here, job)
+    engine.share_cards(partial(pays_here, memory_mb=memory_mb), job)
 
 
 def expected_seconds(

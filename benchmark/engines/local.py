@@ -24,6 +24,7 @@ from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -147,11 +148,11 @@ class LocalEngine:
             pool = slot.pool if slot.code in (None, code) else None
             slot.code = code
             self._running[future] = number
-            call = (_run, function, argument, self._sharing(number))
+            call = partial(_run, function, argument, self._sharing(number))
             try:
-                answer = (pool or self._fresh(number, code)).submit(*call)
+                answer = (pool or self._fresh(number, code)).submit(call)
             except BrokenProcessPool:  # died while idle
-                answer = self._fresh(number, code).submit(*call)
+                answer = self._fresh(number, code).submit(call)
         answer.add_done_callback(lambda done: self._finished(future, done))
         return future
 

@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import wait
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -15,40 +16,50 @@ from benchmark.engines.local import LocalEngine
 from benchmark.engines.machine import default_workers
 from benchmark.training.first_look import FirstLook
 from benchmark.training.job import Job
-from benchmark.training.timing import CONTEXT_BYTES, Load, load_of
+from benchmark.training.timing import CONTEXT_BYTES, Load, joint_rate, load_of
+from protocols.errors import InvalidInputError
 
 WITHIN = 0.95  # of the best joint rate: fewer jobs that reach this much are enough
 ROOM = 0.85  # of the card's memory that jobs may take together
 
 
-def share(engine: LocalEngine, job: Job, cards: int) -> int:
-    """Limit the engine's jobs a card to what pays; return that number.
+def share(engine: LocalEngine, job: Job, cards: int, memory_mb: int = 0) -> int:
+    """Limit the engine's jobs a card to what pays, one where that cannot be measured.
+
+    Returns the number, 0 where it could not be measured.
 
     Args:
         engine: with as many workers on each card as the cores allow.
         job: what is measured: one that trains.
         cards: how many there are.
+        memory_mb: of a card that torch takes for a job at least.
     """
 
     def measure(count: int) -> list[Load]:
         """Run ``count`` jobs on each card: a free worker is found on every card in turn."""
         folds = [k % job.protocol.folds for k in range(count * cards)]
-        futures = [engine.submit(load_of, replace(job, fold=fold)) for fold in folds]
+        # One alone shows what memory a job takes, and is scored for that.
+        load = partial(load_of, scored=count == 1)
+        futures = [engine.submit(load, replace(job, fold=fold)) for fold in folds]
         wait(futures)  # for all, also where one fails: what is measured next needs their workers
         failed = any(future.exception() for future in futures)
         return [] if failed else [future.result() for future in futures]
 
-    chosen = choose(measure, engine.capacity // cards)
-    engine.limit(chosen)
+    chosen = choose(measure, engine.capacity // cards, memory_mb << 20)
+    engine.limit(max(1, chosen))
     return chosen
 
 
-def pays_here(most: int, job: Job) -> int:
+def pays_here(most: int, job: Job, memory_mb: int = 0) -> int:
     """Return how many jobs like ``job`` pay on the GPU that this process was given.
 
     Args:
         most: jobs at once; fewer where there is no memory for them.
         job: one that trains.
+        memory_mb: of the GPU that torch takes for a job at least.
+
+    Raises:
+        InvalidInputError: it could not be measured.
     """
     device, threads = os.environ["CUDA_VISIBLE_DEVICES"], job.protocol.threads_per_job
     count = min(most, default_workers((device,), job.protocol))
@@ -62,9 +73,12 @@ def pays_here(most: int, job: Job) -> int:
         )
         try:
             engine.start("benchmark.training.job")
-            return share(engine, job, 1)
+            chosen = share(engine, job, 1, memory_mb)
         finally:
             engine.close()
+    if not chosen:
+        raise InvalidInputError(f"{job.cell.row} fails while it is measured")
+    return chosen
 
 
 def fit_together(looks: Sequence[FirstLook], cells: int, count: int) -> bool:
@@ -83,18 +97,25 @@ def fit_together(looks: Sequence[FirstLook], cells: int, count: int) -> bool:
     return count * most <= ROOM * min(look.card_mb for look in known)
 
 
-def choose(measure: Callable[[int], Sequence[Load]], most: int) -> int:
-    """Return the smallest number of jobs whose joint rate is near the best.
+def choose(measure: Callable[[int], Sequence[Load]], most: int, memory: int = 0) -> int:
+    """Return the smallest number of jobs whose joint rate is near the best, 0 where none is known.
 
-    ``measure(n)`` runs n jobs at once and returns what each did, nothing where so many fail.
+    Args:
+        measure: runs so many jobs at once and returns what each did, nothing where so many fail.
+        most: jobs at once.
+        memory: bytes that torch takes of the card for a job at least.
     """
     alone = measure(1)
     if not alone:
-        return 1  # the jobs themselves will say why
-    fit = int(ROOM * alone[0].card / alone[0].memory) if alone[0].memory else most
-    rates, count = {1: sum(load.steps_s for load in alone)}, max(1, min(most, fit))
+        return 0
+    taken = max(memory + CONTEXT_BYTES, *(load.memory for load in alone))
+    count = max(1, min(most, int(ROOM * alone[0].card / taken)))
+    # A first round of as many as run starts their processes, and what a card does once for each.
+    while count > 1 and not measure(count):
+        count //= 2
+    rates = {1: joint_rate(alone)}
     while count > 1:
-        rates[count] = sum(load.steps_s for load in measure(count))
+        rates[count] = joint_rate(measure(count))
         if rates[count] < WITHIN * max(rate for n, rate in rates.items() if n >= count):
             break  # fewer do no better
         count //= 2

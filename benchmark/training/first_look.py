@@ -1,9 +1,9 @@
-"""A cell's first step, taken before a study starts: what can only fail is seen here."""
+"""A cell's first steps, taken before a study starts: what can only fail is seen here."""
 
 from __future__ import annotations
 
 import traceback
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -25,18 +25,21 @@ _IMAGES = 2  # that the trunk is shown: BatchNorm needs more than one where a ma
 
 @dataclass(frozen=True)
 class FirstLook:
-    """What the first step of a cell showed.
+    """What the first steps of a cell showed.
 
     Attributes:
+        cell: the id of the cell; empty where its process died.
         problem: why no job of the cell can succeed and what to do; empty if nothing is seen.
         failed: what the method itself raised; its row of the table will say so.
         note: what was opened and removed in a file of weights, and which installed package it
             is of, or that parameters which never train start at random; empty if nothing.
-        memory_mb: the most that the worker's process, or torch on its card, has taken so far.
+        memory_mb: the most that torch has taken of its card for this, or on the CPU the worker's
+            process so far.
         card_mb: that its card has, 0 on the CPU.
         spent: why that process must not be used again, see :mod:`benchmark.broken`.
     """
 
+    cell: str = ""
     problem: str = ""
     failed: str = ""
     note: str = ""
@@ -48,12 +51,13 @@ class FirstLook:
 def first_look(job: Job) -> FirstLook:
     """Build what ``job`` trains, take one step on a batch of its own, embed one image.
 
-    Nothing is kept. The trunk is shown images of the protocol's size before the method is built,
-    so that what it raises is not taken for the method's.
+    On a GPU it takes seven, six to rehearse, record and prove a step. Nothing is kept. The trunk is
+    shown images of the protocol's size before the method is built, so that what it raises is not
+    taken for the method's.
     """
     torch.set_num_threads(job.protocol.threads_per_job)
     try:
-        return _seen(job)
+        return replace(_seen(job), cell=job.cell.id)
     finally:
         device.tidy(job.device)  # once nothing holds what failed: its error is gone
 
@@ -62,6 +66,8 @@ def _seen(job: Job) -> FirstLook:
     """Return what the first steps showed, or why they failed."""
     place = torch.device(job.device)
     try:
+        if place.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(place)
         with (
             device.own_stream(place),
             torch.random.fork_rng([place] if place.type == "cuda" else []),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import median
 
@@ -21,8 +21,11 @@ from protocols.network import Network
 
 STEPS = 5
 SETTLING = WARM + PROOFS + 1  # steps that are not taken as all later ones
-WINDOW_S = 1.0  # that a joint rate is measured for
+WINDOW_S = 2.0  # of steps, of which those count that others take steps in as well
+MARK_S = 0.05  # between two looks at how many are done, about
 CONTEXT_BYTES = 700 << 20  # that CUDA takes of a card for each process, beside torch's memory
+
+Marks = tuple[tuple[float, int], ...]  # times, and how many steps were done then
 
 
 @dataclass(frozen=True)
@@ -30,33 +33,73 @@ class Load:
     """What a training did to its card while others may have run beside it.
 
     Attributes:
-        steps_s: steps a second.
+        marks: how many steps were done at some times by the machine's clock, first and last of
+            the window among them.
         memory: bytes that it takes of the card.
         card: bytes of the card.
     """
 
-    steps_s: float
+    marks: Marks
     memory: int
     card: int
 
 
-def load_of(job: Job) -> Load:
-    """Return what training like ``job`` for a second does to its card."""
+def joint_rate(loads: Sequence[Load]) -> float:
+    """Return the steps a second of trainings together, while all of them ran.
+
+    0 where there was no such time, as of none.
+    """
+    begun = max((load.marks[0][0] for load in loads), default=0.0)
+    ended = min((load.marks[-1][0] for load in loads), default=0.0)
+    if ended <= begun:
+        return 0.0
+    done = 0.0
+    for load in loads:
+        times, counts = np.array(load.marks, np.float64).T  # (2, marks)
+        done += float(np.diff(np.interp([begun, ended], times, counts))[0])
+    return done / (ended - begun)
+
+
+def load_of(job: Job, *, scored: bool = False) -> Load:
+    """Return what training like ``job`` for some seconds does to its card.
+
+    Args:
+        job: one that trains.
+        scored: whether its validation images are scored too, which may take more memory.
+    """
     torch.cuda.reset_peak_memory_stats(job.device)
     try:
         with device.own_stream(torch.device(job.device)), torch.random.fork_rng([job.device]):
-            train, _ = splits.open_fold(job.source, job.protocol, job.fold)
-            take = stepper(job, made_network(job, train), train)
-            started, count = time.perf_counter(), 0
-            while time.perf_counter() - started < WINDOW_S:
-                take(SETTLING + count)
-                count += 1
-            torch.cuda.synchronize()
-            rate = count / (time.perf_counter() - started)
+            train, validation = splits.open_fold(job.source, job.protocol, job.fold)
+            network = made_network(job, train)
+            marks = marks_of(stepper(job, network, train), torch.cuda.synchronize)
+            if scored:
+                evaluate.score(network, validation, job.protocol)
         memory = torch.cuda.max_memory_reserved(job.device) + CONTEXT_BYTES
-        return Load(rate, memory, torch.cuda.mem_get_info(job.device)[1])
+        return Load(marks, memory, torch.cuda.mem_get_info(job.device)[1])
     finally:
         device.tidy(job.device)
+
+
+def marks_of(take: Callable[[int], None], wait: Callable[[], None]) -> Marks:
+    """Return how many steps were done at some times of a window, by a clock all processes share.
+
+    Args:
+        take: starts step n.
+        wait: returns once all that were started are done. It is called now and then: a host that
+            never waits is far ahead of its device, one that always does keeps it from working.
+    """
+    wait()
+    marks, at_once = [(time.monotonic(), 0)], 1
+    while marks[-1][0] - marks[0][0] < WINDOW_S:
+        since, count = marks[-1]
+        for step in range(count, count + at_once):
+            take(SETTLING + step)
+        wait()
+        marks.append((time.monotonic(), count + at_once))
+        if marks[-1][0] - since < MARK_S:
+            at_once *= 2
+    return tuple(marks)
 
 
 def job_seconds(job: Job) -> float:
@@ -76,21 +119,21 @@ def _job_seconds(job: Job) -> float:
     train, validation = splits.open_fold(job.source, protocol, job.fold)
     with torch.random.fork_rng([place] if place.type == "cuda" else []):
         network = made_network(job, train)
-        setup_s = time.perf_counter() - begun
-        step_s = _step_seconds(job, network, train) if job.cell.trains else 0.0
+        take = stepper(job, network, train) if job.cell.trains else None
+        setup_s = time.perf_counter() - begun  # on a GPU with the steps that settle the others
+        step_s = _step_seconds(job, take) if take else 0.0
     first = splits.Split(validation.store, validation.index[:64], validation.labels[:64])
     evaluate.embed(network, first, protocol)
     started = time.perf_counter()
-    evaluate.embed(network, first, protocol)
+    found = evaluate.embed(network, first, protocol)
     image_s = (time.perf_counter() - started) / len(first)
-    pace = protocol.pace
-    steps = pace.max_steps if job.cell.trains else 0
-    embedded = (1 + steps // pace.validate_every) * len(validation)
-    embedded += splits.count_tests(job.source, protocol)
+    steps = protocol.pace.max_steps if job.cell.trains else 0
+    embedded = _validations(job) * len(validation) + splits.count_tests(job.source, protocol)
     if not job.cell.trains:  # what is fitted is fitted on these
         embedded += len(train)
     taken = steps // cost(protocol, type(network.method), job.recipe.gradients)
-    return setup_s + taken * step_s + embedded * image_s
+    rank_s = _rank_seconds(job, network, validation, found.shape[1])
+    return setup_s + taken * step_s + embedded * image_s + rank_s
 
 
 def made_network(job: Job, train: splits.Split) -> Network:
@@ -114,8 +157,32 @@ def stepper(job: Job, network: Network, train: splits.Split) -> Callable[[int], 
     return take
 
 
-def _step_seconds(job: Job, network: Network, train: splits.Split) -> float:
-    take, seconds = stepper(job, network, train), []
+def _rank_seconds(job: Job, network: Network, validation: splits.Split, width: int) -> float:
+    """Return the seconds of all rankings of a job, from one of its validation images.
+
+    It is of random embeddings: the time does not depend on them, and neither much on how they are
+    compared, so those of a hyperboloid need not be on one.
+    """
+    ranking = network.method.ranked_by
+    ranking = "distance" if ranking == "hyperboloid" else ranking
+    shape, place = (len(validation), width), job.device
+    rows = np.random.default_rng(0).standard_normal(shape, np.float32)
+    started = time.perf_counter()
+    evaluate.rank(rows, validation, ranking=ranking, device=place)
+    rank_s = time.perf_counter() - started
+    evaluate.verify_pairs(rows, validation, ranking=ranking, device=place)
+    both_s = time.perf_counter() - started
+    tests = splits.count_tests(job.source, job.protocol) / len(validation)
+    return _validations(job) * rank_s + tests**2 * both_s  # each image against every other
+
+
+def _validations(job: Job) -> int:
+    pace = job.protocol.pace
+    return 1 + (pace.max_steps // pace.validate_every if job.cell.trains else 0)
+
+
+def _step_seconds(job: Job, take: Callable[[int], None]) -> float:
+    seconds = []
     for step in range(STEPS):
         started = time.perf_counter()
         take(SETTLING + step)

@@ -6,9 +6,11 @@ from types import SimpleNamespace
 import pytest
 
 from benchmark.commands import jobs
+from benchmark.engines.local import LocalEngine
 from benchmark.running import sharing
 from benchmark.study.folder import CellKey
 from benchmark.study.grid import CellPlan
+from benchmark.training.first_look import FirstLook
 
 
 class Workers:
@@ -41,6 +43,41 @@ def test_every_kind_is_measured_while_the_workers_become_fewer(monkeypatch):
         cell.id: jobs.OVERHEAD_S + seconds
         for cell, seconds in zip(cells, (1.0, 2.0, 3.0, 5.0), strict=True)
     }
+
+
+CELLS = [CellKey(f"id of {row}", "toy", "tiny", "adam", row, row) for row in "abc"]
+
+
+@pytest.mark.parametrize(
+    ("looks", "wanted"),
+    [
+        ({"a": 700, "b": 900, "c": 800}, ("b", 900)),
+        ({"a": "fails", "b": 700, "c": 900}, ("c", 900)),
+        ({"a": "fails"}, ("b", 0)),  # the others have begun before
+        ({"a": "fails", "b": "fails", "c": 50, "of a row that does not train": 60}, ("c", 60)),
+        ({}, ("a", 0)),
+    ],
+)
+def test_how_many_pay_is_measured_by_the_cell_that_took_most_and_did_not_fail(looks, wanted):
+    found = [
+        FirstLook(cell=f"id of {row}", failed="E")
+        if took == "fails"
+        else FirstLook(cell=f"id of {row}", memory_mb=took, card_mb=80_000)
+        for row, took in looks.items()
+    ]
+    cell, memory_mb = jobs._to_measure(CELLS, found)
+    assert (cell.row, memory_mb) == wanted
+
+
+@pytest.mark.parametrize("chosen", [0, 1, 4])
+def test_that_it_could_not_be_measured_is_said(monkeypatch, capsys, tmp_path, chosen):
+    monkeypatch.setattr(sharing, "share", lambda engine, job, cards, memory_mb: chosen)
+    monkeypatch.setattr(jobs, "job_maker", lambda asked, ready: lambda cell, *rest: cell.row)
+    ready = SimpleNamespace(devices=("0",), device="cuda")
+    engine = LocalEngine(1, 1, tmp_path / "workers.txt")
+    jobs._share_cards(None, ready, CELLS[0], 0, engine)
+    said = capsys.readouterr().out
+    assert ("how many jobs pay on a GPU is not known: a on toy fails" in said) == (not chosen)
 
 
 LONG, SHORT = 3600.0, 5.0
