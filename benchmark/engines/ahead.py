@@ -10,10 +10,16 @@ import sys
 import threading
 
 DRIVER = "libcuda.so.1"
+DRIVER_S = (
+    60.0  # that anyone waits for the thread; after that torch waits for the driver, and tells
+)
 
 
 def start_driver(*, first_device: bool) -> threading.Thread | None:
     """Begin to start the driver; return the thread that does, None where there is no driver.
+
+    The driver reads environment variables meanwhile, which is not safe while one is set in another
+    thread: whoever sets one, or starts what may, joins the thread first.
 
     Args:
         first_device: whether the first device that this process sees is made ready too, as torch

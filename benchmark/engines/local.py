@@ -30,7 +30,7 @@ from typing import Any, Protocol, TypeVar
 
 from benchmark.engines import worker
 from benchmark.engines.isolation import Answer, Code, FailedError, foreign, run_alone
-from benchmark.engines.mps import PIPES
+from benchmark.engines.mps import PIPES, check_there
 from benchmark.engines.worker import JOBS_A_CARD
 
 T = TypeVar("T")
@@ -106,7 +106,7 @@ class LocalEngine:
         if mps is not None:
             known = os.environ if environment is None else environment
             environment = {**known, PIPES: str(mps), "DML_MPS": "1"}  # the last is for records
-        self._devices, self._mps = devices, mps is not None
+        self._devices, self._mps = devices, mps
         self._start = (environment, os.getpid(), threads, str(log), deterministic)
         self._slots = [_Slot() for _ in range(capacity)]
         self._closed: set[int] = set()  # slots of a device that proved too small for all its jobs
@@ -140,7 +140,11 @@ class LocalEngine:
             self._fresh(number, None).submit(worker.load, modules)
 
     def submit(self, function: Callable[[Any], T], argument: Any) -> Future[T]:
-        """Start ``function(argument)`` in a free process that has run no other code."""
+        """Start ``function(argument)`` in a free process that has run no other code.
+
+        Raises:
+            MachineError: it needs a new process, and the MPS daemon that serves it is gone.
+        """
         code, future = foreign(argument), Future[T]()
         with self._lock:
             number = self._choose(code)
@@ -193,6 +197,8 @@ class LocalEngine:
         # process that dies breaks no other's work.
         self._retire(number)
         self._forget_ended()
+        if self._mps is not None:
+            check_there(self._mps)
         context = multiprocessing.get_context("spawn")
         device = self._devices[number % len(self._devices)] if self._devices else None
         start = (*self._start, device, self._sharing(number))

@@ -24,7 +24,7 @@ from pathlib import Path
 
 from benchmark.engines import mps_watch
 from benchmark.engines.machine import pick_device
-from protocols.errors import InvalidInputError
+from protocols.errors import InvalidInputError, MachineError
 
 PIPES = "CUDA_MPS_PIPE_DIRECTORY"  # of the folder by which CUDA finds a daemon
 LOGS = "CUDA_MPS_LOG_DIRECTORY"
@@ -113,6 +113,18 @@ def check(engine: str, device: str, environment: Mapping[str, str]) -> None:
         raise InvalidInputError(
             f"--mps: {PROGRAM} is not on PATH. It comes with NVIDIA's driver: install it, or "
             "leave out --mps"
+        )
+
+
+def check_there(pipes: Path) -> None:
+    """Raise MachineError where the study's own daemon, reached by ``pipes``, has ended by itself.
+
+    A worker that starts then would find no card, or use it without the daemon.
+    """
+    if (pipes.parent / mps_watch.ENDED).exists():
+        raise MachineError(
+            f"--mps: NVIDIA's daemon has ended ({_last_line(pipes.parent)}). What is recorded is "
+            "safe: run the same command again, or without --mps"
         )
 
 

@@ -12,12 +12,11 @@ import time
 import traceback
 from types import FrameType
 
-from benchmark.engines.ahead import start_driver
+from benchmark.engines.ahead import DRIVER_S, start_driver
 from benchmark.streams import open_streams, send_output_to
 
 WORKSPACE = ":4096:8"  # of cuBLAS: one of the two with which it gives the same bits each time
 JOBS_A_CARD = "DML_JOBS_A_CARD"  # read where images are put on a device
-DRIVER_S = 60.0  # that a worker waits for the driver; after that torch waits for it, and tells
 
 
 def start(

@@ -10,7 +10,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from benchmark.engines import mps
-from benchmark.engines.ahead import start_driver
+from benchmark.engines.ahead import DRIVER_S, start_driver
 from benchmark.engines.limits import check_room
 from benchmark.engines.machine import check_places, cuda_devices, default_workers, pick_device
 from benchmark.engines.starting import check_address_space, check_processes
@@ -108,8 +108,8 @@ def set_up(args: argparse.Namespace, begin: Callable[..., None] | None = None) -
     weights = parse_weights(weights_asked(args, protocol))
     found = grid.make_cells(axes, protocol, registry, weights)
     _check_where(args, environment)
-    if args.engine == "local" and args.device != "cpu":
-        start_driver(first_device=False)
+    here = args.engine == "local" and args.device != "cpu"
+    driver = start_driver(first_device=False) if here else None
     if begin is not None:
         begin(*(each.title for each in data))
     cells = [(grid.key_of(record, protocol, registry, known), record) for record in found]
@@ -117,6 +117,8 @@ def set_up(args: argparse.Namespace, begin: Callable[..., None] | None = None) -
     if protocol.params == "published":
         check_published(key for key, _ in cells)
     study = (known or Study(args.out, protocol)).extend([key for key, _ in cells], protocol.seeds)
+    if driver is not None:  # by now torch is imported; next comes the mirror, which sets variables
+        driver.join(DRIVER_S)
     return Asked(
         options=args,
         study=study,

@@ -2,10 +2,13 @@
 
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 
+from benchmark.cli import make_parser
 from benchmark.engines import ahead
+from benchmark.running import setup
 
 
 class Driver:
@@ -49,6 +52,18 @@ def test_without_a_driver_nothing_is_started(monkeypatch):
 def test_it_begins_before_torch_is_there():
     code = "import sys, benchmark.engines.worker; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize(("device", "wanted"), [("auto", ["join"]), ("cpu", [])])
+def test_a_command_goes_on_once_the_driver_has_read_the_environment(
+    tmp_path, monkeypatch, device, wanted
+):
+    done = []
+    driver = SimpleNamespace(join=lambda limit: done.append("join"))
+    monkeypatch.setattr(setup, "start_driver", lambda first_device: driver)
+    words = ("run", "--protocol", "toy", "--methods", "ms", "--device", device)
+    setup.set_up(make_parser().parse_args([*words, "--out", str(tmp_path / "o")]))
+    assert done == wanted
 
 
 def test_a_worker_sets_every_variable_before_the_driver_reads_them():

@@ -166,6 +166,16 @@ def test_a_card_that_mps_broke_waits_until_its_processes_are_gone(engine, tmp_pa
     assert found == [str(tmp_path / "pipes"), "1"]
 
 
+def test_where_the_mps_daemon_has_ended_no_worker_is_replaced(engine, tmp_path):
+    workers = engine(1, ("7",), tmp_path / "pipes")
+    workers.submit(outcome, "broken").result()
+    (tmp_path / "logs").mkdir()
+    (tmp_path / "logs" / "control.log").write_text("Start\nUser killed the server\n")
+    (tmp_path / "ended").touch()
+    with pytest.raises(MachineError, match="User killed the server"):
+        workers.submit(outcome, "")
+
+
 def test_a_job_that_was_promised_a_place_before_its_card_broke_gets_one(engine, tmp_path):
     """The capacity is read first, and a neighbour may be lost before the job is submitted."""
     workers = engine(2, ("7",), tmp_path / "pipes")
