@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
+from threading import Thread
 
 from benchmark.engines import mps
 from benchmark.engines.ahead import DRIVER_S, start_driver
@@ -108,8 +109,7 @@ def set_up(args: argparse.Namespace, begin: Callable[..., None] | None = None) -
     weights = parse_weights(weights_asked(args, protocol))
     found = grid.make_cells(axes, protocol, registry, weights)
     _check_where(args, environment)
-    here = args.engine == "local" and args.device != "cpu"
-    driver = start_driver(first_device=False) if here else None
+    driver = _begin_driver(args)
     if begin is not None:
         begin(*(each.title for each in data))
     cells = [(grid.key_of(record, protocol, registry, known), record) for record in found]
@@ -141,6 +141,12 @@ def set_up(args: argparse.Namespace, begin: Callable[..., None] | None = None) -
         weights=weights,
         environment=environment,
     )
+
+
+def _begin_driver(args: argparse.Namespace) -> Thread | None:
+    """Begin to start CUDA's driver where jobs may need it; return the thread that does, if any."""
+    here = args.engine == "local" and args.device != "cpu"
+    return start_driver(first_device=False) if here else None
 
 
 def _check_where(args: argparse.Namespace, environment: dict[str, str]) -> None:
