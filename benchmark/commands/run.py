@@ -40,7 +40,7 @@ from benchmark.exit_codes import DONE, FAILED_JOBS, INTERRUPTED, TIME_UP
 from benchmark.running import search_copy
 from benchmark.running.limits import Stopped, left, start_counting, stoppable
 from benchmark.running.progress import Progress
-from benchmark.running.setup import Asked, Ready, make_ready, set_up
+from benchmark.running.setup import Asked, Ready, make_ready, read_again, set_up
 from benchmark.study import grid, partials
 from benchmark.study.aside import in_words, set_aside
 from benchmark.study.folder import Study
@@ -68,6 +68,7 @@ def run(args: argparse.Namespace) -> int:
     check_disk(asked.study.out)
     check_writable(asked.study.out)
     with lock(asked.study.out, partial(say, console)):
+        asked = read_again(asked)
         try:
             with stoppable(args.max_hours, started):
                 do_all(console, asked)
@@ -82,7 +83,7 @@ def do_all(console: Console, asked: Asked) -> None:
     study = asked.study
     for cell in asked.keys:
         if lost := set_aside(study, cell):
-            say(console, f"{cell.row}: {in_words(lost)}; kept aside and redone")
+            say(console, f"{cell.place}: {in_words(lost)}; kept aside and redone")
     if asked.options.retry_failed:
         take_back(console, asked)
     clean(study)
@@ -172,9 +173,10 @@ def show_results(console: Console, asked: Asked) -> int:
     study = asked.study
     for part in formats.render(make_tables(study)):
         console.print(part)
-    failed = [run for cell in asked.keys for run in study.runs(cell) if run.status == "failed"]
-    for run in failed:
-        say(console, f"seed {run.seed} failed: {run.reason}: {run.detail}")
+    runs = [(cell, run) for cell in asked.keys for run in study.runs(cell)]
+    failed = [(cell, run) for cell, run in runs if run.status == "failed"]
+    for cell, run in failed:
+        say(console, f"{cell.place}: seed {run.seed} failed: {run.reason}: {run.detail}")
     lost = lost_cells(asked)
     show_lost(console, lost)
     say(console, f"tables   {study.out / 'tables'}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -139,6 +139,21 @@ def set_up(args: argparse.Namespace, begin: Callable[..., None] | None = None) -
         weights=weights,
         environment=environment,
     )
+
+
+def read_again(asked: Asked) -> Asked:
+    """Return what is asked for beside what the folder holds by now; the folder is locked.
+
+    Until it was, another command may have been at work there.
+
+    Raises:
+        StoreError: the folder's study is damaged, or under other rules by now.
+    """
+    known, protocol = load_study(asked.study.out), asked.study.protocol
+    if known is None:
+        return asked
+    check_same_rules(known, protocol)
+    return replace(asked, study=known.extend(asked.keys, protocol.seeds))
 
 
 def _check_where(args: argparse.Namespace, environment: dict[str, str]) -> None:

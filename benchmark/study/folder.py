@@ -69,6 +69,11 @@ class CellKey:
         return "/".join(_UNSAFE.sub("-", part) for part in parts)
 
     @property
+    def place(self) -> str:
+        """Return which cell this is, for a sentence: its row and where in the grid that stands."""
+        return f"{self.row} on {self.dataset} ({self.trunk}, {self.recipe})"
+
+    @property
     def deterministic(self) -> bool:
         """Return whether nothing in its runs is drawn: no training, on a trunk with weights.
 

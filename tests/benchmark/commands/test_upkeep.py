@@ -2,13 +2,15 @@
 
 import json
 import shutil
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from benchmark.cli import main
-from benchmark.study import aside, records
+from benchmark.commands import outputs
+from benchmark.study import aside, grid, records
 from benchmark.study.folder import Study, load_study
 from benchmark.study.looks import Looks, read_looks, write_looks
 from tests.running import queries, run, tables, truth, weights
@@ -93,7 +95,10 @@ def test_a_disagreement_is_named_and_nothing_is_written(straight, tmp_path, caps
     records.write(path, type(record)(**{**vars(record), "test": other}))
     assert merge(one, two, out=tmp_path / "all") == 2
     said = capsys.readouterr().err
-    assert f"triplet on toy: seed-1.fold-0.json is another one in {one} and in {two}" in said
+    assert (
+        f"triplet on toy (tiny, adam): seed-1.fold-0.json is another one in {one} and in {two}"
+        in said
+    )
     assert "1 place" in said.splitlines()[-1]
     assert not (tmp_path / "all" / "study.json").exists()
 
@@ -125,7 +130,10 @@ def test_what_is_not_believed_stays_behind_and_is_said(straight, tmp_path, capsy
     damaged.write_bytes(damaged.read_bytes()[:-30])
     assert merge(one, two, out=tmp_path / "all") == 0
     said = capsys.readouterr().out
-    assert "ms on toy: 1 record not believed: trial-001.fold-0.json (damaged); left there" in said
+    assert (
+        "ms on toy (tiny, adam): 1 record not believed: trial-001.fold-0.json (damaged); left there"
+        in said
+    )
     assert "missing: run the same methods" in said
     names = {path.name for path in (tmp_path / "all" / "records").rglob("ms-*/*.json")}
     assert "trial-000.json" in names
@@ -172,6 +180,59 @@ def test_a_row_that_is_removed_leaves_the_tables_and_comes_back_without_work(
 def test_what_cannot_be_removed(straight, capsys, words, said):
     assert main(["remove", *words, "--out", str(straight)]) == 2
     assert said in capsys.readouterr().err
+
+
+def searched_again(out, *methods):
+    """Give rows of a study two further searches each, of which nothing has been run."""
+    study, protocol = load_study(out), load_study(out).protocol
+    further = [
+        grid.further_search(cell, study.cell_record(cell), protocol, repeat)
+        for repeat in (1, 2)
+        for cell in study.cells
+        if cell.method in methods
+    ]
+    grid.save_cells(study, further)
+    replace(study, repeats=tuple(key for key, _ in further)).save()
+
+
+def rows_of(out):
+    return [cell["row"] for cell in json.loads((Path(out) / "study.json").read_text())["cells"]]
+
+
+@pytest.mark.parametrize(
+    ("name", "leaving"),
+    [
+        ("ms (search 2)", ["ms (search 2)"]),
+        ("triplet (search 3)", ["triplet (search 3)"]),  # nothing is compared with it
+        ("ms", ["ms", "ms (search 2)", "ms (search 3)"]),
+    ],
+)
+def test_a_further_search_goes_alone_and_with_its_row(straight, tmp_path, capsys, name, leaving):
+    out = parted(straight, tmp_path, "out", lambda path: True)
+    searched_again(out, "ms", "triplet")
+    write_looks(load_study(out), Looks(2, (2,)))
+    before = rows_of(out)
+    assert main(["remove", name, "--out", str(out)]) == 0
+    assert rows_of(out) == [row for row in before if row not in leaving]
+    assert read_looks(load_study(out)).removed == tuple(leaving)
+    assert f"removed {', '.join(leaving)}: " in capsys.readouterr().out
+
+
+def test_a_study_is_read_once_nobody_else_can_change_it(straight, tmp_path, monkeypatch):
+    """What another command did while this one waited for the folder is not undone."""
+    out = parted(straight, tmp_path, "out", lambda path: True)
+    taken = outputs.lock
+
+    @contextmanager
+    def late(folder, say):
+        searched_again(out, "triplet")  # by another command, in the last moment
+        with taken(folder, say):
+            yield
+
+    monkeypatch.setattr(outputs, "lock", late)
+    assert main(["remove", "ms", "--out", str(out)]) == 0
+    expected = ["triplet", "untrained", "triplet (search 2)", "triplet (search 3)"]
+    assert rows_of(out) == expected
 
 
 def test_clean_says_the_bytes_and_takes_nothing_that_a_result_needs(straight, tmp_path, capsys):
