@@ -19,7 +19,7 @@ def tidy_weights(console: Console, asked: Asked) -> bool:
         weights.remember(study.out, keep)
     for cell in asked.keys:
         for name in weights.set_aside(study, cell):
-            say(console, f"{cell.row}: weights {name} are not those of their record; kept aside")
+            say(console, f"{cell.place}: weights {name} are not those of their record; kept aside")
         weights.prune(study, cell, keep)
     return bool(asked.options.keep and weights.lacking(study, asked.keys, keep))
 

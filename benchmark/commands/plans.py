@@ -44,7 +44,8 @@ def show_cells(console: Console, study: Study, plans: list[CellPlan]) -> None:
         )
     stale = grid.stale_records(study)
     if stale:
-        say(console, f"set aside, being of earlier code: {counted(stale, 'folder')} of records")
+        what = counted(stale, "folder")
+        say(console, f"not in this study: {what} of records, of earlier code or removed rows")
 
 
 def show_expected(
@@ -55,7 +56,7 @@ def show_expected(
     if not jobs:  # only joins, choices and tests of what is trained
         say(console, "nothing left to train")
         return
-    unknown = [i.cell.row for i in plans if i.jobs_left and i.cell.id not in seconds]
+    unknown = [i.cell.place for i in plans if i.jobs_left and i.cell.id not in seconds]
     wall = at_most(plans, seconds, workers)
     expected = f"time of {unknown[0]} unknown" if unknown else f"at most {duration(wall)}"
     how = f"{workers} at once on {device}"

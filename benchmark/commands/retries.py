@@ -20,7 +20,7 @@ def show_retries(console: Console, asked: Asked) -> list[Lost]:
     """Print what ``--retry-failed`` does again and how much that is at most; return it."""
     found = lost_cells(asked)
     for lost in found:
-        say(console, f"{lost.cell.row} on {lost.cell.dataset}: {lost.words} lost to the machine")
+        say(console, f"{lost.cell.place}: {lost.words} lost to the machine")
     jobs = sum(lost.most_jobs(asked.study) for lost in found)
     again = f"at most {jobs} jobs are run again" if found else "nothing was lost to the machine"
     say(console, f"--retry-failed: {again}")
@@ -38,6 +38,6 @@ def show_lost(console: Console, found: Sequence[Lost]) -> None:
     for lost in found:
         say(
             console,
-            f"{lost.cell.row} on {lost.cell.dataset}: {lost.words} lost to the machine, which says "
+            f"{lost.cell.place}: {lost.words} lost to the machine, which says "
             "nothing of the method: add --retry-failed",
         )

@@ -52,7 +52,7 @@ def look_first(
         say(note)
     for cell, look in found:
         if look.failed:
-            say(f"{cell.row} on {cell.dataset} fails in its first step: {look.failed}")
+            say(f"{cell.place} fails in its first step: {look.failed}")
     return [look for _, look in found]
 
 
@@ -72,7 +72,7 @@ def check(found: Sequence[tuple[CellKey, FirstLook]]) -> None:
     for cell, look in found:
         if look.problem:
             words = problems.setdefault(look.problem, [])
-            words.append(f"{cell.row} on {cell.dataset} ({cell.trunk}, {cell.recipe})")
+            words.append(cell.place)
     if not problems:
         return
     problem, cells = next(iter(problems.items()))

@@ -177,7 +177,7 @@ def progress_of(study: Study, cells: Iterable[CellKey]) -> list[CellPlan]:
 
 
 def stale_records(study: Study) -> int:
-    """Return how many record folders belong to no cell: earlier versions of a method's code."""
+    """Return how many record folders belong to no cell: of earlier code, or of removed rows."""
     current = {study.folder(cell) for cell in study.all_cells}
     kept = {path.parent for path in (study.out / "records").glob("*/*/*/*/cell.json")}
     return len(kept - current)

@@ -98,7 +98,7 @@ def conflicts(parts: Sequence[Part]) -> list[str]:
         other = first.setdefault(place, part)
         if other.cell.id != cell.id:
             found.append(
-                f"{cell.row} on {cell.dataset}: its code or its data are not the same "
+                f"{cell.place}: its code or its data are not the same "
                 f"({other.cell.id[:8]} in {other.study.out}, {cell.id[:8]} in {part.study.out})"
             )
             continue
@@ -177,7 +177,7 @@ def _conflict(one: Part, other: Part, name: str) -> str:
     both = ((part.study.out, part.held[name]) for part in (one, other))
     lost = [out for out, record in both if _by_the_machine(record)]
     remedy = f"; {lost[0]} lost it to the machine: run --retry-failed there first" if lost else ""
-    where = f"{one.cell.row} on {one.cell.dataset}: {name}"
+    where = f"{one.cell.place}: {name}"
     return f"{where} is another one in {one.study.out} and in {other.study.out}{remedy}"
 
 

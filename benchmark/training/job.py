@@ -7,7 +7,6 @@ no store of results: the coordinator alone writes. What a worker may leave is a 
 from __future__ import annotations
 
 import hashlib
-import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -30,11 +29,10 @@ from benchmark.training.join import pack, rule_of, stored
 from benchmark.training.keeper import Clock, Keeper, NotAsKeptError
 from benchmark.training.oracle import Watch, unwatched
 from benchmark.training.placed import placed
-from benchmark.training.reasons import reason_of
+from benchmark.training.reasons import fault_of
 from benchmark.training.serving import serving_trunk, stage_channels
 from protocols import metrics
 from protocols.discovery import Registry
-from protocols.errors import in_words
 from protocols.method import Method, TrainSpec
 from protocols.network import Network
 from protocols.protocol import Protocol
@@ -121,12 +119,9 @@ def execute(job: Job) -> JobOutcome:
     # That it asks for the end (sys.exit, KeyboardInterrupt) is a failure too: Ctrl-C reaches no
     # worker.
     except BaseException as error:
-        cause = device.first_error(error)
-        if spent := device.spent(cause):
-            traceback.print_exc()
-        reason, detail = reason_of(cause, job.files()), _explain(cause)
-        outcome = JobOutcome(failure(job, reason, detail), spent=spent)
-        keeper.failed(reason)
+        fault = fault_of(error, job.files())
+        outcome = JobOutcome(failure(job, fault.reason, fault.detail), spent=fault.spent)
+        keeper.failed(fault.reason)
     finally:
         device.tidy(job.device)
     measured = {
@@ -342,9 +337,3 @@ def _seed(job: Job, purpose: str) -> int:
     again = ("search", job.cell.repeat) if job.cell.repeat else ()
     shared = (datasets.identity(job.cell.dataset), job.cell.trunk, *again)
     return seed(*shared, job.stage, job.number, job.fold, purpose)
-
-
-def _explain(error: BaseException) -> str:
-    last = traceback.extract_tb(error.__traceback__)[-1]
-    where = f"{Path(last.filename).name}:{last.lineno}"
-    return f"{in_words(error)} ({where})"[:2000]

@@ -3,19 +3,46 @@
 from __future__ import annotations
 
 import errno
+import traceback
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from benchmark.study.records import Reason
 from benchmark.training import device
 from benchmark.training.fit import NonFiniteError
-from protocols.errors import DataError, StoreError
+from protocols.errors import DataError, StoreError, in_words
 
 # What the system refuses to whoever asks: room on a disk, files, memory, a device that is gone.
 _REFUSALS = frozenset(
     {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.ESTALE, errno.ENODEV, errno.ENXIO}
     | {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN}
 )
+
+
+@dataclass(frozen=True)
+class Fault:
+    """Why a job failed: a typed reason, what was raised and where, in words.
+
+    ``spent`` says that the worker's process must not be used again, see :func:`device.spent`.
+    """
+
+    reason: Reason
+    detail: str
+    spent: device.Spent = ""
+
+
+def fault_of(error: BaseException, files: Sequence[Sequence[Path]]) -> Fault:
+    """Return what ``error`` of a job says; of one that spends its process the trace is printed.
+
+    Args:
+        error: what the job raised; it is being handled.
+        files: what the job reads.
+    """
+    cause = device.first_error(error)
+    if spent := device.spent(cause):
+        traceback.print_exc()
+    return Fault(reason_of(cause, files), _explain(cause), spent)
 
 
 def reason_of(error: BaseException, files: Sequence[Sequence[Path]] = ()) -> Reason:
@@ -35,3 +62,9 @@ def reason_of(error: BaseException, files: Sequence[Sequence[Path]] = ()) -> Rea
     if refused or device.spent(error) in ("broken", "recording"):
         return "crash"
     return "error" if all(file.exists() for group in files for file in group) else "bad_data"
+
+
+def _explain(error: BaseException) -> str:
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    where = f"{Path(last.filename).name}:{last.lineno}"
+    return f"{in_words(error)} ({where})"[:2000]
