@@ -19,6 +19,8 @@ from benchmark.study.scores import NOTHING
 from protocols.protocol import protocol_line, shown
 
 MEASURING = "measuring how long a job takes here"
+# Where only joins, choices and weights that were not kept are missing.
+UNTRAINED = "every trial and run is trained; what is made from them is left to do"
 NAMED = 3  # cells in a note; the rest are counted
 
 
@@ -53,8 +55,8 @@ def show_expected(
 ) -> None:
     """Print how many jobs are left and how long they take at most."""
     jobs = sum(item.jobs_left for item in plans)
-    if not jobs:  # only joins, choices and tests of what is trained
-        say(console, "nothing left to train")
+    if not jobs:
+        say(console, UNTRAINED)
         return
     unknown = [i.cell.place for i in plans if i.jobs_left and i.cell.id not in seconds]
     wall = at_most(plans, seconds, workers)

@@ -8,7 +8,7 @@ from rich.console import Console
 
 from benchmark.commands.lines import say
 from benchmark.running.setup import Asked
-from benchmark.study.lost import Lost, lost_in, put_aside
+from benchmark.study.lost import Lost, lost_in
 
 
 def lost_cells(asked: Asked) -> list[Lost]:
@@ -25,12 +25,6 @@ def show_retries(console: Console, asked: Asked) -> list[Lost]:
     again = f"at most {jobs} jobs are run again" if found else "nothing was lost to the machine"
     say(console, f"--retry-failed: {again}")
     return found
-
-
-def take_back(console: Console, asked: Asked) -> None:
-    """Put aside what the machine lost, with what was made from it, so that it is done again."""
-    for lost in show_retries(console, asked):
-        put_aside(asked.study, lost)
 
 
 def show_lost(console: Console, found: Sequence[Lost]) -> None:

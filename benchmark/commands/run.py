@@ -32,7 +32,8 @@ from benchmark.commands.plans import (
     show_weights,
 )
 from benchmark.commands.proposal import next_command
-from benchmark.commands.retries import lost_cells, show_lost, take_back
+from benchmark.commands.remaining import remaining
+from benchmark.commands.retries import lost_cells, show_lost
 from benchmark.engines.holding import lock
 from benchmark.engines.machine import check_disk, check_writable
 from benchmark.engines.starting import check_system
@@ -84,20 +85,18 @@ def do_all(console: Console, asked: Asked) -> None:
     for cell in asked.keys:
         if lost := set_aside(study, cell):
             say(console, f"{cell.place}: {in_words(lost)}; kept aside and redone")
-    if asked.options.retry_failed:
-        take_back(console, asked)
+    tidy_weights(console, asked)
+    found = remaining(console, asked, retry=asked.options.retry_failed, change=True)
     clean(study)
     if begun := partials.tidy(study):
         say(console, f"begun, and going on: {counted(begun, 'training')}")
-    lacking = tidy_weights(console, asked)
-    plans = grid.progress_of(study, asked.keys)
-    left = lacking or not all(item.ended for item in plans)
-    if left:
+    if found.any:
         console.print(MEASURING)
     else:
         say(console, f"nothing left to do in {study.out}")
+    plans = found.plans
     tracker = open_tracker(console, study, plans)
-    if left:
+    if found.any:
         ready = make_ready(asked)
         check_phases(asked, plans)
         work(console, asked, ready, plans, tracker)

@@ -106,10 +106,11 @@ class Coordinator:
                 f"{cell.place}: seed {seed} was not made with the choice, made again"
             )
         if held is None or held.id != wanted:
-            record = yield from self._final(cell, choice, seed)
-            self._record(cell, record)
-            self.progress.ran(cell, record)
-        for fold in range(self.study.protocol.folds):
+            held = yield from self._final(cell, choice, seed)
+            self._record(cell, held)
+            self.progress.ran(cell, held)
+        # Of a run that the machine lost they wait: done again, it joins its good folds from them.
+        for fold in range(self.study.protocol.folds) if not failures.lost(held) else ():
             self.study.vectors_path(cell, seed, fold).unlink(missing_ok=True)
         weights.prune(self.study, cell, self.keep)
         return []

@@ -9,7 +9,8 @@ import pytest
 
 from benchmark.running import canary
 from benchmark.study import failures, grid
-from benchmark.study.lost import lost_in, put_aside
+from benchmark.study.leftovers import clean
+from benchmark.study.lost import done_again, lost_in, put_aside
 from benchmark.study.records import Reason
 from protocols.errors import MachineError
 from tests.made_engine import PROTOCOL, MadeEngine, go_on, lay_out
@@ -75,6 +76,27 @@ def test_what_was_lost_is_redone_as_if_it_had_never_failed(fate, never_failed, t
     assert done.jobs == []
 
 
+@pytest.mark.parametrize("fate", FATES)
+def test_what_is_done_again_is_planned_before_it_is_put_aside(fate, tmp_path):
+    study = lay_out(tmp_path / "out")
+    go_on(study, MadeEngine(FATES[fate]))
+    (cell,) = study.cells
+    lost = lost_in(study, cell)
+    before = truth(study.out)
+    without = {cell.id: done_again(study, lost)}
+    (planned,) = grid.progress_of(study, study.cells, without)
+    assert truth(study.out) == before, "planning changes nothing"
+    put_aside(study, lost)
+    (found,) = grid.progress_of(study, study.cells)
+    assert not planned.ended
+    assert replace(planned, jobs_left=0) == replace(found, jobs_left=0)
+    again = MadeEngine()
+    go_on(study, again)
+    if not lost.trials:  # then no other setting comes up, and it is known which jobs run
+        assert planned.jobs_left == len(again.jobs)
+        assert not list((study.out / "vectors").rglob("*.npz")), "what is joined waits no more"
+
+
 @pytest.mark.parametrize("case", range(25))
 def test_random_losses_and_kills_before_and_during_the_retry(case, never_failed, tmp_path):
     rng, study = random.Random(case), lay_out(tmp_path / "out")
@@ -128,6 +150,16 @@ def test_folds_and_seeds_that_were_not_lost_are_not_trained_again(tmp_path):
     assert search[0] == (1, 1)
     assert {n for n, _ in search} <= {1, 3, 4, 5, 6}
     assert (1, 0) not in search
+
+
+def test_a_fold_of_a_final_run_that_was_not_lost_is_not_trained_again(tmp_path):
+    study = lay_out(tmp_path / "out")
+    go_on(study, MadeEngine(of("final", 1, folds=(1,))))
+    clean(study)  # what a later start removes is not what waits
+    retry(study)
+    again = MadeEngine()
+    go_on(study, again)
+    assert [(job.stage, job.number, job.fold) for job in again.jobs] == [("final", 1, 1)]
 
 
 def test_what_the_method_did_itself_stays(tmp_path):
