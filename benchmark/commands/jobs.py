@@ -228,6 +228,7 @@ def expected_seconds(
     at once as will run at once, because they slow each other down, most where there are fewer cores
     than jobs. Cells whose job cannot be measured are missing; running them says why.
     """
+    from benchmark.running.waiting import errors_of
     from benchmark.training.timing import job_seconds
 
     make = job_maker(asked, ready)
@@ -245,8 +246,9 @@ def expected_seconds(
             (kind, engine.submit(job_seconds, make(kinds[kind], "search", 0, 0, {})))
             for kind in islice(cycle(some), beside)
         ]
-        for kind, future in futures:
-            if future.exception() is None:
+        errors = errors_of([future for _, future in futures], engine)
+        for (kind, future), error in zip(futures, errors, strict=True):
+            if error is None:
                 measured[kind] = max(future.result(), measured.get(kind) or 0.0)
     found = {item.cell.id: measured.get(_kind(item.cell)) for item in plans}
     return {cell: OVERHEAD_S + seconds for cell, seconds in found.items() if seconds is not None}

@@ -21,7 +21,7 @@ from benchmark.exit_codes import DONE
 from benchmark.study import grid, looks, merging, records, remains
 from benchmark.study.aside import in_words
 from benchmark.study.datasets import called
-from benchmark.study.folder import CellKey, Study, load_study
+from benchmark.study.folder import CellKey, Study, load_study, needed
 from protocols.errors import InvalidInputError, StoreError
 
 SHOWN = 12  # conflicts printed; the rest are counted
@@ -42,7 +42,7 @@ def merge(args: argparse.Namespace) -> int:
         merging.check_alike(studies)
         parts = [part for study in studies for part in merging.parts_of(study)]
         references, unlike = merging.reference_files(studies)
-        _refuse([*merging.conflicts(parts), *unlike])
+        _refuse([*merging.conflicts(parts), *unlike], parts)
         target = merging.together(studies, out)
         target.save()
         came = merging.carry(target, parts)
@@ -124,17 +124,21 @@ def _distinct(out: Path, folders: Sequence[Path]) -> list[Study]:
     return list(found.values())
 
 
-def _refuse(found: Sequence[str]) -> None:
+def _refuse(found: Sequence[merging.Conflict], parts: Sequence[merging.Part]) -> None:
     """Raise StoreError if there is a conflict; print each in a line of its own."""
-    for line in found[:SHOWN]:
-        print(line, file=sys.stderr)
+    if not found:
+        return
+    if words := merging.machines_met(parts):
+        print(words, file=sys.stderr)
+    for conflict in found[:SHOWN]:
+        print(conflict.words, file=sys.stderr)
     if len(found) > SHOWN:
         print(f"and {len(found) - SHOWN} more", file=sys.stderr)
-    if found:
-        raise StoreError(
-            f"the studies disagree in {counted(len(found), 'place')}, named above; nothing was "
-            "written. Remove the row that is wrong (remove METHOD --out DIR) and merge again"
-        )
+    remedies = dict.fromkeys(conflict.remedy for conflict in found if conflict.remedy)
+    raise StoreError(
+        f"the studies disagree in {counted(len(found), 'place')}, named above; nothing was "
+        f"written. {'. '.join(remedies)}".rstrip(". ")
+    )
 
 
 def _named(study: Study, rows: Sequence[str], datasets: Sequence[str] | None) -> list[CellKey]:
@@ -158,14 +162,10 @@ def _named(study: Study, rows: Sequence[str], datasets: Sequence[str] | None) ->
     named = [cell for cell in going if not cell.repeat]
     further = [other for cell in named for other in study.searches(cell)[1:]]
     going += [cell for cell in further if cell not in going]
-    protocol = study.protocol
-    needed = dict.fromkeys(
-        (protocol.reference, protocol.pretrained_reference), "every study has it"
-    )
-    needed[protocol.baseline] = "the others are compared with it"
+    why = needed(study.protocol)
     for cell in named:
-        if cell.method in needed:
-            raise InvalidInputError(f"{cell.row} stays: {needed[cell.method]}")
+        if cell.method in why:
+            raise InvalidInputError(f"{cell.row} stays: {why[cell.method]}")
     return going
 
 

@@ -14,13 +14,13 @@ from benchmark.engines.ahead import start_driver
 from benchmark.engines.limits import check_room
 from benchmark.engines.machine import check_places, cuda_devices, default_workers, pick_device
 from benchmark.engines.starting import check_address_space, check_processes
-from benchmark.running.rules import check_same_rules
 from benchmark.study import datasets, grid, machines
 from benchmark.study.addresses import address_of
 from benchmark.study.datasets import Data
 from benchmark.study.folder import CellKey, Study, load_study
 from benchmark.study.grid import Axes
 from benchmark.study.records import CellRecord
+from benchmark.study.rules import check_same_rules
 from benchmark.training.splits import DataSource
 from protocols import paper
 from protocols.dataset import recall_at

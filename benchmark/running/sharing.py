@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from concurrent.futures import wait
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -13,6 +12,7 @@ import torch
 
 from benchmark.engines.local import LocalEngine
 from benchmark.engines.machine import default_workers
+from benchmark.running.waiting import errors_of
 from benchmark.training.first_look import FirstLook
 from benchmark.training.job import Job
 from benchmark.training.timing import CONTEXT_BYTES, Load, load_of
@@ -34,8 +34,8 @@ def share(engine: LocalEngine, job: Job, cards: int) -> int:
         """Run ``count`` jobs on each card: a free worker is found on every card in turn."""
         folds = [k % job.protocol.folds for k in range(count * cards)]
         futures = [engine.submit(load_of, replace(job, fold=fold)) for fold in folds]
-        wait(futures)  # for all, also where one fails: what is measured next needs their workers
-        failed = any(future.exception() for future in futures)
+        # For all, also where one fails: what is measured next needs their workers.
+        failed = any(errors_of(futures, engine))
         return [] if failed else [future.result() for future in futures]
 
     chosen = choose(measure, engine.capacity // cards)

@@ -221,6 +221,13 @@ def competes(cell: CellKey, protocol: Protocol) -> bool:
     return not stands_aside(cell, protocol) and (not cell.side or cell.method == protocol.baseline)
 
 
+def needed(protocol: Protocol) -> dict[str, str]:
+    """Return the methods whose rows no study can do without, and why."""
+    references = (protocol.reference, protocol.pretrained_reference)
+    found = dict.fromkeys(references, "every study has it")
+    return {**found, protocol.baseline: "the others are compared with it"}
+
+
 def load_study(out: Path) -> Study | None:
     """Return the study in ``out``, None if the folder holds none.
 

@@ -99,8 +99,46 @@ def test_a_disagreement_is_named_and_nothing_is_written(straight, tmp_path, caps
         f"triplet on toy (tiny, adam): seed-1.fold-0.json is another one in {one} and in {two}"
         in said
     )
-    assert "1 place" in said.splitlines()[-1]
+    advice = said.splitlines()[-1]
+    assert "1 place" in advice
+    # The row stands in every study and cannot be removed, so the advice is another: it is followed.
+    assert "remove METHOD" not in advice
+    folder = advice.partition(": move ")[2].partition(" out of ")[0]
     assert not (tmp_path / "all" / "study.json").exists()
+    (two / folder).rename(tmp_path / "moved")
+    assert merge(one, two, out=tmp_path / "all") == 0
+    assert tables(tmp_path / "all") == tables(straight_without_ms(straight, tmp_path))
+
+
+def straight_without_ms(straight, folder):
+    out = parted(straight, folder, "without", of("triplet", "untrained"))
+    assert main(["tables", "--out", str(out)]) == 0
+    return out
+
+
+def test_advice_fits_each_kind_of_disagreement(straight, tmp_path, capsys):
+    """Rows of unlike machines, a row that can be removed and reference rows."""
+    one = parted(straight, tmp_path, "one", lambda path: True)
+    two = parted(straight, tmp_path, "two", lambda path: True)
+    for folder, capability in ((one, "NEON"), (two, "SVE256")):
+        for path in (folder / "records").rglob("ms-*/seed-1.fold-0.json"):
+            record = records.load(path)
+            environment = {**record.measured["environment"], "cpu_capability": capability}
+            test = {name: value / (1 + len(capability)) for name, value in record.test.items()}
+            measured = {**record.measured, "environment": environment}
+            records.write(path, replace(record, measured=measured, test=test))
+        (folder / "references").mkdir()
+        (folder / "references" / "peer@toy.json").write_text(capability)
+    assert merge(one, two, out=tmp_path / "all") == 2
+    first, *_, advice = capsys.readouterr().err.splitlines()
+    assert "CPU instructions" in first
+    assert f"NEON ({one})" in first
+    assert "remove METHOD --out DIR" in advice
+    assert "Delete the file of the reference row" in advice
+    for folder in (one, two):
+        (folder / "references" / "peer@toy.json").unlink()
+    assert main(["remove", "ms", "--out", str(two)]) == 0
+    assert merge(one, two, out=tmp_path / "all") == 0
 
 
 def test_other_rules_or_code_or_device_are_refused(straight, tmp_path, capsys):
@@ -109,7 +147,12 @@ def test_other_rules_or_code_or_device_are_refused(straight, tmp_path, capsys):
     other = Study(tmp_path / "other", replace(rules, search=replace(rules.search, trials=3)))
     other.save()
     assert merge(one, other.out, out=tmp_path / "all") == 2
-    assert "are under other rules (search" in capsys.readouterr().err
+    both = f"(search.trials: 2 in {one}, 3 in {other.out})"
+    assert f"are under other rules {both}" in capsys.readouterr().err
+    watched = Study(tmp_path / "watched", replace(rules, oracle_gap=True))
+    watched.save()
+    assert merge(one, watched.out, out=tmp_path / "all") == 2
+    assert f"--oracle-gap: in {watched.out}, not in {one}" in capsys.readouterr().err
     two = parted(straight, tmp_path, "two", of("ms", "untrained"))
     for path in (two / "records").rglob("*.fold-*.json"):
         record = records.load(path)

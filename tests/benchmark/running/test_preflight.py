@@ -197,7 +197,7 @@ class Answer:
     def __init__(self, workers, started, row):
         self.workers, self.started, self.row = workers, started, row
 
-    def exception(self):
+    def exception(self, timeout=None):
         self.started[1].append(self.row)
         self.found = self.workers.fate(self.row, self.started[0])
         return self.found if isinstance(self.found, Exception) else None
