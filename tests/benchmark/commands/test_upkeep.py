@@ -1,6 +1,8 @@
 """Studies merged, rows removed, folders cleaned: against one that was run in one place."""
 
+import errno
 import json
+import os
 import shutil
 from contextlib import contextmanager
 from dataclasses import replace
@@ -300,6 +302,19 @@ def test_clean_says_the_bytes_and_takes_nothing_that_a_result_needs(straight, tm
     said = run("--methods", "triplet,ms", "--seeds", "2", "--trials", "2", out=out)
     assert "nothing left to do" in said
     assert tables(out) == before[3]
+
+
+def test_what_cannot_be_cleaned_is_one_line(straight, tmp_path, capsys, monkeypatch):
+    out = parted(straight, tmp_path, "out", lambda path: True)
+    (out / "cache").mkdir()
+    (out / "cache" / "decoded").write_bytes(b"x")
+
+    def refuse(path, **_):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    monkeypatch.setattr(Path, "unlink", refuse)
+    assert main(["clean", "--yes", "--out", str(out)]) == 2
+    assert "decoded: Permission denied" in capsys.readouterr().err
 
 
 def test_the_study_file_lists_what_is_left(straight, tmp_path):
