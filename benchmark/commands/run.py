@@ -71,12 +71,16 @@ def run(args: argparse.Namespace) -> int:
     with lock(asked.study.out, partial(say, console)):
         asked = read_again(asked)
         try:
-            with stoppable(args.max_hours, started):
+            with stoppable(args.max_hours, started, partial(show_left, asked)):
                 do_all(console, asked)
         except Stopped as stop:
-            print(f"benchmark: {left(asked, stop)}", file=sys.stderr)
             return TIME_UP if stop.time_up else INTERRUPTED
     return show_results(console, asked)
+
+
+def show_left(asked: Asked, stop: Stopped) -> None:
+    """Print who stopped the run, what is left of it and how it goes on."""
+    print(f"benchmark: {left(asked, stop)}", file=sys.stderr)
 
 
 def do_all(console: Console, asked: Asked) -> None:
