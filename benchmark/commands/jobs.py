@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from functools import partial
+from functools import cache, partial
 from itertools import cycle, islice
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -135,6 +135,13 @@ def job_maker(asked: Asked, ready: Ready) -> JobMaker:
     from benchmark.training.job import Job
 
     keep = keep_of(asked) != "none"
+    codes = {
+        key.id: (
+            ("method", key.method, record.identity["method_code"]),
+            ("trunk", key.trunk.partition("+")[0], record.identity["trunk_code"]),
+        )
+        for key, record in asked.cells
+    }
 
     def make(cell: CellKey, stage: str, number: int, fold: int, settings: Settings) -> Job:
         return Job(
@@ -151,14 +158,16 @@ def job_maker(asked: Asked, ready: Ready) -> JobMaker:
             plugins=asked.registry.plugins,
             partial=partials.path_of(asked.study, cell, stage, number, fold),
             keep=keep and stage == "final",
+            codes=codes[cell.id],
         )
 
     return make
 
 
 def space_of(asked: Asked) -> Callable[[CellKey], Space]:
-    """Return what looks up a cell's search space."""
+    """Return what looks up a cell's search space, as it was when it was first asked for."""
 
+    @cache
     def look_up(cell: CellKey) -> Space:
         from protocols.narrowing import space_under  # here: it imports torch
 

@@ -30,6 +30,7 @@ from benchmark.training.keeper import Clock, Keeper, NotAsKeptError
 from benchmark.training.oracle import Watch, unwatched
 from benchmark.training.placed import placed
 from benchmark.training.reasons import fault_of
+from benchmark.training.same_code import Code, check_code
 from benchmark.training.serving import serving_trunk, stage_channels
 from protocols import metrics
 from protocols.discovery import Registry
@@ -46,6 +47,7 @@ class Job:
     """One training of one fold of one trial (stage ``search``) or run (stage ``final``).
 
     ``partial`` is where it leaves a checkpoint, if the file's folder is there; None for nowhere.
+    ``codes`` are those that its cell is named after; without them nothing is compared.
     """
 
     cell: CellKey
@@ -62,6 +64,7 @@ class Job:
     partial: Path | None = None
     keep: bool = False  # a final job's best weights come back with its outcome
     record_steps: bool = True  # whether steps may be recorded, where a device can
+    codes: tuple[Code, ...] = ()
 
     def files(self) -> tuple[tuple[Path, ...], ...]:
         """Return the files that the job reads; those of one group must lie in one folder."""
@@ -108,7 +111,12 @@ class JobOutcome:
 
 
 def execute(job: Job) -> JobOutcome:
-    """Run ``job`` and return its outcome; a failure is an outcome with a typed reason."""
+    """Run ``job`` and return its outcome; a failure is an outcome with a typed reason.
+
+    Raises:
+        PluginError: the code was edited since the study began. That is no outcome of its cell.
+    """
+    check_code(job.codes, job.plugins)
     clock = Clock(job.device)
     keeper = Keeper(job.partial, job.id, job.device, clock)
     # an earlier job's method may have changed it
