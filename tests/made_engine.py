@@ -20,6 +20,7 @@ from benchmark.study.records import CellRecord
 from benchmark.study.seeds import seed
 from benchmark.training.job import Job, JobOutcome, execute, failure
 from benchmark.training.join import JoinOutcome, join
+from benchmark.training.reasons import Fault
 from protocols.protocol import SearchRule
 from protocols.space import Real
 from protocols.specs.toy import PROTOCOL as TOY
@@ -67,6 +68,8 @@ class MadeEngine:
                 record = failure(argument, "crash", "a recording broke the device: made up")
                 result = JobOutcome(record, spent="recording")
             future.set_result(result)
+        elif fault and function is join:
+            future.set_result(Fault(fault, "made up"))
         elif fault:
             future.set_result(JobOutcome(failure(argument, fault, "made up")))
         else:

@@ -6,7 +6,6 @@ import argparse
 import json
 from collections import Counter
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,8 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmark.commands.lines import counted, say, say_reading
-from benchmark.commands.outputs import open_study
-from benchmark.engines.holding import lock
+from benchmark.commands.outputs import held_study
 from benchmark.exit_codes import DONE
 from benchmark.models.images import Item, gather, read_list
 from benchmark.models.tested import test_images
@@ -42,22 +40,30 @@ def evaluate(args: argparse.Namespace) -> int:
     say_reading("the model" if rows is None else "the labels")
     if args.into is None:
         scored, by_angle = _alone(args, rows)
-    else:
-        study, registry = open_study(args.into), Registry(tuple(args.plugin))
-        from benchmark.commands.run import write_outputs
-        from benchmark.models import evaluation
-
-        name = args.name or args.what.stem
-        references.check_name(study, name)
-        cell = _cell(study, args.dataset)
-        scored, by_angle, size = _against(args, study, cell, registry, rows)
-        row = evaluation.reference(study, cell, name, args.what, by_angle, size, scored)
-        with lock(study.out, partial(say, console)):
-            references.write(study, row)
-            write_outputs(study)
-        console.print(f"{name} stands as a reference in the tables and the report of {args.into}")
-    _show(console, scored, by_angle=by_angle)
+        _show(console, scored, by_angle=by_angle)
+        return DONE
+    # Held from the start: what was measured for minutes finds its place, and the study is as read.
+    with held_study(args.into, console) as study:
+        _add_reference(args, console, study, rows)
     return DONE
+
+
+def _add_reference(
+    args: argparse.Namespace, console: Console, study: Study, rows: NDArray[np.float32] | None
+) -> None:
+    """Score on a study's test images, print it, and put it into the study; its folder is held."""
+    from benchmark.commands.run import write_outputs
+    from benchmark.models import evaluation
+
+    name = args.name or args.what.stem
+    references.check_name(study, name)
+    cell = _cell(study, args.dataset)
+    scored, by_angle, size = _against(args, study, cell, Registry(tuple(args.plugin)), rows)
+    _show(console, scored, by_angle=by_angle)
+    row = evaluation.reference(study, cell, name, args.what, by_angle, size, scored)
+    references.write(study, row)
+    write_outputs(study)
+    console.print(f"{name} stands as a reference in the tables and the report of {args.into}")
 
 
 def _check(args: argparse.Namespace) -> None:

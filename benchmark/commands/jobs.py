@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from functools import partial
+from functools import cache, partial
 from itertools import cycle, islice
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -135,6 +135,13 @@ def job_maker(asked: Asked, ready: Ready) -> JobMaker:
     from benchmark.training.job import Job
 
     keep = keep_of(asked) != "none"
+    codes = {
+        key.id: (
+            ("method", key.method, record.identity["method_code"]),
+            ("trunk", key.trunk.partition("+")[0], record.identity["trunk_code"]),
+        )
+        for key, record in asked.cells
+    }
 
     def make(cell: CellKey, stage: str, number: int, fold: int, settings: Settings) -> Job:
         return Job(
@@ -151,14 +158,16 @@ def job_maker(asked: Asked, ready: Ready) -> JobMaker:
             plugins=asked.registry.plugins,
             partial=partials.path_of(asked.study, cell, stage, number, fold),
             keep=keep and stage == "final",
+            codes=codes[cell.id],
         )
 
     return make
 
 
 def space_of(asked: Asked) -> Callable[[CellKey], Space]:
-    """Return what looks up a cell's search space."""
+    """Return what looks up a cell's search space, as it was when it was first asked for."""
 
+    @cache
     def look_up(cell: CellKey) -> Space:
         from protocols.narrowing import space_under  # here: it imports torch
 
@@ -246,6 +255,7 @@ def expected_seconds(
     at once as will run at once, because they slow each other down, most where there are fewer cores
     than jobs. Cells whose job cannot be measured are missing; running them says why.
     """
+    from benchmark.running.waiting import errors_of
     from benchmark.training.timing import job_seconds
 
     make = job_maker(asked, ready)
@@ -263,8 +273,9 @@ def expected_seconds(
             (kind, engine.submit(job_seconds, make(kinds[kind], "search", 0, 0, {})))
             for kind in islice(cycle(some), beside)
         ]
-        for kind, future in futures:
-            if future.exception() is None:
+        errors = errors_of([future for _, future in futures], engine)
+        for (kind, future), error in zip(futures, errors, strict=True):
+            if error is None:
                 measured[kind] = max(future.result(), measured.get(kind) or 0.0)
     found = {item.cell.id: measured.get(_kind(item.cell)) for item in plans}
     return {cell: OVERHEAD_S + seconds for cell, seconds in found.items() if seconds is not None}

@@ -9,19 +9,24 @@ from benchmark.running.setup import Asked
 from benchmark.study import weights
 
 
-def tidy_weights(console: Console, asked: Asked) -> bool:
-    """Leave the weights that are to be kept; return whether some shall be made again.
-
-    That is asked for by saying ``--keep``: what it was before trains nothing twice.
-    """
+def tidy_weights(console: Console, asked: Asked) -> None:
+    """Leave the weights that are to be kept, and put aside those that are not as recorded."""
     study, keep = asked.study, keep_of(asked)
     if asked.options.keep:
         weights.remember(study.out, keep)
     for cell in asked.keys:
         for name in weights.set_aside(study, cell):
-            say(console, f"{cell.row}: weights {name} are not those of their record; kept aside")
+            say(console, f"{cell.place}: weights {name} are not those of their record; kept aside")
         weights.prune(study, cell, keep)
-    return bool(asked.options.keep and weights.lacking(study, asked.keys, keep))
+
+
+def made_again(asked: Asked) -> bool:
+    """Return whether trainings are done again for weights that were not kept.
+
+    That is asked for by saying ``--keep``: what it was before trains nothing twice.
+    """
+    keep = asked.options.keep
+    return bool(keep and weights.lacking(asked.study, asked.keys, keep))
 
 
 def keep_of(asked: Asked) -> weights.Keep:

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import argparse
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 from rich.console import Console
 
 from benchmark.commands.doubts import say_doubts
-from benchmark.commands.lines import counted, say_reading
+from benchmark.commands.lines import counted, say, say_reading
+from benchmark.engines.holding import lock
 from benchmark.engines.starting import check_system
 from benchmark.exit_codes import DONE, INTERRUPTED
 from benchmark.study.addresses import without_password
@@ -101,3 +105,17 @@ def open_study(out: Path) -> Study:
     if study is None:
         raise StoreError(f"no study in {out}. Run one first, or name its folder with --out")
     return study
+
+
+@contextmanager
+def held_study(out: Path, console: Console) -> Iterator[Study]:
+    """Yield the study in ``out`` while no other command can change it.
+
+    It is read once the folder is held: until then another command may be at work there.
+
+    Raises:
+        StoreError: there is none, or another run is at work in the folder.
+    """
+    open_study(out)  # a folder without one is told so, and gets no lock
+    with lock(out, partial(say, console)):
+        yield open_study(out)

@@ -23,17 +23,18 @@ from benchmark.commands.kept import keep_of
 from benchmark.commands.lines import say_reading
 from benchmark.commands.plans import (
     MEASURING,
+    UNTRAINED,
     show_cells,
     show_expected,
     show_phases,
     show_weights,
 )
-from benchmark.commands.retries import show_retries
+from benchmark.commands.remaining import remaining
 from benchmark.engines.starting import check_system
 from benchmark.exit_codes import DONE
 from benchmark.running.limits import stoppable
 from benchmark.running.setup import Asked, make_ready, set_up
-from benchmark.study import checksums, grid
+from benchmark.study import checksums
 from benchmark.study.grid import CellPlan
 from protocols.errors import StoreError
 
@@ -47,15 +48,18 @@ def plan(args: argparse.Namespace) -> int:
 
             return detect(args)
         console, asked = Console(), set_up(args, say_reading)
-        if getattr(args, "retry_failed", False):
-            show_retries(console, asked)
-        plans = grid.progress_of(asked.study, asked.keys)
-        if any(item.jobs_left for item in plans):
+        retry = getattr(args, "retry_failed", False)
+        found = remaining(console, asked, retry=retry, change=False)
+        if any(item.jobs_left for item in found.plans):
             console.print(MEASURING)
-            _measure(console, asked, plans)
+            _measure(console, asked, found.plans)
         else:
-            show_cells(console, asked.study, plans)
-            console.print("nothing left to do")
+            show_cells(console, asked.study, found.plans)
+            if found.any:
+                show_weights(console, asked, found.plans, keep_of(asked))
+                console.print(UNTRAINED)
+            else:
+                console.print("nothing left to do")
     return DONE
 
 

@@ -19,6 +19,8 @@ from benchmark.study.scores import NOTHING
 from protocols.protocol import protocol_line, shown
 
 MEASURING = "measuring how long a job takes here"
+# Where only joins, choices and weights that were not kept are missing.
+UNTRAINED = "every trial and run is trained; what is made from them is left to do"
 NAMED = 3  # cells in a note; the rest are counted
 
 
@@ -44,7 +46,8 @@ def show_cells(console: Console, study: Study, plans: list[CellPlan]) -> None:
         )
     stale = grid.stale_records(study)
     if stale:
-        say(console, f"set aside, being of earlier code: {counted(stale, 'folder')} of records")
+        what = counted(stale, "folder")
+        say(console, f"not in this study: {what} of records, of earlier code or removed rows")
 
 
 def show_expected(
@@ -52,10 +55,10 @@ def show_expected(
 ) -> None:
     """Print how many jobs are left and how long they take at most."""
     jobs = sum(item.jobs_left for item in plans)
-    if not jobs:  # only joins, choices and tests of what is trained
-        say(console, "nothing left to train")
+    if not jobs:
+        say(console, UNTRAINED)
         return
-    unknown = [i.cell.row for i in plans if i.jobs_left and i.cell.id not in seconds]
+    unknown = [i.cell.place for i in plans if i.jobs_left and i.cell.id not in seconds]
     wall = at_most(plans, seconds, workers)
     expected = f"time of {unknown[0]} unknown" if unknown else f"at most {duration(wall)}"
     how = f"{workers} at once on {device}"

@@ -8,7 +8,7 @@ from rich.console import Console
 
 from benchmark.commands.lines import say
 from benchmark.running.setup import Asked
-from benchmark.study.lost import Lost, lost_in, put_aside
+from benchmark.study.lost import Lost, lost_in
 
 
 def lost_cells(asked: Asked) -> list[Lost]:
@@ -20,17 +20,11 @@ def show_retries(console: Console, asked: Asked) -> list[Lost]:
     """Print what ``--retry-failed`` does again and how much that is at most; return it."""
     found = lost_cells(asked)
     for lost in found:
-        say(console, f"{lost.cell.row} on {lost.cell.dataset}: {lost.words} lost to the machine")
+        say(console, f"{lost.cell.place}: {lost.words} lost to the machine")
     jobs = sum(lost.most_jobs(asked.study) for lost in found)
     again = f"at most {jobs} jobs are run again" if found else "nothing was lost to the machine"
     say(console, f"--retry-failed: {again}")
     return found
-
-
-def take_back(console: Console, asked: Asked) -> None:
-    """Put aside what the machine lost, with what was made from it, so that it is done again."""
-    for lost in show_retries(console, asked):
-        put_aside(asked.study, lost)
 
 
 def show_lost(console: Console, found: Sequence[Lost]) -> None:
@@ -38,6 +32,6 @@ def show_lost(console: Console, found: Sequence[Lost]) -> None:
     for lost in found:
         say(
             console,
-            f"{lost.cell.row} on {lost.cell.dataset}: {lost.words} lost to the machine, which says "
+            f"{lost.cell.place}: {lost.words} lost to the machine, which says "
             "nothing of the method: add --retry-failed",
         )

@@ -32,7 +32,8 @@ from benchmark.commands.plans import (
     show_weights,
 )
 from benchmark.commands.proposal import next_command
-from benchmark.commands.retries import lost_cells, show_lost, take_back
+from benchmark.commands.remaining import remaining
+from benchmark.commands.retries import lost_cells, show_lost
 from benchmark.engines.holding import lock
 from benchmark.engines.machine import check_disk, check_writable
 from benchmark.engines.starting import check_system
@@ -40,7 +41,7 @@ from benchmark.exit_codes import DONE, FAILED_JOBS, INTERRUPTED, TIME_UP
 from benchmark.running import search_copy
 from benchmark.running.limits import Stopped, left, start_counting, stoppable
 from benchmark.running.progress import Progress
-from benchmark.running.setup import Asked, Ready, make_ready, set_up
+from benchmark.running.setup import Asked, Ready, make_ready, read_again, set_up
 from benchmark.study import grid, partials
 from benchmark.study.aside import in_words, set_aside
 from benchmark.study.folder import Study
@@ -68,13 +69,18 @@ def run(args: argparse.Namespace) -> int:
     check_disk(asked.study.out)
     check_writable(asked.study.out)
     with lock(asked.study.out, partial(say, console)):
+        asked = read_again(asked)
         try:
-            with stoppable(args.max_hours, started):
+            with stoppable(args.max_hours, started, partial(show_left, asked)):
                 do_all(console, asked)
         except Stopped as stop:
-            print(f"benchmark: {left(asked, stop)}", file=sys.stderr)
             return TIME_UP if stop.time_up else INTERRUPTED
     return show_results(console, asked)
+
+
+def show_left(asked: Asked, stop: Stopped) -> None:
+    """Print who stopped the run, what is left of it and how it goes on."""
+    print(f"benchmark: {left(asked, stop)}", file=sys.stderr)
 
 
 def do_all(console: Console, asked: Asked) -> None:
@@ -82,21 +88,19 @@ def do_all(console: Console, asked: Asked) -> None:
     study = asked.study
     for cell in asked.keys:
         if lost := set_aside(study, cell):
-            say(console, f"{cell.row}: {in_words(lost)}; kept aside and redone")
-    if asked.options.retry_failed:
-        take_back(console, asked)
+            say(console, f"{cell.place}: {in_words(lost)}; kept aside and redone")
+    tidy_weights(console, asked)
+    found = remaining(console, asked, retry=asked.options.retry_failed, change=True)
     clean(study)
     if begun := partials.tidy(study):
         say(console, f"begun, and going on: {counted(begun, 'training')}")
-    lacking = tidy_weights(console, asked)
-    plans = grid.progress_of(study, asked.keys)
-    left = lacking or not all(item.ended for item in plans)
-    if left:
+    if found.any:
         console.print(MEASURING)
     else:
         say(console, f"nothing left to do in {study.out}")
+    plans = found.plans
     tracker = open_tracker(console, study, plans)
-    if left:
+    if found.any:
         ready = make_ready(asked)
         check_phases(asked, plans)
         work(console, asked, ready, plans, tracker)
@@ -172,9 +176,10 @@ def show_results(console: Console, asked: Asked) -> int:
     study = asked.study
     for part in formats.render(make_tables(study)):
         console.print(part)
-    failed = [run for cell in asked.keys for run in study.runs(cell) if run.status == "failed"]
-    for run in failed:
-        say(console, f"seed {run.seed} failed: {run.reason}: {run.detail}")
+    runs = [(cell, run) for cell in asked.keys for run in study.runs(cell)]
+    failed = [(cell, run) for cell, run in runs if run.status == "failed"]
+    for cell, run in failed:
+        say(console, f"{cell.place}: seed {run.seed} failed: {run.reason}: {run.detail}")
     lost = lost_cells(asked)
     show_lost(console, lost)
     say(console, f"tables   {study.out / 'tables'}")

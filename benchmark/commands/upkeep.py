@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmark.commands.lines import counted, say
-from benchmark.commands.outputs import open_study
+from benchmark.commands.outputs import held_study, open_study
 from benchmark.commands.run import write_outputs
 from benchmark.engines.holding import lock
 from benchmark.engines.machine import check_disk, check_places, check_writable
@@ -21,7 +21,7 @@ from benchmark.exit_codes import DONE
 from benchmark.study import grid, looks, merging, records, remains
 from benchmark.study.aside import in_words
 from benchmark.study.datasets import called
-from benchmark.study.folder import CellKey, Study, load_study
+from benchmark.study.folder import CellKey, Study, load_study, needed
 from protocols.errors import InvalidInputError, StoreError
 
 SHOWN = 12  # conflicts printed; the rest are counted
@@ -42,7 +42,7 @@ def merge(args: argparse.Namespace) -> int:
         merging.check_alike(studies)
         parts = [part for study in studies for part in merging.parts_of(study)]
         references, unlike = merging.reference_files(studies)
-        _refuse([*merging.conflicts(parts), *unlike])
+        _refuse([*merging.conflicts(parts), *unlike], parts)
         target = merging.together(studies, out)
         target.save()
         came = merging.carry(target, parts)
@@ -56,7 +56,7 @@ def merge(args: argparse.Namespace) -> int:
             say(console, f"{study.out}: {counted(came[study.out], 'record')} taken")
         for part in parts:
             if part.study is study and part.doubted:
-                where = f"{study.out}: {part.cell.row} on {part.cell.dataset}"
+                where = f"{study.out}: {part.cell.place}"
                 say(console, f"{where}: {in_words(part.doubted)}; left there")
     _show(console, target)
     return DONE
@@ -68,17 +68,17 @@ def remove(args: argparse.Namespace) -> int:
     Raises:
         InvalidInputError: a row that the study does not have, or that every table needs.
     """
-    console, study = Console(), open_study(args.out)
-    going = _named(study, args.methods, args.datasets)
-    with lock(args.out, partial(say, console)):
+    console = Console()
+    with held_study(args.out, console) as study:
+        going = _named(study, args.methods, args.datasets)
         rows = list(dict.fromkeys(cell.row for cell in going))
-        places = {cell.axes for cell in going}
+        gone = {cell.id for cell in going}
         # Said before it is done: an interruption must not leave a smaller family unsaid.
         looks.removed(study, rows)
         left = replace(
             study,
-            cells=tuple(cell for cell in study.cells if cell.axes not in places),
-            repeats=tuple(cell for cell in study.repeats if cell.axes not in places),
+            cells=tuple(cell for cell in study.cells if cell.id not in gone),
+            repeats=tuple(cell for cell in study.repeats if cell.id not in gone),
         )
         left.save()
         write_outputs(left)
@@ -90,8 +90,8 @@ def remove(args: argparse.Namespace) -> int:
 
 def clean(args: argparse.Namespace) -> int:
     """Say what an output folder holds that is made anew from its records; remove it if told so."""
-    console, study = Console(), open_study(args.out)
-    with lock(args.out, partial(say, console)):
+    console = Console()
+    with held_study(args.out, console) as study:
         found = remains.found(study)
         table = Table(title=f"{args.out}: what no result needs", title_justify="left")
         for column in ("What", "Files", "Size"):
@@ -124,21 +124,28 @@ def _distinct(out: Path, folders: Sequence[Path]) -> list[Study]:
     return list(found.values())
 
 
-def _refuse(found: Sequence[str]) -> None:
+def _refuse(found: Sequence[merging.Conflict], parts: Sequence[merging.Part]) -> None:
     """Raise StoreError if there is a conflict; print each in a line of its own."""
-    for line in found[:SHOWN]:
-        print(line, file=sys.stderr)
+    if not found:
+        return
+    if words := merging.machines_met(parts):
+        print(words, file=sys.stderr)
+    for conflict in found[:SHOWN]:
+        print(conflict.words, file=sys.stderr)
     if len(found) > SHOWN:
         print(f"and {len(found) - SHOWN} more", file=sys.stderr)
-    if found:
-        raise StoreError(
-            f"the studies disagree in {counted(len(found), 'place')}, named above; nothing was "
-            "written. Remove the row that is wrong (remove METHOD --out DIR) and merge again"
-        )
+    remedies = dict.fromkeys(conflict.remedy for conflict in found if conflict.remedy)
+    raise StoreError(
+        f"the studies disagree in {counted(len(found), 'place')}, named above; nothing was "
+        f"written. {'. '.join(remedies)}".rstrip(". ")
+    )
 
 
 def _named(study: Study, rows: Sequence[str], datasets: Sequence[str] | None) -> list[CellKey]:
-    """Return the cells of rows or methods by name, narrowed to datasets."""
+    """Return the cells of rows or methods by name, narrowed to datasets.
+
+    With a cell go its further searches; a further search by its own name goes alone.
+    """
     cells = study.all_cells
     known = {name for cell in cells for name in (cell.row, cell.method)}
     if missing := [name for name in rows if name not in known]:
@@ -152,14 +159,13 @@ def _named(study: Study, rows: Sequence[str], datasets: Sequence[str] | None) ->
     going = [cell for cell in cells if {cell.row, cell.method} & set(rows)]
     if datasets:
         going = [cell for cell in going if any(called(cell.dataset, name) for name in datasets)]
-    protocol = study.protocol
-    needed = dict.fromkeys(
-        (protocol.reference, protocol.pretrained_reference), "every study has it"
-    )
-    needed[protocol.baseline] = "the others are compared with it"
-    for cell in going:
-        if cell.method in needed:
-            raise InvalidInputError(f"{cell.row} stays: {needed[cell.method]}")
+    named = [cell for cell in going if not cell.repeat]
+    further = [other for cell in named for other in study.searches(cell)[1:]]
+    going += [cell for cell in further if cell not in going]
+    why = needed(study.protocol)
+    for cell in named:
+        if cell.method in why:
+            raise InvalidInputError(f"{cell.row} stays: {why[cell.method]}")
     return going
 
 

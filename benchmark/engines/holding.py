@@ -6,8 +6,9 @@ import errno
 import os
 import socket
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TextIO
 
 from protocols.errors import StoreError
 
@@ -27,11 +28,11 @@ def lock(out: Path, say: Callable[[str], None]) -> Iterator[None]:
         say: prints a line.
 
     Raises:
-        StoreError: another coordinator is at work there.
+        StoreError: another coordinator is at work there, or nothing can be written there.
     """
     import fcntl  # only now, because Windows has none and still reads tables
 
-    with (out / ".lock").open("w") as file:
+    with _opened(out / ".lock") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -52,13 +53,22 @@ def lock(out: Path, say: Callable[[str], None]) -> Iterator[None]:
             yield
 
 
+def _opened(path: Path) -> TextIO:
+    try:
+        return path.open("w")
+    except OSError as error:
+        raise StoreError(
+            f"cannot lock {path.parent}: {path} cannot be written ({error.strerror}). Make the "
+            "folder writable, remove what is in that place, or choose another --out"
+        ) from error
+
+
 @contextmanager
 def _named(holder: Path) -> Iterator[None]:
     """Hold ``holder``, a file that only one process can make; take over a dead one's."""
     mine = f"{socket.gethostname()} {os.getpid()}"
     if not _made(holder, mine):
-        _check_gone(holder)
-        holder.unlink(missing_ok=True)
+        _take_away(holder)
         if not _made(holder, mine):
             raise StoreError(f"another run has just begun in {holder.parent}. Wait for it")
     try:
@@ -85,14 +95,47 @@ def _made(holder: Path, words: str) -> bool:
     return True
 
 
-def _check_gone(holder: Path) -> None:
-    """Raise StoreError unless the process that a holder's file names is known to be dead."""
+def _take_away(holder: Path) -> None:
+    """Remove the file of a dead holder, and no other one.
+
+    Two processes may find the same dead holder, and the second must not remove the file that the
+    first has made since. So it is renamed, which one of them does, and then looked at: what is
+    not the dead one's goes back.
+    """
+    words = _words(holder)
+    if words is None:
+        return
+    _check_gone(holder, words)
+    away = holder.with_name(f"{holder.name}.{socket.gethostname()}.{os.getpid()}.gone")
     try:
-        host, number = holder.read_text().rsplit(" ", 1)
-        process = int(number)
+        holder.rename(away)
     except FileNotFoundError:
         return
+    try:
+        if _words(away) != words:
+            with suppress(FileExistsError):
+                os.link(away, holder)
+            raise StoreError(f"another run has just begun in {holder.parent}. Wait for it")
+    finally:
+        away.unlink(missing_ok=True)
+
+
+def _words(holder: Path) -> str | None:
+    """Return what a holder's file says, None if it is gone."""
+    try:
+        return holder.read_text()
+    except FileNotFoundError:
+        return None
     except (OSError, ValueError) as error:
+        raise StoreError(f"{holder} names nobody. Remove it if no run is at work there") from error
+
+
+def _check_gone(holder: Path, words: str) -> None:
+    """Raise StoreError unless the process that a holder's file names is known to be dead."""
+    try:
+        host, number = words.rsplit(" ", 1)
+        process = int(number)
+    except ValueError as error:
         raise StoreError(f"{holder} names nobody. Remove it if no run is at work there") from error
     if host == socket.gethostname():
         try:

@@ -66,9 +66,9 @@ def check_workers(engine: Engine, device: str) -> None:
         fault = f"no answer in {PROBE_S:g} s"
     if fault:
         raise MachineError(
-            f"no job can run here: a known-good one failed ({fault}). Nothing is recorded; what "
-            "workers say is in workers.txt of the output folder. Put that right and run the same "
-            "command again"
+            f"no job can run here: a known-good one failed ({fault}). What is recorded is "
+            "safe; what workers say is in workers.txt of the output folder. Put that right and run "
+            "the same command again"
         )
 
 

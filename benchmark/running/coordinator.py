@@ -27,6 +27,7 @@ from benchmark.study.suggestions import suggest
 from benchmark.training import oracle
 from benchmark.training.job import Job, JobOutcome, execute, failure
 from benchmark.training.join import JoinJob, JoinOutcome, join
+from benchmark.training.reasons import Fault
 from protocols.errors import StoreError
 from protocols.space import Settings, Space, described
 
@@ -101,12 +102,15 @@ class Coordinator:
         held = self.study.run(cell, seed)
         wanted = places.run_id(cell.id, seed, choice.settings)
         if held and held.id != wanted:
-            self.progress.note(f"{cell.row}: seed {seed} was not made with the choice, made again")
+            self.progress.note(
+                f"{cell.place}: seed {seed} was not made with the choice, made again"
+            )
         if held is None or held.id != wanted:
-            record = yield from self._final(cell, choice, seed)
-            self._record(cell, record)
-            self.progress.ran(cell, record)
-        for fold in range(self.study.protocol.folds):
+            held = yield from self._final(cell, choice, seed)
+            self._record(cell, held)
+            self.progress.ran(cell, held)
+        # Of a run that the machine lost they wait: done again, it joins its good folds from them.
+        for fold in range(self.study.protocol.folds) if not failures.lost(held) else ():
             self.study.vectors_path(cell, seed, fold).unlink(missing_ok=True)
         weights.prune(self.study, cell, self.keep)
         return []
@@ -154,31 +158,41 @@ class Coordinator:
         if any(job.status == "failed" for job in jobs):
             return outcomes.run_of(cell, choice.settings, seed, jobs, None)
         job = self.make_job(cell, "final", seed, 0, choice.settings)
-        protocol, name = self.study.protocol, f"join {cell.id} {seed}"
-        vectors = tuple(
-            self.study.vectors_path(cell, seed, k).read_bytes() for k in range(len(jobs))
-        )
-        task = Task(
-            function=join,
-            argument=JoinJob(protocol, job.source, vectors, job.device),
-            timeout_s=protocol.timeout_s,
-            accept=lambda outcome: outcome,
-            lost=lambda reason: self._retry(name, reason) or reason,
-        )
-        (joined,) = yield [task]
-        if not isinstance(joined, JoinOutcome):
-            if joined == "crash":
-                yield from self._prove_place(job, f"{cell.row}: the join of seed {seed}")
-            self.streak.ended(cell.method, lost=True)
-            return replace(outcomes.run_of(cell, choice.settings, seed, jobs, None), reason=joined)
+        (joined,) = yield [self._join_task(cell, job)]
+        record = outcomes.run_of(cell, choice.settings, seed, jobs, joined)
+        if isinstance(joined, Fault):
+            if joined.reason == "crash":
+                yield from self._prove_place(job, f"{cell.place}: the join of seed {seed}")
+            self.streak.ended(cell.method, lost=failures.lost(record))
+            return record
         path = self.study.out / "queries" / cell.path / f"seed-{seed}.npz"
         records.write_bytes(path, joined.queries)
-        record = outcomes.run_of(cell, choice.settings, seed, jobs, joined)
         checksum = hashlib.sha256(joined.queries).hexdigest()
         return replace(
             record,
             queries={"path": str(path.relative_to(self.study.out)), "sha256": checksum},
-            oracle=oracle.claimed(jobs, protocol.selection_metric),
+            oracle=oracle.claimed(jobs, self.study.protocol.selection_metric),
+        )
+
+    def _join_task(self, cell: CellKey, job: Job) -> Task:
+        """Return the joining of the run that ``job`` is a fold of; a Fault where it fails."""
+        protocol, seed = self.study.protocol, job.number
+        paths = [self.study.vectors_path(cell, seed, k) for k in range(protocol.folds)]
+
+        def accept(joined: JoinOutcome | Fault) -> JoinOutcome | Fault | Retry:
+            if isinstance(joined, JoinOutcome) or joined.reason not in failures.RETRIED:
+                return joined
+            what = f"the join of seed {seed}"
+            return self._again(cell, f"join {cell.id} {seed}", joined.reason, what) or joined
+
+        return Task(
+            function=join,
+            argument=JoinJob(
+                protocol, job.source, tuple(path.read_bytes() for path in paths), job.device
+            ),
+            timeout_s=protocol.timeout_s,
+            accept=accept,
+            lost=lambda reason: accept(Fault(reason, f"worker lost: {reason}")),
         )
 
     def _folds(
@@ -200,7 +214,7 @@ class Coordinator:
         ]
         done = (yield [self._task(cell, jobs[k]) for k in missing]) if missing else []
         if died := [end.job for end in done if isinstance(end, _Died)]:
-            yield from self._prove_place(died[0], f"{cell.row}: {_where(died[0])}")
+            yield from self._prove_place(died[0], f"{cell.place}: {_where(died[0])}")
         done = [self._keep(cell, e.job, e.outcome) if isinstance(e, _Died) else e for e in done]
         kept = {k: record for k, record in enumerate(found) if record and k not in missing}
         records_of = {**kept, **dict(zip(missing, done, strict=True))}
@@ -236,12 +250,12 @@ class Coordinator:
             self.attempts.setdefault(job.id, []).append("crash")
             self.unrecorded.add(cell.id)
             self.progress.note(
-                f"{cell.row}: {record.detail} in {_where(job)}, trying again without recording"
+                f"{cell.place}: {record.detail} in {_where(job)}, trying again without recording"
             )
             return self._task(cell, job)
-        if record.reason in failures.RETRIED and (again := self._retry(job.id, record.reason)):
-            how = " alone, after all others" if again is Retry.ALONE else ""
-            self.progress.note(f"{cell.row}: {record.reason} in {_where(job)}, trying again{how}")
+        if record.reason in failures.RETRIED and (
+            again := self._again(cell, job.id, record.reason, _where(job))
+        ):
             return again
         return _Died(job, outcome) if record.reason == "crash" else self._keep(cell, job, outcome)
 
@@ -267,8 +281,16 @@ class Coordinator:
             job.partial.unlink(missing_ok=True)
         self.progress.trained(cell, record)
         if words := record.measured.get("checkpoint"):
-            self.progress.note(f"{cell.row}: {_where(job)}: {words}")
+            self.progress.note(f"{cell.place}: {_where(job)}: {words}")
         return record
+
+    def _again(self, cell: CellKey, job: str, reason: Reason, what: str) -> Retry | None:
+        """Say how another attempt at ``what`` is made and return it, None if there is none."""
+        again = self._retry(job, reason)
+        if again:
+            how = " alone, after all others" if again is Retry.ALONE else ""
+            self.progress.note(f"{cell.place}: {reason} in {what}, trying again{how}")
+        return again
 
     def _retry(self, job: str, reason: Reason) -> Retry | None:
         """Note a failed attempt; return how another one is made, None if the rules allow none.

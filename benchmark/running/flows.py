@@ -15,6 +15,7 @@ from enum import Enum
 from typing import Any, TypeAlias
 
 from benchmark.engines.local import Engine
+from benchmark.running.limits import raise_if_stopped
 from benchmark.study.records import Reason
 from protocols.errors import BenchmarkError, MachineError
 
@@ -79,6 +80,7 @@ def run(flows: Sequence[Flow], engine: Engine) -> None:
         waiting += _advance(flow, None)
     running: dict[Future[Any], _Started] = {}
     while waiting:
+        raise_if_stopped()
         for owner, number in _startable(waiting, list(running.values()), engine.capacity):
             alone = number in owner.alone
             (owner.alone if alone else owner.unstarted).remove(number)

@@ -35,7 +35,7 @@ def _tasks(
 ) -> Iterator[Task]:
     for item in weights.lacking(study, cells, keep):
         record = study.jobs(item.cell, "final", item.run.seed)[item.fold]
-        what = f"{item.cell.row}: weights of seed {item.run.seed} fold {item.fold}"
+        what = f"{item.cell.place}: weights of seed {item.run.seed} fold {item.fold}"
         if record is None or record.weights_sha256 is None:
             progress.note(f"{what} cannot be made again: its record has no checksum of them")
             continue

@@ -9,7 +9,7 @@ from __future__ import annotations
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from multiprocessing import resource_tracker
 from types import FrameType
@@ -22,6 +22,11 @@ HOUR_S = 3600.0
 # Before the limit: workers end, and what is left is counted and said. Of a short limit it is half.
 RESERVE_S, RESERVE_SHARE = 30.0, 0.5
 SOON_S = 1e-3  # a timer of 0 would never ring
+
+
+# What has asked the work to end, and whether its time was up, first things first. Signals are the
+# process's, so this is too.
+_asked: list[tuple[str, bool]] = []
 
 
 class Stopped(KeyboardInterrupt):
@@ -46,18 +51,22 @@ def start_counting() -> None:
 
 
 @contextmanager
-def stoppable(max_hours: float | None, started: float) -> Iterator[None]:
+def stoppable(
+    max_hours: float | None, started: float, ended: Callable[[Stopped], None] = lambda stop: None
+) -> Iterator[None]:
     """Raise :class:`Stopped` in this thread on a signal, or shortly before the time is up.
 
     SIGINT is set too: a script that starts this in the background has it ignored, and would then
     have no gentle way to stop it. SIGHUP stays ignored where it is, as ``nohup`` asks.
 
     Once it was raised, further signals of a cluster change nothing: it may send several, and what
-    was begun is to be ended. A further Ctrl-C still interrupts.
+    was begun is to be ended. A further Ctrl-C still interrupts. Where Python swallowed it, as it
+    does in an object's end, :func:`raise_if_stopped` raises it again.
 
     Args:
         max_hours: how long all may last, None for no limit.
         started: since when, on the monotonic clock.
+        ended: called with what stopped the work, while further signals still change nothing.
 
     Raises:
         InvalidInputError: there is a limit, and this is not the main thread, which alone has it.
@@ -76,22 +85,34 @@ def stoppable(max_hours: float | None, started: float) -> Iterator[None]:
         for other in asked.keys() - {signal.SIGINT}:
             signal.signal(other, signal.SIG_IGN)
         signal.setitimer(signal.ITIMER_REAL, 0)
-        if number == signal.SIGALRM:
-            raise Stopped(f"stopped by --max-hours {max_hours:g}", time_up=True)
-        raise Stopped(asked[signal.Signals(number)])
+        time_up = number == signal.SIGALRM
+        why = f"stopped by --max-hours {max_hours:g}" if time_up else asked[signal.Signals(number)]
+        _asked.append((why, time_up))
+        raise Stopped(why, time_up=time_up)
 
     numbers = [*asked, signal.SIGALRM] if max_hours is not None else [*asked]
     before = {number: signal.signal(number, stop) for number in numbers}
-    if max_hours is not None:
-        left = started + seconds_of(max_hours) - time.monotonic()
-        signal.setitimer(signal.ITIMER_REAL, max(left, SOON_S))
     try:
+        if max_hours is not None:
+            left = started + seconds_of(max_hours) - time.monotonic()
+            signal.setitimer(signal.ITIMER_REAL, max(left, SOON_S))
         yield
+    except Stopped as stopped:
+        ended(stopped)
+        raise
     finally:
+        _asked.clear()
         if max_hours is not None:
             signal.setitimer(signal.ITIMER_REAL, 0)
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def raise_if_stopped() -> None:
+    """Raise :class:`Stopped` if the work is to end and goes on because that was swallowed."""
+    if _asked:
+        why, time_up = _asked[0]
+        raise Stopped(why, time_up=time_up)
 
 
 def seconds_of(max_hours: float) -> float:

@@ -11,6 +11,7 @@ from benchmark.study import failures, machines, places, selection, spending
 from benchmark.study.folder import CellKey
 from benchmark.study.records import ChoiceRecord, JobRecord, Metrics, RunRecord, TrialRecord
 from benchmark.training.join import JoinOutcome
+from benchmark.training.reasons import Fault
 from protocols import paper
 from protocols.protocol import Protocol
 from protocols.space import Settings
@@ -77,18 +78,22 @@ def run_of(
     settings: Settings,
     seed: int,
     jobs: list[JobRecord],
-    joined: JoinOutcome | None,
+    joined: JoinOutcome | Fault | None,
 ) -> RunRecord:
     """Return the record of one seed from its fold jobs and, unless one failed, their join."""
-    failed = failures.decisive(jobs)
+    reason, detail = None, ""
+    if failed := failures.decisive(jobs):
+        reason, detail = failed.reason, f"fold {failed.fold}: {failed.detail}"
+    elif isinstance(joined, Fault):
+        reason, detail = joined.reason, f"join: {joined.detail}"
     record = RunRecord(
         id=places.run_id(cell.id, seed, settings),
         cell=cell.id,
         seed=seed,
         settings=settings,
-        status="done" if joined else "failed",
-        reason=failed.reason if failed else None,
-        detail=f"fold {failed.fold}: {failed.detail}" if failed else "",
+        status="done" if isinstance(joined, JoinOutcome) else "failed",
+        reason=reason,
+        detail=detail,
         folds=[job.test for job in jobs],
         best_steps=[job.best_step for job in jobs],
         phases=[job.phases for job in jobs],
@@ -96,7 +101,7 @@ def run_of(
         counts=_sum_counts(jobs),
         measured=_sum_measured(jobs),
     )
-    if joined is None:
+    if not isinstance(joined, JoinOutcome):
         return record
     return replace(
         record,

@@ -86,7 +86,7 @@ def timetables(asked: Asked, plans: Sequence[CellPlan]) -> list[tuple[CellKey, T
         try:
             found.append((cell, timetable(method, space, recipe, pace)))
         except InvalidInputError as error:
-            raise InvalidInputError(f"{cell.row} on {cell.dataset}: {error}") from error
+            raise InvalidInputError(f"{cell.place}: {error}") from error
     return found
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 
 from benchmark.engines import limits
 from benchmark.engines.local import Engine
+from benchmark.running.waiting import errors_of
 from benchmark.study.folder import CellKey
 from benchmark.study.grid import CellPlan
 from benchmark.training.first_look import FirstLook, first_look
@@ -52,18 +53,24 @@ def look_first(
         say(note)
     for cell, look in found:
         if look.failed:
-            say(f"{cell.row} on {cell.dataset} fails in its first step: {look.failed}")
+            say(f"{cell.place} fails in its first step: {look.failed}")
     return [look for _, look in found]
 
 
 def _looks(jobs: Sequence[Job], engine: Engine) -> list[FirstLook]:
     """Let ``jobs`` take their first steps at once; a process that dies has broken, too."""
     futures = [engine.submit(first_look, job) for job in jobs]
-    errors = [future.exception() for future in futures]
+    errors = errors_of(futures, engine)
     return [
-        FirstLook(failed=str(error), spent="broken") if error else future.result()
+        _failed(error) if error else future.result()
         for future, error in zip(futures, errors, strict=True)
     ]
+
+
+def _failed(error: BaseException) -> FirstLook:
+    """Return the look at a step that did not come back; one that hangs is nobody else's doing."""
+    late = isinstance(error, TimeoutError)
+    return FirstLook(failed=str(error), spent="" if late else "broken")
 
 
 def check(found: Sequence[tuple[CellKey, FirstLook]]) -> None:
@@ -72,7 +79,7 @@ def check(found: Sequence[tuple[CellKey, FirstLook]]) -> None:
     for cell, look in found:
         if look.problem:
             words = problems.setdefault(look.problem, [])
-            words.append(f"{cell.row} on {cell.dataset} ({cell.trunk}, {cell.recipe})")
+            words.append(cell.place)
     if not problems:
         return
     problem, cells = next(iter(problems.items()))

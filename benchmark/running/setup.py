@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 from threading import Thread
@@ -15,13 +15,13 @@ from benchmark.engines.ahead import DRIVER_S, start_driver
 from benchmark.engines.limits import check_room
 from benchmark.engines.machine import check_places, cuda_devices, default_workers, pick_device
 from benchmark.engines.starting import check_address_space, check_processes
-from benchmark.running.rules import check_same_rules
 from benchmark.study import datasets, grid, machines
 from benchmark.study.addresses import address_of
 from benchmark.study.datasets import Data
 from benchmark.study.folder import CellKey, Study, load_study
 from benchmark.study.grid import Axes
 from benchmark.study.records import CellRecord
+from benchmark.study.rules import check_same_rules
 from benchmark.training.splits import DataSource
 from protocols import paper
 from protocols.dataset import recall_at
@@ -145,8 +145,21 @@ def set_up(args: argparse.Namespace, begin: Callable[..., None] | None = None) -
 
 def _begin_driver(args: argparse.Namespace) -> Thread | None:
     """Begin to start CUDA's driver where jobs may need it; return the thread that does, if any."""
-    here = args.engine == "local" and args.device != "cpu"
-    return start_driver(first_device=False) if here else None
+    away = args.engine != "local" or args.device == "cpu"
+    return None if away else start_driver(first_device=False)
+
+
+def read_again(asked: Asked) -> Asked:
+    """Return what is asked for beside what the folder, locked only now, holds by now.
+
+    Raises:
+        StoreError: the folder's study is damaged, or under other rules by now.
+    """
+    known, protocol = load_study(asked.study.out), asked.study.protocol
+    if known is None:
+        return asked
+    check_same_rules(known, protocol)
+    return replace(asked, study=known.extend(asked.keys, protocol.seeds))
 
 
 def _check_where(args: argparse.Namespace, environment: dict[str, str]) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from concurrent.futures import wait
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -14,6 +13,7 @@ import torch
 
 from benchmark.engines.local import LocalEngine
 from benchmark.engines.machine import default_workers
+from benchmark.running.waiting import errors_of
 from benchmark.training.first_look import FirstLook
 from benchmark.training.job import Job
 from benchmark.training.timing import CONTEXT_BYTES, Load, joint_rate, load_of
@@ -41,8 +41,8 @@ def share(engine: LocalEngine, job: Job, cards: int, memory_mb: int = 0) -> int:
         # One alone shows what memory a job takes, and is scored for that.
         load = partial(load_of, scored=count == 1)
         futures = [engine.submit(load, replace(job, fold=fold)) for fold in folds]
-        wait(futures)  # for all, also where one fails: what is measured next needs their workers
-        failed = any(future.exception() for future in futures)
+        # For all, also where one fails: what is measured next needs their workers.
+        failed = any(errors_of(futures, engine))
         return [] if failed else [future.result() for future in futures]
 
     chosen = choose(measure, engine.capacity // cards, memory_mb << 20)

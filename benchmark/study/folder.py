@@ -69,6 +69,11 @@ class CellKey:
         return "/".join(_UNSAFE.sub("-", part) for part in parts)
 
     @property
+    def place(self) -> str:
+        """Return which cell this is, for a sentence: its row and where in the grid that stands."""
+        return f"{self.row} on {self.dataset} ({self.trunk}, {self.recipe})"
+
+    @property
     def deterministic(self) -> bool:
         """Return whether nothing in its runs is drawn: no training, on a trunk with weights.
 
@@ -214,6 +219,13 @@ def stands_aside(cell: CellKey, protocol: Protocol) -> bool:
 def competes(cell: CellKey, protocol: Protocol) -> bool:
     """Return whether a cell is a contestant: it trains, on what all others are told too."""
     return not stands_aside(cell, protocol) and (not cell.side or cell.method == protocol.baseline)
+
+
+def needed(protocol: Protocol) -> dict[str, str]:
+    """Return the methods whose rows no study can do without, and why."""
+    references = (protocol.reference, protocol.pretrained_reference)
+    found = dict.fromkeys(references, "every study has it")
+    return {**found, protocol.baseline: "the others are compared with it"}
 
 
 def load_study(out: Path) -> Study | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -171,13 +171,22 @@ def further_search(
     return further, replace(cell, id=number, row=row, identity=identity)
 
 
-def progress_of(study: Study, cells: Iterable[CellKey]) -> list[CellPlan]:
-    """Return how far each cell has come, almost from the names of its record files alone."""
-    return [_progress(study, cell) for cell in cells]
+def progress_of(
+    study: Study, cells: Iterable[CellKey], without: Mapping[str, Set[str]] | None = None
+) -> list[CellPlan]:
+    """Return how far each cell has come, almost from the names of its record files alone.
+
+    Args:
+        study: the output folder.
+        cells: whose progress.
+        without: names of records that do not count, by cell id.
+    """
+    passed_over = without or {}
+    return [_progress(study, cell, passed_over.get(cell.id, frozenset())) for cell in cells]
 
 
 def stale_records(study: Study) -> int:
-    """Return how many record folders belong to no cell: earlier versions of a method's code."""
+    """Return how many record folders belong to no cell: of earlier code, or of removed rows."""
     current = {study.folder(cell) for cell in study.all_cells}
     kept = {path.parent for path in (study.out / "records").glob("*/*/*/*/cell.json")}
     return len(kept - current)
@@ -212,8 +221,9 @@ def _cell(dataset: str, identity: dict[str, Any], protocol: Protocol) -> CellRec
     )
 
 
-def _progress(study: Study, cell: CellKey) -> CellPlan:
-    protocol, names = study.protocol, _names(study.folder(cell))
+def _progress(study: Study, cell: CellKey, without: Set[str]) -> CellPlan:
+    protocol = study.protocol
+    names = [name for name in _names(study.folder(cell)) if name not in without]
     count = Counter(name.split("-")[0] for name in names if ".fold-" not in name)
     trials = study.trials_asked(cell)
     chosen = "choice.json" in names

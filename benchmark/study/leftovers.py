@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
+from benchmark.study import failures
 from benchmark.study.folder import Study
 
 _PART = re.compile(r"\..+\.(\d+)\.part")
@@ -47,12 +48,12 @@ def _parts(out: Path) -> Iterator[tuple[Path, int]]:
 
 
 def _waiting(study: Study) -> set[Path]:
-    """Return where test embeddings may wait for a run that is not recorded."""
+    """Return where test embeddings may wait: for a run not recorded, or lost to the machine."""
     return {
         study.vectors_path(cell, seed, fold)
         for cell in study.all_cells
         for seed in range(study.runs_asked(cell))
-        if study.run(cell, seed) is None
+        if (run := study.run(cell, seed)) is None or failures.lost(run)
         for fold in range(study.protocol.folds)
     }
 

@@ -65,15 +65,40 @@ def put_aside(study: Study, lost: Lost) -> None:
     Runs that are done stay: one that was made with the setting that is chosen again is what it
     would be again, and one with another setting is made anew.
     """
-    folder, names = study.folder(lost.cell), []
+    folder = study.folder(lost.cell)
+    for name in _made_anew(study, lost):
+        with suppress(FileNotFoundError):
+            (folder / name).replace(folder / f"{name}.{MARK}")
+    later_aside(study, lost.cell)
+
+
+def done_again(study: Study, lost: Lost) -> set[str]:
+    """Return the names of the records that do not count once ``lost`` is done again.
+
+    Those that :func:`put_aside` renames, and folds that were lost, which stay and are trained anew.
+    """
+    names = set(_made_anew(study, lost))
+    if lost.trials:
+        first = lost.trials[0].number
+        names |= {places.name_of(t) for t in study.trials(lost.cell) if t.number > first}
+    units = [("search", trial.number) for trial in lost.trials]
+    units += [("final", run.seed) for run in lost.runs]
+    for stage, number in units:
+        folds = study.jobs(lost.cell, stage, number)
+        names |= {places.name_of(job) for job in folds if job and failures.lost(job)}
+    return names
+
+
+def _made_anew(study: Study, lost: Lost) -> list[str]:
+    """Return the names of what was lost and of runs and choices made from it, in their order.
+
+    What was lost goes last: after an interruption it is still there to be found.
+    """
+    names = []
     if lost.trials:
         # A run without a setting has failed with all trials; it may get one now.
         names += [places.name_of(r) for r in study.runs(lost.cell) if failures.untried(r)]
         names += ["choice.json"]
     names += [places.name_of(run) for run in lost.runs]
-    # What was lost goes last: after an interruption it is still there to be found.
     names += [places.name_of(trial) for trial in reversed(lost.trials)]
-    for name in dict.fromkeys(names):
-        with suppress(FileNotFoundError):
-            (folder / name).replace(folder / f"{name}.{MARK}")
-    later_aside(study, lost.cell)
+    return list(dict.fromkeys(names))

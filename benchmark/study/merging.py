@@ -11,9 +11,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from benchmark.study import checksums, failures, looks, machines, weights
+from benchmark.study import checksums, failures, looks, machines, rules, weights
 from benchmark.study.aside import Held, believed
-from benchmark.study.folder import CellKey, Study
+from benchmark.study.folder import CellKey, Study, needed
 from benchmark.study.records import (
     CellRecord,
     ChoiceRecord,
@@ -30,6 +30,14 @@ from protocols.errors import StoreError
 # Written in this order, what was made from others after them: a merge that is interrupted leaves
 # no record without those that it was made from.
 _ORDER = (CellRecord, JobRecord, TrialRecord, ChoiceRecord, RunRecord)
+# What to do about a conflict. Rows that every study has cannot be removed from one.
+REMOVE = "Remove the row from the study where it is wrong (remove METHOD --out DIR) and merge again"
+ONE_MACHINE = (
+    "A row that every study has is taken from one of them: move {folder} out of the other study's "
+    "folder and merge again"
+)
+SAME_CODE = "Run the study of the older code again with that of the other, and merge again"
+MEASURE = "Delete the file of the reference row that is wrong and merge again"
 Place = tuple[str, str, str, str, int]
 
 
@@ -66,19 +74,7 @@ def together(studies: Sequence[Study], out: Path) -> Study:
 
 def check_alike(studies: Sequence[Study]) -> None:
     """Raise StoreError unless all studies were made under the same rules on one kind of device."""
-    first = studies[0]
-    for other in studies[1:]:
-        here, there = (
-            {**study.protocol.rules(), "oracle_gap": study.protocol.oracle_gap}
-            for study in (first, other)
-        )
-        unlike = [name for name in {**here, **there} if here.get(name) != there.get(name)]
-        if unlike:
-            both = (f"{name} {here.get(name)!r}, {there.get(name)!r}" for name in unlike)
-            raise StoreError(
-                f"{first.out} and {other.out} are under other rules ({'; '.join(both)}). Rows of "
-                "the two cannot stand in one table"
-            )
+    rules.check_alike(studies)
     kinds = {study.out: kind for study in studies if (kind := machines.device_kind(study))}
     if len(set(kinds.values())) > 1:
         met = ", ".join(f"{out} on {kind}" for out, kind in kinds.items())
@@ -88,19 +84,26 @@ def check_alike(studies: Sequence[Study]) -> None:
         )
 
 
-def conflicts(parts: Sequence[Part]) -> list[str]:
-    """Return every place where the studies disagree, a line each."""
-    found: list[str] = []
+@dataclass(frozen=True)
+class Conflict:
+    """A place where two studies disagree, in words, and what can be done about such a place."""
+
+    words: str
+    remedy: str
+
+
+def conflicts(parts: Sequence[Part]) -> list[Conflict]:
+    """Return every place where the studies disagree."""
+    found: list[Conflict] = []
     first: dict[Place, Part] = {}
     holders: dict[tuple[Place, str], Part] = {}
     for part in parts:
         place, cell = _place(part.cell), part.cell
         other = first.setdefault(place, part)
         if other.cell.id != cell.id:
-            found.append(
-                f"{cell.row} on {cell.dataset}: its code or its data are not the same "
-                f"({other.cell.id[:8]} in {other.study.out}, {cell.id[:8]} in {part.study.out})"
-            )
+            both = f"{other.cell.id[:8]} in {other.study.out}, {cell.id[:8]} in {part.study.out}"
+            words = f"{cell.place}: its code or its data are not the same ({both})"
+            found.append(Conflict(words, SAME_CODE if _needed(part) else REMOVE))
             continue
         for name, record in part.held.items():
             holder = holders.setdefault((place, name), part)
@@ -157,7 +160,20 @@ def add_looks(target: Study, studies: Sequence[Study]) -> None:
     looks.write_looks(target, looks.merged([looks.read_looks(study) for study in studies]))
 
 
-def reference_files(studies: Sequence[Study]) -> tuple[dict[str, Path], list[str]]:
+def machines_met(parts: Sequence[Part]) -> str:
+    """Return on which unlike machines the studies were made, in words; "" where all are alike.
+
+    Two kinds of processor give sums whose last bits differ, so a row made on both disagrees.
+    """
+    return machines.unlike(
+        (str(part.study.out), record.measured.get("environment", {}))
+        for part in parts
+        for record in part.held.values()
+        if isinstance(record, JobRecord)
+    )
+
+
+def reference_files(studies: Sequence[Study]) -> tuple[dict[str, Path], list[Conflict]]:
     """Return the reference rows of all studies by file name, and where two are not the same."""
     found: dict[str, Path] = {}
     unlike = []
@@ -165,7 +181,8 @@ def reference_files(studies: Sequence[Study]) -> tuple[dict[str, Path], list[str
         for path in sorted((study.out / "references").glob("*.json")):
             other = found.setdefault(path.name, path)
             if other is not path and content(other) != content(path):
-                unlike.append(f"the reference row {path.stem}: {other} and {path} differ")
+                words = f"the reference row {path.stem}: {other} and {path} differ"
+                unlike.append(Conflict(words, MEASURE))
     return found, unlike
 
 
@@ -173,12 +190,19 @@ def _place(cell: CellKey) -> Place:
     return (*cell.axes, cell.repeat)
 
 
-def _conflict(one: Part, other: Part, name: str) -> str:
+def _conflict(one: Part, other: Part, name: str) -> Conflict:
     both = ((part.study.out, part.held[name]) for part in (one, other))
     lost = [out for out, record in both if _by_the_machine(record)]
     remedy = f"; {lost[0]} lost it to the machine: run --retry-failed there first" if lost else ""
-    where = f"{one.cell.row} on {one.cell.dataset}: {name}"
-    return f"{where} is another one in {one.study.out} and in {other.study.out}{remedy}"
+    otherwise = ONE_MACHINE.format(folder=f"records/{one.cell.path}")
+    advice = "" if lost else otherwise if _needed(one) else REMOVE
+    where = f"{one.cell.place}: {name}"
+    met = f"{where} is another one in {one.study.out} and in {other.study.out}{remedy}"
+    return Conflict(met, advice)
+
+
+def _needed(part: Part) -> bool:
+    return not part.cell.repeat and part.cell.method in needed(part.study.protocol)
 
 
 def _by_the_machine(record: Record) -> bool:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from benchmark.study import leftovers, partials
 from benchmark.study.folder import Study
+from protocols.errors import StoreError
 
 
 @dataclass(frozen=True)
@@ -39,11 +40,16 @@ def remove(study: Study, kinds: Sequence[Kind]) -> None:
     """Remove the files of ``kinds``, and the folders that they leave empty.
 
     Raises:
-        OSError: a file cannot be removed.
+        StoreError: a file cannot be removed.
     """
-    for kind in kinds:
-        for path in kind.files:
+    for path in (path for kind in kinds for path in kind.files):
+        try:
             path.unlink(missing_ok=True)
+        except OSError as error:
+            raise StoreError(
+                f"cannot remove {path}: {error.strerror}. What was not removed stays as it is: put "
+                "that right and run clean again"
+            ) from error
     for root in (study.out / "cache", study.out / partials.FOLDER, study.out / "vectors"):
         for folder in sorted((p for p in root.rglob("*") if p.is_dir()), reverse=True):
             with suppress(OSError):  # one that is not empty

@@ -23,6 +23,7 @@ from benchmark.study.places import job_id
 from benchmark.study.records import JobRecord, Metrics, Reason
 from benchmark.study.seeds import seed
 from benchmark.training import device, evaluate, kept, splits, told
+from benchmark.training.counted import counts
 from benchmark.training.draws import Probe, Streams, contiguous, images_per_class, largest
 from benchmark.training.fit import Fitted, fit
 from benchmark.training.frozen import Fold
@@ -30,7 +31,8 @@ from benchmark.training.join import pack, rule_of, stored
 from benchmark.training.keeper import Clock, Keeper, NotAsKeptError
 from benchmark.training.oracle import Watch, unwatched
 from benchmark.training.placed import placed
-from benchmark.training.reasons import why_failed
+from benchmark.training.reasons import fault_of
+from benchmark.training.same_code import Code, check_code
 from benchmark.training.serving import serving_trunk, stage_channels
 from protocols import metrics
 from protocols.discovery import Registry
@@ -47,6 +49,7 @@ class Job:
     """One training of one fold of one trial (stage ``search``) or run (stage ``final``).
 
     ``partial`` is where it leaves a checkpoint, if the file's folder is there; None for nowhere.
+    ``codes`` are those that its cell is named after; without them nothing is compared.
     """
 
     cell: CellKey
@@ -63,6 +66,7 @@ class Job:
     partial: Path | None = None
     keep: bool = False  # a final job's best weights come back with its outcome
     record_steps: bool = True  # whether steps may be recorded, where a device can
+    codes: tuple[Code, ...] = ()
 
     def files(self) -> tuple[tuple[Path, ...], ...]:
         """Return the files that the job reads; those of one group must lie in one folder."""
@@ -109,7 +113,12 @@ class JobOutcome:
 
 
 def execute(job: Job) -> JobOutcome:
-    """Run ``job`` and return its outcome; a failure is an outcome with a typed reason."""
+    """Run ``job`` and return its outcome; a failure is an outcome with a typed reason.
+
+    Raises:
+        PluginError: the code was edited since the study began. That is no outcome of its cell.
+    """
+    check_code(job.codes, job.plugins)
     clock = Clock(job.device)
     keeper = Keeper(job.partial, job.id, job.device, clock)
     # an earlier job's method may have changed it
@@ -145,9 +154,9 @@ def _attempt(job: Job, keeper: Keeper, clock: Clock) -> JobOutcome:
     # The one clause that catches all: a method that fails is a row of the table, also one that asks
     # for the end (sys.exit, KeyboardInterrupt): Ctrl-C reaches no worker.
     except BaseException as error:
-        reason, detail, spent = why_failed(error, job.files())
-        keeper.failed(reason)
-        return JobOutcome(failure(job, reason, detail), spent=spent)
+        fault = fault_of(error, job.files())
+        keeper.failed(fault.reason)
+        return JobOutcome(failure(job, fault.reason, fault.detail), spent=fault.spent)
 
 
 def _go_on(job: Job, keeper: Keeper, clock: Clock) -> JobOutcome:
@@ -188,7 +197,7 @@ def _train(job: Job, keeper: Keeper, clock: Clock) -> JobOutcome:
             phases=fitted.phases,
             history=fitted.history,
             validation=fitted.validation,
-            counts=_counts(job, network, fitted, len(validation)),
+            counts=counts(job.protocol, network, fitted, len(validation)),
             measured={
                 "train_s": round(train_s * job.cell.trains, 3),
                 "step": fitted.how,
@@ -320,23 +329,6 @@ def _record(job: Job, **values: Any) -> JobRecord:
         settings=job.settings,
         **values,
     )
-
-
-def _counts(job: Job, network: Network, fitted: Fitted, validated: int) -> dict[str, int]:
-    """Return what a training cost in parameters and images, whatever the machine.
-
-    Parameters trained have had a gradient. Images trained went forward and backward, beside them
-    is what the protocol's own batches are in as many steps; images embedded went forward only, for
-    validation, for what the method asked about its training images, for losses in two passes and
-    through a teacher.
-    """
-    return {
-        "parameters_trained": fitted.learnt,
-        "parameters_deployed": sum(p.numel() for p in network.deployed(job.protocol.image.crop_px)),
-        "images_trained": fitted.images_trained,
-        "images_protocol": fitted.steps * job.protocol.batch_size,
-        "images_embedded": validated * len(fitted.history) + fitted.images_forward,
-    }
 
 
 def _seed(job: Job, purpose: str) -> int:

@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmark.study.records import Metrics
-from benchmark.training import evaluate, splits
+from benchmark.training import device, evaluate, splits
+from benchmark.training.reasons import Fault, fault_of
 from protocols import metrics
 from protocols.protocol import Protocol
 from protocols.ranking import Ranking
@@ -53,7 +54,20 @@ class JoinOutcome:
     seconds: float
 
 
-def join(job: JoinJob) -> JoinOutcome:
+def join(job: JoinJob) -> JoinOutcome | Fault:
+    """Return the scored join of a run's fold models; a failure has a typed reason, as a job's has.
+
+    What a method embeds may be beyond what can be compared: that fails its run, no other.
+    """
+    try:
+        return _join(job)
+    except Exception as error:  # broad, for the reason that execute's is
+        fault = fault_of(error, job.files())
+        device.tidy(job.device)
+        return fault
+
+
+def _join(job: JoinJob) -> JoinOutcome:
     """Return the scored join of a run's fold models.
 
     Stored per query: what :func:`stored` returns, of each fold model and of the joined embedding,

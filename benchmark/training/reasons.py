@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import traceback
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from benchmark.broken import Spent, first_error, out_of_memory, spent_by
@@ -17,6 +18,31 @@ _REFUSALS = frozenset(
     {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.ESTALE, errno.ENODEV, errno.ENXIO}
     | {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN}
 )
+
+
+@dataclass(frozen=True)
+class Fault:
+    """Why a job failed: a typed reason, what was raised and where, in words.
+
+    ``spent`` says that the worker's process must not be used again, see :mod:`benchmark.broken`.
+    """
+
+    reason: Reason
+    detail: str
+    spent: Spent = ""
+
+
+def fault_of(error: BaseException, files: Sequence[Sequence[Path]]) -> Fault:
+    """Return what ``error`` of a job says; of one that spends its process the trace is printed.
+
+    Args:
+        error: what the job raised; it is being handled.
+        files: what the job reads.
+    """
+    cause, spent = first_error(error), spent_by(error)
+    if spent:
+        traceback.print_exc()
+    return Fault(reason_of(cause, files), _explain(cause), spent)
 
 
 def reason_of(error: BaseException, files: Sequence[Sequence[Path]] = ()) -> Reason:
@@ -38,14 +64,7 @@ def reason_of(error: BaseException, files: Sequence[Sequence[Path]] = ()) -> Rea
     return "error" if all(file.exists() for group in files for file in group) else "bad_data"
 
 
-def why_failed(error: BaseException, files: Sequence[Sequence[Path]]) -> tuple[Reason, str, Spent]:
-    """Return why a job failed, that in words with file and line, and what became of its process.
-
-    Called while ``error`` is dealt with: where the process is spent, its traceback is printed.
-    """
-    cause, spent = first_error(error), spent_by(error)
-    if spent:
-        traceback.print_exc()
-    last = traceback.extract_tb(cause.__traceback__)[-1:]
+def _explain(error: BaseException) -> str:
+    last = traceback.extract_tb(error.__traceback__)[-1:]
     where = "".join(f" ({Path(frame.filename).name}:{frame.lineno})" for frame in last)
-    return reason_of(cause, files), f"{in_words(cause)}{where}"[:2000], spent
+    return f"{in_words(error)}{where}"[:2000]

@@ -12,8 +12,8 @@ from rich.console import Console
 from benchmark.cli import main, make_parser
 from benchmark.commands.lines import Tables, counted
 from benchmark.examples import EXAMPLES
-from benchmark.running.rules import check_same_rules
 from benchmark.study.folder import Study, load_study
+from benchmark.study.rules import check_same_rules
 from benchmark.study.spending import spending
 from benchmark.tables import costs, formats
 from benchmark.tables.frames import make_tables

@@ -1,14 +1,18 @@
 """Studies merged, rows removed, folders cleaned: against one that was run in one place."""
 
+import errno
 import json
+import os
 import shutil
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from benchmark.cli import main
-from benchmark.study import aside, records
+from benchmark.commands import outputs
+from benchmark.study import aside, grid, records
 from benchmark.study.folder import Study, load_study
 from benchmark.study.looks import Looks, read_looks, write_looks
 from tests.running import queries, run, tables, truth, weights
@@ -93,9 +97,50 @@ def test_a_disagreement_is_named_and_nothing_is_written(straight, tmp_path, caps
     records.write(path, type(record)(**{**vars(record), "test": other}))
     assert merge(one, two, out=tmp_path / "all") == 2
     said = capsys.readouterr().err
-    assert f"triplet on toy: seed-1.fold-0.json is another one in {one} and in {two}" in said
-    assert "1 place" in said.splitlines()[-1]
+    assert (
+        f"triplet on toy (tiny, adam): seed-1.fold-0.json is another one in {one} and in {two}"
+        in said
+    )
+    advice = said.splitlines()[-1]
+    assert "1 place" in advice
+    # The row stands in every study and cannot be removed, so the advice is another: it is followed.
+    assert "remove METHOD" not in advice
+    folder = advice.partition(": move ")[2].partition(" out of ")[0]
     assert not (tmp_path / "all" / "study.json").exists()
+    (two / folder).rename(tmp_path / "moved")
+    assert merge(one, two, out=tmp_path / "all") == 0
+    assert tables(tmp_path / "all") == tables(straight_without_ms(straight, tmp_path))
+
+
+def straight_without_ms(straight, folder):
+    out = parted(straight, folder, "without", of("triplet", "untrained"))
+    assert main(["tables", "--out", str(out)]) == 0
+    return out
+
+
+def test_advice_fits_each_kind_of_disagreement(straight, tmp_path, capsys):
+    """Rows of unlike machines, a row that can be removed and reference rows."""
+    one = parted(straight, tmp_path, "one", lambda path: True)
+    two = parted(straight, tmp_path, "two", lambda path: True)
+    for folder, capability in ((one, "NEON"), (two, "SVE256")):
+        for path in (folder / "records").rglob("ms-*/seed-1.fold-0.json"):
+            record = records.load(path)
+            environment = {**record.measured["environment"], "cpu_capability": capability}
+            test = {name: value / (1 + len(capability)) for name, value in record.test.items()}
+            measured = {**record.measured, "environment": environment}
+            records.write(path, replace(record, measured=measured, test=test))
+        (folder / "references").mkdir()
+        (folder / "references" / "peer@toy.json").write_text(capability)
+    assert merge(one, two, out=tmp_path / "all") == 2
+    first, *_, advice = capsys.readouterr().err.splitlines()
+    assert "CPU instructions" in first
+    assert f"NEON ({one})" in first
+    assert "remove METHOD --out DIR" in advice
+    assert "Delete the file of the reference row" in advice
+    for folder in (one, two):
+        (folder / "references" / "peer@toy.json").unlink()
+    assert main(["remove", "ms", "--out", str(two)]) == 0
+    assert merge(one, two, out=tmp_path / "all") == 0
 
 
 def test_other_rules_or_code_or_device_are_refused(straight, tmp_path, capsys):
@@ -104,7 +149,12 @@ def test_other_rules_or_code_or_device_are_refused(straight, tmp_path, capsys):
     other = Study(tmp_path / "other", replace(rules, search=replace(rules.search, trials=3)))
     other.save()
     assert merge(one, other.out, out=tmp_path / "all") == 2
-    assert "are under other rules (search" in capsys.readouterr().err
+    both = f"(search.trials: 2 in {one}, 3 in {other.out})"
+    assert f"are under other rules {both}" in capsys.readouterr().err
+    watched = Study(tmp_path / "watched", replace(rules, oracle_gap=True))
+    watched.save()
+    assert merge(one, watched.out, out=tmp_path / "all") == 2
+    assert f"--oracle-gap: in {watched.out}, not in {one}" in capsys.readouterr().err
     two = parted(straight, tmp_path, "two", of("ms", "untrained"))
     for path in (two / "records").rglob("*.fold-*.json"):
         record = records.load(path)
@@ -125,7 +175,10 @@ def test_what_is_not_believed_stays_behind_and_is_said(straight, tmp_path, capsy
     damaged.write_bytes(damaged.read_bytes()[:-30])
     assert merge(one, two, out=tmp_path / "all") == 0
     said = capsys.readouterr().out
-    assert "ms on toy: 1 record not believed: trial-001.fold-0.json (damaged); left there" in said
+    assert (
+        "ms on toy (tiny, adam): 1 record not believed: trial-001.fold-0.json (damaged); left there"
+        in said
+    )
     assert "missing: run the same methods" in said
     names = {path.name for path in (tmp_path / "all" / "records").rglob("ms-*/*.json")}
     assert "trial-000.json" in names
@@ -174,6 +227,59 @@ def test_what_cannot_be_removed(straight, capsys, words, said):
     assert said in capsys.readouterr().err
 
 
+def searched_again(out, *methods):
+    """Give rows of a study two further searches each, of which nothing has been run."""
+    study, protocol = load_study(out), load_study(out).protocol
+    further = [
+        grid.further_search(cell, study.cell_record(cell), protocol, repeat)
+        for repeat in (1, 2)
+        for cell in study.cells
+        if cell.method in methods
+    ]
+    grid.save_cells(study, further)
+    replace(study, repeats=tuple(key for key, _ in further)).save()
+
+
+def rows_of(out):
+    return [cell["row"] for cell in json.loads((Path(out) / "study.json").read_text())["cells"]]
+
+
+@pytest.mark.parametrize(
+    ("name", "leaving"),
+    [
+        ("ms (search 2)", ["ms (search 2)"]),
+        ("triplet (search 3)", ["triplet (search 3)"]),  # nothing is compared with it
+        ("ms", ["ms", "ms (search 2)", "ms (search 3)"]),
+    ],
+)
+def test_a_further_search_goes_alone_and_with_its_row(straight, tmp_path, capsys, name, leaving):
+    out = parted(straight, tmp_path, "out", lambda path: True)
+    searched_again(out, "ms", "triplet")
+    write_looks(load_study(out), Looks(2, (2,)))
+    before = rows_of(out)
+    assert main(["remove", name, "--out", str(out)]) == 0
+    assert rows_of(out) == [row for row in before if row not in leaving]
+    assert read_looks(load_study(out)).removed == tuple(leaving)
+    assert f"removed {', '.join(leaving)}: " in capsys.readouterr().out
+
+
+def test_a_study_is_read_once_nobody_else_can_change_it(straight, tmp_path, monkeypatch):
+    """What another command did while this one waited for the folder is not undone."""
+    out = parted(straight, tmp_path, "out", lambda path: True)
+    taken = outputs.lock
+
+    @contextmanager
+    def late(folder, say):
+        searched_again(out, "triplet")  # by another command, in the last moment
+        with taken(folder, say):
+            yield
+
+    monkeypatch.setattr(outputs, "lock", late)
+    assert main(["remove", "ms", "--out", str(out)]) == 0
+    expected = ["triplet", "untrained", "triplet (search 2)", "triplet (search 3)"]
+    assert rows_of(out) == expected
+
+
 def test_clean_says_the_bytes_and_takes_nothing_that_a_result_needs(straight, tmp_path, capsys):
     out = tmp_path / "out"
     shutil.copytree(straight, out)
@@ -196,6 +302,19 @@ def test_clean_says_the_bytes_and_takes_nothing_that_a_result_needs(straight, tm
     said = run("--methods", "triplet,ms", "--seeds", "2", "--trials", "2", out=out)
     assert "nothing left to do" in said
     assert tables(out) == before[3]
+
+
+def test_what_cannot_be_cleaned_is_one_line(straight, tmp_path, capsys, monkeypatch):
+    out = parted(straight, tmp_path, "out", lambda path: True)
+    (out / "cache").mkdir()
+    (out / "cache" / "decoded").write_bytes(b"x")
+
+    def refuse(path, **_):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    monkeypatch.setattr(Path, "unlink", refuse)
+    assert main(["clean", "--yes", "--out", str(out)]) == 2
+    assert "decoded: Permission denied" in capsys.readouterr().err
 
 
 def test_the_study_file_lists_what_is_left(straight, tmp_path):

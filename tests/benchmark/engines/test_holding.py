@@ -9,6 +9,7 @@ import sys
 
 import pytest
 
+from benchmark.engines import holding
 from benchmark.engines.holding import HOLDER, lock
 from protocols.errors import StoreError
 
@@ -57,6 +58,34 @@ def test_a_dead_holder_on_this_machine_is_taken_over(tmp_path, no_locks):
     (tmp_path / HOLDER).write_text(f"{socket.gethostname()} {dead.pid}")
     with lock(tmp_path, print):
         assert str(os.getpid()) in (tmp_path / HOLDER).read_text()
+
+
+def test_of_two_that_find_a_dead_holder_the_second_leaves_the_file_of_the_first(
+    tmp_path, no_locks, monkeypatch
+):
+    """The first takes over after the second has seen that the holder is dead."""
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    holder, first = tmp_path / HOLDER, f"{socket.gethostname()} {os.getppid()}"
+    holder.write_text(f"{socket.gethostname()} {dead.pid}")
+    check = holding._check_gone
+
+    def slow(*words):
+        check(*words)
+        holder.unlink()
+        holder.write_text(first)
+
+    monkeypatch.setattr(holding, "_check_gone", slow)
+    with pytest.raises(StoreError, match="another run has just begun"):
+        lock(tmp_path, print).__enter__()
+    assert holder.read_text() == first
+    assert sorted(path.name for path in tmp_path.iterdir()) == [HOLDER, ".lock"]
+
+
+def test_a_folder_in_the_place_of_the_lock_is_one_line(tmp_path):
+    (tmp_path / ".lock").mkdir()
+    with pytest.raises(StoreError, match=r"\.lock cannot be written \(Is a directory\)"):
+        lock(tmp_path, print).__enter__()
 
 
 def test_another_fault_is_one_line(tmp_path, monkeypatch):

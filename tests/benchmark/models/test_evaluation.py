@@ -8,6 +8,8 @@ import pandas as pd
 import pytest
 
 from benchmark.cli import main
+from benchmark.commands import evaluation
+from benchmark.engines.holding import lock
 from benchmark.models.evaluation import score_items
 from benchmark.models.images import Item
 from benchmark.models.tested import test_images as images_of
@@ -130,6 +132,27 @@ def test_embeddings_are_compared_as_the_model_that_made_them(exported, photos, t
     (tmp_path / "photos.npy.json").write_text('{"compare": "hyperboloid"}')
     assert main(["evaluate", str(to)]) == 2
     assert "Say --compare angle or --compare distance" in capsys.readouterr().err
+
+
+def test_a_folder_where_a_run_is_at_work_is_refused_before_anything_is_measured(
+    out, tmp_path, capsys, monkeypatch
+):
+    embeddings_of_test(out, tmp_path)
+    words = ["evaluate", str(tmp_path / "peer.npy"), "--into", str(out), "--compare", "distance"]
+    with monkeypatch.context() as patch, lock(out, print):
+        patch.setattr(evaluation, "_against", lambda *_: pytest.fail("measured"))
+        assert main(words) == 2
+    assert "another run is at work" in capsys.readouterr().err
+    # Scores are there to be read whatever becomes of the row.
+    monkeypatch.setattr(references, "write", lambda *_: raise_full())
+    assert main(words) == 2
+    said = capsys.readouterr()
+    assert "per cent" in said.out
+    assert "disk full" in said.err
+
+
+def raise_full():
+    raise StoreError("disk full")
 
 
 def test_references_are_no_part_of_a_submission(exported, out, tmp_path):

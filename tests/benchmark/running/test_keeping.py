@@ -75,7 +75,9 @@ def test_they_are_the_same_bits_and_no_record_is_touched(study):
         path.unlink()
     cell, notes = made_again(study, "best")
     assert files(study) == kept
-    assert notes == [f"ms: weights of seed 0 fold {k} made again and kept" for k in (0, 1)]
+    assert notes == [
+        f"ms on toy (tiny, adam): weights of seed 0 fold {k} made again and kept" for k in (0, 1)
+    ]
     _, notes = made_again(study, "all")
     assert len(files(study)) == 4
     assert len(notes) == 2

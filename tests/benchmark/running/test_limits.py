@@ -7,12 +7,15 @@ import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from benchmark.cli import main, make_parser
-from benchmark.running.limits import Stopped, seconds_of, stoppable
+from benchmark.running import flows
+from benchmark.running.flows import Task
+from benchmark.running.limits import Stopped, raise_if_stopped, seconds_of, stoppable
 from protocols.errors import InvalidInputError
 
 ROOT = Path(__file__).parents[3]
@@ -94,6 +97,65 @@ def test_what_a_cluster_sends_again_does_not_disturb_the_ending():
     stop = stopped_by(lambda: os.kill(os.getpid(), signal.SIGUSR1), ending=ending)
     assert stop.why == "stopped by SIGUSR1"
     assert ended
+
+
+class Rings:
+    """Sends a signal in its own end, where Python swallows what is raised."""
+
+    def __del__(self):
+        os.kill(os.getpid(), signal.SIGTERM)
+
+
+class Threads:
+    """An engine whose work takes a moment, again and again."""
+
+    lost, capacity = RuntimeError, 1
+
+    def __init__(self, pool):
+        self.pool = pool
+
+    def submit(self, function, argument):
+        return self.pool.submit(function, argument)
+
+
+def test_a_stop_that_was_swallowed_ends_the_run_all_the_same(monkeypatch):
+    swallowed = []
+    monkeypatch.setattr(sys, "unraisablehook", lambda met: swallowed.append(met.exc_type))
+
+    def work():
+        for step in range(100):
+            if step == 1:
+                Rings()
+            yield [Task(time.sleep, 0.01, 60.0, lambda found: found, lambda reason: reason)]
+        pytest.fail("it went on to its end")
+
+    with (
+        ThreadPoolExecutor(1) as pool,
+        pytest.raises(Stopped, match="SIGTERM"),
+        stoppable(None, time.monotonic()),
+    ):
+        flows.run([work()], Threads(pool))
+    assert swallowed == [Stopped]
+    with stoppable(None, time.monotonic()):
+        raise_if_stopped()  # the next work is not stopped by what stopped this one
+
+
+def test_what_a_cluster_sends_while_what_is_left_is_said_does_not_disturb_it():
+    said = []
+
+    def ended(stop):
+        for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP):
+            os.kill(os.getpid(), number)
+        said.append(stop.why)
+
+    def work():
+        with stoppable(None, time.monotonic(), ended):
+            os.kill(os.getpid(), signal.SIGUSR1)
+            time.sleep(30)
+
+    with pytest.raises(Stopped):
+        work()
+    assert said == ["stopped by SIGUSR1"]
 
 
 COUNTING = """

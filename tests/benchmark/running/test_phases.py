@@ -128,7 +128,9 @@ def test_a_study_is_refused_in_one_line_before_it_starts(tmp_path, capsys):
     out = tmp_path / "out"
     assert main(["run", *words, "--out", str(out)]) == 2
     (line,) = capsys.readouterr().err.strip().splitlines()
-    assert "late on toy: phase 'second loss' begins at step 40, but training ends" in line
+    assert (
+        "late on toy (tiny, adam): phase 'second loss' begins at step 40, but training ends" in line
+    )
     assert not (out / "records").exists()
     pace = Pace(max_steps=40, steps_per_epoch=5, validate_every=20, patience=1)
     assert toy.PROTOCOL.pace == pace

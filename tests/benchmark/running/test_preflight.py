@@ -197,7 +197,7 @@ class Answer:
     def __init__(self, workers, started, row):
         self.workers, self.started, self.row = workers, started, row
 
-    def exception(self):
+    def exception(self, timeout=None):
         self.started[1].append(self.row)
         self.found = self.workers.fate(self.row, self.started[0])
         return self.found if isinstance(self.found, Exception) else None
@@ -237,7 +237,7 @@ def test_what_broke_beside_another_is_looked_at_once_more_alone(how):
     assert rounds == [["a", "b", "c"], ["a"], ["b"], ["c"], ["d"]]
     assert [look.memory_mb for look in found] == [7, 0, 7, 7]
     (line,) = said
-    assert line.startswith("b on toy fails in its first step: ")
+    assert line.startswith("b on toy (tiny, adam) fails in its first step: ")
 
 
 def test_what_broke_with_nothing_beside_it_is_not_looked_at_again():
@@ -293,7 +293,10 @@ def test_a_method_that_fails_at_once_is_said_and_keeps_no_other_from_its_plan(tm
     words = ["--protocol", "toy", "--methods", "broken,ms", "--plugin", str(path)]
     assert main(["plan", *words, "--out", str(tmp_path / "out")]) == DONE
     said = capsys.readouterr().out
-    assert "broken on toy fails in its first step: ZeroDivisionError: division by zero" in said
+    assert (
+        "broken on toy (tiny, adam) fails in its first step: ZeroDivisionError: division by zero"
+        in said
+    )
     assert "jobs left" in said
 
 

@@ -9,7 +9,8 @@ import pytest
 
 from benchmark.running import canary
 from benchmark.study import failures, grid
-from benchmark.study.lost import lost_in, put_aside
+from benchmark.study.leftovers import clean
+from benchmark.study.lost import done_again, lost_in, put_aside
 from benchmark.study.records import Reason
 from protocols.errors import MachineError
 from tests.made_engine import PROTOCOL, MadeEngine, go_on, lay_out
@@ -75,6 +76,27 @@ def test_what_was_lost_is_redone_as_if_it_had_never_failed(fate, never_failed, t
     assert done.jobs == []
 
 
+@pytest.mark.parametrize("fate", FATES)
+def test_what_is_done_again_is_planned_before_it_is_put_aside(fate, tmp_path):
+    study = lay_out(tmp_path / "out")
+    go_on(study, MadeEngine(FATES[fate]))
+    (cell,) = study.cells
+    lost = lost_in(study, cell)
+    before = truth(study.out)
+    without = {cell.id: done_again(study, lost)}
+    (planned,) = grid.progress_of(study, study.cells, without)
+    assert truth(study.out) == before, "planning changes nothing"
+    put_aside(study, lost)
+    (found,) = grid.progress_of(study, study.cells)
+    assert not planned.ended
+    assert replace(planned, jobs_left=0) == replace(found, jobs_left=0)
+    again = MadeEngine()
+    go_on(study, again)
+    if not lost.trials:  # then no other setting comes up, and it is known which jobs run
+        assert planned.jobs_left == len(again.jobs)
+        assert not list((study.out / "vectors").rglob("*.npz")), "what is joined waits no more"
+
+
 @pytest.mark.parametrize("case", range(25))
 def test_random_losses_and_kills_before_and_during_the_retry(case, never_failed, tmp_path):
     rng, study = random.Random(case), lay_out(tmp_path / "out")
@@ -128,6 +150,16 @@ def test_folds_and_seeds_that_were_not_lost_are_not_trained_again(tmp_path):
     assert search[0] == (1, 1)
     assert {n for n, _ in search} <= {1, 3, 4, 5, 6}
     assert (1, 0) not in search
+
+
+def test_a_fold_of_a_final_run_that_was_not_lost_is_not_trained_again(tmp_path):
+    study = lay_out(tmp_path / "out")
+    go_on(study, MadeEngine(of("final", 1, folds=(1,))))
+    clean(study)  # what a later start removes is not what waits
+    retry(study)
+    again = MadeEngine()
+    go_on(study, again)
+    assert [(job.stage, job.number, job.fold) for job in again.jobs] == [("final", 1, 1)]
 
 
 def test_what_the_method_did_itself_stays(tmp_path):
@@ -209,7 +241,9 @@ def test_removing_the_record_by_hand_does_not_fail_it_again_from_its_folds(never
 
 def test_a_dead_job_is_recorded_only_if_the_canary_lives(never_failed, tmp_path):
     study = lay_out(tmp_path / "out")
-    with pytest.raises(MachineError, match="one: trial 1 fold 0 died, and a known-good job"):
+    with pytest.raises(
+        MachineError, match=r"one on toy \(tiny, adam\): trial 1 fold 0 died, and a known-good job"
+    ):
         go_on(study, MadeEngine(of("search", 1), good=False))
     assert [p.name for p in sorted(study.folder(study.cells[0]).glob("trial-*"))] == [
         "trial-000.fold-0.json",
@@ -279,7 +313,10 @@ def test_what_broke_beside_another_under_mps_runs_once_more_alone(retries, tmp_p
     fault, hit = broken_by(lambda job: job.cell.row == "two" and job.number == 1)
     engine = MadeEngine(fault)
     printed = go_on(study, engine, mps=True)
-    assert "one: crash in trial 0 fold 0, trying again alone, after all others" in printed
+    assert (
+        "one on toy (tiny, adam): crash in trial 0 fold 0, trying again alone, after all others"
+        in printed
+    )
     order = [(job.cell.row, job.number, job.fold) for job in engine.jobs if job.stage == "search"]
     innocent = (hit[0].cell.row, hit[0].number, hit[0].fold)
     assert innocent == ("one", 0, 0)
@@ -330,6 +367,48 @@ def test_under_mps_a_job_that_had_the_card_alone_and_broke_it_has_failed(tmp_pat
     record = study.jobs(study.cells[0], "search", 0)[0]
     assert (len(tries), record.reason) == (2, "crash")
     assert record.measured["failed_attempts"] == ["oom", "crash"]
+
+
+def of_joins(fate):
+    return lambda job: None if hasattr(job, "stage") else fate
+
+
+def test_a_join_that_raises_keeps_its_reason_and_what_it_said(tmp_path):
+    study = lay_out(tmp_path / "out", ("one", "two"))
+    hit = []
+
+    def fault(job):
+        """Fail the join of what the first cell gives."""
+        if hasattr(job, "stage"):
+            return None
+        hit.append(job)
+        return "error" if len(hit) == 1 else None
+
+    go_on(study, MadeEngine(fault))
+    runs = [run for cell in study.cells for run in study.runs(cell)]
+    assert len(runs) == 4, "all others went on"
+    (failed,) = [run for run in runs if run.status == "failed"]
+    assert (failed.reason, failed.detail) == ("error", "join: made up")
+    assert len(hit) == 4, "what fails for itself is not tried again"
+    assert not retry(study), "nor is it the machine's"
+
+
+def test_a_join_without_memory_is_tried_again_alone_and_then_recorded_as_that(tmp_path):
+    study = lay_out(tmp_path / "out")
+    printed = go_on(study, MadeEngine(of_joins("oom")))
+    again = "one on toy (tiny, adam): oom in the join of seed 1, trying again alone"
+    assert again in printed
+    runs = study.runs(study.cells[0])
+    assert [(run.reason, run.detail) for run in runs] == [("oom", "join: made up")] * 2
+    (lost,) = retry(study)
+    assert lost.words == "seeds 0, 1 (2 oom)"
+
+
+def test_a_join_whose_worker_dies_says_so(tmp_path):
+    study = lay_out(tmp_path / "out")
+    go_on(study, MadeEngine(of_joins("die")))
+    detail = study.run(study.cells[0], 0).detail
+    assert detail == "join: worker lost: crash"
 
 
 def test_a_join_that_dies_is_not_recorded_where_the_canary_dies(tmp_path):

@@ -10,6 +10,7 @@ from benchmark.training import splits
 from benchmark.training.first_look import first_look
 from benchmark.training.job import Job, execute
 from benchmark.training.join import JoinJob, join, unpack
+from benchmark.training.join import pack as pack_vectors
 from benchmark.training.kept import pack
 from protocols.discovery import load
 from protocols.metrics import per_query
@@ -63,6 +64,17 @@ def test_folds_are_tested_and_joined_by_the_rule(source, tmp_path):
     given = {"ranking": "hyperboloid", "sheets": 2, "recall_at": test.recall_at}
     assert joined.metrics == per_query(rows, test.labels, **given).means()
     assert joined.metrics != per_query(rows, test.labels, recall_at=test.recall_at).means()
+
+
+def test_what_cannot_be_compared_fails_its_run_in_words(source):
+    """A fold's embeddings that are not finite: the join is a failure of a typed reason."""
+    test = splits.open_test(source, PROTOCOL)
+    rows = np.zeros((len(test), 4), np.float32)
+    rows[1, 2] = np.inf
+    vectors = pack_vectors({"embeddings": rows, "normalized": np.asarray(False)})
+    fault = join(JoinJob(PROTOCOL, source, (vectors,)))
+    assert fault.reason == "error"
+    assert fault.detail.startswith(f"InvalidInputError: 1 of {len(test)} embeddings hold NaN")
 
 
 def test_files_of_the_older_rules_say_what_they_said(source, tmp_path, monkeypatch):

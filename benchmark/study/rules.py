@@ -36,17 +36,44 @@ def check_same_rules(known: Study, protocol: Protocol) -> None:
         )
     if known.protocol.rules_hash() == protocol.rules_hash():
         return
-    here, asked = _flat(known.protocol.rules()), _flat(protocol.rules())
-    differing = [
-        f"{name}: {here.get(name, 'not set')} here, {asked.get(name, 'not set')} asked for"
-        for name in {**here, **asked}
-        if here.get(name) != asked.get(name)
+    raise _other_rules(
+        f"{known.out} holds a study under other rules",
+        unlike(known.protocol, protocol, "here", "asked for"),
+        "give this one a folder of its own with --out",
+    )
+
+
+def check_alike(studies: Sequence[Study]) -> None:
+    """Raise StoreError unless all studies are under the rules of the first."""
+    first = studies[0]
+    for other in studies[1:]:
+        found = unlike(first.protocol, other.protocol, f"in {first.out}", f"in {other.out}")
+        if first.protocol.oracle_gap != other.protocol.oracle_gap:
+            with_it, without = sorted((first, other), key=lambda s: not s.protocol.oracle_gap)
+            found.append(f"--oracle-gap: in {with_it.out}, not in {without.out}")
+        if found:
+            raise _other_rules(
+                f"{first.out} and {other.out} are under other rules",
+                found,
+                "merge those of the same rules",
+            )
+
+
+def unlike(one: Protocol, other: Protocol, here: str, there: str) -> list[str]:
+    """Return each rule that differs, with its values; ``here`` and ``there`` say whose they are."""
+    first, second = _flat(one.rules()), _flat(other.rules())
+    return [
+        f"{name}: {first.get(name, 'not set')} {here}, {second.get(name, 'not set')} {there}"
+        for name in {**first, **second}
+        if first.get(name) != second.get(name)
     ]
+
+
+def _other_rules(what: str, differing: Sequence[str], remedy: str) -> OtherRulesError:
     several = len(differing) > 1
-    raise OtherRulesError(
-        f"{known.out} holds a study under other rules "
-        f"({f'{len(differing)} of them, below' if several else differing[0]}). Rows of the two "
-        "cannot stand in one table: give this one a folder of its own with --out",
+    met = f"{len(differing)} of them, below" if several else differing[0]
+    return OtherRulesError(
+        f"{what} ({met}). Rows of the two cannot stand in one table: {remedy}",
         differing if several else (),
     )
 

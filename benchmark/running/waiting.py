@@ -1,0 +1,34 @@
+"""Waiting for what is measured before a study starts: for no code of a method without end."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from concurrent.futures import Future
+from contextlib import suppress
+from typing import Any
+
+from benchmark.engines.local import Engine
+
+# A first step and a few more take seconds, on a busy machine or of a large network minutes.
+MOST_S = 600.0
+_KILLED_S = 60.0  # a process that is killed is gone at once, on another machine soon
+
+
+def errors_of(futures: Sequence[Future[Any]], engine: Engine) -> list[BaseException | None]:
+    """Return how each of ``futures`` failed, None for those that did not.
+
+    What has not ended after :data:`MOST_S` seconds is killed, and has failed with a TimeoutError.
+    """
+    deadline = time.monotonic() + MOST_S
+    return [_error(future, engine, deadline) for future in futures]
+
+
+def _error(future: Future[Any], engine: Engine, deadline: float) -> BaseException | None:
+    try:
+        return future.exception(max(0.0, deadline - time.monotonic()))
+    except TimeoutError:
+        engine.cancel(future)
+    with suppress(TimeoutError):  # so that what is started next finds its place free
+        future.exception(_KILLED_S)
+    return TimeoutError(f"it did not end in {MOST_S:g} s")
