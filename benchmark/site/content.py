@@ -100,10 +100,15 @@ class Row:
 
     @property
     def verdict(self) -> str:
-        """Return the verdict against the baseline in words, a dash where there is none."""
-        said = self.head.get("verdict")
-        words = spoken(said, self.head["needs_seeds"]) if said else NOTHING
-        return f"{words} ({self.head['mark']})" if said and self.head["mark"] else words
+        """Return the verdict of the headline metric in words."""
+        return self.verdict_of(HEADLINE)
+
+    def verdict_of(self, part: Part) -> str:
+        """Return a metric's verdict against the baseline in words, a dash where there is none."""
+        found = self.parts[part]
+        said = found.get("verdict")
+        words = spoken(said, found["needs_seeds"]) if said else NOTHING
+        return f"{words} ({found['mark']})" if said and found["mark"] else words
 
     @cached_property
     def mark(self) -> Mark:

@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from html.parser import HTMLParser
 from importlib import metadata
 from pathlib import PurePosixPath
@@ -15,19 +16,21 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from markupsafe import Markup
 from scipy import stats
 
 from benchmark.cli import main
 from benchmark.site.about import about
-from benchmark.site.content import read_results
+from benchmark.site.content import Content, read_results
 from benchmark.site.pages import Site
 from benchmark.site.pictures import album
 from benchmark.site.snapshots import snapshots
 from benchmark.site.studies import StudyPage
-from benchmark.submissions import leaderboard, voided
+from benchmark.submissions import leaderboard, schema, voided
 from benchmark.submissions.findings.parts import parts
 from benchmark.submissions.findings.places import places
 from protocols.discovery import Registry
+from protocols.errors import InvalidInputError
 from tests.benchmark import rows
 from tests.benchmark.submissions.made_study import lay_out
 from tests.benchmark.submissions.test_standing import entry
@@ -255,11 +258,51 @@ def test_a_method_is_described_from_its_source():
 
 def test_words_of_strangers_are_text(results):
     claim = results / ROW / "claim.toml"
-    nasty = "<script>alert(1)</script> & \u202eevil"
+    nasty = "<script>alert(1)</script> & evil"
     claim.write_text(claim.read_text().replace("a test", nasty))
     body = made(results)[f"rows/{ROW}.html"].decode()
     assert "<script>alert" not in body
     assert "&lt;script&gt;alert(1)" in body
+
+
+def test_signs_that_nobody_sees_are_shown(results):
+    """Whatever a page is given; a claim with such signs is refused before it gets here."""
+    found = Site(read_results(results), snapshots(results))
+    shown = found.templates.from_string("{{ text }}|{{ mark }}")
+    page = shown.render(text="Jane \u202eeoD <b>", mark=Markup("<b>"))
+    assert page == "Jane \\u202eeoD &lt;b&gt;|<b>"
+
+
+def test_no_page_takes_another_ones_address(results):
+    """Of a folder that was not checked: a method named like the list of all methods."""
+    board, *others = read_results(results).boards
+    row = replace(board.rows[0], cell=board.rows[0].cell.model_copy(update={"method": "index"}))
+    content = Content((replace(board, rows=(row, *board.rows[1:])), *others), (), b"")
+    with pytest.raises(InvalidInputError, match=r"two pages .* methods/index\.html"):
+        Site(content, ()).files()
+
+
+@pytest.mark.parametrize(("method", "dataset"), [("index", "emoji"), ("ms", "index")])
+def test_no_row_is_named_like_a_list_of_the_site(method, dataset):
+    with pytest.raises(InvalidInputError, match="is not 'index'"):
+        schema.place_of("quick", dataset, schema.folder_name(method, "t", "r", ("t", "r")))
+
+
+def test_a_rows_page_says_its_verdicts_as_the_leaderboard_does(results):
+    content = read_results(results)
+    row = next(row for row in content.rows if not row.is_baseline)
+    part = ("separated", "map_at_r")
+    row.parts[part].update(verdict="not tested", needs_seeds=7, mark="unequal spread")
+    words = row.verdict_of(part)
+    assert words == "not tested (needs 7 seeds) (unequal spread)"
+    assert words in Page(Site(content, ()).files()[row.address].decode()).text
+
+
+def test_a_note_on_machines_keeps_its_capitals(results):
+    content = read_results(results)
+    content.boards[0].rows[0].head["machines"] = "NVIDIA H100 80GB HBM3: ms; cpu: triplet"
+    text = Page(Site(content, ()).files()["index.html"].decode()).text
+    assert "NVIDIA H100 80GB HBM3: ms; cpu: triplet." in text
 
 
 def test_void_rows_stand_apart_with_the_reason(results, tmp_path, monkeypatch):

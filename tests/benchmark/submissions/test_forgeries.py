@@ -474,6 +474,26 @@ def test_a_claim_is_somebodys(who, results):
     assert line.endswith(f"{MS}/claim.toml")
 
 
+@pytest.mark.parametrize(
+    ("field", "old"), [("who", "A. Claimant"), ("note", ""), ("deviations", "")]
+)
+def test_signs_that_nobody_sees_are_refused(field, old, results):
+    """One that turns the direction of writing: Doe reads as eoD, in a table and in a review."""
+    claim = results / MS / "claim.toml"
+    words = f'{field} = "{old}"', f'{field} = "Jane \u202eeoD"'
+    claim.write_text(claim.read_text("utf-8").replace(*words), "utf-8")
+    (line,) = said(results)
+    assert f"{field}: Value error, signs that cannot be seen" in line
+    assert line.endswith(f"{MS}/claim.toml")
+
+
+def test_a_note_may_have_lines(results):
+    claim = results / MS / "claim.toml"
+    text = claim.read_text("utf-8").replace('note = ""', 'note = """one\ntwo"""')
+    claim.write_text(text, "utf-8")
+    assert said(results) == []
+
+
 def test_nobody_is_no_name(results):
     challenge(results / MS, str(TODAY), "\u200b\u3164.")
     assert "expected a name" in said(results)[0]
