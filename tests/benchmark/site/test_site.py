@@ -358,7 +358,11 @@ def test_a_snapshot_is_frozen(results, tmp_path, capsys):
     kept.write_bytes(kept.read_bytes().replace(b"ms", b"sm"))
     code, said = rows.verify(results, capsys)
     assert code == 2
-    assert "was changed since it was submitted" in said[0]
+    assert any("was changed since it was submitted" in line for line in said)
+    assert any("of any commit: a snapshot is a copy" in line for line in said)
+    kept.write_text("a,b\n1,2\n")
+    assert main(words[:-1]) == 2
+    assert "2026-12.csv: is no leaderboard: it lacks" in capsys.readouterr().err
 
 
 def test_it_needs_only_what_its_workflow_installs(results, tmp_path):
