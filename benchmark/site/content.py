@@ -229,9 +229,8 @@ def read_results(results: Path) -> Content:
     by_place = {row.place: row for row in rows}
     boards = []
     for table in (table for table in made if table):
-        head = table[0]
-        label = known[head["protocol"]].label if head["current"] else ""
-        boards.append(Board(tuple(_rows(table, by_place)), label))
+        protocol = known.get(table[0]["protocol"])
+        boards.append(Board(tuple(_rows(table, by_place)), protocol.label if protocol else ""))
     found = tuple(studies(made, kept, known))
     return Content(tuple(boards), found, leaderboard.to_csv(made))
 

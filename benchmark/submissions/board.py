@@ -23,7 +23,8 @@ def block_of(
         if heading != section:
             section = heading
             yield f"## {heading}\n"
-        yield from _markdown_table(rows, "" if section else known[first["protocol"]].label)
+        protocol = known.get(first["protocol"])
+        yield from _markdown_table(rows, protocol.label if protocol else "")
         yield from _voids(rows)
         if first["machines"]:
             yield f"{first['machines'][0].upper()}{first['machines'][1:]}.\n"

@@ -15,6 +15,7 @@ from benchmark.cli import main
 from benchmark.submissions import alike, checking, git, judging, leaderboard, schema
 from benchmark.submissions import read as rowread
 from benchmark.submissions.verify import SHOWN, examine
+from protocols.discovery import load
 from protocols.errors import StoreError
 from tests.benchmark import rows
 from tests.benchmark.submissions import forging
@@ -78,6 +79,63 @@ def test_a_method_that_trains_cannot_pose_as_a_row_without_training(results):
             seed,
         )
     assert any("ms.py of commit" in line and line.count("trains") for line in said(results))
+
+
+def stale(results, version, method="ms"):
+    """Hand ms in under easier rules that say they are an earlier version, all ids made right."""
+
+    def easier(body):
+        rules = body["identity"]["rules"]
+        rules["pace"]["max_steps"] = 10**6
+        rules["version"] = body["protocol_version"] = version
+        body["protocol_hash"] = "c0ffeec0ffee"
+        body["identity"]["method"] = body["method"] = body["row"] = method
+
+    place = f"toy/toy/{method}"
+    (results / MS).rename(results / place)
+    edit_cell(results / place, easier)
+
+
+@pytest.fixture
+def with_spec(results):
+    """Return what commits the protocol's file and makes every row of that commit."""
+    root, before = results.parent, rows.git(results, "rev-parse", "HEAD")
+
+    def put(version):
+        spec = root / "protocols/specs/toy.py"
+        spec.parent.mkdir(exist_ok=True)
+        text = f'PROTOCOL = Protocol(\n    name="toy",\n    version={version},\n)\n'
+        spec.write_text(text)
+        rows.git(root, "add", "protocols")
+        rows.git(root, "commit", "--quiet", "-m", "protocol")
+        commit = rows.git(root, "rev-parse", "HEAD")
+        for path in results.rglob("seed-*.json"):
+            rows.edit(path, lambda body: body["environment"].update(commit=commit))
+
+    yield put
+    rows.git(root, "reset", "--quiet", "--hard", before)
+
+
+def test_other_rules_are_no_current_version(results):
+    stale(results, load("protocol", "toy").version)
+    assert any("other rules are another version" in line for line in said(results))
+
+
+def test_a_stale_row_is_of_a_version_that_its_commit_has(results, with_spec):
+    stale(results, 2)
+    assert said(results) == [], "the commit does not say"
+    with_spec(2)
+    assert said(results) == []
+    with_spec(1)
+    (line,) = said(results)
+    assert "version 2; commit" in line
+    assert "has version 1 of toy" in line
+
+
+def test_a_stale_row_is_of_a_method_that_its_commit_has(results):
+    stale(results, 2, "invented")
+    (line,) = said(results)
+    assert "method 'invented' is in no file of commit" in line
 
 
 # --- figures and what every query found -----------------------------------------------------------

@@ -14,11 +14,13 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from benchmark.cli import main
+from benchmark.site.content import read_results
 from benchmark.submissions import budget, judging, leaderboard, schema
 from benchmark.submissions import git as history
 from benchmark.submissions import read as rowread
 from benchmark.submissions.kept import keep
 from benchmark.submissions.verify import examine
+from protocols.discovery import load
 from protocols.metrics import METRICS, reported
 from protocols.space import Choice
 from protocols.verification import names as names_of_pairs
@@ -115,6 +117,9 @@ def test_2_an_older_version_is_stale_and_stands_apart(results, capsys):
     assert "`untrained`" in head
     assert "`ms`" not in head
     assert "`ms`" in stale
+    assert stale.count(load("protocol", "toy").label) == 1, "a caveat does not go with the version"
+    (board,) = (b for b in read_results(results).boards if b.status == "stale")
+    assert board.label == load("protocol", "toy").label
     lines = (results / "leaderboard.csv").read_text().splitlines()
     assert {line.split(",")[3] for line in lines[1:] if ",ms," in line} == {"false"}
 
