@@ -2,7 +2,8 @@
 
 Two trainings from different seeds give different numbers to the last bit, so equal ones are one
 training handed in twice. Two cases are honest: of some rows the trunk is never trained, and
-embeddings that collapsed to a point all rank the files in their order. Those show in the ties.
+embeddings that collapsed to a point all rank the files in their order. Those show in the ties, and
+find no more than chance does. Runs that are nearly the same: :mod:`benchmark.submissions.nearly`.
 """
 
 from __future__ import annotations
@@ -11,10 +12,14 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from hashlib import sha256
 
+import numpy as np
+
 from benchmark.submissions.read import Runs, SubmittedRow
 from benchmark.submissions.schema import Run, compact
 from benchmark.submissions.values import Values
 from protocols.metrics import METRICS
+
+_CHANCE = 2.0  # times the share of the largest class: above what the order of the files finds
 
 Problem = tuple[str, str]  # message, path below the results folder
 Marks = dict[str, str]  # what is compared: in words -> digest of it
@@ -25,7 +30,7 @@ def marks_of(run: Run, values: Values | None) -> Marks:
     if run.status == "failed" or run.concatenated is None:
         return {}
     found = {"the very embeddings": run.embeddings_sha256, "the very queries": run.queries_sha256}
-    if not collapsed(run):
+    if not collapsed(run, values):
         scores = run.concatenated.model_dump_json()
         found["the very scores"] = sha256(scores.encode()).hexdigest()
         if values:
@@ -64,7 +69,7 @@ def _trials(row: SubmittedRow) -> Iterator[Problem]:
         if other != trial.number:
             yield f"trial {trial.number}: the settings of trial {other}; expected others", path
     done = [tuple(trial.folds) for trial in row.trials if trial.status == "done"]
-    if len(done) > 1 and len(set(done)) == 1 and not all(map(collapsed, row.runs.values())):
+    if len(done) > 1 and len(set(done)) == 1 and not all_collapsed(row):
         yield f"all {len(done)} trials have the folds {list(done[0])}, under other settings", path
 
 
@@ -136,7 +141,20 @@ def _measured(run: Run) -> tuple[object, ...]:
     return run.seconds, run.train_s, run.peak_memory_mb
 
 
-def collapsed(run: Run) -> bool:
-    """Return whether most queries' values depend on the order of the files alone."""
-    images = (run.embeddings_shape or [0])[0]
-    return (run.ties or 0) > images / 2
+def all_collapsed(row: Runs) -> bool:
+    """Return whether all runs collapsed, as of a method whose every training does."""
+    return all(collapsed(run, row.values.get(seed)) for seed, run in row.runs.items())
+
+
+def collapsed(run: Run, values: Values | None) -> bool:
+    """Return whether most queries' values depend on the order of the files alone.
+
+    A run says itself how many its ties are, so it is believed only where it finds no more than
+    that order does: MAP@R near the share of the largest class. Without ``values`` it is not.
+    """
+    if values is None or run.concatenated is None:
+        return False
+    _, counts = np.unique(values.labels, return_counts=True)
+    chance = _CHANCE * counts.max() / counts.sum()
+    tied = (run.ties or 0) > len(values.labels) / 2
+    return tied and bool(run.concatenated.map_at_r <= chance)

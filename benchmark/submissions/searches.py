@@ -116,7 +116,7 @@ def _copies(row: SubmittedRow) -> Iterator[Problem]:
     seen: list[tuple[str, set[tuple[float | None, ...]]]] = []
     for search in row.searches:
         scores = {tuple(trial.folds) for trial in search.trials if trial.status == "done"}
-        collapsed = all(map(alike.collapsed, search.runs.values()))
+        collapsed = alike.all_collapsed(search)
         for place, others in seen:
             if scores and scores <= others and not collapsed:
                 yield (

@@ -28,6 +28,7 @@ from benchmark.submissions import (
     front,
     leaderboard,
     loose,
+    nearly,
     signatures,
     standout,
     together,
@@ -81,6 +82,8 @@ def examine(results: Path, history: History | None, since: str | None = None) ->
     met += unproven
     met += together.faults(rows, current)
     met += alike.between((s.row, s.marks) for kept in rows for s in kept.searches)
+    copies, near = nearly.between((s.row, s.sampled) for kept in rows for s in kept.searches)
+    met += copies
     met += signatures.faults(results, [results / kept.row.place for kept in rows])
     met += _leaderboard(results, rows)
     if history:
@@ -91,7 +94,7 @@ def examine(results: Path, history: History | None, since: str | None = None) ->
             changed, seen = earlier.claims(results, places, history, before)
             met, looks = met + changed, looks + seen
     stale = sum(cell is not None for _, cell in cells) - len(current)
-    looks += standout.looks(kept.row for kept in current)
+    looks += near + standout.looks(kept.row for kept in current)
     looks += [
         line
         for kept in current

@@ -7,12 +7,13 @@ import shutil
 import time
 import zipfile
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from benchmark.cli import main
-from benchmark.submissions import alike, checking, git, judging, leaderboard, schema
+from benchmark.submissions import alike, checking, git, judging, leaderboard, nearly, schema
 from benchmark.submissions import read as rowread
 from benchmark.submissions.verify import SHOWN, examine
 from protocols.discovery import load
@@ -439,6 +440,100 @@ def test_a_forgery_is_named(name, results):
         return
     assert any(expected in line for line in lines), lines
     assert len(lines) <= LINES, lines
+
+
+def test_ties_alone_are_no_collapse(results):
+    """Another row's runs, said to have collapsed: they find more than the order of files does."""
+    take_runs(results / MS, results / TRIPLET, {0: 0, 1: 1})
+    for seed in (0, 1):
+        images = len(forging.arrays_of(results / MS, seed)["labels"])
+        edit_run(results / MS, lambda body: body.update(ties=images), seed)  # noqa: B023
+        other = {"embeddings_sha256": f"{seed}" * 64, "queries_sha256": f"{seed + 5}" * 64}
+        edit_run(results / MS, lambda body: body.update(other), seed)  # noqa: B023
+    lines = [line for line in said(results) if "has the very scores of" in line]
+    assert len(lines) == 2
+
+
+def test_embeddings_of_one_point_are_alike(results):
+    """What the order of files finds, made here from the labels; two rows may have it honestly."""
+    row = rowread.read_row(results, results / MS)
+    labels = row.values[0].labels
+    relevant = np.array([(labels == label).sum() - 1 for label in labels])
+    found = []
+    for query, (label, count) in enumerate(zip(labels, relevant, strict=True)):
+        others = np.delete(labels, query)[:count] == label
+        found.append((others.cumsum() / np.arange(1, count + 1) * others).sum() / count)
+    scores = row.runs[0].concatenated.model_copy(update={"map_at_r": float(np.mean(found))})
+    run = row.runs[0].model_copy(update={"ties": len(labels), "concatenated": scores})
+    assert alike.collapsed(run, row.values[0])
+    assert not alike.collapsed(run.model_copy(update={"ties": 0}), row.values[0])
+    assert not alike.collapsed(run, None)
+
+
+def runs_like(found):
+    """Return runs as :mod:`nearly` gets them: by place and method, the values of each seed."""
+    made = SimpleNamespace(dataset_digest="d")
+    for (place, method), values in found.items():
+        cell = SimpleNamespace(dataset="toy", made_of=made, method=method, trunk="t", recipe="r")
+        moved = np.ones(3, bool)
+        samples = {s: nearly.Sample(v.astype(np.float32), moved) for s, v in values.items()}
+        yield SimpleNamespace(cell=cell, place=place, search=1), samples
+
+
+def test_a_copy_with_a_little_changed_is_found():
+    """Of few values, so that honest runs agree on some queries."""
+    one, two, three, four = np.random.default_rng(0).integers(0, 40, (4, 3, 500)) / 40
+    usual = {("p/toy/ms", "ms"): {0: one, 1: two}, ("p/toy/x", "x"): {0: three}}
+    assert nearly.between(runs_like(usual)) == ([], [])
+    copy = one.copy()
+    copy[:, 7] = 0.5
+    same = {**usual, ("p/toy/y", "y"): {0: four, 1: copy}}
+    ((message, path),), looks = nearly.between(runs_like(same))
+    assert (path, looks) == ("p/toy/y/seed-1.json", [])
+    assert message.startswith("agrees with p/toy/ms/seed-0.json on 100 %")
+    twice = {("p/toy/ms", "ms"): {0: one, 1: copy}}
+    assert len(nearly.between(runs_like(twice))[0]) == 1, "two seeds of one row"
+    version = {**usual, ("p2/toy/ms", "ms"): {0: copy}}
+    assert nearly.between(runs_like(version)) == ([], []), "the cell under another protocol"
+
+
+def test_runs_that_agree_on_much_are_for_a_human_look():
+    one, two = np.random.default_rng(0).integers(1, 40, (2, 3, 500)) / 40
+    mixed = np.where(np.arange(500) % 4, one, two)
+    found = {("p/toy/x", "x"): {0: one}, ("p/toy/y", "y"): {0: mixed}}
+    problems, (look,) = nearly.between(runs_like(found))
+    assert problems == []
+    assert look.startswith("p/toy/y/seed-0.json: agrees with p/toy/x/seed-0.json on 7")
+
+
+def test_one_fold_of_another_run_is_found_unless_neither_had_trained():
+    one, two = np.random.default_rng(0).integers(1, 40, (2, 3, 500)) / 40
+    two[2] = one[2]
+    found = list(runs_like({("p/toy/x", "x"): {0: one}, ("p/toy/y", "y"): {0: two}}))
+    ((_, path),), _ = nearly.between(found)
+    assert path == "p/toy/y/seed-0.json"
+    for _, samples in found:
+        samples[0].moved[2] = False  # both kept the network that the seed gave them
+    assert nearly.between(found) == ([], [])
+
+
+def test_values_of_another_row_with_one_query_changed_are_named(results):
+    """The whole way: one query's MAP@R raised in every model, embeddings said to be others."""
+    take_runs(results / MS, results / TRIPLET, {0: 0})
+
+    def change(arrays):
+        values = arrays["concatenated_map_at_r"]
+        partial = np.flatnonzero((values > 0) & (values < 1))
+        values[partial[0]] = values[partial[values[partial] != values[partial[0]]][0]]
+
+    edit_values(results / MS, change)
+    edit_run(
+        results / MS,
+        lambda body: body.update(embeddings_sha256="3" * 64, queries_sha256="4" * 64),
+    )
+    assert any(
+        f"agrees with {MS}/seed-0.json" in line and TRIPLET in line for line in said(results)
+    )
 
 
 def test_trials_with_the_same_scores_are_listed(results):
