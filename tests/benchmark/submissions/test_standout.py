@@ -4,6 +4,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from benchmark.submissions import standout
 
@@ -12,7 +13,13 @@ SEEDS = 10
 
 def row(name, values, speed=1000.0, device="cpu, 1 thread(s)"):
     cell = SimpleNamespace(
-        is_reference=False, protocol_hash="0", dataset="emoji", trunk="tiny", recipe="adam"
+        is_reference=False,
+        protocol_hash="0",
+        dataset="emoji",
+        trunk="tiny",
+        recipe="adam",
+        method=name,
+        made_of=SimpleNamespace(rules=SimpleNamespace(baseline="row-0")),
     )
     runs = {
         seed: SimpleNamespace(
@@ -77,3 +84,36 @@ def test_another_device_may_be_faster():
     rng = np.random.default_rng(4)
     fast = row("gpu", 0.2 + 0.004 * rng.standard_normal(SEEDS), 90_000, device="NVIDIA H100")
     assert not any("images a second" in line for line in standout.looks([*usual(rng), fast]))
+
+
+def test_seeds_in_the_baselines_order_are_listed():
+    """Ten honest runs handed in under other seeds: sorted as the baseline's are."""
+    rng = np.random.default_rng(6)
+    rows = usual(rng)
+    base = [rows[0].runs[seed].concatenated.map_at_r for seed in range(SEEDS)]
+    own = np.sort(0.2 + 0.004 * rng.standard_normal(SEEDS))
+    sorted_in = own[np.argsort(np.argsort(base))]
+    assert stats.spearmanr(base, sorted_in).statistic == pytest.approx(1.0)
+    (line,) = [x for x in standout.looks([*rows, row("odd", sorted_in)]) if x.startswith("odd")]
+    assert "over 10 seeds its runs rank as those of row-0 (Spearman's rho 1.000" in line
+
+
+def test_rank_correlations_are_those_of_scipy():
+    rng = np.random.default_rng(7)
+    base, own = rng.standard_normal((2, SEEDS)).round(1)
+    found = np.corrcoef(standout._ranks(base), standout._ranks(own))[0, 1]
+    assert found == pytest.approx(stats.spearmanr(base, own).statistic)
+
+
+def test_seeds_that_share_their_start_are_rarely_listed():
+    """Half of the variance over seeds is the seed's own: a correlation of 0.5."""
+    rng, listed = np.random.default_rng(8), 0
+    for _ in range(200):
+        shared = rng.standard_normal(SEEDS)
+        own = rng.standard_normal((9, SEEDS))
+        rows = [
+            row(f"row-{n}", 0.2 + 0.004 * (shared + values) / np.sqrt(2))
+            for n, values in enumerate(own)
+        ]
+        listed += sum("seeds its runs rank" in line for line in standout.looks(rows))
+    assert listed <= 0.02 * 200 * 8
