@@ -9,6 +9,9 @@ rows that trained, with all others of the same protocol, dataset, trunk and reci
   standard deviation). Below it nothing is odd: a row that ran beside others is slow, one of a
   costly method too.
 
+* validation: the runs' validation against their separated test scores, and the search's best
+  value against the runs' validation, both as ratios; far away on either side is odd, since what
+  makes a dataset's validation classes easier makes them so for all methods;
 * pairing: whether a row's seeds rise and fall with the baseline's, by Spearman's rank correlation
   over seeds, its chance times the number of rows. A seed fixes the first network and the batches,
   so some likeness is honest; runs whose seeds were exchanged to fit have too much of it, and the
@@ -31,11 +34,13 @@ from scipy.special import chdtr, chdtri, stdtr
 from benchmark.study.scores import HEADLINE, per_cent
 from benchmark.submissions.judging import score_of
 from benchmark.submissions.read import SubmittedRow
+from benchmark.submissions.schema import Run
 
 MIN_OTHERS = 4  # rows beside one, below which nothing is usual
 RARE = 1e-3  # chance of such a spread, both tails together
 FAR = 5.0  # deviations from the median
 _LEAST_SPEED = 0.05  # of a log speed: machines vary by as much from day to day
+_LEAST_RATIO = 0.08  # of a log ratio: few seeds and a lucky trial move it by as much
 _LEAST_GAIN = 2e-3  # a fifth of a point
 _TO_SD = 1.4826
 _FEW_SEEDS = 4  # of which even the very same order is no rare thing
@@ -54,6 +59,7 @@ class _Measured:
     mean: float
     by_seed: dict[int, float]
     is_baseline: bool
+    ratios: dict[str, float]  # logarithms, by what they compare
 
 
 def looks(rows: Iterable[SubmittedRow]) -> list[str]:
@@ -86,7 +92,22 @@ def _measured(row: SubmittedRow) -> _Measured | None:
         mean=fmean(found),
         by_seed=by_seed,
         is_baseline=row.cell is not None and row.cell.method == row.cell.made_of.rules.baseline,
+        ratios=_ratios(row, runs),
     )
+
+
+def _ratios(row: SubmittedRow, runs: Sequence[Run]) -> dict[str, float]:
+    """Return log ratios of means of the headline metric that a row's search and runs claim."""
+    metric = HEADLINE[1]
+    validated = [getattr(run.validation, metric) for run in runs if run.validation]
+    tested = [getattr(run.separated, metric) for run in runs if run.separated]
+    chosen = row.cell.chosen.value if row.cell else None
+    if not validated or not tested or 0 in (validation := fmean(validated), fmean(tested), chosen):
+        return {}
+    found = {"validation to separated test scores": math.log(validation / fmean(tested))}
+    if chosen is not None:
+        found["the search's best value to the runs' validation"] = math.log(chosen / validation)
+    return found
 
 
 def _of(table: Sequence[_Measured]) -> Iterator[str]:
@@ -98,6 +119,7 @@ def _of(table: Sequence[_Measured]) -> Iterator[str]:
             yield from _spread(row, others)
             yield from _speed(row, [o for o in others if o.device == row.device])
             yield from _gain(row, others)
+            yield from _validation(row, others)
 
 
 def _paired(base: _Measured, others: Sequence[_Measured]) -> Iterator[str]:
@@ -171,6 +193,18 @@ def _gain(row: _Measured, others: Sequence[_Measured]) -> Iterator[str]:
             f"{row.place}: MAP@R {per_cent(row.mean)} %, other rows {per_cent(median(usual))} % "
             f"({away:+.1f} deviations)"
         )
+
+
+def _validation(row: _Measured, others: Sequence[_Measured]) -> Iterator[str]:
+    """Yield a ratio of validation to what belongs to it that others do not come near."""
+    for what, own in row.ratios.items():
+        usual = [o.ratios[what] for o in others if what in o.ratios]
+        if len(usual) >= MIN_OTHERS and abs(away := _away(own, usual, _LEAST_RATIO)) > FAR:
+            yield (
+                f"{row.place}: {what} is {math.exp(own):.2f}, of other rows "
+                f"{math.exp(median(usual)):.2f} ({away:+.1f} robust standard deviations of the "
+                "logarithm)"
+            )
 
 
 def _away(value: float, others: Sequence[float], least: float) -> float:

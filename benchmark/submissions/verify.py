@@ -29,6 +29,7 @@ from benchmark.submissions import (
     leaderboard,
     loose,
     nearly,
+    searches,
     signatures,
     standout,
     together,
@@ -99,7 +100,7 @@ def examine(results: Path, history: History | None, since: str | None = None) ->
         line
         for kept in current
         for search in kept.row.searches
-        for line in alike.equal_trials(search)
+        for line in (*alike.equal_trials(search), *searches.undrawn(search))
     ]
     unread = {kept.row.place: kept.unread for kept in rows if kept.unread}
     return Findings([kept.row for kept in rows], stale, _bounded(met), looks, unread)

@@ -11,7 +11,8 @@ from benchmark.submissions import standout
 SEEDS = 10
 
 
-def row(name, values, speed=1000.0, device="cpu, 1 thread(s)"):
+def row(name, values, speed=1000.0, device="cpu, 1 thread(s)", easier=1.3, best=1.1):
+    """A row; its validation is so many times as easy, its search's best trial so lucky."""
     cell = SimpleNamespace(
         is_reference=False,
         protocol_hash="0",
@@ -20,6 +21,7 @@ def row(name, values, speed=1000.0, device="cpu, 1 thread(s)"):
         recipe="adam",
         method=name,
         made_of=SimpleNamespace(rules=SimpleNamespace(baseline="row-0")),
+        chosen=SimpleNamespace(value=best * easier * 0.8 * float(np.mean(values))),
     )
     runs = {
         seed: SimpleNamespace(
@@ -28,6 +30,8 @@ def row(name, values, speed=1000.0, device="cpu, 1 thread(s)"):
             train_s=32_000 / speed,
             environment=SimpleNamespace(device=device),
             concatenated=SimpleNamespace(map_at_r=value),
+            separated=SimpleNamespace(map_at_r=0.8 * value),
+            validation=SimpleNamespace(map_at_r=easier * 0.8 * value),
         )
         for seed, value in enumerate(values)
     }
@@ -117,3 +121,20 @@ def test_seeds_that_share_their_start_are_rarely_listed():
         ]
         listed += sum("seeds its runs rank" in line for line in standout.looks(rows))
     assert listed <= 0.02 * 200 * 8
+
+
+@pytest.mark.parametrize(
+    ("odd", "said"),
+    [
+        ({"easier": 5.0, "best": 1.0}, ["validation to separated test scores is 5.00"]),
+        ({"best": 4.0}, ["the search's best value to the runs' validation is 4.00"]),
+        ({"easier": 1.45, "best": 1.3}, []),
+    ],
+)
+def test_validation_scores_of_nothing_that_was_tested_are_listed(odd, said):
+    rng = np.random.default_rng(9)
+    values = 0.2 + 0.004 * rng.standard_normal(SEEDS)
+    lines = standout.looks([*usual(rng), row("odd", values, **odd)])
+    found = [line for line in lines if line.startswith("odd")]
+    assert len(found) == len(said)
+    assert all(part in line for part, line in zip(said, found, strict=True))
