@@ -24,6 +24,7 @@ from pathlib import Path
 from benchmark.submissions import (
     alike,
     bounds,
+    budget,
     earlier,
     front,
     leaderboard,
@@ -100,7 +101,11 @@ def examine(results: Path, history: History | None, since: str | None = None) ->
         line
         for kept in current
         for search in kept.row.searches
-        for line in (*alike.equal_trials(search), *searches.undrawn(search))
+        for line in (
+            *alike.equal_trials(search),
+            *searches.undrawn(search),
+            *budget.looks(search),
+        )
     ]
     unread = {kept.row.place: kept.unread for kept in rows if kept.unread}
     return Findings([kept.row for kept in rows], stale, _bounded(met), looks, unread)

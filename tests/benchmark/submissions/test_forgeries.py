@@ -139,6 +139,46 @@ def test_a_stale_row_is_of_a_method_that_its_commit_has(results):
     assert "method 'invented' is in no file of commit" in line
 
 
+def unmade(body):
+    """Say of a run that it kept the first network of each fold, after a single image."""
+    body["best_steps"] = [0 for _ in body["best_steps"]]
+    body["counts"].update(images_trained=1, images_protocol=1)
+
+
+def short_of(body):
+    batch = load("protocol", "toy").batch_size
+    body["counts"]["images_protocol"] = batch * sum(body["best_steps"]) - 1
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [(unmade, "1 images trained in "), (short_of, "steps or more have ")],
+)
+def test_a_training_has_the_images_of_its_steps(change, expected, results):
+    edit_run(results / MS, change)
+    assert any(expected in line for line in said(results))
+
+
+def test_a_trial_that_took_no_time_is_none(results):
+    def free(trials):
+        trials[1]["seconds"] = 0.0
+
+    rows.edit_trials(results / MS, free)
+    assert any("trial 1: done in 0.0 s" in line for line in said(results))
+
+
+def test_costs_that_hardly_any_training_has_are_for_a_human_look(results):
+    def thin(body):
+        body["embeddings_shape"][1] = 1
+
+    for seed in (0, 1):
+        edit_run(results / MS, thin, seed)
+    rows.edit(results / MS / "cell.json", lambda body: body["took"].update(cpu_s=0.001))
+    cost, width = findings(results).looks
+    assert cost.startswith(f"{MS}: took cpu_s 0.001, its trials and runs ")
+    assert width.startswith(f"{MS}: embeddings of 1 numbers; ")
+
+
 # --- figures and what every query found -----------------------------------------------------------
 
 
