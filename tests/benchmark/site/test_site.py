@@ -382,6 +382,99 @@ def test_it_needs_only_what_its_workflow_installs(results, tmp_path):
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
 
 
+# A table of four rows as a browser gives it to a script, and what follows from clicks on its heads.
+_TABLE = """
+const made = [];
+const element = (text, data = {}) => ({
+  textContent: text, dataset: data, attributes: {}, held: [], classList: { contains: () => false },
+  getAttribute(name) { return this.attributes[name] ?? null; },
+  setAttribute(name, word) { this.attributes[name] = word; },
+  removeAttribute(name) { delete this.attributes[name]; },
+  append(...those) { this.held.push(...those); },
+  addEventListener(_, heard) { this.click = heard; },
+});
+const heads = [element("method"), element("MAP@R"), element("rank", { first: "ascending" })];
+const rows = [["b", "0.2", "2"], ["a", "0.1", "10"], ["c", "", "\u2013"], ["d", "0.3", "1"]].map(
+  (words) => ({ name: words[0], cells: words.map((word) => element(word, { value: word })) }));
+const body = { rows, append(...those) { this.rows = those; } };
+const table = { tHead: { rows: [{ cells: heads }] }, tBodies: [body] };
+globalThis.document = {
+  createElement: () => element(""), querySelector: () => null, querySelectorAll: () => [table],
+};
+require(process.argv[1]);
+for (const head of heads) {
+  const [button] = head.held;
+  for (const _ of [1, 2]) {
+    button.click();
+    made.push([button.attributes["aria-label"], head.attributes["aria-sort"],
+      body.rows.map((row) => row.name).join("")]);
+  }
+}
+console.log(JSON.stringify(made));
+"""
+
+
+@pytest.mark.skipif(shutil.which("node") is None, reason="no node here")
+def test_a_click_puts_the_best_first_and_what_is_missing_last(files, tmp_path):
+    script = tmp_path / "site.js"
+    script.write_bytes(files["site.js"])
+    words = ["node", "-e", _TABLE, str(script)]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=60, check=True)
+    assert json.loads(done.stdout) == [
+        ["sort by method", "ascending", "abcd"],
+        ["sort by method", "descending", "dcba"],
+        ["sort by MAP@R", "descending", "dbac"],
+        ["sort by MAP@R", "ascending", "abdc"],
+        ["sort by rank", "ascending", "dbac"],
+        ["sort by rank", "descending", "abdc"],
+    ]
+
+
+def test_no_head_is_moved_into_a_button(files):
+    """A link in a button is no HTML, and two stops of the tab key."""
+    script = files["site.js"].decode()
+    assert "childNodes" not in script
+    assert "button.append" not in script
+
+
+def test_what_is_missing_is_no_number_to_sort_by(results):
+    content = read_results(results)
+    row = content.rows[0]
+    row.head.update(mean=None, difference=None)
+    page = Site(content, ()).files()["index.html"].decode()
+    (line,) = [part for part in page.split("<tr data-row") if f'data-name="{row.name} ' in part]
+    assert line.count('data-value=""') >= 2
+    assert 'data-value="-1"' not in line
+
+
+def test_a_tables_verdict_stands_beside_its_score(files):
+    """Where a screen is narrow the first columns are seen, and the chart fills it."""
+    heads = files["index.html"].decode().partition("<thead>")[2].partition("</thead>")[0]
+    order = [heads.index(f">{word}<") for word in ("method", "MAP@R, %", "verdict")]
+    assert order == sorted(order)
+    assert order[-1] < heads.index('class="chart"')
+    cells = files["index.html"].decode().partition("<tbody>")[2].partition("</tr>")[0]
+    assert cells.index("verdict") < cells.index('class="chart"')
+
+
+def test_every_head_of_a_table_has_a_name(files):
+    for name, body in files.items():
+        if name.endswith(".html"):
+            for head in re.findall(r"<th\b.*?</th>", body.decode(), re.DOTALL):
+                words = re.sub(r"<svg.*?</svg>|<[^>]*>", "", head, flags=re.DOTALL)
+                assert words.strip(), f"{name}: {head}"
+
+
+def test_links_of_a_matrix_say_what_they_compare(files):
+    name = next(n for n in files if n.startswith("compare/") and n.endswith("index.html"))
+    text = files[name].decode()
+    links = re.findall(r'aria-label="(\w+) less (\w+): ([^"]+)">([^<]+)</a>', text)
+    assert {(a, b) for a, b, _, _ in links} >= {("ms", "triplet"), ("triplet", "ms")}
+    assert all(said == shown for _, _, said, shown in links)
+    assert 'class="scroll tall"' in text
+    assert ".tall thead th{position:sticky;top:0" in files["site.css"].decode()
+
+
 @pytest.mark.skipif(shutil.which("chromium") is None, reason="no chromium here")
 def test_a_browser_filters_and_finds_no_error(results, tmp_path):
     assert main(["site", str(results), "--to", str(tmp_path / "site")]) == 0
