@@ -129,10 +129,17 @@ class Row:
         return sorted(self.submitted.runs.items())
 
     @property
-    def reruns(self) -> list[tuple[str, str, str, int]]:
-        """Return (name, who, what it says, runs) of each rerun by somebody else."""
+    def reruns(self) -> list[tuple[str, str, str, int, bool]]:
+        """Return (name, who, what it says, runs, whether a known key signed it) of each rerun."""
+        unsigned = self.head["unsigned_reruns"]
         return [
-            (r.name, r.challenge.who if r.challenge else "", judge(self.submitted, r), len(r.runs))
+            (
+                r.name,
+                r.challenge.who if r.challenge else "",
+                judge(self.submitted, r),
+                len(r.runs),
+                r.name not in unsigned,
+            )
             for r in self.submitted.reruns
         ]
 

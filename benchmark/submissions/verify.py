@@ -83,9 +83,10 @@ def examine(results: Path, history: History | None, since: str | None = None) ->
     unproven, looks = loose.unproven(results, history)
     met += unproven
     met += together.faults(rows, current)
-    met += alike.between((s.row, s.marks) for kept in rows for s in kept.searches)
+    same = list(alike.between((s.row, s.marks) for kept in rows for s in kept.searches))
     copies, near = nearly.between((s.row, s.sampled) for kept in rows for s in kept.searches)
-    met += copies
+    named = {path for _, path in same}  # that it agrees with the other one goes without saying
+    met += [*same, *(problem for problem in copies if problem[1] not in named)]
     met += signatures.faults(results, [results / kept.row.place for kept in rows])
     met += _leaderboard(results, rows)
     if history:

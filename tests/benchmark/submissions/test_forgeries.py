@@ -642,9 +642,12 @@ def test_an_honest_rerun_of_the_same_bits_has_no_problem(results):
 def test_the_same_person_is_seen(who, results):
     challenge(results / MS, str(TODAY), who)
     (line,) = said(results)
-    assert "made the claim too" in line
+    assert "made the claim too" in line or "signs that cannot be seen" in line
     row = rowread.read_row(results, results / MS)
     assert judging.judge(row, row.reruns[0]) == "undecided"
+    form = {"who": who, "hardware": "another", "note": "", "author_of_method": False}
+    row.reruns[0].challenge = schema.Challenge.model_construct(**form)
+    assert judging.judge(row, row.reruns[0]) == "undecided", "whatever was refused before"
 
 
 @pytest.mark.parametrize(
@@ -654,7 +657,7 @@ def test_a_word_of_two_scripts_is_no_name(who, results):
     """Cyrillic a, Greek sigma, the same behind a sign that nobody sees."""
     challenge(results / MS, str(TODAY), who)
     (line,) = said(results)
-    assert "in one word" in line
+    assert "in one word" in line or "signs that cannot be seen" in line
     row = rowread.read_row(results, results / MS)
     assert judging.judge(row, row.reruns[0]) == "undecided"
 
@@ -688,7 +691,7 @@ def test_a_note_may_have_lines(results):
 
 
 def test_nobody_is_no_name(results):
-    challenge(results / MS, str(TODAY), "\u200b\u3164.")
+    challenge(results / MS, str(TODAY), "...")
     assert "expected a name" in said(results)[0]
 
 
@@ -729,6 +732,27 @@ def test_a_copy_is_no_rerun(results):
     lines = said(results)
     assert len(lines) == 2
     assert all("a copy, not a rerun" in line for line in lines)
+
+
+@pytest.mark.parametrize("kept", ["seconds", "train_s"])
+def test_a_copy_with_one_time_changed_is_no_rerun(kept, results):
+    folder = challenge(results / MS, str(TODAY))
+    for seed in (0, 1):
+        time = json.loads((results / MS / f"seed-{seed}.json").read_text())[kept]
+        more = {"seconds": 9.0} if kept == "train_s" else {}  # no less than it trained
+        edit_run(folder, lambda body: body.update({kept: time, **more}), seed)  # noqa: B023
+        if kept == "seconds":
+            edit_run(folder, lambda body: body.update(train_s=0.001), seed)
+    lines = said(results)
+    assert len(lines) == 2
+    assert all("a copy, not a rerun" in line for line in lines)
+
+
+def test_one_time_of_one_run_may_be_the_same(results):
+    folder = challenge(results / MS, str(TODAY))
+    time = json.loads((results / MS / "seed-0.json").read_text())["train_s"]
+    edit_run(folder, lambda body: body.update(train_s=time))
+    assert said(results) == []
 
 
 def test_one_run_decides_nothing(results):

@@ -704,8 +704,12 @@ def test_what_a_rerun_says(values, rerun, who, said, results):
     rows_ = [row, rowread.read_row(results, results / "toy/toy/triplet")]
     files = leaderboard.build(results, map(keep, rows_))
     text = files[results / "README.md"].decode()
-    assert ("| verified; confirmed by challenge-2026-01-31; " in text) == (said == "confirms")
-    assert ("| **refuted**; refuted by challenge-2026-01-31; " in text) == (said == "refutes")
+    assert ("| verified; confirmed by challenge-2026-01-31 (unsigned); " in text) == (
+        said == "confirms"
+    )
+    assert ("| **refuted**; refuted by challenge-2026-01-31 (unsigned); " in text) == (
+        said == "refutes"
+    )
     column = [line.split(",") for line in files[results / "leaderboard.csv"].decode().splitlines()]
     verified = column[0].index("verified")
     assert {line[verified] for line in column[1:] if line[7] == "ms"} == {
