@@ -85,3 +85,22 @@ def test_templates_name_commands_that_exist():
     known = next(a.choices for a in make_parser()._actions if a.choices and "verify" in a.choices)
     assert found
     assert found <= set(known)
+
+
+def test_the_site_is_published_when_whatever_makes_it_changes():
+    """Every package that the command imports, by the modules that it left loaded."""
+    content = yaml.safe_load((WORKFLOW.parent / "site.yml").read_text("utf-8"))
+    paths = content[True]["push"]["paths"]
+    code = (
+        "import sys, benchmark.commands.site, pathlib as p\n"
+        "for m in list(sys.modules.values()):\n"
+        "    f = getattr(m, '__file__', None)\n"
+        "    if f and m.__name__.split('.')[0] in ('benchmark', 'protocols'): print(p.Path(f))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    files = [Path(line).relative_to(ROOT).as_posix() for line in done.stdout.splitlines()]
+    assert len(files) > 50
+    folders = {f"{name.rpartition('/')[0]}/" for name in files}
+    whole = tuple(path.removesuffix("**") for path in paths if path.endswith("**"))
+    flat = {path.removesuffix("*.py") for path in paths if path.endswith("*.py")}
+    assert not [f for f in folders if not f.startswith(whole) and f not in flat]

@@ -100,10 +100,15 @@ class Row:
 
     @property
     def verdict(self) -> str:
-        """Return the verdict against the baseline in words, a dash where there is none."""
-        said = self.head.get("verdict")
-        words = spoken(said, self.head["needs_seeds"]) if said else NOTHING
-        return f"{words} ({self.head['mark']})" if said and self.head["mark"] else words
+        """Return the verdict of the headline metric in words."""
+        return self.verdict_of(HEADLINE)
+
+    def verdict_of(self, part: Part) -> str:
+        """Return a metric's verdict against the baseline in words, a dash where there is none."""
+        found = self.parts[part]
+        said = found.get("verdict")
+        words = spoken(said, found["needs_seeds"]) if said else NOTHING
+        return f"{words} ({found['mark']})" if said and found["mark"] else words
 
     @cached_property
     def mark(self) -> Mark:
@@ -124,10 +129,17 @@ class Row:
         return sorted(self.submitted.runs.items())
 
     @property
-    def reruns(self) -> list[tuple[str, str, str, int]]:
-        """Return (name, who, what it says, runs) of each rerun by somebody else."""
+    def reruns(self) -> list[tuple[str, str, str, int, bool]]:
+        """Return (name, who, what it says, runs, whether a known key signed it) of each rerun."""
+        unsigned = self.head["unsigned_reruns"]
         return [
-            (r.name, r.challenge.who if r.challenge else "", judge(self.submitted, r), len(r.runs))
+            (
+                r.name,
+                r.challenge.who if r.challenge else "",
+                judge(self.submitted, r),
+                len(r.runs),
+                r.name not in unsigned,
+            )
             for r in self.submitted.reruns
         ]
 
@@ -224,9 +236,8 @@ def read_results(results: Path) -> Content:
     by_place = {row.place: row for row in rows}
     boards = []
     for table in (table for table in made if table):
-        head = table[0]
-        label = known[head["protocol"]].label if head["current"] else ""
-        boards.append(Board(tuple(_rows(table, by_place)), label))
+        protocol = known.get(table[0]["protocol"])
+        boards.append(Board(tuple(_rows(table, by_place)), protocol.label if protocol else ""))
     found = tuple(studies(made, kept, known))
     return Content(tuple(boards), found, leaderboard.to_csv(made))
 

@@ -26,6 +26,8 @@ from benchmark.statistics import paired
 from benchmark.study.scores import HEADLINE, MARKS, NOTHING, PARTS, per_cent
 from benchmark.submissions.standing import STATES
 from protocols.discovery import Registry
+from protocols.errors import InvalidInputError
+from protocols.names import seen
 
 TEMPLATES = Path(__file__).parent / "templates"
 CHARTS = Path(report.__file__).parent / "templates"  # drawn as in the report of a study
@@ -44,9 +46,18 @@ class Site:
     templates: Environment = field(default_factory=lambda: _environment())
 
     def files(self) -> dict[str, bytes]:
-        """Return every file of the site; equal results make equal bytes."""
+        """Return every file of the site; equal results make equal bytes.
+
+        Raises:
+            InvalidInputError: two pages would have one address.
+        """
         found: dict[str, bytes] = {}
         for address, template, values in self._pages():
+            if address in found:
+                raise InvalidInputError(
+                    f"two pages of the site would be {address}: the names of two methods, datasets "
+                    "or rows lead there. python -m benchmark verify says which name is none"
+                )
             found[address] = self._render(address, template, values)
         for name in STATIC:
             found[name] = (TEMPLATES / name).read_bytes()
@@ -191,6 +202,7 @@ def _environment() -> Environment:
         loader=FileSystemLoader([TEMPLATES, CHARTS]),
         undefined=StrictUndefined,
         autoescape=True,
+        finalize=seen,
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,

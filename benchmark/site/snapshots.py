@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from pathlib import Path
 
 from benchmark.study.records import write_bytes
+from benchmark.submissions.loose import MONTH, SNAPSHOTS, leaderboard_fault
 from protocols.errors import InvalidInputError
 
-FOLDER = "snapshots"
-_NAME = re.compile(r"\d{4}-(0[1-9]|1[0-2])")
+FOLDER = SNAPSHOTS
 
 
 @dataclass(frozen=True)
@@ -22,9 +21,19 @@ class Snapshot:
 
 
 def snapshots(results: Path) -> list[Snapshot]:
-    """Return the snapshots in ``results``, the latest first."""
-    paths = sorted((results / FOLDER).glob("*.csv"), reverse=True)
-    return [Snapshot(p.stem, p.read_bytes()) for p in paths if _NAME.fullmatch(p.stem)]
+    """Return the snapshots in ``results``, the latest first.
+
+    Raises:
+        InvalidInputError: one is no leaderboard.
+    """
+    found = []
+    for path in sorted((results / FOLDER).glob("*.csv"), reverse=True):
+        if MONTH.fullmatch(path.stem):
+            content = path.read_bytes()
+            if fault := leaderboard_fault(content):
+                raise InvalidInputError(f"{path}: {fault}. Take it away, or restore it from git")
+            found.append(Snapshot(path.stem, content))
+    return found
 
 
 def freeze(results: Path, month: str, content: bytes) -> Path:
@@ -34,7 +43,7 @@ def freeze(results: Path, month: str, content: bytes) -> Path:
         InvalidInputError: no month, or it has a snapshot already.
         StoreError: the disk is full or cannot be written.
     """
-    if not _NAME.fullmatch(month):
+    if not MONTH.fullmatch(month):
         raise InvalidInputError(f"--snapshot {month!r}: expected a month like 2026-12")
     path = results / FOLDER / f"{month}.csv"
     if path.exists():

@@ -2,7 +2,8 @@
 
 Two trainings from different seeds give different numbers to the last bit, so equal ones are one
 training handed in twice. Two cases are honest: of some rows the trunk is never trained, and
-embeddings that collapsed to a point all rank the files in their order. Those show in the ties.
+embeddings that collapsed to a point all rank the files in their order. Those show in the ties, and
+find no more than chance does. Runs that are nearly the same: :mod:`benchmark.submissions.nearly`.
 """
 
 from __future__ import annotations
@@ -11,10 +12,15 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from hashlib import sha256
 
+import numpy as np
+
 from benchmark.submissions.read import Runs, SubmittedRow
 from benchmark.submissions.schema import Run, compact
 from benchmark.submissions.values import Values
 from protocols.metrics import METRICS
+
+_TIMES = ("seconds", "train_s")
+_CHANCE = 2.0  # times the share of the largest class: above what the order of the files finds
 
 Problem = tuple[str, str]  # message, path below the results folder
 Marks = dict[str, str]  # what is compared: in words -> digest of it
@@ -25,7 +31,7 @@ def marks_of(run: Run, values: Values | None) -> Marks:
     if run.status == "failed" or run.concatenated is None:
         return {}
     found = {"the very embeddings": run.embeddings_sha256, "the very queries": run.queries_sha256}
-    if not collapsed(run):
+    if not collapsed(run, values):
         scores = run.concatenated.model_dump_json()
         found["the very scores"] = sha256(scores.encode()).hexdigest()
         if values:
@@ -64,7 +70,7 @@ def _trials(row: SubmittedRow) -> Iterator[Problem]:
         if other != trial.number:
             yield f"trial {trial.number}: the settings of trial {other}; expected others", path
     done = [tuple(trial.folds) for trial in row.trials if trial.status == "done"]
-    if len(done) > 1 and len(set(done)) == 1 and not all(map(collapsed, row.runs.values())):
+    if len(done) > 1 and len(set(done)) == 1 and not all_collapsed(row):
         yield f"all {len(done)} trials have the folds {list(done[0])}, under other settings", path
 
 
@@ -111,7 +117,8 @@ def copied(row: SubmittedRow) -> Iterator[Problem]:
     """Yield runs of a rerun that nobody ran again.
 
     On the same processor a rerun finds the claim's bits at the same seed; the times differ. So a
-    copy has the claim's times too, or another seed's bits.
+    copy has times of the claim too, or another seed's bits. One time of one run may be the same
+    by chance, to the millisecond; of two runs hardly.
     """
     if not row.reruns:
         return
@@ -121,22 +128,47 @@ def copied(row: SubmittedRow) -> Iterator[Problem]:
         for mark in marks_of(run, row.values.get(seed)).items()
     }
     for rerun in row.reruns:
+        shared = {
+            seed: count
+            for seed, run in rerun.runs.items()
+            if (count := _times_shared(row, seed, run))
+        }
         for seed, run in sorted(rerun.runs.items()):
             path = f"{row.place}/{rerun.name}/seed-{seed}.json"
             marks = marks_of(run, rerun.values.get(seed)).items()
             other = next((claimed[m] for m in marks if claimed.get(m, seed) != seed), None)
-            claim = row.runs.get(seed)
             if other is not None and not row.untrained:
                 yield f"has the very results of the claim's seed {other}", path
-            elif claim and run.status == "done" and _measured(claim) == _measured(run):
+            elif seed in shared and (len(shared) > 1 or shared[seed] == len(_TIMES)):
                 yield f"has the very times of the claim's seed {seed}: a copy, not a rerun", path
 
 
-def _measured(run: Run) -> tuple[object, ...]:
-    return run.seconds, run.train_s, run.peak_memory_mb
+def _times_shared(row: SubmittedRow, seed: int, run: Run) -> int:
+    """Return how many times a run shares with the claim's of the same seed and the same bits."""
+    claim = row.runs.get(seed)
+    if claim is None or run.status != "done" or claim.status != "done":
+        return 0
+    if run.embeddings_sha256 != claim.embeddings_sha256:
+        return 0
+    if row.untrained:  # no time of training, so that one time is all there is
+        return len(_TIMES) * (run.seconds == claim.seconds)
+    return sum(getattr(run, name) == getattr(claim, name) for name in _TIMES)
 
 
-def collapsed(run: Run) -> bool:
-    """Return whether most queries' values depend on the order of the files alone."""
-    images = (run.embeddings_shape or [0])[0]
-    return (run.ties or 0) > images / 2
+def all_collapsed(row: Runs) -> bool:
+    """Return whether all runs collapsed, as of a method whose every training does."""
+    return all(collapsed(run, row.values.get(seed)) for seed, run in row.runs.items())
+
+
+def collapsed(run: Run, values: Values | None) -> bool:
+    """Return whether most queries' values depend on the order of the files alone.
+
+    A run says itself how many its ties are, so it is believed only where it finds no more than
+    that order does: MAP@R near the share of the largest class. Without ``values`` it is not.
+    """
+    if values is None or run.concatenated is None:
+        return False
+    _, counts = np.unique(values.labels, return_counts=True)
+    chance = _CHANCE * counts.max() / counts.sum()
+    tied = (run.ties or 0) > len(values.labels) / 2
+    return tied and bool(run.concatenated.map_at_r <= chance)

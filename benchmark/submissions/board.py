@@ -23,7 +23,8 @@ def block_of(
         if heading != section:
             section = heading
             yield f"## {heading}\n"
-        yield from _markdown_table(rows, "" if section else known[first["protocol"]].label)
+        protocol = known.get(first["protocol"])
+        yield from _markdown_table(rows, protocol.label if protocol else "")
         yield from _voids(rows)
         if first["machines"]:
             yield f"{first['machines'][0].upper()}{first['machines'][1:]}.\n"
@@ -92,10 +93,12 @@ def _verdict(row: dict[str, Any]) -> str:
 def _state(row: dict[str, Any]) -> str:
     """Return a row's state with the reruns that made it, and who signed the row."""
     parts = [f"**{row['state']}**" if row["state"] in ("refuted", "voided") else row["state"]]
-    if row["confirmed_by"]:
-        parts.append(f"confirmed by {row['confirmed_by']}")
-    if row["refuted_by"]:
-        parts.append(f"refuted by {row['refuted_by']}")
+    for said in ("confirmed", "refuted"):
+        names = row[f"{said}_by"].split()
+        unsigned = row["unsigned_reruns"]
+        marked = [f"{name} (unsigned)" if name in unsigned else name for name in names]
+        if marked:
+            parts.append(f"{said} by {' '.join(marked)}")
     parts.append(f"signed by {row['signed_by']}" if row["signed_by"] else "unsigned")
     return "; ".join(parts)
 

@@ -15,6 +15,7 @@ _ROUNDED = 0.01  # seconds by which sums of rounded times may differ, for each f
 _CORES = 1024  # processors that one job may keep busy at once
 _MACHINE_W = 20_000.0  # more than the packages of any machine draw
 _CARD_W = 2_000.0  # more than any card draws
+_LEAST_BUSY = 0.1  # of the seconds by the clock a processor works, beside others a third
 _LATE = 1.01  # times the protocol's timeout: until a job that is out of time is gone
 
 
@@ -38,12 +39,14 @@ def search_fault(row: SubmittedRow, cell: Cell, space: Space) -> str:
 
 
 def trial_faults(row: SubmittedRow, cell: Cell) -> Iterator[str]:
-    """Yield trials that took longer than the protocol lets them."""
+    """Yield trials that took longer than the protocol lets them, or no time at all."""
     rules = cell.made_of.rules
     longest = rules.folds * rules.timeout_s * _LATE
     for trial in row.trials:
         if trial.seconds > longest:
             yield f"trial {trial.number}: {trial.seconds} s; it is stopped after {longest:.0f}"
+        if trial.status == "done" and trial.seconds <= 0:
+            yield f"trial {trial.number}: done in {trial.seconds} s; expected more than 0"
 
 
 def pace_of(cell: Cell) -> Pace:
@@ -77,11 +80,29 @@ def run_faults(run: Run, cell: Cell) -> Iterator[str]:
         yield f"images_protocol {own}; the protocol has {most}"
     if most >= trained > own:
         yield f"{trained} images trained; its steps have {own} of the protocol's"
-    if run.status == "done" and trained < sum(steps):
-        yield f"{trained} images trained in {sum(steps)} steps or more"
+    if run.status == "done" and trained and (fault := _too_few(run, cell)):
+        yield fault
     if (trained > 0) != (run.counts.get("parameters_trained", 0) > 0) and run.status == "done":
         yield "images_trained and parameters_trained: one of them is 0, expected both or neither"
     yield from _seconds(run, rules.folds, rules.timeout_s, trained)
+
+
+def _too_few(run: Run, cell: Cell) -> str:
+    """Return why a run that trained had fewer images than the steps that it made, "" if not.
+
+    It made the steps up to the one that it kept, and those up to the first validation; under a
+    budget of seconds that may be none. A step takes a batch, in a method's own batches an image.
+    """
+    timed = cell.rules.get("budget_s") is not None
+    first = 0 if timed else min(interval_of(cell), pace_of(cell).max_steps)
+    least = sum(max(step or 0, first) for step in run.best_steps)
+    trained, batch = run.counts.get("images_trained", 0), cell.made_of.rules.batch_size
+    own = run.counts.get("images_protocol")  # older rows do not say it
+    if trained < least:
+        return f"{trained} images trained in {least} steps or more"
+    if own is not None and own < least * batch:
+        return f"images_protocol {own}; {least} steps or more have {least * batch}"
+    return ""
 
 
 def _seconds(run: Run, folds: int, timeout: float, trained: int) -> Iterator[str]:
@@ -115,6 +136,21 @@ def cost_faults(row: SubmittedRow, cell: Cell) -> Iterator[str]:
             yield f"took {name} {joules} without the seconds in which they were counted"
         elif joules is not None and of is not None and joules > watts * (of + rounded):
             yield f"took {name} {joules} in {of} s: above {watts:.0f} W"
+
+
+def looks(row: SubmittedRow) -> Iterator[str]:
+    """Yield in a line each what is said of a row's cost and size that hardly any training has."""
+    cell = row.cell
+    if cell is None:
+        return
+    seconds, told = seconds_of(row), cell.took.cpu_s if cell.took else None
+    if told is not None and told < _LEAST_BUSY * seconds:
+        yield f"{row.place}: took cpu_s {told}, its trials and runs {seconds:.2f} s by the clock"
+    each, folds = cell.rules.get("embedding_size"), cell.made_of.rules.folds
+    shapes = {(run.embeddings_shape or [0, 0])[-1] for run in row.runs.values()} - {0}
+    if not row.untrained and isinstance(each, int) and shapes - {folds * each}:
+        met = " and ".join(map(str, sorted(shapes)))
+        yield f"{row.place}: embeddings of {met} numbers; {folds} folds of {each} are usual"
 
 
 def environment_faults(row: SubmittedRow) -> Iterator[Problem]:

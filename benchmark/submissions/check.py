@@ -39,7 +39,8 @@ def problems_of(
         row: the row.
         known: the protocols that ship.
         code: the code of commits; None without git, which leaves it unchecked.
-        current: whether the row is of a protocol as it is now; the code of others is not looked at.
+        current: whether the row is of a protocol as it is now; of others the code is looked up by
+            name, and the protocol by its version.
     """
     for search in row.searches:
         yield from _problems_of(search, known, code, current=current)
@@ -74,8 +75,9 @@ def _problems_of(
             message = f"its settings are those that search {other} of its cell draws"
             yield message, f"{row.place}/trials.jsonl"
     yield from _commits(row, code)
-    if code and current:
-        yield from provenance.faults(row, row.cell, code)
+    if code:
+        look_up = provenance.faults if current else provenance.stale_faults
+        yield from look_up(row, row.cell, code)
     yield from budget.environment_faults(row)
     for message in budget.cost_faults(row, row.cell):
         yield message, f"{row.place}/{Cell.file}"
@@ -132,6 +134,11 @@ def _protocol(cell: Cell, protocol: Protocol) -> Iterator[str]:
             yield f"{cell.seeds} seeds; the protocol has {protocol.seeds}"
     elif same_rules and cell.seeds == protocol.seeds:
         yield "protocol_hash is not that of these rules"
+    elif cell.protocol_version == protocol.version:
+        yield (
+            f"protocol_hash {cell.protocol_hash} of version {protocol.version}, which has "
+            f"{protocol.hash()}: other rules are another version"
+        )
 
 
 def _place(row: SubmittedRow, cell: Cell, protocol: Protocol) -> Iterator[str]:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+from protocols.names import one_line, seen
 
 NAME = r"[a-z0-9][a-z0-9_-]{0,63}"
 GRID_NAME = r"[a-z0-9][A-Za-z0-9_.:+-]{0,127}"  # timm:resnet18.a1_in1k, tiny+0a1b2c3d
+RESERVED = "index"  # no name: the site lists all methods, and all datasets, in a page so called
 LETTERS = {
     NAME: "lower-case letters, digits, '_' and '-'",
     GRID_NAME: "letters, digits and '_.:+-'",
@@ -23,7 +26,23 @@ Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Commit = Annotated[str, Field(pattern=r"^[0-9a-f]{40}$")]
 Version = Annotated[str, Field(pattern=r"^[A-Za-z0-9 ()_.,:+-]{1,80}$")]  # no path fits in here
 Text = Annotated[str, Field(max_length=2000)]
-Said = Annotated[str, Field(min_length=1, max_length=200)]
+
+
+def _seen(text: str) -> str:
+    """Return ``text``; raise ValueError where a sign of it cannot be seen. It may have lines."""
+    if seen(text) != text:
+        raise ValueError("signs that cannot be seen; expected plain text")
+    return text
+
+
+def _one_line(text: str) -> str:
+    if one_line(text) != text:
+        raise ValueError("signs that cannot be seen, or more than a line; expected plain text")
+    return text
+
+
+Written = Annotated[Text, AfterValidator(_seen)]  # by hand
+Said = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_one_line)]
 Natural = Annotated[int, Field(ge=0, le=10**15)]
 Whole = Annotated[int, Field(ge=1, le=10**9)]
 Number = Annotated[float, Field(ge=-1e9, le=1e9)]

@@ -60,6 +60,18 @@ class History:
         words = ("log", "-1", "--diff-filter=AM", "--format=%H", "--", path)
         return (_git(self.folder, *words) or "").strip()
 
+    def first_days(self, path: str) -> dict[str, str]:
+        """Return the contents that ``path`` ever had: git's hash to the day of the first commit."""
+        words = ("--format=%cs", "--raw", "--no-abbrev", "-m", "--full-history", "--", path)
+        found, day = dict[str, str](), ""
+        for line in (_git(self.folder, "log", *words) or "").splitlines():
+            if line.startswith(":"):
+                content = line.split()[3]
+                found[content] = min(day, found.get(content, day))
+            elif line:
+                day = line
+        return found
+
     def merge_base(self, ref: str) -> str:
         """Return the commit at which the current one left ``ref``.
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmark.study.scores import Part
-from benchmark.submissions import read
+from benchmark.submissions import nearly, read
 from benchmark.submissions.alike import Marks, marks_of
 from benchmark.submissions.class_bootstrap import class_columns
 from benchmark.submissions.read import SubmittedRow
@@ -31,6 +31,7 @@ class Kept:
             problems are with the row's.
         unread: why its search space cannot be told without running its method; empty if it can.
         marks: by seed what no other training may have.
+        sampled: by seed what some of its queries found, to compare with other runs.
         test_sets: digests of the labels and queries of its runs, one in an honest row.
         class_columns: the leaderboard's columns of the interval over test classes, by part; none
             of a further search, which is in no table.
@@ -41,6 +42,7 @@ class Kept:
     problems: list[Problem]
     unread: str
     marks: dict[int, Marks]
+    sampled: dict[int, nearly.Sample]
     test_sets: list[str]
     class_columns: dict[Part, dict[str, Any]]
     further: list[Kept] = field(default_factory=list)
@@ -55,7 +57,8 @@ def keep(row: SubmittedRow, problems: Iterable[Problem] = (), unread: str = "") 
     """Return ``row`` with what follows from its per-query values; it keeps them."""
     columns = class_columns(row) if row.search == 1 else {}
     further = [keep(search) for search in row.further]
-    return Kept(row, list(problems), unread, _marks(row), _test_sets(row), columns, further)
+    marks, some = _marks(row), nearly.sampled(row)
+    return Kept(row, list(problems), unread, marks, some, _test_sets(row), columns, further)
 
 
 def without_values(kept: Kept) -> Kept:

@@ -303,6 +303,7 @@ def _standing_columns(found: Standing) -> dict[str, Any]:
     return {
         "state": found.state,
         "signed_by": found.signed_by or None,
+        "unsigned_reruns": found.unsigned,  # said in words, no column
         "void_since": void.since.isoformat() if void else None,
         "void_why": void.why if void else None,
     }

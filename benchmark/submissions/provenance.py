@@ -2,12 +2,14 @@
 
 A cell's identity holds digests of its method's and trunk's code and its recipe's values, and a
 run names its commit. All of that, and the search space, is made again from the files of that
-commit. Rows of an earlier protocol are left out: their digests were made by other rules.
+commit. Of rows of an earlier protocol only names and its version are looked up: their digests were
+made by other rules.
 """
 
 from __future__ import annotations
 
 import itertools
+import re
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -27,6 +29,7 @@ from protocols.space import described
 Problem = tuple[str, str]  # message, path below the results folder
 _TRIED = 20  # files of a method's name, where none of them ships
 _INSIDE = 2  # trunks that a trunk may hold, one inside the other: each may be in many files
+_VERSION = re.compile(r"^    version=(\d{1,9}),$", re.MULTILINE)  # as every protocol here has it
 _SHOWN = 8  # digits of a commit in a message
 
 
@@ -91,6 +94,12 @@ class Code:
                 self._declared[key] = str(error)
         return self._declared[key]
 
+    def version(self, commit: str, protocol: str) -> int | None:
+        """Return the version of a protocol that ships in a commit, None where it does not say."""
+        path = f"{commit}:protocols/{KINDS['protocol']}/{protocol.replace('-', '_')}.py"
+        found = _VERSION.findall(self.objects.text(path) or "")
+        return int(found[0]) if len(found) == 1 else None
+
     def day(self, commit: str) -> date | None:
         """Return the day of a commit, in UTC; None for an unknown one."""
         for line in (self.objects.text(commit) or "").splitlines():
@@ -137,6 +146,28 @@ def faults(row: SubmittedRow, cell: Cell, code: Code) -> Iterator[Problem]:
         said = (_recipe(cell, commit, code), _space(row, cell, commit, code))
         for message in (*itertools.chain(*said), *_trains(row, cell, commit, code)):
             yield message, f"{row.place}/cell.json"
+
+
+def stale_faults(row: SubmittedRow, cell: Cell, code: Code) -> Iterator[Problem]:
+    """Yield what a row of an earlier protocol names and its commits do not have.
+
+    A commit holds the version of the protocol that ran there, and files of these names; of what
+    is in them nothing is told.
+    """
+    named = {
+        "method": cell.method,
+        "trunk": split_name(cell.trunk.partition("+")[0])[0],
+        "recipe": cell.recipe,
+    }
+    path = f"{row.place}/cell.json"
+    for commit in sorted(c for c in _commits(row) if code.history.has(c)):
+        for kind, name in named.items():
+            if not code.paths(commit, kind, name):
+                yield f"{kind} {name!r} is in no file of commit {_short(commit)}", path
+        version = code.version(commit, cell.protocol)
+        if version not in (None, cell.protocol_version):
+            message = f"version {cell.protocol_version}; commit {_short(commit)} has version"
+            yield f"{message} {version} of {cell.protocol}", path
 
 
 def _commits(runs: Runs) -> set[str]:

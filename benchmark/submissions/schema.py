@@ -24,6 +24,7 @@ from benchmark.submissions.fields import (
     GRID_NAME,
     LETTERS,
     NAME,
+    RESERVED,
     Bounds,
     Commit,
     Data,
@@ -43,6 +44,7 @@ from benchmark.submissions.fields import (
     ShortHash,
     Text,
     Version,
+    Written,
 )
 from benchmark.submissions.identity import Identity
 from protocols.errors import InvalidInputError
@@ -241,9 +243,9 @@ class Claim(Data):
     file: ClassVar[str] = "claim.toml"
     who: Said
     hardware: Said
-    deviations: Text
+    deviations: Written
     predecessor: Annotated[str, Field(pattern=r"^([0-9a-f]{40})?$")]
-    note: Text
+    note: Written
     price_per_hour: Price = ""
 
 
@@ -258,7 +260,7 @@ class Challenge(Data):
 
     who: Said
     hardware: Said
-    note: Text
+    note: Written
     author_of_method: bool = False
 
 
@@ -310,10 +312,10 @@ def checksum(body: Mapping[str, Any]) -> str:
 
 
 def _check(kind: str, name: str, pattern: str) -> None:
-    if not re.fullmatch(pattern, name):
+    if name == RESERVED or not re.fullmatch(pattern, name):
         raise InvalidInputError(
-            f"{kind} {name!r}: a row's {kind} starts with a lower-case letter or digit and has "
-            f"no others than {LETTERS[pattern]}. Rename it and run it again"
+            f"{kind} {name!r}: a row's {kind} starts with a lower-case letter or digit, has no "
+            f"others than {LETTERS[pattern]}, and is not {RESERVED!r}. Rename it and run it again"
         )
 
 

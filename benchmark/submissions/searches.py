@@ -15,7 +15,7 @@ from benchmark.submissions.identity import Identity
 from benchmark.submissions.read import SubmittedRow
 from benchmark.submissions.schema import Cell, Trial, cell_id
 from protocols.protocol import digest
-from protocols.space import Real, Space
+from protocols.space import Real, Space, rebuilt
 
 Problem = tuple[str, str]  # message, path below the results folder
 REPEAT = "search_repeat"
@@ -67,8 +67,7 @@ def other_search(search: SubmittedRow, cell: Cell, space: Space) -> int | None:
     but its settings are those of the other id. Settings that no id draws say nothing: another
     version of scipy may have other points.
     """
-    first = search.trials[1 : cell.made_of.rules.search.startup_trials]
-    names = [name for name, parameter in space.items() if isinstance(parameter, Real)]
+    first, names = _drawn(search, cell, space)
     if not first or not names:
         return None
     plain = {k: v for k, v in cell.identity.items() if k != REPEAT}
@@ -77,6 +76,29 @@ def other_search(search: SubmittedRow, cell: Cell, space: Space) -> int | None:
         if repeat != search.search - 1 and _draws(cell_id(identity), space, names, first):
             return repeat + 1
     return None
+
+
+def undrawn(search: SubmittedRow) -> Iterator[str]:
+    """Yield in a line that a search's first settings are not those that its cell's id draws.
+
+    They were set by hand then, or drawn by a scipy whose points are others.
+    """
+    cell = search.cell
+    if cell is None or not budget.is_searched(cell):
+        return
+    space = rebuilt({name: bounds.model_dump() for name, bounds in cell.space.items()})
+    first, names = _drawn(search, cell, space)
+    if first and names and not _draws(cell_id(cell.identity), space, names, first):
+        yield (
+            f"{search.place}: the settings of trials 1 to {len(first)} are not those that its id "
+            "draws: set by hand, or by another scipy?"
+        )
+
+
+def _drawn(search: SubmittedRow, cell: Cell, space: Space) -> tuple[list[Trial], list[str]]:
+    """Return the trials whose settings the cell's id draws, and the names that tell whose."""
+    first = search.trials[1 : cell.made_of.rules.search.startup_trials]
+    return first, [name for name, parameter in space.items() if isinstance(parameter, Real)]
 
 
 def _draws(cell: str, space: Space, names: Sequence[str], trials: Sequence[Trial]) -> bool:
@@ -116,7 +138,7 @@ def _copies(row: SubmittedRow) -> Iterator[Problem]:
     seen: list[tuple[str, set[tuple[float | None, ...]]]] = []
     for search in row.searches:
         scores = {tuple(trial.folds) for trial in search.trials if trial.status == "done"}
-        collapsed = all(map(alike.collapsed, search.runs.values()))
+        collapsed = alike.all_collapsed(search)
         for place, others in seen:
             if scores and scores <= others and not collapsed:
                 yield (

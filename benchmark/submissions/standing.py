@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -29,11 +29,13 @@ class Standing:
             else lie outside, and nobody's confirm it. ``voided``: a later fix made it wrong.
         void: the entry of ``voided.toml`` that makes it void.
         signed_by: whose known key signed the row; empty for none.
+        unsigned: reruns that no known key signed: anybody may have handed them in, under any name.
     """
 
     state: State
     void: Void | None = None
     signed_by: str = ""
+    unsigned: tuple[str, ...] = ()
 
 
 def standing(row: SubmittedRow, void: Void | None, signers: Mapping[str, str]) -> Standing:
@@ -50,17 +52,23 @@ def standing(row: SubmittedRow, void: Void | None, signers: Mapping[str, str]) -
         return signers.get(f"{row.place}/{name}{SUFFIX}", "")
 
     signed = signer(CLAIM)
+    unsigned = tuple(rerun.name for rerun in row.reruns if not signer(rerun.name))
     if void:
-        return Standing("voided", void, signed)
+        return Standing("voided", void, signed, unsigned)
+    return Standing(_state(row, signer), None, signed, unsigned)
+
+
+def _state(row: SubmittedRow, signer: Callable[[str], str]) -> State:
+    """Return the state of a row that is not void; ``signer`` says whose known key signed a part."""
     outcomes = [(rerun, judge(row, rerun)) for rerun in row.reruns]
     confirming = [rerun for rerun, outcome in outcomes if outcome == "confirms"]
     refuted = any(outcome == "refutes" for _, outcome in outcomes)
     if refuted or not confirming:
         if not outcomes:
-            return Standing("submitted", signed_by=signed)
-        return Standing("challenged" if confirming or not refuted else "refuted", signed_by=signed)
+            return "submitted"
+        return "challenged" if confirming or not refuted else "refuted"
     by_author = any(
         rerun.challenge and rerun.challenge.author_of_method and signer(rerun.name)
         for rerun in confirming
     )
-    return Standing("confirmed by the author" if by_author else "verified", signed_by=signed)
+    return "confirmed by the author" if by_author else "verified"

@@ -9,7 +9,15 @@ rows that trained, with all others of the same protocol, dataset, trunk and reci
   standard deviation). Below it nothing is odd: a row that ran beside others is slow, one of a
   costly method too.
 
-Source: Iglewicz and Hoaglin, "How to Detect and Handle Outliers", 1993, for the last two.
+* validation: the runs' validation against their separated test scores, and the search's best
+  value against the runs' validation, both as ratios; far away on either side is odd, since what
+  makes a dataset's validation classes easier makes them so for all methods;
+* pairing: whether a row's seeds rise and fall with the baseline's, by Spearman's rank correlation
+  over seeds, its chance times the number of rows. A seed fixes the first network and the batches,
+  so some likeness is honest; runs whose seeds were exchanged to fit have too much of it, and the
+  interval of their paired difference is too narrow.
+
+Source: Iglewicz and Hoaglin, "How to Detect and Handle Outliers", 1993, for speed and gain.
 """
 
 from __future__ import annotations
@@ -20,18 +28,23 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from statistics import fmean, median, variance
 
-from scipy.special import chdtr, chdtri
+import numpy as np
+from scipy.special import chdtr, chdtri, stdtr
 
 from benchmark.study.scores import HEADLINE, per_cent
 from benchmark.submissions.judging import score_of
 from benchmark.submissions.read import SubmittedRow
+from benchmark.submissions.schema import Run
 
 MIN_OTHERS = 4  # rows beside one, below which nothing is usual
 RARE = 1e-3  # chance of such a spread, both tails together
 FAR = 5.0  # deviations from the median
 _LEAST_SPEED = 0.05  # of a log speed: machines vary by as much from day to day
+_LEAST_RATIO = 0.08  # of a log ratio: few seeds and a lucky trial move it by as much
 _LEAST_GAIN = 2e-3  # a fifth of a point
 _TO_SD = 1.4826
+_FEW_SEEDS = 4  # of which even the very same order is no rare thing
+_ROUNDING = 1e-12
 
 
 @dataclass(frozen=True)
@@ -44,6 +57,9 @@ class _Measured:
     seeds: int
     speed: float | None
     mean: float
+    by_seed: dict[int, float]
+    is_baseline: bool
+    ratios: dict[str, float]  # logarithms, by what they compare
 
 
 def looks(rows: Iterable[SubmittedRow]) -> list[str]:
@@ -60,7 +76,9 @@ def looks(rows: Iterable[SubmittedRow]) -> list[str]:
 def _measured(row: SubmittedRow) -> _Measured | None:
     """Return a row's statistics, None where no run came through."""
     runs = [run for run in row.runs.values() if run.status == "done"]
-    found = [v for run in runs if not math.isnan(v := score_of(run, *HEADLINE))]
+    scores = {seed: score_of(run, *HEADLINE) for seed, run in sorted(row.runs.items())}
+    by_seed = {seed: score for seed, score in scores.items() if not math.isnan(score)}
+    found = list(by_seed.values())
     if not found:
         return None
     speeds = [run.counts.get("images_trained", 0) / max(run.train_s, 1e-3) for run in runs]
@@ -72,16 +90,63 @@ def _measured(row: SubmittedRow) -> _Measured | None:
         seeds=len(found),
         speed=math.log(fast) if fast > 0 else None,
         mean=fmean(found),
+        by_seed=by_seed,
+        is_baseline=row.cell is not None and row.cell.method == row.cell.made_of.rules.baseline,
+        ratios=_ratios(row, runs),
     )
 
 
+def _ratios(row: SubmittedRow, runs: Sequence[Run]) -> dict[str, float]:
+    """Return log ratios of means of the headline metric that a row's search and runs claim."""
+    metric = HEADLINE[1]
+    validated = [getattr(run.validation, metric) for run in runs if run.validation]
+    tested = [getattr(run.separated, metric) for run in runs if run.separated]
+    chosen = row.cell.chosen.value if row.cell else None
+    if not validated or not tested or 0 in (validation := fmean(validated), fmean(tested), chosen):
+        return {}
+    found = {"validation to separated test scores": math.log(validation / fmean(tested))}
+    if chosen is not None:
+        found["the search's best value to the runs' validation"] = math.log(chosen / validation)
+    return found
+
+
 def _of(table: Sequence[_Measured]) -> Iterator[str]:
+    for base in (row for row in table if row.is_baseline):
+        yield from _paired(base, [row for row in table if row is not base])
     for row in table:
         others = [other for other in table if other is not row]
         if len(others) >= MIN_OTHERS:
             yield from _spread(row, others)
             yield from _speed(row, [o for o in others if o.device == row.device])
             yield from _gain(row, others)
+            yield from _validation(row, others)
+
+
+def _paired(base: _Measured, others: Sequence[_Measured]) -> Iterator[str]:
+    """Yield rows whose seeds rise and fall with the baseline's more than seeds do."""
+    for row in others:
+        shared = sorted(row.by_seed.keys() & base.by_seed.keys())
+        a, b = (_ranks([of.by_seed[seed] for seed in shared]) for of in (row, base))
+        if len(shared) <= _FEW_SEEDS or 1 in (len(set(a)), len(set(b))):
+            continue
+        rho = float(np.corrcoef(a, b)[0, 1])
+        freedom = len(shared) - 2
+        t = rho * math.sqrt(freedom / max(1 - rho * rho, _ROUNDING))
+        chance = float(stdtr(freedom, -t)) * len(others)
+        if chance < RARE:
+            yield (
+                f"{row.place}: over {len(shared)} seeds its runs rank as those of {base.place} "
+                f"(Spearman's rho {rho:.3f}, p {chance:.1e} over {len(others)} rows): are they of "
+                "these seeds?"
+            )
+
+
+def _ranks(values: Sequence[float]) -> list[float]:
+    """Return the rank of each value, the mean of them where values are equal."""
+    return [
+        sum(other < value for other in values) + sum(other == value for other in values) / 2
+        for value in values
+    ]
 
 
 def _spread(row: _Measured, others: Sequence[_Measured]) -> Iterator[str]:
@@ -128,6 +193,18 @@ def _gain(row: _Measured, others: Sequence[_Measured]) -> Iterator[str]:
             f"{row.place}: MAP@R {per_cent(row.mean)} %, other rows {per_cent(median(usual))} % "
             f"({away:+.1f} deviations)"
         )
+
+
+def _validation(row: _Measured, others: Sequence[_Measured]) -> Iterator[str]:
+    """Yield a ratio of validation to what belongs to it that others do not come near."""
+    for what, own in row.ratios.items():
+        usual = [o.ratios[what] for o in others if what in o.ratios]
+        if len(usual) >= MIN_OTHERS and abs(away := _away(own, usual, _LEAST_RATIO)) > FAR:
+            yield (
+                f"{row.place}: {what} is {math.exp(own):.2f}, of other rows "
+                f"{math.exp(median(usual)):.2f} ({away:+.1f} robust standard deviations of the "
+                "logarithm)"
+            )
 
 
 def _away(value: float, others: Sequence[float], least: float) -> float:

@@ -6,9 +6,10 @@ is the one that the method's file declares · 5 the choice is what the rule pick
 images and seconds inside the budget, on one kind of machine · 7 one commit, clean, in history, with
 the code, recipe and trunk that the row names · 8 one content and one test set per dataset · 9
 metrics that can be true and follow from every query's · 10 no two seeds, rows or reruns that are
-one training · 11 the leaderboard rebuilds byte for byte · 12 files that were there before are
-unchanged · 13 signatures are of the files as they are. What lies beside a row as evidence is held
-to the same, and to its row (:mod:`benchmark.submissions.searches` and ``watching``).
+one training · 11 the leaderboard rebuilds byte for byte, a snapshot is an earlier one, and nothing
+else lies about · 12 files that were there before are unchanged · 13 signatures are of the files as
+they are. What lies beside a row as evidence is held to the same, and to its row
+(:mod:`benchmark.submissions.searches` and ``watching``).
 """
 
 from __future__ import annotations
@@ -23,9 +24,13 @@ from pathlib import Path
 from benchmark.submissions import (
     alike,
     bounds,
+    budget,
+    earlier,
     front,
-    git,
     leaderboard,
+    loose,
+    nearly,
+    searches,
     signatures,
     standout,
     together,
@@ -37,8 +42,6 @@ from benchmark.submissions.kept import Kept, Problem
 from benchmark.submissions.read import SubmittedRow
 from protocols.errors import InvalidInputError
 
-_ONCE = ("cell.json", "trials.jsonl", "seed-", "values-", "challenge-", "search-", "oracle-")
-_FROZEN = "snapshots/"  # leaderboards of earlier months
 SHOWN = 10  # problems of one file; the rest are counted
 _LONGEST = 400  # characters of a message
 
@@ -51,8 +54,8 @@ class Findings:
         rows: all of them, without their per-query values.
         stale: how many are of a protocol that has changed since.
         problems: (message, path below the folder), by path; bounded in number and length.
-        looks: rows out of line with the others, with the statistic, and trials with equal scores:
-            for a human, no problems.
+        looks: what is for a human's eye and no problem: rows out of line with the others, with the
+            statistic, trials with equal scores, claims that changed, snapshots nobody can prove.
         unread: rows whose search space cannot be told without running their method, and why.
     """
 
@@ -76,20 +79,34 @@ def examine(results: Path, history: History | None, since: str | None = None) ->
     cells = [(kept, kept.row.cell) for kept in rows]
     current = [kept for kept, cell in cells if cell and leaderboard.is_current(cell, known)]
     met = [problem for kept in rows for problem in kept.problems]
-    met += _stray(results)
+    met += loose.faults(results)
+    unproven, looks = loose.unproven(results, history)
+    met += unproven
     met += together.faults(rows, current)
-    met += alike.between((s.row, s.marks) for kept in rows for s in kept.searches)
+    same = list(alike.between((s.row, s.marks) for kept in rows for s in kept.searches))
+    copies, near = nearly.between((s.row, s.sampled) for kept in rows for s in kept.searches)
+    named = {path for _, path in same}  # that it agrees with the other one goes without saying
+    met += [*same, *(problem for problem in copies if problem[1] not in named)]
     met += signatures.faults(results, [results / kept.row.place for kept in rows])
     met += _leaderboard(results, rows)
     if history:
-        met += _edited(results, rows, history, since)
+        places = {kept.row.place: kept.row for kept in rows}
+        before = history.files(history.merge_base(since) if since else "HEAD")
+        met += earlier.edited(results, places, history, before)
+        if since:
+            changed, seen = earlier.claims(results, places, history, before)
+            met, looks = met + changed, looks + seen
     stale = sum(cell is not None for _, cell in cells) - len(current)
-    looks = standout.looks(kept.row for kept in current)
+    looks += near + standout.looks(kept.row for kept in current)
     looks += [
         line
         for kept in current
         for search in kept.row.searches
-        for line in alike.equal_trials(search)
+        for line in (
+            *alike.equal_trials(search),
+            *searches.undrawn(search),
+            *budget.looks(search),
+        )
     ]
     unread = {kept.row.place: kept.unread for kept in rows if kept.unread}
     return Findings([kept.row for kept in rows], stale, _bounded(met), looks, unread)
@@ -111,15 +128,6 @@ def _bounded(met: Iterable[Problem]) -> list[Problem]:
 def _more(count: int) -> Iterator[str]:
     if count > 0:
         yield f"and {count} problems more"
-
-
-def _stray(results: Path) -> Iterator[Problem]:
-    """Yield links, which may lead anywhere; what else lies above the rows is for people."""
-    for folder, inner, files in os.walk(results):
-        for name in (*inner, *files):
-            path = Path(folder, name)
-            if path.is_symlink():
-                yield "a link; expected a file or folder", path.relative_to(results).as_posix()
 
 
 def _leaderboard(results: Path, rows: list[Kept]) -> Iterator[Problem]:
@@ -146,38 +154,3 @@ def _leaderboard(results: Path, rows: list[Kept]) -> Iterator[Problem]:
         if not same:
             command = shlex.join(("verify", str(results), "--rebuild"))
             yield f"is not what the rows make: python -m benchmark {command}", name
-
-
-def _edited(
-    results: Path, rows: list[Kept], history: History, since: str | None
-) -> Iterator[Problem]:
-    """Yield files that an earlier commit has and that were changed or removed (check 12).
-
-    A row may be replaced: its claim then names as ``predecessor`` the commit that holds the
-    earlier files, the very ones of ``since``.
-    """
-    before = history.files(history.merge_base(since) if since else "HEAD")
-    places = {kept.row.place: kept.row for kept in rows}
-    for path, content in before.items():
-        place, _, name = _split(path)
-        frozen = path.startswith(_FROZEN)
-        if not frozen and not name.startswith(_ONCE):
-            continue
-        file = results / path
-        if file.is_file() and not file.is_symlink() and git.blob(file.read_bytes()) == content:
-            continue
-        row = places.get(place)
-        if not (row and row.claim and _replaced(row.claim.predecessor, path, content, history)):
-            yield f"was {'changed' if file.exists() else 'removed'} since it was submitted", path
-
-
-def _replaced(predecessor: str, path: str, content: str, history: History) -> bool:
-    if not predecessor or not history.has(predecessor):
-        return False
-    return history.files(predecessor).get(path) == content
-
-
-def _split(path: str) -> tuple[str, str, str]:
-    """Return (row's place, "/", name inside the row); no name for files above the rows."""
-    parts = path.split("/", 3)
-    return ("/".join(parts[:3]), "/", parts[3]) if len(parts) == 4 else (path, "", "")

@@ -2,25 +2,30 @@
 // Sorting by a column's head and filtering of the leaderboard; without it the tables read the same.
 (() => {
   const value = (cell) => cell?.dataset.value ?? cell?.textContent.trim() ?? "";
-  const compare = (a, b) => {
-    const [x, y] = [Number(a), Number(b)];
-    return a !== "" && b !== "" && !Number.isNaN(x) && !Number.isNaN(y)
-      ? x - y : a.localeCompare(b, "en");
-  };
+  const missing = (word) => word === "" || word === "\u2013";
+  const isNumber = (word) => !Number.isNaN(Number(word));
+  const compare = (a, b) => isNumber(a) && isNumber(b)
+    ? a - b : a.localeCompare(b, "en", { numeric: true });
   for (const table of document.querySelectorAll("table.sortable")) {
     const heads = [...table.tHead.rows[0].cells], body = table.tBodies[0];
     heads.forEach((head, column) => {
-      if (!head.textContent.trim() || head.classList.contains("chart")) return;
+      const name = head.textContent.trim();
+      if (!name || head.classList.contains("chart")) return;
+      // Beside what the head says, which may be a link, and none stands in a button.
       const button = document.createElement("button");
       button.type = "button";
-      button.append(...head.childNodes);
+      button.setAttribute("aria-label", `sort by ${name}`);
       head.append(button);
       button.addEventListener("click", () => {
-        const rising = head.getAttribute("aria-sort") === "descending";
+        const rows = [...body.rows].map((row) => [value(row.cells[column]), row]);
+        const words = rows.map(([word]) => word).filter((word) => !missing(word));
+        const before = head.getAttribute("aria-sort");
+        // Best first: scores fall; words and what counts from the best one, like ranks, rise.
+        const rising = before ? before === "descending"
+          : head.dataset.first === "ascending" || !words.every(isNumber);
         heads.forEach((other) => other.removeAttribute("aria-sort"));
         head.setAttribute("aria-sort", rising ? "ascending" : "descending");
-        const rows = [...body.rows].map((row) => [value(row.cells[column]), row]);
-        rows.sort((a, b) => (rising ? 1 : -1) * compare(a[0], b[0]));
+        rows.sort(([a], [b]) => missing(a) - missing(b) || (rising ? 1 : -1) * compare(a, b));
         body.append(...rows.map(([, row]) => row));
       });
     });

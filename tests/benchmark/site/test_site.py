@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from html.parser import HTMLParser
 from importlib import metadata
 from pathlib import PurePosixPath
@@ -15,19 +16,21 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from markupsafe import Markup
 from scipy import stats
 
 from benchmark.cli import main
 from benchmark.site.about import about
-from benchmark.site.content import read_results
+from benchmark.site.content import Content, read_results
 from benchmark.site.pages import Site
 from benchmark.site.pictures import album
 from benchmark.site.snapshots import snapshots
 from benchmark.site.studies import StudyPage
-from benchmark.submissions import leaderboard, voided
+from benchmark.submissions import leaderboard, schema, voided
 from benchmark.submissions.findings.parts import parts
 from benchmark.submissions.findings.places import places
 from protocols.discovery import Registry
+from protocols.errors import InvalidInputError
 from tests.benchmark import rows
 from tests.benchmark.submissions.made_study import lay_out
 from tests.benchmark.submissions.test_standing import entry
@@ -255,11 +258,51 @@ def test_a_method_is_described_from_its_source():
 
 def test_words_of_strangers_are_text(results):
     claim = results / ROW / "claim.toml"
-    nasty = "<script>alert(1)</script> & \u202eevil"
+    nasty = "<script>alert(1)</script> & evil"
     claim.write_text(claim.read_text().replace("a test", nasty))
     body = made(results)[f"rows/{ROW}.html"].decode()
     assert "<script>alert" not in body
     assert "&lt;script&gt;alert(1)" in body
+
+
+def test_signs_that_nobody_sees_are_shown(results):
+    """Whatever a page is given; a claim with such signs is refused before it gets here."""
+    found = Site(read_results(results), snapshots(results))
+    shown = found.templates.from_string("{{ text }}|{{ mark }}")
+    page = shown.render(text="Jane \u202eeoD <b>", mark=Markup("<b>"))
+    assert page == "Jane \\u202eeoD &lt;b&gt;|<b>"
+
+
+def test_no_page_takes_another_ones_address(results):
+    """Of a folder that was not checked: a method named like the list of all methods."""
+    board, *others = read_results(results).boards
+    row = replace(board.rows[0], cell=board.rows[0].cell.model_copy(update={"method": "index"}))
+    content = Content((replace(board, rows=(row, *board.rows[1:])), *others), (), b"")
+    with pytest.raises(InvalidInputError, match=r"two pages .* methods/index\.html"):
+        Site(content, ()).files()
+
+
+@pytest.mark.parametrize(("method", "dataset"), [("index", "emoji"), ("ms", "index")])
+def test_no_row_is_named_like_a_list_of_the_site(method, dataset):
+    with pytest.raises(InvalidInputError, match="is not 'index'"):
+        schema.place_of("quick", dataset, schema.folder_name(method, "t", "r", ("t", "r")))
+
+
+def test_a_rows_page_says_its_verdicts_as_the_leaderboard_does(results):
+    content = read_results(results)
+    row = next(row for row in content.rows if not row.is_baseline)
+    part = ("separated", "map_at_r")
+    row.parts[part].update(verdict="not tested", needs_seeds=7, mark="unequal spread")
+    words = row.verdict_of(part)
+    assert words == "not tested (needs 7 seeds) (unequal spread)"
+    assert words in Page(Site(content, ()).files()[row.address].decode()).text
+
+
+def test_a_note_on_machines_keeps_its_capitals(results):
+    content = read_results(results)
+    content.boards[0].rows[0].head["machines"] = "NVIDIA H100 80GB HBM3: ms; cpu: triplet"
+    text = Page(Site(content, ()).files()["index.html"].decode()).text
+    assert "NVIDIA H100 80GB HBM3: ms; cpu: triplet." in text
 
 
 def test_void_rows_stand_apart_with_the_reason(results, tmp_path, monkeypatch):
@@ -315,7 +358,11 @@ def test_a_snapshot_is_frozen(results, tmp_path, capsys):
     kept.write_bytes(kept.read_bytes().replace(b"ms", b"sm"))
     code, said = rows.verify(results, capsys)
     assert code == 2
-    assert "was changed since it was submitted" in said[0]
+    assert any("was changed since it was submitted" in line for line in said)
+    assert any("of any commit: a snapshot is a copy" in line for line in said)
+    kept.write_text("a,b\n1,2\n")
+    assert main(words[:-1]) == 2
+    assert "2026-12.csv: is no leaderboard: it lacks" in capsys.readouterr().err
 
 
 def test_it_needs_only_what_its_workflow_installs(results, tmp_path):
@@ -333,6 +380,99 @@ def test_it_needs_only_what_its_workflow_installs(results, tmp_path):
         f"sys.exit(main(['site', {str(results)!r}, '--to', {str(tmp_path / 'site')!r}]))"
     )
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
+
+
+# A table of four rows as a browser gives it to a script, and what follows from clicks on its heads.
+_TABLE = """
+const made = [];
+const element = (text, data = {}) => ({
+  textContent: text, dataset: data, attributes: {}, held: [], classList: { contains: () => false },
+  getAttribute(name) { return this.attributes[name] ?? null; },
+  setAttribute(name, word) { this.attributes[name] = word; },
+  removeAttribute(name) { delete this.attributes[name]; },
+  append(...those) { this.held.push(...those); },
+  addEventListener(_, heard) { this.click = heard; },
+});
+const heads = [element("method"), element("MAP@R"), element("rank", { first: "ascending" })];
+const rows = [["b", "0.2", "2"], ["a", "0.1", "10"], ["c", "", "\u2013"], ["d", "0.3", "1"]].map(
+  (words) => ({ name: words[0], cells: words.map((word) => element(word, { value: word })) }));
+const body = { rows, append(...those) { this.rows = those; } };
+const table = { tHead: { rows: [{ cells: heads }] }, tBodies: [body] };
+globalThis.document = {
+  createElement: () => element(""), querySelector: () => null, querySelectorAll: () => [table],
+};
+require(process.argv[1]);
+for (const head of heads) {
+  const [button] = head.held;
+  for (const _ of [1, 2]) {
+    button.click();
+    made.push([button.attributes["aria-label"], head.attributes["aria-sort"],
+      body.rows.map((row) => row.name).join("")]);
+  }
+}
+console.log(JSON.stringify(made));
+"""
+
+
+@pytest.mark.skipif(shutil.which("node") is None, reason="no node here")
+def test_a_click_puts_the_best_first_and_what_is_missing_last(files, tmp_path):
+    script = tmp_path / "site.js"
+    script.write_bytes(files["site.js"])
+    words = ["node", "-e", _TABLE, str(script)]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=60, check=True)
+    assert json.loads(done.stdout) == [
+        ["sort by method", "ascending", "abcd"],
+        ["sort by method", "descending", "dcba"],
+        ["sort by MAP@R", "descending", "dbac"],
+        ["sort by MAP@R", "ascending", "abdc"],
+        ["sort by rank", "ascending", "dbac"],
+        ["sort by rank", "descending", "abdc"],
+    ]
+
+
+def test_no_head_is_moved_into_a_button(files):
+    """A link in a button is no HTML, and two stops of the tab key."""
+    script = files["site.js"].decode()
+    assert "childNodes" not in script
+    assert "button.append" not in script
+
+
+def test_what_is_missing_is_no_number_to_sort_by(results):
+    content = read_results(results)
+    row = content.rows[0]
+    row.head.update(mean=None, difference=None)
+    page = Site(content, ()).files()["index.html"].decode()
+    (line,) = [part for part in page.split("<tr data-row") if f'data-name="{row.name} ' in part]
+    assert line.count('data-value=""') >= 2
+    assert 'data-value="-1"' not in line
+
+
+def test_a_tables_verdict_stands_beside_its_score(files):
+    """Where a screen is narrow the first columns are seen, and the chart fills it."""
+    heads = files["index.html"].decode().partition("<thead>")[2].partition("</thead>")[0]
+    order = [heads.index(f">{word}<") for word in ("method", "MAP@R, %", "verdict")]
+    assert order == sorted(order)
+    assert order[-1] < heads.index('class="chart"')
+    cells = files["index.html"].decode().partition("<tbody>")[2].partition("</tr>")[0]
+    assert cells.index("verdict") < cells.index('class="chart"')
+
+
+def test_every_head_of_a_table_has_a_name(files):
+    for name, body in files.items():
+        if name.endswith(".html"):
+            for head in re.findall(r"<th\b.*?</th>", body.decode(), re.DOTALL):
+                words = re.sub(r"<svg.*?</svg>|<[^>]*>", "", head, flags=re.DOTALL)
+                assert words.strip(), f"{name}: {head}"
+
+
+def test_links_of_a_matrix_say_what_they_compare(files):
+    name = next(n for n in files if n.startswith("compare/") and n.endswith("index.html"))
+    text = files[name].decode()
+    links = re.findall(r'aria-label="(\w+) less (\w+): ([^"]+)">([^<]+)</a>', text)
+    assert {(a, b) for a, b, _, _ in links} >= {("ms", "triplet"), ("triplet", "ms")}
+    assert all(said == shown for _, _, said, shown in links)
+    assert 'class="scroll tall"' in text
+    assert ".tall thead th{position:sticky;top:0" in files["site.css"].decode()
 
 
 @pytest.mark.skipif(shutil.which("chromium") is None, reason="no chromium here")

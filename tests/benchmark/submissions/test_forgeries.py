@@ -7,14 +7,16 @@ import shutil
 import time
 import zipfile
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from benchmark.cli import main
-from benchmark.submissions import alike, checking, git, judging, leaderboard, schema
+from benchmark.submissions import alike, checking, git, judging, leaderboard, nearly, schema
 from benchmark.submissions import read as rowread
 from benchmark.submissions.verify import SHOWN, examine
+from protocols.discovery import load
 from protocols.errors import StoreError
 from tests.benchmark import rows
 from tests.benchmark.submissions import forging
@@ -78,6 +80,103 @@ def test_a_method_that_trains_cannot_pose_as_a_row_without_training(results):
             seed,
         )
     assert any("ms.py of commit" in line and line.count("trains") for line in said(results))
+
+
+def stale(results, version, method="ms"):
+    """Hand ms in under easier rules that say they are an earlier version, all ids made right."""
+
+    def easier(body):
+        rules = body["identity"]["rules"]
+        rules["pace"]["max_steps"] = 10**6
+        rules["version"] = body["protocol_version"] = version
+        body["protocol_hash"] = "c0ffeec0ffee"
+        body["identity"]["method"] = body["method"] = body["row"] = method
+
+    place = f"toy/toy/{method}"
+    (results / MS).rename(results / place)
+    edit_cell(results / place, easier)
+
+
+@pytest.fixture
+def with_spec(results):
+    """Return what commits the protocol's file and makes every row of that commit."""
+    root, before = results.parent, rows.git(results, "rev-parse", "HEAD")
+
+    def put(version):
+        spec = root / "protocols/specs/toy.py"
+        spec.parent.mkdir(exist_ok=True)
+        text = f'PROTOCOL = Protocol(\n    name="toy",\n    version={version},\n)\n'
+        spec.write_text(text)
+        rows.git(root, "add", "protocols")
+        rows.git(root, "commit", "--quiet", "-m", "protocol")
+        commit = rows.git(root, "rev-parse", "HEAD")
+        for path in results.rglob("seed-*.json"):
+            rows.edit(path, lambda body: body["environment"].update(commit=commit))
+
+    yield put
+    rows.git(root, "reset", "--quiet", "--hard", before)
+
+
+def test_other_rules_are_no_current_version(results):
+    stale(results, load("protocol", "toy").version)
+    assert any("other rules are another version" in line for line in said(results))
+
+
+def test_a_stale_row_is_of_a_version_that_its_commit_has(results, with_spec):
+    stale(results, 2)
+    assert said(results) == [], "the commit does not say"
+    with_spec(2)
+    assert said(results) == []
+    with_spec(1)
+    (line,) = said(results)
+    assert "version 2; commit" in line
+    assert "has version 1 of toy" in line
+
+
+def test_a_stale_row_is_of_a_method_that_its_commit_has(results):
+    stale(results, 2, "invented")
+    (line,) = said(results)
+    assert "method 'invented' is in no file of commit" in line
+
+
+def unmade(body):
+    """Say of a run that it kept the first network of each fold, after a single image."""
+    body["best_steps"] = [0 for _ in body["best_steps"]]
+    body["counts"].update(images_trained=1, images_protocol=1)
+
+
+def short_of(body):
+    batch = load("protocol", "toy").batch_size
+    body["counts"]["images_protocol"] = batch * sum(body["best_steps"]) - 1
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [(unmade, "1 images trained in "), (short_of, "steps or more have ")],
+)
+def test_a_training_has_the_images_of_its_steps(change, expected, results):
+    edit_run(results / MS, change)
+    assert any(expected in line for line in said(results))
+
+
+def test_a_trial_that_took_no_time_is_none(results):
+    def free(trials):
+        trials[1]["seconds"] = 0.0
+
+    rows.edit_trials(results / MS, free)
+    assert any("trial 1: done in 0.0 s" in line for line in said(results))
+
+
+def test_costs_that_hardly_any_training_has_are_for_a_human_look(results):
+    def thin(body):
+        body["embeddings_shape"][1] = 1
+
+    for seed in (0, 1):
+        edit_run(results / MS, thin, seed)
+    rows.edit(results / MS / "cell.json", lambda body: body["took"].update(cpu_s=0.001))
+    cost, width = findings(results).looks
+    assert cost.startswith(f"{MS}: took cpu_s 0.001, its trials and runs ")
+    assert width.startswith(f"{MS}: embeddings of 1 numbers; ")
 
 
 # --- figures and what every query found -----------------------------------------------------------
@@ -383,6 +482,100 @@ def test_a_forgery_is_named(name, results):
     assert len(lines) <= LINES, lines
 
 
+def test_ties_alone_are_no_collapse(results):
+    """Another row's runs, said to have collapsed: they find more than the order of files does."""
+    take_runs(results / MS, results / TRIPLET, {0: 0, 1: 1})
+    for seed in (0, 1):
+        images = len(forging.arrays_of(results / MS, seed)["labels"])
+        edit_run(results / MS, lambda body: body.update(ties=images), seed)  # noqa: B023
+        other = {"embeddings_sha256": f"{seed}" * 64, "queries_sha256": f"{seed + 5}" * 64}
+        edit_run(results / MS, lambda body: body.update(other), seed)  # noqa: B023
+    lines = [line for line in said(results) if "has the very scores of" in line]
+    assert len(lines) == 2
+
+
+def test_embeddings_of_one_point_are_alike(results):
+    """What the order of files finds, made here from the labels; two rows may have it honestly."""
+    row = rowread.read_row(results, results / MS)
+    labels = row.values[0].labels
+    relevant = np.array([(labels == label).sum() - 1 for label in labels])
+    found = []
+    for query, (label, count) in enumerate(zip(labels, relevant, strict=True)):
+        others = np.delete(labels, query)[:count] == label
+        found.append((others.cumsum() / np.arange(1, count + 1) * others).sum() / count)
+    scores = row.runs[0].concatenated.model_copy(update={"map_at_r": float(np.mean(found))})
+    run = row.runs[0].model_copy(update={"ties": len(labels), "concatenated": scores})
+    assert alike.collapsed(run, row.values[0])
+    assert not alike.collapsed(run.model_copy(update={"ties": 0}), row.values[0])
+    assert not alike.collapsed(run, None)
+
+
+def runs_like(found):
+    """Return runs as :mod:`nearly` gets them: by place and method, the values of each seed."""
+    made = SimpleNamespace(dataset_digest="d")
+    for (place, method), values in found.items():
+        cell = SimpleNamespace(dataset="toy", made_of=made, method=method, trunk="t", recipe="r")
+        moved = np.ones(3, bool)
+        samples = {s: nearly.Sample(v.astype(np.float32), moved) for s, v in values.items()}
+        yield SimpleNamespace(cell=cell, place=place, search=1), samples
+
+
+def test_a_copy_with_a_little_changed_is_found():
+    """Of few values, so that honest runs agree on some queries."""
+    one, two, three, four = np.random.default_rng(0).integers(0, 40, (4, 3, 500)) / 40
+    usual = {("p/toy/ms", "ms"): {0: one, 1: two}, ("p/toy/x", "x"): {0: three}}
+    assert nearly.between(runs_like(usual)) == ([], [])
+    copy = one.copy()
+    copy[:, 7] = 0.5
+    same = {**usual, ("p/toy/y", "y"): {0: four, 1: copy}}
+    ((message, path),), looks = nearly.between(runs_like(same))
+    assert (path, looks) == ("p/toy/y/seed-1.json", [])
+    assert message.startswith("agrees with p/toy/ms/seed-0.json on 100 %")
+    twice = {("p/toy/ms", "ms"): {0: one, 1: copy}}
+    assert len(nearly.between(runs_like(twice))[0]) == 1, "two seeds of one row"
+    version = {**usual, ("p2/toy/ms", "ms"): {0: copy}}
+    assert nearly.between(runs_like(version)) == ([], []), "the cell under another protocol"
+
+
+def test_runs_that_agree_on_much_are_for_a_human_look():
+    one, two = np.random.default_rng(0).integers(1, 40, (2, 3, 500)) / 40
+    mixed = np.where(np.arange(500) % 4, one, two)
+    found = {("p/toy/x", "x"): {0: one}, ("p/toy/y", "y"): {0: mixed}}
+    problems, (look,) = nearly.between(runs_like(found))
+    assert problems == []
+    assert look.startswith("p/toy/y/seed-0.json: agrees with p/toy/x/seed-0.json on 7")
+
+
+def test_one_fold_of_another_run_is_found_unless_neither_had_trained():
+    one, two = np.random.default_rng(0).integers(1, 40, (2, 3, 500)) / 40
+    two[2] = one[2]
+    found = list(runs_like({("p/toy/x", "x"): {0: one}, ("p/toy/y", "y"): {0: two}}))
+    ((_, path),), _ = nearly.between(found)
+    assert path == "p/toy/y/seed-0.json"
+    for _, samples in found:
+        samples[0].moved[2] = False  # both kept the network that the seed gave them
+    assert nearly.between(found) == ([], [])
+
+
+def test_values_of_another_row_with_one_query_changed_are_named(results):
+    """The whole way: one query's MAP@R raised in every model, embeddings said to be others."""
+    take_runs(results / MS, results / TRIPLET, {0: 0})
+
+    def change(arrays):
+        values = arrays["concatenated_map_at_r"]
+        partial = np.flatnonzero((values > 0) & (values < 1))
+        values[partial[0]] = values[partial[values[partial] != values[partial[0]]][0]]
+
+    edit_values(results / MS, change)
+    edit_run(
+        results / MS,
+        lambda body: body.update(embeddings_sha256="3" * 64, queries_sha256="4" * 64),
+    )
+    assert any(
+        f"agrees with {MS}/seed-0.json" in line and TRIPLET in line for line in said(results)
+    )
+
+
 def test_trials_with_the_same_scores_are_listed(results):
     """It may be honest, so no problem; all of them alike is one."""
     row = rowread.read_row(results, results / MS)
@@ -449,9 +642,12 @@ def test_an_honest_rerun_of_the_same_bits_has_no_problem(results):
 def test_the_same_person_is_seen(who, results):
     challenge(results / MS, str(TODAY), who)
     (line,) = said(results)
-    assert "made the claim too" in line
+    assert "made the claim too" in line or "signs that cannot be seen" in line
     row = rowread.read_row(results, results / MS)
     assert judging.judge(row, row.reruns[0]) == "undecided"
+    form = {"who": who, "hardware": "another", "note": "", "author_of_method": False}
+    row.reruns[0].challenge = schema.Challenge.model_construct(**form)
+    assert judging.judge(row, row.reruns[0]) == "undecided", "whatever was refused before"
 
 
 @pytest.mark.parametrize(
@@ -461,7 +657,7 @@ def test_a_word_of_two_scripts_is_no_name(who, results):
     """Cyrillic a, Greek sigma, the same behind a sign that nobody sees."""
     challenge(results / MS, str(TODAY), who)
     (line,) = said(results)
-    assert "in one word" in line
+    assert "in one word" in line or "signs that cannot be seen" in line
     row = rowread.read_row(results, results / MS)
     assert judging.judge(row, row.reruns[0]) == "undecided"
 
@@ -474,8 +670,28 @@ def test_a_claim_is_somebodys(who, results):
     assert line.endswith(f"{MS}/claim.toml")
 
 
+@pytest.mark.parametrize(
+    ("field", "old"), [("who", "A. Claimant"), ("note", ""), ("deviations", "")]
+)
+def test_signs_that_nobody_sees_are_refused(field, old, results):
+    """One that turns the direction of writing: Doe reads as eoD, in a table and in a review."""
+    claim = results / MS / "claim.toml"
+    words = f'{field} = "{old}"', f'{field} = "Jane \u202eeoD"'
+    claim.write_text(claim.read_text("utf-8").replace(*words), "utf-8")
+    (line,) = said(results)
+    assert f"{field}: Value error, signs that cannot be seen" in line
+    assert line.endswith(f"{MS}/claim.toml")
+
+
+def test_a_note_may_have_lines(results):
+    claim = results / MS / "claim.toml"
+    text = claim.read_text("utf-8").replace('note = ""', 'note = """one\ntwo"""')
+    claim.write_text(text, "utf-8")
+    assert said(results) == []
+
+
 def test_nobody_is_no_name(results):
-    challenge(results / MS, str(TODAY), "\u200b\u3164.")
+    challenge(results / MS, str(TODAY), "...")
     assert "expected a name" in said(results)[0]
 
 
@@ -516,6 +732,27 @@ def test_a_copy_is_no_rerun(results):
     lines = said(results)
     assert len(lines) == 2
     assert all("a copy, not a rerun" in line for line in lines)
+
+
+@pytest.mark.parametrize("kept", ["seconds", "train_s"])
+def test_a_copy_with_one_time_changed_is_no_rerun(kept, results):
+    folder = challenge(results / MS, str(TODAY))
+    for seed in (0, 1):
+        time = json.loads((results / MS / f"seed-{seed}.json").read_text())[kept]
+        more = {"seconds": 9.0} if kept == "train_s" else {}  # no less than it trained
+        edit_run(folder, lambda body: body.update({kept: time, **more}), seed)  # noqa: B023
+        if kept == "seconds":
+            edit_run(folder, lambda body: body.update(train_s=0.001), seed)
+    lines = said(results)
+    assert len(lines) == 2
+    assert all("a copy, not a rerun" in line for line in lines)
+
+
+def test_one_time_of_one_run_may_be_the_same(results):
+    folder = challenge(results / MS, str(TODAY))
+    time = json.loads((results / MS / "seed-0.json").read_text())["train_s"]
+    edit_run(folder, lambda body: body.update(train_s=time))
+    assert said(results) == []
 
 
 def test_one_run_decides_nothing(results):

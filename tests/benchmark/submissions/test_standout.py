@@ -4,15 +4,24 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from benchmark.submissions import standout
 
 SEEDS = 10
 
 
-def row(name, values, speed=1000.0, device="cpu, 1 thread(s)"):
+def row(name, values, speed=1000.0, device="cpu, 1 thread(s)", easier=1.3, best=1.1):
+    """A row; its validation is so many times as easy, its search's best trial so lucky."""
     cell = SimpleNamespace(
-        is_reference=False, protocol_hash="0", dataset="emoji", trunk="tiny", recipe="adam"
+        is_reference=False,
+        protocol_hash="0",
+        dataset="emoji",
+        trunk="tiny",
+        recipe="adam",
+        method=name,
+        made_of=SimpleNamespace(rules=SimpleNamespace(baseline="row-0")),
+        chosen=SimpleNamespace(value=best * easier * 0.8 * float(np.mean(values))),
     )
     runs = {
         seed: SimpleNamespace(
@@ -21,6 +30,8 @@ def row(name, values, speed=1000.0, device="cpu, 1 thread(s)"):
             train_s=32_000 / speed,
             environment=SimpleNamespace(device=device),
             concatenated=SimpleNamespace(map_at_r=value),
+            separated=SimpleNamespace(map_at_r=0.8 * value),
+            validation=SimpleNamespace(map_at_r=easier * 0.8 * value),
         )
         for seed, value in enumerate(values)
     }
@@ -77,3 +88,53 @@ def test_another_device_may_be_faster():
     rng = np.random.default_rng(4)
     fast = row("gpu", 0.2 + 0.004 * rng.standard_normal(SEEDS), 90_000, device="NVIDIA H100")
     assert not any("images a second" in line for line in standout.looks([*usual(rng), fast]))
+
+
+def test_seeds_in_the_baselines_order_are_listed():
+    """Ten honest runs handed in under other seeds: sorted as the baseline's are."""
+    rng = np.random.default_rng(6)
+    rows = usual(rng)
+    base = [rows[0].runs[seed].concatenated.map_at_r for seed in range(SEEDS)]
+    own = np.sort(0.2 + 0.004 * rng.standard_normal(SEEDS))
+    sorted_in = own[np.argsort(np.argsort(base))]
+    assert stats.spearmanr(base, sorted_in).statistic == pytest.approx(1.0)
+    (line,) = [x for x in standout.looks([*rows, row("odd", sorted_in)]) if x.startswith("odd")]
+    assert "over 10 seeds its runs rank as those of row-0 (Spearman's rho 1.000" in line
+
+
+def test_rank_correlations_are_those_of_scipy():
+    rng = np.random.default_rng(7)
+    base, own = rng.standard_normal((2, SEEDS)).round(1)
+    found = np.corrcoef(standout._ranks(base), standout._ranks(own))[0, 1]
+    assert found == pytest.approx(stats.spearmanr(base, own).statistic)
+
+
+def test_seeds_that_share_their_start_are_rarely_listed():
+    """Half of the variance over seeds is the seed's own: a correlation of 0.5."""
+    rng, listed = np.random.default_rng(8), 0
+    for _ in range(200):
+        shared = rng.standard_normal(SEEDS)
+        own = rng.standard_normal((9, SEEDS))
+        rows = [
+            row(f"row-{n}", 0.2 + 0.004 * (shared + values) / np.sqrt(2))
+            for n, values in enumerate(own)
+        ]
+        listed += sum("seeds its runs rank" in line for line in standout.looks(rows))
+    assert listed <= 0.02 * 200 * 8
+
+
+@pytest.mark.parametrize(
+    ("odd", "said"),
+    [
+        ({"easier": 5.0, "best": 1.0}, ["validation to separated test scores is 5.00"]),
+        ({"best": 4.0}, ["the search's best value to the runs' validation is 4.00"]),
+        ({"easier": 1.45, "best": 1.3}, []),
+    ],
+)
+def test_validation_scores_of_nothing_that_was_tested_are_listed(odd, said):
+    rng = np.random.default_rng(9)
+    values = 0.2 + 0.004 * rng.standard_normal(SEEDS)
+    lines = standout.looks([*usual(rng), row("odd", values, **odd)])
+    found = [line for line in lines if line.startswith("odd")]
+    assert len(found) == len(said)
+    assert all(part in line for part, line in zip(said, found, strict=True))

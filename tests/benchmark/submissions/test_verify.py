@@ -14,11 +14,13 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from benchmark.cli import main
+from benchmark.site.content import read_results
 from benchmark.submissions import budget, judging, leaderboard, schema
 from benchmark.submissions import git as history
 from benchmark.submissions import read as rowread
 from benchmark.submissions.kept import keep
 from benchmark.submissions.verify import examine
+from protocols.discovery import load
 from protocols.metrics import METRICS, reported
 from protocols.space import Choice
 from protocols.verification import names as names_of_pairs
@@ -115,6 +117,9 @@ def test_2_an_older_version_is_stale_and_stands_apart(results, capsys):
     assert "`untrained`" in head
     assert "`ms`" not in head
     assert "`ms`" in stale
+    assert stale.count(load("protocol", "toy").label) == 1, "a caveat does not go with the version"
+    (board,) = (b for b in read_results(results).boards if b.status == "stale")
+    assert board.label == load("protocol", "toy").label
     lines = (results / "leaderboard.csv").read_text().splitlines()
     assert {line.split(",")[3] for line in lines[1:] if ",ms," in line} == {"false"}
 
@@ -300,6 +305,111 @@ def test_12_a_row_is_replaced_by_naming_where_the_earlier_one_is(results):
     rows.git(results.parent, "commit", "--quiet", "-a", "-m", "replaced")
     set_all(seed(results), peak_memory_mb=2)
     assert rebuilt(results), "a second edit is not covered by the same predecessor"
+
+
+def reclaim(results, **words):
+    """Change fields of the row's claim and commit that."""
+    claim = results / ROW / "claim.toml"
+    for field, (old, new) in words.items():
+        text = claim.read_text()
+        assert f'{field} = "{old}"' in text
+        claim.write_text(text.replace(f'{field} = "{old}"', f'{field} = "{new}"'))
+    leaderboard.write(results)
+    rows.git(results.parent, "commit", "--quiet", "-a", "-m", "a claim")
+
+
+def since_main(results):
+    return examine(results, history.find(results), "main")
+
+
+def test_12_a_claim_that_changed_is_named_for_a_human(results):
+    rows.git(results.parent, "switch", "--quiet", "-c", "mine")
+    reclaim(results, who=("A. Claimant", "B. Other"), note=("", "mended"))
+    said = since_main(results)
+    assert said.problems == []
+    assert said.looks == [f"{ROW}: claim.toml: who was 'A. Claimant', is 'B. Other'"]
+
+
+def test_12_stated_deviations_stay(results):
+    reclaim(results, deviations=("", "fewer steps"))
+    rows.git(results.parent, "switch", "--quiet", "-c", "mine")
+    reclaim(results, deviations=("fewer steps", ""))
+    ((message, path),) = since_main(results).problems
+    assert path == f"{ROW}/claim.toml"
+    assert message.startswith("deviations was 'fewer steps', is ''")
+
+
+def test_12_a_signature_does_not_go_away(results):
+    signature = results / ROW / "claim.sig"
+    signature.write_text("of a key")
+    rows.git(results.parent, "add", "-A")
+    rows.git(results.parent, "commit", "--quiet", "-m", "signed")
+    rows.git(results.parent, "switch", "--quiet", "-c", "mine")
+    signature.write_text("of another key")
+    assert f"{ROW}: claim.sig was made anew" in since_main(results).looks
+    signature.unlink()
+    assert since_main(results).problems == [
+        ("was removed since it was submitted", f"{ROW}/claim.sig")
+    ]
+
+
+LOOSE = ["evil.html", "toy/evil.html", "toy/toy/evil.html", "snapshots/x.html", "snapshots/a/b.csv"]
+
+
+@pytest.mark.parametrize("name", LOOSE)
+def test_a_file_that_belongs_nowhere_is_named(name, results):
+    (results / name).parent.mkdir(parents=True, exist_ok=True)
+    (results / name).write_text("<script>")
+    ((message, path),) = found(results)
+    assert path == name
+    assert "does not belong here" in message
+
+
+def test_what_may_lie_above_the_rows_is_bounded(results):
+    (results / "emoji-classes.png").write_bytes(b"x")
+    (results / "toy/toy/output.txt").write_text("what the command prints")
+    assert found(results) == []
+    (results / "emoji-classes.png").write_bytes(b"x" * (2 << 20))
+    assert found(results) == [("2097152 bytes; expected 1048576 at most", "emoji-classes.png")]
+
+
+def frozen(results, content):
+    (results / "snapshots").mkdir()
+    (results / "snapshots/2026-01.csv").write_bytes(content)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda board: b"a,b\n1,2\n", "it lacks the columns ci_high, ci_low"),
+        (lambda board: board + b"x,y\n", "2 fields; expected"),
+        (lambda board: board.replace(b",concatenated,map_at_r,2,", b",concatenated,map_at_r,z,"),
+         "n 'z'; expected a whole number"),
+        (lambda board: b"\xff" + board, "is not UTF-8"),
+        (lambda board: board + b" " * (17 << 20), "bytes; expected"),
+    ],
+)  # fmt: skip
+def test_a_snapshot_is_a_leaderboard(change, said, results):
+    frozen(results, change((results / "leaderboard.csv").read_bytes()))
+    messages = [m for m, path in found(results) if path == "snapshots/2026-01.csv"]
+    assert any(said in message for message in messages)
+
+
+def test_a_snapshot_was_the_leaderboard_of_some_commit(results):
+    board = results / "leaderboard.csv"
+    earlier = board.read_bytes()
+    reclaim(results, deviations=("", "fewer steps"))
+    assert board.read_bytes() != earlier
+    frozen(results, earlier)
+    assert found(results) == []
+    day = rows.git(results, "log", "-1", "--format=%cs", "HEAD~1")
+    (look,) = since_main(results).looks
+    assert look == f"snapshots/2026-01.csv: these bytes were first committed on {day}"
+    frozen_file = results / "snapshots/2026-01.csv"
+    frozen_file.write_bytes(earlier.replace(b",0.", b",0.9", 1))
+    assert [path for _, path in found(results)] == ["snapshots/2026-01.csv"]
+    assert examine(results, None).problems == []
+    assert "was not looked up" in str(examine(results, None).looks)
 
 
 def test_without_a_repository_it_says_so(results, capsys):
@@ -594,8 +704,12 @@ def test_what_a_rerun_says(values, rerun, who, said, results):
     rows_ = [row, rowread.read_row(results, results / "toy/toy/triplet")]
     files = leaderboard.build(results, map(keep, rows_))
     text = files[results / "README.md"].decode()
-    assert ("| verified; confirmed by challenge-2026-01-31; " in text) == (said == "confirms")
-    assert ("| **refuted**; refuted by challenge-2026-01-31; " in text) == (said == "refutes")
+    assert ("| verified; confirmed by challenge-2026-01-31 (unsigned); " in text) == (
+        said == "confirms"
+    )
+    assert ("| **refuted**; refuted by challenge-2026-01-31 (unsigned); " in text) == (
+        said == "refutes"
+    )
     column = [line.split(",") for line in files[results / "leaderboard.csv"].decode().splitlines()]
     verified = column[0].index("verified")
     assert {line[verified] for line in column[1:] if line[7] == "ms"} == {
