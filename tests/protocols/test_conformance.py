@@ -516,6 +516,13 @@ class VectorLoss(Healthy):
         return compact(z, labels, self.margin).expand(len(z))
 
 
+class VectorOfLosses(VectorLoss):
+    """Does without terms."""
+
+    def losses(self, views, batch):
+        return {"own": self.loss(views["embedding"], batch.labels)}
+
+
 class Taught(Healthy):
     """Stays near what a slow copy of it sees."""
 
@@ -696,7 +703,8 @@ FAULTS = [
     (Detached, "learns_through_every_parameter", "detached from the features; say trunk = 'fro"),
     (NeverLearns, "learns_through_every_parameter", "head.forgotten never learns"),
     (ZeroGradient, "learns_through_every_parameter", "head.idle never learns"),
-    (VectorLoss, "learns_through_every_parameter", r"must be \(\) tensors"),
+    (VectorLoss, "learns_through_every_parameter", r"VectorLoss\.loss \(.*\) returned a tensor of"),
+    (VectorOfLosses, "learns_through_every_parameter", r"must be \(\) tensors"),
     (InPlaceFeatures, "leaves_inputs_alone", "input features in place"),
     (InPlaceLabels, "leaves_inputs_alone", "labels in place"),
     (NumpyRandom, "repeats_under_a_seed", "the same torch seed gave"),
