@@ -69,4 +69,5 @@ def told(what: str, owner: type) -> Iterator[None]:
     except BaseException as error:
         if owner.__module__.startswith(_SHIPPED):
             raise
-        raise PluginError(f"{what} of {owner.__name__} raises {explained(error, {owner.__module__})}") from error
+        reason = explained(error, {owner.__module__})
+        raise PluginError(f"{what} of {owner.__name__} raises {reason}") from error
