@@ -11,6 +11,7 @@ import torch
 
 from benchmark.training import device, evaluate, splits
 from benchmark.training.job import Job
+from benchmark.training.reasons import place_of
 from benchmark.training.serving import serving_trunk
 from benchmark.training.timing import made_network, stepper
 from protocols.discovery import Registry
@@ -74,7 +75,8 @@ def first_look(job: Job) -> FirstLook:
                 "image.crop_px or trunk",
                 spent=spent,
             )
-        return FirstLook(failed=in_words(cause).partition("\n")[0][:300], spent=spent)
+        words = in_words(cause).partition("\n")[0][:300]
+        return FirstLook(failed=f"{words}{place_of(cause)}", spent=spent)
     finally:
         device.tidy(job.device)
 

@@ -30,11 +30,10 @@ from benchmark.training.join import pack, rule_of, stored
 from benchmark.training.keeper import Clock, Keeper, NotAsKeptError
 from benchmark.training.oracle import Watch, unwatched
 from benchmark.training.placed import placed
-from benchmark.training.reasons import reason_of
+from benchmark.training.reasons import explain, reason_of
 from benchmark.training.serving import serving_trunk, stage_channels
 from protocols import metrics
 from protocols.discovery import Registry
-from protocols.errors import in_words
 from protocols.method import Method, TrainSpec
 from protocols.network import Network
 from protocols.protocol import Protocol
@@ -124,7 +123,7 @@ def execute(job: Job) -> JobOutcome:
         cause = device.first_error(error)
         if spent := device.spent(cause):
             traceback.print_exc()
-        reason, detail = reason_of(cause, job.files()), _explain(cause)
+        reason, detail = reason_of(cause, job.files()), explain(cause)
         outcome = JobOutcome(failure(job, reason, detail), spent=spent)
         keeper.failed(reason)
     finally:
@@ -342,9 +341,3 @@ def _seed(job: Job, purpose: str) -> int:
     again = ("search", job.cell.repeat) if job.cell.repeat else ()
     shared = (datasets.identity(job.cell.dataset), job.cell.trunk, *again)
     return seed(*shared, job.stage, job.number, job.fold, purpose)
-
-
-def _explain(error: BaseException) -> str:
-    last = traceback.extract_tb(error.__traceback__)[-1]
-    where = f"{Path(last.filename).name}:{last.lineno}"
-    return f"{in_words(error)} ({where})"[:2000]

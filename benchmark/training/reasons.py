@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import errno
+import traceback
 from collections.abc import Sequence
 from pathlib import Path
 
 from benchmark.study.records import Reason
 from benchmark.training import device
 from benchmark.training.fit import NonFiniteError
-from protocols.errors import DataError, StoreError
+from protocols.blame import modules_of, raised
+from protocols.errors import BenchmarkError, DataError, StoreError, in_words
+from protocols.method import Method
 
 # What the system refuses to whoever asks: room on a disk, files, memory, a device that is gone.
 _REFUSALS = frozenset(
@@ -35,3 +38,20 @@ def reason_of(error: BaseException, files: Sequence[Sequence[Path]] = ()) -> Rea
     if refused or device.spent(error) in ("broken", "recording"):
         return "crash"
     return "error" if all(file.exists() for group in files for file in group) else "bad_data"
+
+
+def explain(error: BaseException) -> str:
+    """Return what was raised, and where: in the method if it came by there, else innermost.
+
+    What this program refuses in words of its own needs no place in its own code.
+    """
+    return f"{in_words(error)}{place_of(error)}"[:2000]
+
+
+def place_of(error: BaseException) -> str:
+    """Return where an error arose, as `` (FILE:LINE)``; "" where its words are enough."""
+    place = raised(error, modules_of(Method))
+    frames = traceback.extract_tb(error.__traceback__)
+    if frames and not place and not isinstance(error, BenchmarkError):
+        place = f"{Path(frames[-1].filename).name}:{frames[-1].lineno}"
+    return f" ({place})" if place else ""
