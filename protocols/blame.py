@@ -29,6 +29,7 @@ def written(function: Callable[..., Any]) -> str:
 def modules_of(base: type) -> set[str]:
     """Return the modules of all classes that are known to inherit from ``base``."""
     found: set[str] = set()
+    inheriting: type
     for inheriting in base.__subclasses__():
         found |= {inheriting.__module__, *modules_of(inheriting)}
     return found
