@@ -98,7 +98,7 @@ class Term(nn.Module):
         else:
             met, advice = type(value).__name__, "keep the tensor: item() and float() cut gradients"
             if value is None:
-                advice = "does it end without return?"
+                advice = "it ends without return"
         raise PluginError(
             f"term {self.name!r}: {written(self.loss)} returned {met}; expected a tensor of "
             f"shape (): {advice}"
