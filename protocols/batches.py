@@ -37,7 +37,7 @@ def balanced(
     if len(members) < wide:
         raise InvalidInputError(
             f"{len(members)} classes: a batch of {batch_size} with {per_class} images a class "
-            f"needs {wide}"
+            f"needs {wide}. {_KEYS}"
         )
     while True:
         order = rng.permutation(len(members))
@@ -70,7 +70,7 @@ def m_per_class(
     if batch_size % per_class or len(members) * per_class < batch_size:
         raise InvalidInputError(
             f"batch of {batch_size} from {len(members)} classes, {per_class} images each: the "
-            "batch must be a multiple of the images and no larger than a pass"
+            f"batch must be a multiple of the images and no larger than a pass. {_KEYS}"
         )
     waiting = np.empty(0, np.int64)
     while True:
@@ -84,6 +84,10 @@ def m_per_class(
             waiting = waiting[batch_size:]
 
 
+_KEYS = (
+    "Choose a smaller batch_size or more images a class: pair_images_per_class for methods that "
+    "draw pairs, class_images_per_class for those that draw classes"
+)
 SAMPLERS = {"balanced": balanced, "m_per_class": m_per_class}
 
 

@@ -20,6 +20,10 @@ from torch import Tensor
 
 from protocols import pretend_device
 from protocols.conformance_batches import check_parts_are_the_whole, check_plan_stays_inside
+from protocols.conformance_leaves import (
+    check_leaves_generators_alone,
+    check_leaves_inputs_alone,
+)
 from protocols.conformance_mixing import check_knows_what_is_mixed
 from protocols.conformance_ranking import check_ranks_by_a_rule
 from protocols.conformance_side import check_uses_what_it_is_told
@@ -158,18 +162,6 @@ def check_repeats_under_a_seed(method: type[Method]) -> None:
 
 
 @keeps_random_state
-def check_leaves_inputs_alone(method: type[Method]) -> None:
-    """Features and labels are not changed in place."""
-    if not method.trains:
-        return
-    features, batch = toy_features(), toy_batch()
-    kept, labels = features.clone(), batch.labels.clone()
-    loss_of(build(method), features, batch)
-    assert torch.equal(features, kept), "the method changed its input features in place"
-    assert torch.equal(batch.labels, labels), "the method changed the labels in place"
-
-
-@keeps_random_state
 def check_every_setting_matters(method: type[Method]) -> None:
     """Each hyperparameter changes a loss, rate, plan or embedding, within a few steps."""
     space = declared(method)
@@ -276,6 +268,7 @@ CHECKS: tuple[Check, ...] = (
     check_finite_at_every_corner,
     check_repeats_under_a_seed,
     check_leaves_inputs_alone,
+    check_leaves_generators_alone,
     check_every_setting_matters,
     check_eval_is_deterministic,
     check_deploys_without_terms,

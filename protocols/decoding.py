@@ -51,15 +51,22 @@ class Decoded:
     changes: tuple[str, ...]
 
 
-def decode(content: bytes, name: str) -> Decoded:
+def decode(content: bytes, name: str, then: str = "") -> Decoded:
     """Return the image in ``content``: its first frame, upright, RGB, on white.
 
+    Errors begin with ``name`` and say what to do about the file, ``then`` what to do after that.
     Sixteen bits a channel are scaled to eight. Colour profiles are not applied.
 
     Raises:
-        DataError: not an image, damaged, too large, or of pixels without a known white; the
-            message begins with ``name``.
+        DataError: not an image, damaged, too large, or of pixels without a known white.
     """
+    try:
+        return _decode(content, name)
+    except DataError as error:
+        raise DataError(f"{error}{then}") from error
+
+
+def _decode(content: bytes, name: str) -> Decoded:
     if not content:
         raise _unreadable(name, "the file is empty")
     try:
@@ -108,8 +115,9 @@ def shown(path: Path) -> str:
 _AGAIN = "Put the file back or prepare the dataset again: python -m benchmark data prepare"
 
 
-_REPLACE = "Replace it by a good copy, then prepare the dataset again"
-_SHRINK = f"Make it smaller than {MAX_PIXELS:,} pixels, then prepare the dataset again"
+AND_PREPARE = ", then prepare the dataset again"  # what to do after mending one of its files
+_REPLACE = "Replace it by a good copy"
+_SHRINK = f"Make it smaller than {MAX_PIXELS:,} pixels"
 
 
 def _unreadable(name: str, reason: str, remedy: str = _REPLACE) -> DataError:
@@ -121,7 +129,7 @@ def _decoded(image: Image.Image, content: bytes, name: str) -> Decoded:
     image.load()  # a TIFF is upright from here on: the orientation is read again
     if image.mode in ("I", "F") and image.format not in ("PNG", "PPM"):
         reason = f"{image.mode}: 32 bits a pixel, so how bright white is remains unknown"
-        raise _unreadable(name, reason, "Save it with 8 bits a channel, then prepare again")
+        raise _unreadable(name, reason, "Save it with 8 bits a channel")
     turn = _TURN.get(_orientation(image))
     rgb = _rgb(image)
     upright = rgb if turn is None else rgb.transpose(turn)

@@ -23,7 +23,8 @@ from types import ModuleType, SimpleNamespace
 from typing import Any
 
 from protocols import names as naming
-from protocols.errors import InvalidInputError, PluginError, in_words, unknown_name
+from protocols.blame import explained
+from protocols.errors import InvalidInputError, PluginError, unknown_name
 from protocols.picking import PICK
 from protocols.plugin_code import import_file, places_kept
 from protocols.source_code import chained, constant, digest, in_folder, kind_of
@@ -165,7 +166,8 @@ class Registry:
         except BaseException as error:  # sys.exit too: a file must not end the program
             if self.ships(kind, name):
                 raise
-            where, reason = self.source(kind, name), in_words(error)
+            where = self.source(kind, name)
+            reason = explained(error, {point.module for point in self._points})
             raise PluginError(f"{kind} {name!r} ({where}) does not import: {reason}") from error
 
     def ships(self, kind: str, name: str) -> bool:

@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from protocols.dataset import Dataset
-from protocols.decoding import decode, read_file, shown
+from protocols.decoding import AND_PREPARE, decode, read_file, shown
 from protocols.errors import DataError
 from protocols.partition import PARTS, Rule
 
@@ -79,7 +79,7 @@ class ManifestImages:
             DataError: the file is gone, changed or no readable image.
         """
         path = self.folder / self.rows[index].path
-        return decode(read_file(path, self.rows[index].sha256), shown(path)).pixels
+        return decode(read_file(path, self.rows[index].sha256), shown(path), AND_PREPARE).pixels
 
 
 def place(root: Path, name: str) -> Path:

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from protocols.blame import written
 from protocols.errors import PluginError
 from protocols.phases import Phase
 from protocols.ranking import RANKINGS, Ranking
@@ -181,7 +182,7 @@ class Method(nn.Module):
         self.settings: Settings = resolve(declared(type(self)), settings)
         self.spec = spec
         self.head = self.make_head(spec)
-        self.terms = nn.ModuleList(self.make_terms(spec))
+        self.terms = nn.ModuleList(self._made_terms(spec))
         names = [term.name for term in self._terms()]
         if len(set(names)) < len(names):  # losses() answers by name: one would hide the other
             raise PluginError(f"{type(self).__name__}: terms named {names}, expected distinct")
@@ -313,5 +314,31 @@ class Method(nn.Module):
             )
         return found
 
+    def _made_terms(self, spec: TrainSpec) -> list[Term]:
+        """Return what :meth:`make_terms` gives.
+
+        Raises:
+            PluginError: it is no list of terms.
+        """
+        made: object = self.make_terms(spec)
+        where = f"{written(type(self).make_terms)} gave"
+        if isinstance(made, Term) or not isinstance(made, Iterable):
+            raise PluginError(
+                f"{where} {_called(made)}; expected a list of terms: return [Term(...)]"
+            )
+        terms = list(made)
+        for term in terms:
+            if not isinstance(term, Term):
+                raise PluginError(
+                    f"{where} {_called(term)} in its list; expected terms: [Term(loss)]"
+                )
+        return terms
+
     def _terms(self) -> list[Term]:
         return [term for term in self.terms if isinstance(term, Term)]
+
+
+def _called(value: object) -> str:
+    """Return what a value is called in a message: ``None``, ``Term``, ``function hinge``."""
+    name = getattr(value, "__name__", "")
+    return "None" if value is None else f"{type(value).__name__} {name}".strip()

@@ -96,6 +96,10 @@ def folds_of(known: Labels, cut: Callable[[int, int], list[Fold]], folds: int) -
                 f"the data names its own part val: that is one fold, not {folds}. Say folds = 1"
             )
         return [Fold(np.sort(seen), np.sort(_classes(known, ("val",))), test)]
+    if len(seen) < 2 * folds:  # the rules count classes of both halves
+        raise InvalidInputError(
+            f"{len(seen)} training classes in {folds} folds: needs at least {2 * folds}"
+        )
     blocks = cut(2 * len(seen), folds)
     return [Fold(np.sort(seen[b.train]), np.sort(seen[b.validation]), test) for b in blocks]
 

@@ -10,14 +10,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 
-from protocols.errors import BenchmarkError, PluginError, in_words
+from protocols.blame import PLUGIN, explained
+from protocols.errors import BenchmarkError, PluginError
 
 _SHIPPED = "protocols.methods."
 
 
 def import_file(path: Path) -> ModuleType:
     """Import a plugin file under a name of its own, so that it can be pickled and reloaded."""
-    module_name = f"dml_plugin_{path.stem}"
+    module_name = f"{PLUGIN}{path.stem}"
     spec = importlib.util.spec_from_file_location(module_name, path)
     if spec is None or spec.loader is None:
         raise PluginError(f"plugin {str(path)!r}: not a Python file")
@@ -68,4 +69,5 @@ def told(what: str, owner: type) -> Iterator[None]:
     except BaseException as error:
         if owner.__module__.startswith(_SHIPPED):
             raise
-        raise PluginError(f"{what} of {owner.__name__} raises {in_words(error)}") from error
+        reason = explained(error, {owner.__module__})
+        raise PluginError(f"{what} of {owner.__name__} raises {reason}") from error

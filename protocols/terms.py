@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from protocols import dense
-from protocols.errors import InvalidInputError
+from protocols.blame import written
+from protocols.errors import InvalidInputError, PluginError
 
 Loss = Callable[..., Tensor]
 
@@ -64,7 +65,15 @@ class Term(nn.Module):
         self.lr, self.lr_factor, self.decay = lr, lr_factor, decay
 
     def forward(self, views: dict[str, Tensor], labels: Tensor) -> Tensor:
-        """Return weight * loss, a () tensor; losses are computed in float32."""
+        """Return weight * loss, a () tensor; losses are computed in float32.
+
+        Raises:
+            InvalidInputError: there is no view of a name.
+            PluginError: the loss gave something else than a () tensor.
+        """
+        return self.weight * self._checked(self._value(views, labels))
+
+    def _value(self, views: dict[str, Tensor], labels: Tensor) -> Tensor:
         missing = [name for name in self.on if name not in views]
         if missing:
             raise InvalidInputError(
@@ -73,12 +82,27 @@ class Term(nn.Module):
         inputs = [views[name].float() for name in self.on]
         form = None if dense.on_host(labels) else dense.form_of(self.loss, self.miner)
         if form is not None and len(inputs) == 1:
-            return self.weight * form(inputs[0], labels)
+            return form(inputs[0], labels)
         if self.miner is None:
-            return self.weight * self.loss(*inputs, labels)
+            return self.loss(*inputs, labels)
         with torch.no_grad():
             mined = self.miner(inputs[0].detach(), labels)
-        return self.weight * self.loss(*inputs, labels, mined)
+        return self.loss(*inputs, labels, mined)
+
+    def _checked(self, value: object) -> Tensor:
+        """Return ``value`` if it is a () tensor; only its shape is looked at, nothing waits."""
+        if isinstance(value, Tensor):
+            if value.ndim == 0:
+                return value
+            met, advice = f"a tensor of shape {tuple(value.shape)}", "take its mean() or sum()"
+        else:
+            met, advice = type(value).__name__, "keep the tensor: item() and float() cut gradients"
+            if value is None:
+                advice = "it ends without return"
+        raise PluginError(
+            f"term {self.name!r}: {written(self.loss)} returned {met}; expected a tensor of "
+            f"shape (): {advice}"
+        )
 
     def group(self) -> ParameterGroup | None:
         """Return the group of the loss's own trainable parameters, None if it has none."""

@@ -57,6 +57,7 @@ ROOMS = {
 # Inside protocols/ each row may import the rows below it, never its own or one above.
 PROTOCOL_ROWS = [
     {"errors", "names", "source_code", "reached", "two_pass"},
+    {"blame"},
     {"phases", "plugin_code", "settle", "sharpness", "splits", "packaged", "stages"},
     {"nearest_device", "partition", "ranking"},
     {"nearest"},
@@ -72,6 +73,7 @@ PROTOCOL_ROWS = [
     {"toy_task", "weights", "narrowing"},
     {
         "conformance_batches",
+        "conformance_leaves",
         "conformance_mixing",
         "conformance_ranking",
         "conformance_side",

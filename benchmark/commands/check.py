@@ -13,8 +13,9 @@ from rich.console import Console
 from benchmark.commands.row_names import unfit
 from benchmark.engines.starting import check_address_space, check_system
 from benchmark.exit_codes import DONE, FAILED_JOBS
+from protocols.blame import explained, modules_of, raised
 from protocols.discovery import Registry
-from protocols.errors import InvalidInputError, in_words, unknown_name
+from protocols.errors import InvalidInputError, unknown_name
 
 Claim = tuple[str, Callable[[], None]]  # its words, and what raises where it does not hold
 CHECKED = ("method", "trunk")
@@ -103,7 +104,11 @@ def _met(test: Callable[[], None]) -> str:
         raise
     # Broad: whatever a method or trunk under test raises is a finding, sys.exit too.
     except BaseException as error:
-        return str(error) if type(error) is AssertionError else in_words(error)
+        from protocols.method import Method  # torch is there by now
+
+        others = modules_of(Method)
+        ours = type(error) is AssertionError and not raised(error, others)
+        return (ours and str(error)) or explained(error, others)
     return ""
 
 

@@ -66,8 +66,16 @@ def prepare(args: argparse.Namespace) -> int:
     print(one_line(where))
     print(f"digest {header.digest}")
     if own:
-        _say_understood(done, aliases.word_of(name, root) or name, name, root)
+        _say_other_words(args.word, name, root)
+        _say_understood(done, args.word or aliases.word_of(name, root) or name, name, root)
     return DONE
+
+
+def _say_other_words(word: str | None, name: str, root: Path) -> None:
+    """Print by which words the same images are known beside ``word``; any of them opens them."""
+    same = (w for w, held in aliases.known(root).items() if held == aliases.absolute(name))
+    if word is not None and (others := sorted(set(same) - {word})):
+        print(f"known as {', '.join(others)} too")
 
 
 def _say_understood(done: Prepared, word: str, name: str, root: Path) -> None:

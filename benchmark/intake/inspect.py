@@ -25,7 +25,7 @@ from PIL import Image
 
 from benchmark.intake.unpack import OnProgress, quiet
 from protocols import manifest
-from protocols.decoding import decode, read_file, shown
+from protocols.decoding import AND_PREPARE, decode, read_file, shown
 from protocols.errors import DataError
 from protocols.manifest import Row
 from protocols.names import to_field
@@ -36,9 +36,9 @@ PROBLEMS = {
     "leak": "the same file among training and test classes",
     "near leak": "nearly the same picture among training and test classes",
     "two labels": "the same file in several classes",
-    "small class": "one image: never a correct answer to a query",
 }
 NOTES = {
+    "small class": "one image: never a correct answer to a query",
     "same class": "the same file twice in one class",
     "grey": "read as RGB with equal channels",
     "cmyk": "converted to RGB without its colour profile",
@@ -123,7 +123,7 @@ def look(folder: Path, row: Row) -> Look:
     """Read one image and return what is odd about it, and what it looks like."""
     path = folder / row.path
     try:
-        image = decode(read_file(path, row.sha256), shown(path))
+        image = decode(read_file(path, row.sha256), shown(path), AND_PREPARE)
     except DataError as error:
         reason = str(error).removeprefix(f"{shown(path)}: ")
         return Look([Finding("unreadable", row.path, reason)])

@@ -10,14 +10,15 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from protocols.decoding import shown
+from protocols.decoding import FORMATS, shown
 from protocols.errors import InvalidInputError
 from protocols.manifest import Row
 from protocols.partition import PARTS, Labels, folds_of, labels_of, on_test_side, shared_classes
-from protocols.splits import kfold
+from protocols.splits import Fold, kfold
 
 LONG = 8  # width to height, or the reverse, from which on an image is called elongated
 _FOLDS = 2  # of the small protocols, which a first study uses
+_PER_CLASS, _BATCH = 4, 32  # images of a class and in all, in their batches of pairs
 
 
 def own_labels(rows: Sequence[Row], digest: str) -> Labels:
@@ -30,7 +31,7 @@ def own_labels(rows: Sequence[Row], digest: str) -> Labels:
 def lines(rows: Sequence[Row], folder: Path, known: Labels) -> Iterator[str]:
     """Yield what is worth knowing before a study: parts, folds, small classes, extremes."""
     yield from _parts(known)
-    yield _folds(known)
+    yield from _folds(known)
     images = np.bincount(known.labels, minlength=known.classes)
     if alone := int((images == 1).sum()):
         yield f"{alone:,} of {known.classes:,} classes have one image: nothing to find for it"
@@ -38,14 +39,19 @@ def lines(rows: Sequence[Row], folder: Path, known: Labels) -> Iterator[str]:
 
 
 def next_command(name: str, root: Path, known: Labels) -> str:
-    """Return the command that looks for faults in what was prepared, then a first study."""
+    """Return the command that looks for faults in what was prepared, then a first study.
+
+    Where a batch of the small protocols does not fit the classes, the study has one that does;
+    where there are too few for any, there is no study.
+    """
     quoted, where = shlex.quote(name), shlex.quote(str(root))
     out = shlex.quote(f"runs-{name}".replace(":", "-"))  # a folder holds one study
-    return (
-        f"python -m benchmark data check {quoted} --root {where}\n"
-        f"python -m benchmark plan --datasets {quoted} --root {where} --methods triplet,ms "
-        f"--out {out}"
-    )
+    check = f"python -m benchmark data check {quoted} --root {where}"
+    classes = _fewest(known)
+    if classes == 0:
+        return check
+    plan = f"python -m benchmark plan --datasets {quoted} --root {where} --methods triplet,ms"
+    return f"{check}\n{plan}{_smaller(classes)} --out {out}"
 
 
 def _parts(known: Labels) -> Iterator[str]:
@@ -78,21 +84,54 @@ def _queries(known: Labels) -> Iterator[str]:
         yield f"{lost:,} of {len(query):,} queries have no image of their class in the gallery"
 
 
-def _folds(known: Labels) -> str:
-    if known.has("val"):
-        return "one fold: train and val as named (the rule becomes folds = 1)"
+def _folds(known: Labels) -> Iterator[str]:
     try:
-        folds = folds_of(known, kfold, _FOLDS)
+        folds = _cut(known)
     except InvalidInputError as error:
-        return f"too few classes for a study: {error}"
+        yield f"too few classes for a study: {error}"
+        return
     sizes = Counter((len(fold.train), len(fold.validation)) for fold in folds)
-    said = ", ".join(f"{n} x {train:,} + {val:,}" for (train, val), n in sizes.items())
-    return f"{_FOLDS} folds of the training classes (training + validation): {said}"
+    if known.has("val"):
+        yield "one fold: train and val as named (the rule becomes folds = 1)"
+    else:
+        said = ", ".join(f"{n} x {train:,} + {val:,}" for (train, val), n in sizes.items())
+        yield f"{_FOLDS} folds of the training classes (training + validation): {said}"
+    if smaller := _smaller(_fewest(known)):
+        yield (
+            f"a fold trains on {_fewest(known):,} classes, and a batch of {_BATCH} images with "
+            f"{_PER_CLASS} of a class needs {_BATCH // _PER_CLASS}: a study needs a smaller batch,"
+            f"{smaller}"
+        )
+
+
+def _cut(known: Labels) -> list[Fold]:
+    return folds_of(known, kfold, 1 if known.has("val") else _FOLDS)
+
+
+def _fewest(known: Labels) -> int:
+    """Return how many classes the smallest fold trains on, 0 where no folds can be cut."""
+    try:
+        return min(len(fold.train) for fold in _cut(known))
+    except InvalidInputError:  # which the line of the folds tells
+        return 0
+
+
+def _smaller(classes: int) -> str:
+    """Return the settings of a batch that so few classes fill, "" where the usual one fits."""
+    if classes * _PER_CLASS >= _BATCH:
+        return ""
+    return f" --set batch_size={classes * _PER_CLASS} --set class_images_per_class={_PER_CLASS}"
 
 
 def _extremes(rows: Sequence[Row], folder: Path) -> Iterator[str]:
     """Yield the smallest, the largest and the elongated images, by the sizes files tell."""
     sizes = {row.path: size for row in rows if (size := _size(folder / row.path))}
+    if unread := [row.path for row in rows if row.path not in sizes]:
+        which = "1 file is no image" if len(unread) == 1 else f"{len(unread):,} files are no images"
+        yield (
+            f"{which} that can be read, the first is {shown(Path(unread[0]))}: no job can run. "
+            "data check names each, and those that break off midway, which are not looked for here"
+        )
     if not sizes:
         return
     least = min(sizes, key=lambda path: (min(sizes[path]), path))
@@ -113,7 +152,7 @@ def _extremes(rows: Sequence[Row], folder: Path) -> Iterator[str]:
 def _size(path: Path) -> tuple[int, int] | None:
     """Return width and height as the file tells them; None where ``data check`` will complain."""
     try:
-        with Image.open(path) as image:
+        with Image.open(path, formats=FORMATS) as image:
             return image.size
     # Damaged files raise whatever their decoder stumbles over; data check names each of them.
     except Exception:

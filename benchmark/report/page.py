@@ -163,7 +163,8 @@ def _failures(everything: Sequence[MethodRow]) -> Iterator[tuple[MethodRow, str,
                 tried = ", ".join(
                     f"{k} {settings.short(v)}" for k, v in sorted(trial.settings.items())
                 )
-                yield row, f"trial {trial.number}", _reason(trial), tried
+                detail = "; ".join(words for words in (trial.detail, tried) if words)
+                yield row, f"trial {trial.number}", _reason(trial), detail
 
 
 def _reason(record: RunRecord | TrialRecord) -> str:

@@ -32,6 +32,7 @@ def trial_of(
         settings=settings,
         status="failed" if failed else "done",
         reason=failed.reason if failed else None,
+        detail=_detail(failed),
         value=protocol.search.failed_score if failed else fmean(values),
         folds=folds,
         measured={
@@ -83,7 +84,7 @@ def run_of(
     """Return the record of one seed from its fold jobs and, unless one failed, their join."""
     reason, detail = None, ""
     if failed := failures.decisive(jobs):
-        reason, detail = failed.reason, f"fold {failed.fold}: {failed.detail}"
+        reason, detail = failed.reason, _detail(failed)
     elif isinstance(joined, Fault):
         reason, detail = joined.reason, f"join: {joined.detail}"
     record = RunRecord(
@@ -122,9 +123,17 @@ def untried_run(cell: CellKey, seed: int, trials: list[TrialRecord]) -> RunRecor
 
     It is the machine's failure if one of the trials is: that one may yet give a setting.
     """
-    reasons = [trial.reason for trial in trials if failures.lost(trial)] or [trials[-1].reason]
+    decisive = next((trial for trial in trials if failures.lost(trial)), trials[-1])
     detail = f"every trial of the search failed: {failures.in_words(trials)}"
-    return replace(run_of(cell, {}, seed, [], None), reason=reasons[0], detail=detail)
+    told = next((trial for trial in trials if trial.detail), None)
+    if told:
+        detail += f"; trial {told.number}, {told.detail}"
+    return replace(run_of(cell, {}, seed, [], None), reason=decisive.reason, detail=detail)
+
+
+def _detail(failed: JobRecord | None) -> str:
+    """Return at which fold a trial or run failed and by what, "" where none did."""
+    return f"fold {failed.fold}: {failed.detail}" if failed else ""
 
 
 def _mean(rows: list[Metrics]) -> Metrics:

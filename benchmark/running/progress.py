@@ -98,9 +98,11 @@ class Progress:
         row = self._rows[cell.id]
         row.trials_done += 1
         row.chain = max(0, row.chain - 1)
-        row.best = max(row.best or 0.0, trial.value)
+        if trial.status == "done":
+            row.best = trial.value if row.best is None else max(row.best, trial.value)
         outcome = f"{trial.value:.4f}" if trial.status == "done" else f"failed: {trial.reason}"
-        best = f"best so far {row.best:.4f}"
+        none = "none since this start" if row.trials_before else "none so far"
+        best = none if row.best is None else f"best so far {row.best:.4f}"
         self._line(f"{cell.row}/{cell.dataset} trial {trial.number} ended  {outcome}  ({best})")
 
     def chosen(self, cell: CellKey, choice: ChoiceRecord) -> None:
@@ -225,6 +227,7 @@ class _Row(_Work):
         super().__init__(plan.jobs_left, expected_s, chain=longest_chain(plan))
         self.name = f"{plan.cell.row}/{plan.cell.dataset}"
         self.trials, self.trials_done = plan.trials, plan.trials_done
+        self.trials_before = plan.trials_done
         self.runs, self.runs_done = plan.runs, plan.runs_done
         self.best: float | None = None
         self.tests: list[float] = []

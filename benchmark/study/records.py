@@ -94,7 +94,8 @@ class JobRecord:
 class TrialRecord:
     """One hyperparameter setting, scored by the mean of its folds' best validation values.
 
-    ``measured`` has the seconds of its fold jobs together and what they were made with.
+    ``measured`` has the seconds of its fold jobs together and what they were made with; ``detail``
+    says of a failed one at which fold and by what.
     """
 
     kind: ClassVar[str] = "trial"
@@ -106,6 +107,7 @@ class TrialRecord:
     value: float
     folds: list[float | None]
     reason: Reason | None = None
+    detail: str = ""
     measured: dict[str, Any] = field(default_factory=dict)
 
 

@@ -12,6 +12,7 @@ import torch
 from benchmark.broken import Spent, first_error, out_of_memory, spent_by
 from benchmark.training import device, evaluate, splits
 from benchmark.training.job import Job
+from benchmark.training.reasons import place_of
 from benchmark.training.serving import serving_trunk
 from benchmark.training.timing import made_network, stepper
 from protocols.discovery import Registry
@@ -89,7 +90,8 @@ def _seen(job: Job) -> FirstLook:
                 "image.crop_px or trunk",
                 spent=spent,
             )
-        return FirstLook(failed=in_words(cause).partition("\n")[0][:300], spent=spent)
+        words = in_words(cause).partition("\n")[0][:300]
+        return FirstLook(failed=f"{words}{place_of(cause)}", spent=spent)
 
 
 def _of_file(path: Path) -> str:

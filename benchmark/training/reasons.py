@@ -11,7 +11,9 @@ from pathlib import Path
 from benchmark.broken import Spent, first_error, out_of_memory, spent_by
 from benchmark.study.records import Reason
 from benchmark.training.fit import NonFiniteError
-from protocols.errors import DataError, StoreError, in_words
+from protocols.blame import modules_of, raised
+from protocols.errors import BenchmarkError, DataError, StoreError, in_words
+from protocols.method import Method
 
 # What the system refuses to whoever asks: room on a disk, files, memory, a device that is gone.
 _REFUSALS = frozenset(
@@ -42,7 +44,7 @@ def fault_of(error: BaseException, files: Sequence[Sequence[Path]]) -> Fault:
     cause, spent = first_error(error), spent_by(error)
     if spent:
         traceback.print_exc()
-    return Fault(reason_of(cause, files), _explain(cause), spent)
+    return Fault(reason_of(cause, files), explain(cause), spent)
 
 
 def reason_of(error: BaseException, files: Sequence[Sequence[Path]] = ()) -> Reason:
@@ -64,7 +66,18 @@ def reason_of(error: BaseException, files: Sequence[Sequence[Path]] = ()) -> Rea
     return "error" if all(file.exists() for group in files for file in group) else "bad_data"
 
 
-def _explain(error: BaseException) -> str:
-    last = traceback.extract_tb(error.__traceback__)[-1:]
-    where = "".join(f" ({Path(frame.filename).name}:{frame.lineno})" for frame in last)
-    return f"{in_words(error)}{where}"[:2000]
+def explain(error: BaseException) -> str:
+    """Return what was raised, and where: in the method if it came by there, else innermost.
+
+    What this program refuses in words of its own needs no place in its own code.
+    """
+    return f"{in_words(error)}{place_of(error)}"[:2000]
+
+
+def place_of(error: BaseException) -> str:
+    """Return where an error arose, as `` (FILE:LINE)``; "" where its words are enough."""
+    place = raised(error, modules_of(Method))
+    frames = traceback.extract_tb(error.__traceback__)
+    if frames and not place and not isinstance(error, BenchmarkError):
+        place = f"{Path(frames[-1].filename).name}:{frames[-1].lineno}"
+    return f" ({place})" if place else ""

@@ -128,6 +128,60 @@ class InPlaceLabels(Healthy):
         return value
 
 
+class InPlaceView(Healthy):
+    """Doubles the embedding in place, which its second term is handed."""
+
+    def make_terms(self, spec):
+        return [Term(self.loss, name="first"), Term(self.doubled), Term(self.loss, name="last")]
+
+    def doubled(self, z, labels):
+        return compact(z.mul_(2), labels, self.margin)
+
+
+class InPlaceViewWithoutTerms(Healthy):
+    """Centres the embedding where its losses are added up."""
+
+    def losses(self, views, batch):
+        found = super().losses(views, batch)
+        with torch.no_grad():
+            views["embedding"].sub_(1.0)
+        return found
+
+
+class Reseeds(Healthy):
+    """Seeds torch's generator in its loss."""
+
+    def loss(self, z, labels):
+        torch.manual_seed(0)
+        return super().loss(z, labels)
+
+
+class ReseedsAtTheStart(Healthy):
+    """Seeds torch's generator where its head is made: all seeds start from one head."""
+
+    def make_head(self, spec):
+        torch.manual_seed(0)
+        return super().make_head(spec)
+
+
+class ReseedsNumpy(Healthy):
+    """Seeds numpy's generator in its loss."""
+
+    def loss(self, z, labels):
+        np.random.seed(0)
+        return super().loss(z, labels) * float(1 + np.random.random())
+
+
+class Draws(Healthy):
+    """Draws from torch's generator, and from one of its own: no fault."""
+
+    def loss(self, z, labels):
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            fixed = torch.rand(())
+        return super().loss(z, labels) * (1 + fixed + 0.1 * torch.rand(()))
+
+
 class NumpyRandom(Healthy):
     """Draws from numpy's global generator."""
 
@@ -516,6 +570,13 @@ class VectorLoss(Healthy):
         return compact(z, labels, self.margin).expand(len(z))
 
 
+class VectorOfLosses(VectorLoss):
+    """Does without terms."""
+
+    def losses(self, views, batch):
+        return {"own": self.loss(views["embedding"], batch.labels)}
+
+
 class Taught(Healthy):
     """Stays near what a slow copy of it sees."""
 
@@ -696,9 +757,16 @@ FAULTS = [
     (Detached, "learns_through_every_parameter", "detached from the features; say trunk = 'fro"),
     (NeverLearns, "learns_through_every_parameter", "head.forgotten never learns"),
     (ZeroGradient, "learns_through_every_parameter", "head.idle never learns"),
-    (VectorLoss, "learns_through_every_parameter", r"must be \(\) tensors"),
+    (VectorLoss, "learns_through_every_parameter", r"VectorLoss\.loss \(.*\) returned a tensor of"),
+    (VectorOfLosses, "learns_through_every_parameter", r"must be \(\) tensors"),
     (InPlaceFeatures, "leaves_inputs_alone", "input features in place"),
     (InPlaceLabels, "leaves_inputs_alone", "labels in place"),
+    (InPlaceView, "leaves_inputs_alone", "^term 'loss' changed view 'embedding' in place"),
+    (InPlaceViewWithoutTerms, "leaves_inputs_alone", r"^losses\(\) changed view 'embedding'"),
+    (Reseeds, "leaves_generators_alone", "seeds torch's generator, with 0"),
+    (ReseedsAtTheStart, "leaves_generators_alone", "seeds torch's generator, with 0"),
+    (ReseedsNumpy, "leaves_generators_alone", "draws from numpy's global generator"),
+    (PythonRandom, "leaves_generators_alone", "draws from Python's global generator"),
     (NumpyRandom, "repeats_under_a_seed", "the same torch seed gave"),
     (PythonRandom, "repeats_under_a_seed", "the same torch seed gave"),
     (FreshGenerator, "repeats_under_a_seed", "the same torch seed gave"),
@@ -771,6 +839,7 @@ def test_planted_fault_is_caught_by_the_check_meant_for_it(fault, check, words):
         SlowCopy,
         Memory,
         Waits,
+        Draws,
         LargeBatches,
         Probing,
         Taught,

@@ -63,3 +63,20 @@ def test_every_name_that_ships_is_a_name():
                 registry.check(kind, name)
             if kind == "method":
                 assert unfit(name) == ""
+
+
+def test_what_a_check_met_is_told_with_the_line_of_the_method(tmp_path):
+    path = tmp_path / "mine.py"
+    done = checked(path, at_import="", in_method="assert len(labels) < 2")
+    line = path.read_text().splitlines().index("        assert len(labels) < 2") + 1
+    assert done.returncode == 3, done.stderr
+    assert f"AssertionError:  (mine.py:{line})" in done.stdout
+
+
+def test_what_is_no_list_of_terms_is_told_with_the_line_of_make_terms(tmp_path):
+    path = tmp_path / "mine.py"
+    path.write_text(METHOD.format(at_import="", in_method="").replace("[Term(self.loss)]", "None"))
+    done = subprocess.run(
+        [sys.executable, "-c", CODE, str(path)], capture_output=True, text=True, cwd=ROOT
+    )
+    assert "Mine.make_terms (mine.py:10) gave None" in " ".join(done.stdout.split())

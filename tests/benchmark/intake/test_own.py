@@ -9,6 +9,7 @@ from PIL import Image
 
 from benchmark.cli import main, make_parser
 from benchmark.exit_codes import BAD_INPUT, DONE
+from benchmark.intake import understood
 from benchmark.intake.prepare import prepare
 from benchmark.report.gallery import class_names
 from benchmark.running.setup import set_up
@@ -107,6 +108,70 @@ def test_extremes_and_small_classes_are_said(tmp_path, capsys):
     assert "1 image is at least 8 times as long as wide" in said
     assert "1 of 2 classes have one image" in said
     assert "too few classes for a study" in said
+
+
+def test_files_that_are_no_images_are_counted(tmp_path, capsys):
+    base = folder(tmp_path / "mine", {"a": 3, "b": 3})
+    words = ["data", "prepare", f"folder:{base}", "--root", str(tmp_path / "root")]
+    assert main(words) == DONE
+    assert "can be read" not in capsys.readouterr().out
+    (base / "a" / "z.jpg").write_bytes(b"")
+    (base / "b" / "text.png").write_text("no picture")
+    assert main(words) == DONE
+    said = capsys.readouterr().out
+    assert "2 files are no images that can be read, the first is files/a/z.jpg" in said
+
+
+def test_a_class_with_one_image_is_a_note(tmp_path, capsys):
+    base = folder(tmp_path / "mine", {"a": 3, "b": 1})
+    root = ["--root", str(tmp_path / "root")]
+    main(["data", "prepare", f"folder:{base}", *root, "--name", "mine"])
+    assert main(["data", "check", "mine", *root]) == DONE
+    assert "0 problems, " in capsys.readouterr().out
+
+
+# --- few classes --------------------------------------------------------------------------------
+
+
+def planned(said):
+    """Return the words of the study that ``prepare`` ended with, None if it named none."""
+    found = [line.split()[3:] for line in said.splitlines() if "benchmark plan" in line]
+    return found[0] if found else None
+
+
+@pytest.mark.parametrize("classes", [9, 16, 28])
+def test_the_plan_that_few_classes_end_with_is_not_refused(tmp_path, monkeypatch, capsys, classes):
+    monkeypatch.chdir(tmp_path)
+    base = folder(tmp_path / "mine", {f"c{number:02d}": 4 for number in range(classes)})
+    assert main(["data", "prepare", f"folder:{base}", "--root", "root", "--name", "few"]) == DONE
+    said = capsys.readouterr().out
+    words = planned(said)
+    per_fold = classes // 2 // 2
+    assert f"a fold trains on {per_fold} classes" in said
+    assert words[words.index("--set") + 1] == f"batch_size={4 * per_fold}"
+    assert main([*words, "--trials", "1", "--seeds", "1"]) == DONE
+    without = [word for word in words if "=" not in word and word != "--set"]
+    assert main(without) == BAD_INPUT
+    assert "smaller batch_size or more images a class: pair_images" in capsys.readouterr().err
+
+
+def test_enough_classes_take_the_usual_batch(tmp_path, capsys):
+    quick = load("protocol", "quick")
+    batch = quick.batch_size, quick.pair_images_per_class
+    assert batch == (understood._BATCH, understood._PER_CLASS)
+    base = folder(tmp_path / "mine", {f"c{number:02d}": 2 for number in range(32)})
+    main(["data", "prepare", f"folder:{base}", "--root", str(tmp_path / "root")])
+    assert "--set" not in planned(capsys.readouterr().out)
+
+
+def test_too_few_training_classes_are_counted_and_no_study_is_offered(tmp_path, capsys):
+    plan = {"train/a": 4, "test/b": 4, "test/c": 4}
+    base = folder(tmp_path / "mine", plan)
+    main(["data", "prepare", f"folder:{base}", "--root", str(tmp_path / "root")])
+    said = capsys.readouterr().out
+    assert "1 training classes in 2 folds: needs at least 4" in said
+    assert "data check" in said
+    assert planned(said) is None
 
 
 def test_an_image_that_is_a_thread_is_a_problem_and_no_gigabytes(tmp_path, capsys):
@@ -269,6 +334,16 @@ def test_a_word_stands_for_one_dataset(tmp_path, capsys):
     assert "stands for" in capsys.readouterr().err
     (root / aliases.FILE).write_text(json.dumps([1]))
     assert main(["data", "list", "--root", str(root)]) == BAD_INPUT
+
+
+def test_the_word_that_was_typed_is_the_one_to_go_on_with(tmp_path, capsys):
+    base = folder(tmp_path / "mine", dict.fromkeys("abcdefghijklmnop", 4))
+    words = ["data", "prepare", f"folder:{base}", "--root", str(tmp_path / "root"), "--name"]
+    for word, others in (("things", ""), ("dups", "things"), ("things", "dups")):
+        assert main([*words, word]) == DONE
+        said = capsys.readouterr().out
+        assert (f"known as {others} too" in said) == bool(others)
+        assert planned(said)[planned(said).index("--datasets") + 1] == word
 
 
 @pytest.mark.parametrize(("made", "hint"), [("photos", "folder:"), ("list.csv", "csv:")])

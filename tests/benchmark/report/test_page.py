@@ -348,8 +348,10 @@ def test_what_the_machine_lost_stands_beside_the_row_and_among_the_failures(tmp_
     assert f"1 of {count + 1} trials lost to the machine" in row_of(html, "better")
     assert "oom, lost to the machine" in Page(html).text
     assert "run --retry-failed" in Page(html).text
-    put(study, key, replace(trial, reason="non_finite"))
-    assert "lost to the machine" not in html_of(study)
+    put(study, key, replace(trial, reason="non_finite", detail="fold 1: loss is nan (mine.py:7)"))
+    html = html_of(study)
+    assert "lost to the machine" not in html
+    assert "fold 1: loss is nan (mine.py:7); lr 0.5" in Page(html).text
 
 
 def test_without_the_baseline_no_comparison_is_claimed(tmp_path):

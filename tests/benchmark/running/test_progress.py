@@ -68,3 +68,19 @@ def test_the_value_shown_is_the_one_that_decides(tmp_path):
     assert "test map_at_r 0.2500 concatenated" in lines[2]
     assert "Best val P@1" in said.getvalue()
     assert "Test MAP@R" in said.getvalue()
+
+
+@pytest.mark.parametrize(("before", "words"), [(0, "none so far"), (1, "none since this start")])
+def test_a_failed_trial_is_no_value_that_was_reached(tmp_path, before, words):
+    cell = CellKey("c", "toy", "tiny", "adam", "ms", "ms")
+    plan = CellPlan(cell, 4, before, 1, 0, 6, False)
+    failed = TrialRecord("t", "c", before, {}, "failed", 0.0, [None], "error")
+    done = TrialRecord("t", "c", before + 1, {}, "done", 0.0, [0.0])
+    console = Console(file=io.StringIO())
+    with Progress(console, [plan], tmp_path / "log", 1, {}, "map_at_r") as progress:
+        for trial in (failed, done, failed):
+            progress.tried(cell, trial)
+    first, second, third = (tmp_path / "log").read_text().splitlines()
+    assert f"failed: error  ({words})" in first
+    assert "0.0000  (best so far 0.0000)" in second
+    assert "failed: error  (best so far 0.0000)" in third

@@ -186,6 +186,39 @@ def test_seconds_and_averaging_do_not_go_together(source):
     assert "budget in seconds" in outcome.record.detail
 
 
+MISTAKEN = '''"""A method."""
+from torch.nn.functional import normalize
+from protocols.method import Method, Term
+
+class Mine(Method):
+    """Mine."""
+
+    def make_terms(self, spec):
+        return [Term(self.hinge)]
+
+    def hinge(self, z, labels):
+        {body}
+'''
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        ("return normalize(z, dim=5).sum()", "Dimension out of range.* \\(mine\\.py:12\\)$"),
+        ("z.sum()", r"term 'loss': Mine\.hinge \(mine\.py:11\) returned NoneType; .*return$"),
+        ("return z.sum(1)", r"\(mine\.py:11\) returned a tensor of shape \(\d+,\); .*sum\(\)$"),
+    ],
+)
+def test_a_failure_leads_to_the_method_and_not_to_what_stumbled_over_it(
+    source, tmp_path, body, words
+):
+    path = tmp_path / "mine.py"
+    path.write_text(MISTAKEN.format(body=body))
+    record = execute(replace(make(source, "mine"), plugins=(path,))).record
+    assert (record.status, record.reason) == ("failed", "error")
+    assert re.search(words, record.detail), record.detail
+
+
 # Trunks that cannot serve.
 
 
