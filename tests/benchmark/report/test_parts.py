@@ -81,7 +81,7 @@ def test_too_few_seeds_are_named(section):
     few = replace(pair("a", "not tested", n=2), spoken="not tested (needs 3 seeds)")
     found = answer_of(section, few)
     assert found.reply == "Not tested."
-    assert found.why == "No comparison has enough seeds: not tested (needs 3 seeds)."
+    assert found.why == "No comparison could be tested: not tested (needs 3 seeds)."
     assert answer_of(section, few, pair("b", "worse")).why == ""
 
 
