@@ -68,6 +68,7 @@ PROTOCOL_ROWS = [
     {"images", "manifest", "paper", "dense", "resident", "knobs"},
     {"searched", "terms"},
     {"method"},
+    {"picking"},
     {"trunk", "discovery", "mixing", "pretend_device", "study_file", "teacher"},
     {"layers"},
     {"toy_task", "weights", "narrowing"},

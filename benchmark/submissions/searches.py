@@ -14,6 +14,7 @@ from benchmark.submissions import alike, budget
 from benchmark.submissions.identity import Identity
 from benchmark.submissions.read import SubmittedRow
 from benchmark.submissions.schema import Cell, Trial, cell_id
+from protocols.errors import InvalidInputError
 from protocols.protocol import digest
 from protocols.space import Real, Space, rebuilt
 
@@ -81,12 +82,16 @@ def other_search(search: SubmittedRow, cell: Cell, space: Space) -> int | None:
 def undrawn(search: SubmittedRow) -> Iterator[str]:
     """Yield in a line that a search's first settings are not those that its cell's id draws.
 
-    They were set by hand then, or drawn by a scipy whose points are others.
+    They were set by hand then, or drawn by a scipy whose points are others. A space that is none
+    is a problem of its own, told by :mod:`benchmark.submissions.check`.
     """
     cell = search.cell
     if cell is None or not budget.is_searched(cell):
         return
-    space = rebuilt({name: bounds.model_dump() for name, bounds in cell.space.items()})
+    try:
+        space = rebuilt({name: bounds.model_dump() for name, bounds in cell.space.items()})
+    except InvalidInputError:
+        return
     first, names = _drawn(search, cell, space)
     if first and names and not _draws(cell_id(cell.identity), space, names, first):
         yield (

@@ -81,7 +81,10 @@ def test_unknown_name_is_refused_with_the_nearest_name():
 
 def test_unknown_name_lists_nearest_first_then_all_sorted():
     text = str(unknown_name("method", "mss", ["triplet", "ms", "group"]))
-    assert text == "no method 'mss'. Did you mean 'ms'? Known: group, ms, triplet."
+    assert text == (
+        "no method 'mss'. Did you mean 'ms'? Known: group, ms, triplet. A file of yours: "
+        "--plugin FILE."
+    )
 
 
 @given(st.floats(-0.2, 2.0))
