@@ -10,9 +10,8 @@ import sys
 import threading
 
 DRIVER = "libcuda.so.1"
-DRIVER_S = (
-    60.0  # that anyone waits for the thread; after that torch waits for the driver, and tells
-)
+# Seconds that anyone waits for the thread; after that torch waits for the driver, and tells.
+DRIVER_S = 60.0
 
 
 def start_driver(*, first_device: bool) -> threading.Thread | None:

@@ -14,11 +14,13 @@ from protocols.decoding import FORMATS, shown
 from protocols.errors import InvalidInputError
 from protocols.manifest import Row
 from protocols.partition import PARTS, Labels, folds_of, labels_of, on_test_side, shared_classes
+from protocols.protocol import Protocol
 from protocols.splits import Fold, kfold
 
 LONG = 8  # width to height, or the reverse, from which on an image is called elongated
 _FOLDS = 2  # of the small protocols, which a first study uses
-_PER_CLASS, _BATCH = 4, 32  # images of a class and in all, in their batches of pairs
+_BATCH = Protocol.batch_size  # as those that ship have it, and images of a class in it
+_PER_CLASS = Protocol.pair_images_per_class
 
 
 def own_labels(rows: Sequence[Row], digest: str) -> Labels:

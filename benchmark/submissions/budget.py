@@ -8,7 +8,7 @@ from benchmark.submissions.identity import Pace
 from benchmark.submissions.read import SubmittedRow
 from benchmark.submissions.schema import Cell, Environment, Run
 from benchmark.submissions.took import seconds_of
-from protocols.space import Space, size
+from protocols.space import Space, rebuilt, size
 
 Problem = tuple[str, str]  # message, path below the results folder
 _ROUNDED = 0.01  # seconds by which sums of rounded times may differ, for each fold
@@ -17,6 +17,11 @@ _MACHINE_W = 20_000.0  # more than the packages of any machine draw
 _CARD_W = 2_000.0  # more than any card draws
 _LEAST_BUSY = 0.1  # of the seconds by the clock a processor works, beside others a third
 _LATE = 1.01  # times the protocol's timeout: until a job that is out of time is gone
+
+
+def space_of(cell: Cell) -> Space:
+    """Return the space that a row says it searched; InvalidInputError where it is none."""
+    return rebuilt({name: bounds.model_dump() for name, bounds in cell.space.items()})
 
 
 def is_searched(cell: Cell) -> bool:

@@ -25,7 +25,7 @@ from benchmark.submissions.read import Runs, SubmittedRow
 from benchmark.submissions.schema import Cell, Claim, Run
 from protocols.errors import BenchmarkError, InvalidInputError
 from protocols.protocol import Protocol, digest
-from protocols.space import Space, defaults, rebuilt, resolve
+from protocols.space import Space, defaults, resolve
 
 Problem = tuple[str, str]  # message, path below the results folder
 
@@ -175,7 +175,7 @@ def _seeds(row: SubmittedRow, cell: Cell) -> Iterator[Problem]:
 
 def _space(cell: Cell) -> Space | str:
     try:
-        return rebuilt({name: bounds.model_dump() for name, bounds in cell.space.items()})
+        return budget.space_of(cell)
     except InvalidInputError as error:
         return f"space: {error}"
 

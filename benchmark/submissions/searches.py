@@ -16,7 +16,7 @@ from benchmark.submissions.read import SubmittedRow
 from benchmark.submissions.schema import Cell, Trial, cell_id
 from protocols.errors import InvalidInputError
 from protocols.protocol import digest
-from protocols.space import Real, Space, rebuilt
+from protocols.space import Real, Space
 
 Problem = tuple[str, str]  # message, path below the results folder
 REPEAT = "search_repeat"
@@ -89,7 +89,7 @@ def undrawn(search: SubmittedRow) -> Iterator[str]:
     if cell is None or not budget.is_searched(cell):
         return
     try:
-        space = rebuilt({name: bounds.model_dump() for name, bounds in cell.space.items()})
+        space = budget.space_of(cell)
     except InvalidInputError:
         return
     first, names = _drawn(search, cell, space)

@@ -31,6 +31,7 @@ from statistics import fmean, median, variance
 import numpy as np
 from scipy.special import chdtr, chdtri, stdtr
 
+from benchmark.statistics.across import ranks
 from benchmark.study.scores import HEADLINE, per_cent
 from benchmark.submissions.judging import score_of
 from benchmark.submissions.read import SubmittedRow
@@ -126,7 +127,7 @@ def _paired(base: _Measured, others: Sequence[_Measured]) -> Iterator[str]:
     """Yield rows whose seeds rise and fall with the baseline's more than seeds do."""
     for row in others:
         shared = sorted(row.by_seed.keys() & base.by_seed.keys())
-        a, b = (_ranks([of.by_seed[seed] for seed in shared]) for of in (row, base))
+        a, b = (ranks(np.array([of.by_seed[seed] for seed in shared])) for of in (row, base))
         if len(shared) <= _FEW_SEEDS or 1 in (len(set(a)), len(set(b))):
             continue
         rho = float(np.corrcoef(a, b)[0, 1])
@@ -139,14 +140,6 @@ def _paired(base: _Measured, others: Sequence[_Measured]) -> Iterator[str]:
                 f"(Spearman's rho {rho:.3f}, p {chance:.1e} over {len(others)} rows): are they of "
                 "these seeds?"
             )
-
-
-def _ranks(values: Sequence[float]) -> list[float]:
-    """Return the rank of each value, the mean of them where values are equal."""
-    return [
-        sum(other < value for other in values) + sum(other == value for other in values) / 2
-        for value in values
-    ]
 
 
 def _spread(row: _Measured, others: Sequence[_Measured]) -> Iterator[str]:

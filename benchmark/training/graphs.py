@@ -126,7 +126,7 @@ def obstacle(
     try:
         rehearsed = copy.deepcopy(network)
     except (RuntimeError, TypeError) as error:
-        _check(error)
+        _raise_if_broken(error)
         return f"the network cannot be copied ({first_line(error)})"
     seen, states = watched(batch), host_generators()
     before = held(rehearsed)
@@ -135,7 +135,7 @@ def obstacle(
             found = losses(rehearsed, seen)
             torch.stack(list(found.values())).sum().backward()  # type: ignore[no-untyped-call]
     except (RuntimeError, NotImplementedError) as error:
-        _check(error)
+        _raise_if_broken(error)
         if out_of_memory(error):
             return f"there is no memory to rehearse it ({first_line(error)})"
         return f"it waits for the device{_place(error)} ({first_line(error)})"
@@ -150,7 +150,7 @@ def obstacle(
     return f"it changes {min(changed)} on the host" if changed else None
 
 
-def _check(error: BaseException) -> None:
+def _raise_if_broken(error: BaseException) -> None:
     """Raise ``error`` where it says that the device is broken: that is no obstacle to get round."""
     if spent_by(error) in ("broken", "recording"):
         raise error

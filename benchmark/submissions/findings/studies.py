@@ -8,12 +8,13 @@ from functools import cached_property
 from typing import Any
 
 from benchmark.study.scores import HEADLINE
+from benchmark.submissions import budget
 from benchmark.submissions.kept import Kept
 from benchmark.submissions.read import SubmittedRow
 from benchmark.submissions.schema import Cell
 from protocols.errors import BenchmarkError
 from protocols.protocol import Protocol
-from protocols.space import Space, rebuilt, resolve
+from protocols.space import Space, resolve
 
 MIN_DATASETS = 2
 
@@ -191,7 +192,7 @@ def _entries(
 def _space(cell: Cell) -> Space | None:
     """Return what a cell searched; None where space or choice are none, which ``verify`` names."""
     try:
-        space = rebuilt({name: bounds.model_dump() for name, bounds in cell.space.items()})
+        space = budget.space_of(cell)
     except BenchmarkError:
         return None
     return space if _fits(space, cell) else None
