@@ -17,7 +17,7 @@ from protocols.discovery import Registry, split_name
 from protocols.errors import UnknownNameError
 
 _DIGITS = 8  # of the digest, shown in a title; cells are told apart by the whole digest
-_TITLE = re.compile(rf"[\w-]+:[\w.-]*@([0-9a-f]{{{_DIGITS}}})")
+_TITLE = re.compile(rf"[\w-]+:[\w.-]*@([0-9a-f]{{{_DIGITS}}})(?!\w)")
 
 
 @dataclass(frozen=True)
@@ -66,6 +66,11 @@ def identity(title: str) -> str:
     """Return what seeds, cell ids and folders carry in place of ``title``; no path is in it."""
     own = _TITLE.fullmatch(title)
     return f"own-{own[1]}" if own else title
+
+
+def by_identity(sentence: str) -> str:
+    """Return a sentence with the identity of own images in place of each of their titles."""
+    return _TITLE.sub(r"own-\1", sentence)
 
 
 def called(title: str, name: str) -> bool:
