@@ -20,7 +20,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from benchmark.cli import execute
+from benchmark.cli import carry_out, make_parser
 from benchmark.exit_codes import INTERRUPTED
 from protocols.errors import InvalidInputError, unknown_name
 
@@ -172,10 +172,10 @@ def run(file: Place | None = None, /, **options: Value) -> Study:
         BenchmarkError: what the command line would refuse with exit code 2 or for the machine.
         KeyboardInterrupt: the study was interrupted; the same call goes on.
     """
-    if execute(["run", *_typed(file, options)]) == INTERRUPTED:
+    args = make_parser().options(["run", *_typed(file, options)])
+    if carry_out(args) == INTERRUPTED:
         raise KeyboardInterrupt
-    out = options.get("out")
-    return open(out if isinstance(out, str | Path) else "runs")
+    return open(args.out)
 
 
 def open(out: Place = "runs") -> Study:
