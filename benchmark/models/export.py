@@ -36,7 +36,7 @@ from benchmark.study.records import write_bytes
 from benchmark.training import evaluate
 from benchmark.training.splits import Split
 from protocols.discovery import Registry
-from protocols.errors import InvalidInputError, StoreError
+from protocols.errors import DataError, InvalidInputError, StoreError
 from protocols.protocol import hw
 
 SAME = 1e-5  # largest difference from what was recorded, as a share of the largest number
@@ -85,7 +85,7 @@ def export(study: Study, address: Address, to: Path, registry: Registry, remake:
     told = model.description
     try:
         first = _first(test_images(study, address.cell, registry), folds)
-    except StoreError:
+    except (StoreError, DataError):
         first = None
     recorded = None if first is None else _difference_from_proof(study, model, folds, first)
     if recorded is not None and recorded > SAME:
