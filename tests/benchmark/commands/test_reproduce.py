@@ -6,13 +6,14 @@ import pytest
 
 from benchmark.cli import main
 from benchmark.commands import reproduce
-from benchmark.running import setup
+from benchmark.running import outcomes, setup
 from benchmark.study.folder import CellKey, Study
 from benchmark.study.places import cell_id
 from benchmark.study.records import CellRecord, ChoiceRecord, RunRecord
 from benchmark.tables.beside_paper import compare
 from protocols import paper
 from protocols.discovery import load
+from protocols.errors import InvalidInputError
 from protocols.metrics import METRICS
 from protocols.space import declared
 from tests.proven import put
@@ -415,8 +416,8 @@ RUN = ["run", "--dry-run", "--device", "cpu", "--params", "published"]
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        ("--methods ms,group,triplet", "ms, group, triplet on emoji"),
-        ("--protocol toy --methods contrastive --datasets toy", "contrastive on toy"),
+        ("--methods ms,group,triplet", "ms, group, triplet on emoji, batch 32."),
+        ("--protocol toy --methods contrastive --datasets toy", "contrastive on toy, batch 16."),
     ],
 )
 def test_published_settings_that_do_not_exist_are_refused_before_anything_starts(
@@ -425,13 +426,28 @@ def test_published_settings_that_do_not_exist_are_refused_before_anything_starts
     out = tmp_path / "out"
     assert main([*RUN, *words.split(), "--out", str(out)]) == 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert f"no setting of {said}." in line
+    assert f"no setting of {said}" in line
     assert not out.exists()
 
 
 def test_published_settings_that_exist_are_accepted():
     cells = [key(), key(method="ms_miner"), key(method="untrained", trains=False)]
-    setup.check_published(cells)
+    setup.check_published(cells, 32)
+    setup.check_published(cells, 256)  # on cub200
+
+
+@pytest.mark.parametrize(("dataset", "batch"), [("cub200", 64), ("cars196", 256)])
+def test_settings_for_another_batch_are_not_taken_for_this_one(dataset, batch):
+    with pytest.raises(InvalidInputError, match=f"contrastive on {dataset}, batch {batch}.*256"):
+        setup.check_published([key(dataset=dataset)], batch)
+
+
+def test_the_papers_settings_are_those_of_its_search_at_the_protocols_batch():
+    """The margins of its table: 0.0961 at 32 and 0.1368 at 256."""
+    for batch, margin in ((32, 0.0961), (256, 0.1368)):
+        protocol = replace(PAPERS, batch_size=batch)
+        found = outcomes.published(key(method="triplet"), protocol)
+        assert found.settings["margin"] == pytest.approx(margin, abs=5e-5)
 
 
 def test_narrow_bounds_say_where_they_change_nothing(tmp_path, capsys):
