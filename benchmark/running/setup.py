@@ -319,8 +319,8 @@ def check_published(cells: Iterable[CellKey], batch_size: int) -> None:
             f"{', '.join(dict.fromkeys(names))} on {dataset}" for dataset, names in lacking.items()
         )
         raise InvalidInputError(
-            f"--params published: the paper chose no setting of {where}, batch {batch_size}. It has "
-            f"{', '.join(name for name in paper.METHODS if name != 'pretrained')} on "
+            f"--params published: the paper chose no setting of {where}, batch {batch_size}. It "
+            f"has {', '.join(name for name in paper.METHODS if name != 'pretrained')} on "
             f"{', '.join(paper.DATASETS)} at 32, on cub200 at 256 too. Leave it out to search"
         )
 
