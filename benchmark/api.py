@@ -71,7 +71,8 @@ class Model:
         from benchmark.models.model import embed_items
 
         places = [images] if isinstance(images, str | os.PathLike) else images
-        return embed_items(self.kept, gather([Path(place) for place in places]))
+        # Nobody asks for the classes here, so nobody needs to say which folders they are.
+        return embed_items(self.kept, gather([Path(place) for place in places], class_level=1))
 
 
 class Study:

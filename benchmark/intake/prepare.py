@@ -23,7 +23,7 @@ from benchmark.intake.locate import find
 from benchmark.intake.unpack import LIMITS, Limits, OnProgress, quiet
 from protocols import discovery, manifest
 from protocols.datasets._official import Entry, Official, Published, some, verify
-from protocols.datasets._own import AS_IS, Reading
+from protocols.datasets._own import AS_IS, Reading, check_copies
 from protocols.errors import DataError, InvalidInputError
 from protocols.manifest import Header, Row
 
@@ -100,6 +100,12 @@ def prepare(
 def _own(folder: Path, entries: Sequence[Entry], name: str, progress: OnProgress) -> Prepared:
     stage = _stage(folder)
     rows = _bring(entries, folder, stage, progress)
+    names, parts = [entry.path for entry in entries], [entry.part for entry in entries]
+    try:
+        check_copies(names, parts, [row.sha256 for row in rows])
+    except DataError as error:
+        _drop(stage)
+        raise DataError(f"{name}: {error}") from error
     listed = _listed(folder, name)
     # All of a row counts: a class folder that was renamed gives other paths and names.
     if (
@@ -139,9 +145,7 @@ def _official(
         entries, files = find(official, source, stage, limits, progress, frozenset(spoilt))
         verify(entries, official.published)
     except DataError as error:
-        shutil.rmtree(stage)
-        with suppress(OSError):
-            folder.rmdir()  # fails, as it should, where the folder holds files of before
+        _drop(stage)
         raise DataError(f"{name} in {source}: {error}{_without(spoilt)}. Get {by_hand}") from error
     rows = _bring(entries, folder, stage, progress)
     for key, path in files.items():  # the lists too, so that it can be prepared again
@@ -193,6 +197,13 @@ def _stage(folder: Path) -> Path:
     shutil.rmtree(stage, ignore_errors=True)
     stage.mkdir(parents=True)
     return stage
+
+
+def _drop(stage: Path) -> None:
+    """Remove the stage of what was refused, and its folder if nothing else is in it."""
+    shutil.rmtree(stage)
+    with suppress(OSError):
+        stage.parent.rmdir()  # fails, as it should, where the folder holds files of before
 
 
 def _bring(entries: Sequence[Entry], folder: Path, stage: Path, progress: OnProgress) -> list[Row]:

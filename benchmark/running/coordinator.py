@@ -85,7 +85,7 @@ class Coordinator:
         # Folders of earlier versions have a choice of nothing where every trial failed.
         if choice is None or (cell.searched and choice.trial is None):
             if self.study.protocol.params == "published" and cell.trains:
-                choice = outcomes.published(cell)
+                choice = outcomes.published(cell, self.study.protocol)
             else:
                 trials = yield from self._search(cell)
                 best = selection.choose(trials)
