@@ -14,10 +14,9 @@ from benchmark.study import leftovers, partials
 from benchmark.study.folder import Study
 from protocols.errors import StoreError
 
-# Evaluate decodes what ships with code; only run knows where prepared images lie.
 _DECODED = (
-    "decoded images and sums (tables make sums again, a run with jobs left the images; until then "
-    "a report has no pictures)"
+    "decoded images and sums (sums are made again by tables, images by a run that has jobs left; "
+    "until then reports have no pictures)"
 )
 
 
