@@ -100,7 +100,9 @@ def test_what_it_says_of_the_study_is_what_the_rows_say():
 
 
 def test_its_links_and_pictures_exist():
-    for target in re.findall(r"\]\(([^)]+)\)", README):
+    targets = re.findall(r"\]\(([^)]+)\)", README)
+    assert {"results/emoji-classes.png", "results/README.md"} <= set(targets)
+    for target in targets:
         if not target.startswith("http"):
             assert (ROOT / target).exists(), target
 
