@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import warnings
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import fmean
 from tempfile import TemporaryDirectory
@@ -33,6 +33,7 @@ from benchmark.models.tested import test_images
 from benchmark.study import checksums, weights
 from benchmark.study.folder import Study
 from benchmark.study.records import write_bytes
+from benchmark.study.sides import sides_of
 from benchmark.training import evaluate
 from benchmark.training.splits import Split
 from protocols.discovery import Registry
@@ -167,6 +168,7 @@ def _description(study: Study, address: Address, folds: list[FoldWeights]) -> De
         "scaled_inside": facts["scale"],
         "validation": run.validation if address.joined else jobs[0].validation,
         "test": scores,
+        "tested_on": asdict(asked) if (asked := sides_of(study, cell, address.folds)) else None,
         "seeds": _seeds(study, address),
         "embeddings_sha256": run.embeddings_sha256 if address.joined else None,
         "weights_sha256": [job.weights_sha256 for job in jobs],
