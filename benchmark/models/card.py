@@ -55,6 +55,8 @@ def render(file: str, told: Description) -> str:
         f"model scales them. Compare embeddings by {told.compare}. All of this is in "
         f"`{file}.json`.",
         "",
+        f"How a file becomes pixels: {told.decoding[:1].lower()}{told.decoding[1:]}",
+        "",
         "## How it was trained",
         "",
         *(f"- {name}: {value}" for name, value in _facts(told)),

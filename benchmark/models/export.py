@@ -18,7 +18,7 @@ from torch._dynamo.exc import UserError
 from benchmark.models import card, networks, onnx_files
 from benchmark.models import description as descriptions
 from benchmark.models.address import Address, jobs_of
-from benchmark.models.description import Description, extent_of
+from benchmark.models.description import DECODING, Description, extent_of
 from benchmark.models.model import (
     FORMATS,
     FoldModel,
@@ -181,6 +181,7 @@ def _description(study: Study, address: Address, folds: list[FoldWeights]) -> De
         name=cell.row,
         size=size,
         batch=facts["eval_batch"],
+        decoding=DECODING,
         origin=origin,
     )
 
