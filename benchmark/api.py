@@ -20,7 +20,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from benchmark.cli import execute
+from benchmark.cli import carry_out, make_parser
 from benchmark.exit_codes import INTERRUPTED
 from protocols.errors import InvalidInputError, unknown_name
 
@@ -71,7 +71,8 @@ class Model:
         from benchmark.models.model import embed_items
 
         places = [images] if isinstance(images, str | os.PathLike) else images
-        return embed_items(self.kept, gather([Path(place) for place in places]))
+        # Nobody asks for the classes here, so nobody needs to say which folders they are.
+        return embed_items(self.kept, gather([Path(place) for place in places], class_level=1))
 
 
 class Study:
@@ -172,10 +173,10 @@ def run(file: Place | None = None, /, **options: Value) -> Study:
         BenchmarkError: what the command line would refuse with exit code 2 or for the machine.
         KeyboardInterrupt: the study was interrupted; the same call goes on.
     """
-    if execute(["run", *_typed(file, options)]) == INTERRUPTED:
+    args = make_parser().options(["run", *_typed(file, options)])
+    if carry_out(args) == INTERRUPTED:
         raise KeyboardInterrupt
-    out = options.get("out")
-    return open(out if isinstance(out, str | Path) else "runs")
+    return open(args.out)
 
 
 def open(out: Place = "runs") -> Study:

@@ -17,7 +17,6 @@ from benchmark.parser import SCRIPT, Parser, started_as
 from benchmark.values import change, hours, names, points, positive, price, share
 from protocols.errors import BenchmarkError, MachineError
 from protocols.names import one_line
-from protocols.study_file import read_study_file
 
 DESCRIPTION = (
     "Benchmark deep metric learning methods: same trunk, same budget, sealed test classes, "
@@ -54,13 +53,15 @@ def execute(argv: Sequence[str] | None) -> int:
         BenchmarkError: an option, a name or a file that does not do.
     """
     parser = make_parser()
-    args = parser.parse_args(argv)  # type: ignore[no-untyped-call]
-    if getattr(args, "file", None) is not None:  # its values count where nothing is typed
-        args.parser.set_defaults(**read_study_file(args.file))
-        args = parser.parse_args(argv)  # type: ignore[no-untyped-call]
+    args = parser.options(argv)
     if not hasattr(args, "command"):
         parser.print_help()
         return DONE
+    return carry_out(args)
+
+
+def carry_out(args: argparse.Namespace) -> int:
+    """Run the command of some options and return its exit code; what is wrong is raised."""
     module, function = args.command
     command: Callable[[argparse.Namespace], int] = getattr(import_module(module), function)
     return command(args)

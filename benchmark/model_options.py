@@ -23,15 +23,15 @@ def add(commands: Parsers, adder: Adder, whole: Callable[[str], int]) -> None:
     )
     embedded = adder(commands, "embed", "embeddings of images by a model", "models", "embed")
     _model(embedded)
-    _images(embedded)
+    _images(embedded, whole)
     _to(embedded, "FILE", "name.npy, with the paths in name.csv, or name.parquet")
     indexed = adder(commands, "index", "a gallery of images to search", "models", "index")
     _model(indexed)
-    _images(indexed)
+    _images(indexed, whole)
     _to(indexed, "DIR", "folder of the gallery")
     searched = adder(commands, "search", "gallery images nearest to others", "models", "search")
     searched.add_argument("gallery", type=Path, metavar="GALLERY", help="a folder made by index")
-    _images(searched)
+    _images(searched, whole)
     searched.add_argument("--top", type=whole, default=10, metavar="N", help="default: 10")
     searched.add_argument(
         "--model", type=Path, metavar="MODEL", help="where the gallery's model lies by now"
@@ -43,7 +43,7 @@ def add(commands: Parsers, adder: Adder, whole: Callable[[str], int]) -> None:
         commands, "evaluate", "scores of a model or of embeddings", "evaluation", "evaluate"
     )
     measured.add_argument("what", type=Path, metavar="MODEL|FILE.npy", help="a model or embeddings")
-    _images(measured, "*")
+    _images(measured, whole, "*")
     measured.add_argument("--labels", type=Path, metavar="CSV", help="path,label of each embedding")
     measured.add_argument(
         "--compare", choices=("angle", "distance"), help="of embeddings; default: angle"
@@ -61,9 +61,15 @@ def _model(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", type=Path, metavar="MODEL", help="a file made by export")
 
 
-def _images(parser: argparse.ArgumentParser, count: str = "+") -> None:
+def _images(parser: argparse.ArgumentParser, whole: Callable[[str], int], count: str = "+") -> None:
     parser.add_argument(
         "images", type=Path, nargs=count, metavar="IMAGES", help="files, folders, CSV lists"
+    )
+    parser.add_argument(
+        "--class-level",
+        type=whole,
+        metavar="N",
+        help="in folders: which folder on the way to an image is its class, from 1",
     )
 
 

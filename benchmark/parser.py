@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from typing import NoReturn
 
 from benchmark.examples import EXAMPLES
 from protocols.errors import InvalidInputError
+from protocols.study_file import read_study_file
 
 SCRIPT = "dml-benchmark"  # as setup.cfg installs it
 
@@ -42,6 +44,18 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Raise InvalidInputError in place of printing the usage and leaving."""
         raise InvalidInputError(f"{message}. See: {self.prog} --help")
+
+    def options(self, argv: Sequence[str] | None) -> argparse.Namespace:
+        """Return the options of a command line, those of its study file among them.
+
+        Raises:
+            BenchmarkError: an option or a study file that does not do.
+        """
+        found: argparse.Namespace = self.parse_args(argv)  # type: ignore[no-untyped-call]
+        if getattr(found, "file", None) is not None:  # its values count where nothing is typed
+            found.parser.set_defaults(**read_study_file(found.file))
+            found = self.parse_args(argv)  # type: ignore[no-untyped-call]
+        return found
 
     def parse_args(self, args=None, namespace=None):  # type: ignore[no-untyped-def]
         """Parse, and suggest the nearest option for one that does not exist."""

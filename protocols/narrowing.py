@@ -12,6 +12,7 @@ from protocols.plugin_code import told
 from protocols.protocol import Override, Protocol
 from protocols.recipe import Recipe
 from protocols.recipe_search import recipe_space
+from protocols.searched import search_at
 from protocols.space import Choice, Hyperparameter, Integer, Real, Space, declared
 
 
@@ -47,6 +48,8 @@ def space_under(
     """
     with told("the search space", method):
         space = method.space(dataset, protocol.search.bounds)
+    bounds, batch = protocol.search.bounds, protocol.batch_size
+    space = search_at(space, declared(method), method.paper_name, dataset, bounds, batch)
     changes: Mapping[str, Override] = protocol.method_values.get(name, {})
     own = declared(method)
     for setting, value in changes.items():

@@ -11,7 +11,7 @@ from copy import copy
 from typing import Any, Literal
 
 from protocols import paper
-from protocols.space import Choice, Integer, Real, Setting, Space
+from protocols.space import Choice, Hyperparameter, Integer, Real, Setting, Space
 
 
 def search_space(
@@ -41,6 +41,40 @@ def search_space(
     return found
 
 
+def search_at(
+    space: Space,
+    own: Space,
+    paper_name: str,
+    dataset: str,
+    bounds: Literal["wide", "narrow"],
+    batch_size: int,
+) -> Space:
+    """Return ``space`` with the bounds of the paper's own search at ``batch_size``.
+
+    It made one at 256 on ``cub200``, beside those at 32, whose bounds hold at all other sizes. One
+    reaches below what the method declares, by a hundred-thousandth of its range (``alpha`` of
+    ``ms_miner``), and is cut off there.
+
+    Args:
+        space: of :func:`search_space`.
+        own: what the method declares.
+        paper_name: its name in :mod:`protocols.paper`, "" for others.
+        dataset: the dataset's name.
+        bounds: the protocol's.
+        batch_size: images in a training batch.
+    """
+    if not paper_name or batch_size == paper.BATCH_SIZE:
+        return space
+    found = Space(space)
+    ends = paper.search_space(paper_name, dataset, batch_size, bounds)
+    for name, (low, high, log) in ends.items():
+        declared = own[name]
+        assert isinstance(declared, (Real, Integer))
+        inside = paper.Bounds(max(low, declared.low), min(high, declared.high), log)
+        found[name] = _axis(declared, inside, space.get(name, declared).default)
+    return found
+
+
 def _unsearched(own: Space) -> Iterator[tuple[str, Choice[Any]]]:
     """Yield the options that no search varies, each with its default alone."""
     for name, parameter in own.items():
@@ -58,14 +92,23 @@ def _paper_space(
         return {}
     found = Space()
     ends = paper.search_space(paper_name, dataset, bounds=bounds)
-    for name, (low, high, log) in ends.items():
-        default = min(max(own[name].default, low), high)
-        if isinstance(own[name], Integer):
-            found[name] = Integer(int(low), int(high), default=int(default), log=log)
-        else:
-            found[name] = Real(low, high, default=default, log=log)
+    for name, each in ends.items():
+        found[name] = _axis(own[name], each, own[name].default)
     for name, value in paper.fixed(paper_name, dataset).items():
         found[name] = Choice((value,), default=value)
     for name, parameter in found.items():
         parameter.name = name
+    return found
+
+
+def _axis(declared: Hyperparameter[Any], ends: paper.Bounds, default: float) -> Real | Integer:
+    """Return a searched parameter of the kind that is declared, its default within the bounds."""
+    low, high, log = ends
+    default = min(max(default, low), high)
+    found: Real | Integer
+    if isinstance(declared, Integer):
+        found = Integer(int(low), int(high), default=int(default), log=log)
+    else:
+        found = Real(low, high, default=default, log=log)
+    found.name = declared.name
     return found

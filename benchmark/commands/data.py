@@ -68,6 +68,9 @@ def prepare(args: argparse.Namespace) -> int:
     if own:
         _say_other_words(args.word, name, root)
         _say_understood(done, args.word or aliases.word_of(name, root) or name, name, root)
+    else:
+        for note in done.notes:
+            print(f"- {note}")
     return DONE
 
 

@@ -17,7 +17,7 @@ from rich.table import Table
 from benchmark.commands.lines import counted, say, say_reading
 from benchmark.commands.outputs import held_study
 from benchmark.exit_codes import DONE
-from benchmark.models.images import Item, gather, read_list
+from benchmark.models.images import Item, check_labels, gather, read_list
 from benchmark.models.tested import test_images
 from benchmark.report.gallery import class_names
 from benchmark.statistics.bootstrap import MIN_CLASSES
@@ -88,6 +88,8 @@ def _check(args: argparse.Namespace) -> None:
         raise InvalidInputError(
             "--into measures on the study's own test images: leave the images out"
         )
+    if args.class_level and not args.images:
+        raise InvalidInputError("--class-level is for folders of images, and there are none here")
     if args.into is None and (args.name or args.dataset):
         raise InvalidInputError("--name and --dataset are of a row: say --into a study's folder")
 
@@ -140,10 +142,13 @@ def _alone(args: argparse.Namespace, rows: NDArray[np.float32] | None) -> tuple[
     if rows is not None:
         by_angle = _by_angle(args)
         items = read_list(_labels(args))
+        check_labels(items)
         evaluation.check_as_many(rows, items)
+        evaluation.check_roles(items)
         at = _tested(items)
         return evaluation.score_items(rows[at], [items[n] for n in at], by_angle=by_angle), by_angle
-    items = gather(args.images)
+    items = gather(args.images, args.class_level)
+    evaluation.check_roles(items)
     items = [items[n] for n in _tested(items)]
     model = load(args.what, Registry(tuple(args.plugin)))
     by_angle = model.description.by_angle
@@ -155,7 +160,7 @@ def _tested(items: Sequence[Item]) -> list[int]:
     at = [number for number, item in enumerate(items) if item.part in TESTS]
     if not at:
         return list(range(len(items)))
-    if others := Counter(item.part or "no part" for item in items if item.part not in TESTS):
+    if others := Counter(item.part for item in items if item.part not in TESTS):
         said = ", ".join(f"{count:,} of {part}" for part, count in sorted(others.items()))
         say(Console(), f"passed over, being no tests: {said}")
     return at
@@ -185,6 +190,7 @@ def _against(
             raise InvalidInputError(
                 f"{len(rows)} embeddings for {len(items)} lines of labels: expected as many"
             )
+        evaluation.check_roles(items)
         names = class_names(study.out, cell.dataset, references.digest_of(study, cell))
         test = evaluation.check_same_images(items, test_images(study, cell, registry), names)
     scored = evaluation.score_split(rows, test, cell.dataset, by_angle=by_angle)

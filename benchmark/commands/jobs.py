@@ -14,7 +14,7 @@ from rich.console import Console
 from benchmark.commands.kept import keep_of
 from benchmark.commands.lines import say
 from benchmark.engines import mps
-from benchmark.running.bound import at_most, width
+from benchmark.running.bound import JobSeconds, at_most, width
 from benchmark.running.setup import Asked, Ready
 from benchmark.study import partials
 from benchmark.study.folder import CellKey
@@ -80,6 +80,7 @@ def engine_for(console: Console, asked: Asked, ready: Ready, place: Path) -> Ite
         engine = make_engine(asked, ready, place / "workers.txt", pipes)
         held.callback(engine.close)
         engine.start("benchmark.training.job")
+        say_decoding(console, asked)
         for source in asked.sources.values():
             for path in splits.prepare(source, asked.study.protocol):
                 say(console, f"{path.name} is damaged or has no checksum: made anew")
@@ -93,6 +94,22 @@ def engine_for(console: Console, asked: Asked, ready: Ready, place: Path) -> Ite
         if service:
             service.check_used()
         yield engine
+
+
+def say_decoding(console: Console, asked: Asked) -> None:
+    """Say where images are decoded that take long.
+
+    Raises:
+        StoreError: there is no room for them.
+    """
+    from benchmark.training import room
+
+    wanted = room.undecoded(asked.sources.values(), asked.study.protocol)
+    room.check_room(wanted)
+    for each in wanted:
+        if each.least >= room.LARGE_BYTES:
+            size = f"{each.images:,} images of {each.title}, {room.gigabytes(each.least)} at least"
+            say(console, f"decoding {size}, into {each.folder}")
 
 
 def make_engine(asked: Asked, ready: Ready, log: Path, pipes: Path | None = None) -> Engine:
@@ -184,7 +201,7 @@ def measured(
     plans: list[CellPlan],
     engine: Engine,
     looks: Sequence[FirstLook],
-) -> dict[str, float]:
+) -> dict[str, JobSeconds]:
     """Return :func:`expected_seconds`, once as many jobs share a GPU as pay.
 
     How many do is measured too, where the command does not say it: not for work that ends within a
@@ -199,8 +216,8 @@ def measured(
         return expected_seconds(asked, ready, plans, engine)
     from benchmark.running.sharing import fit_together
 
-    least = {item.cell.id: OVERHEAD_S for item in left}
-    short = at_most(plans, least, engine.capacity) <= SHORT_S
+    overhead = {item.cell.id: JobSeconds(OVERHEAD_S, OVERHEAD_S) for item in left}
+    short = at_most(plans, overhead, engine.capacity) <= SHORT_S
     if short and not ray:
         cells = sum(not item.cell.repeat for item in left)
         short = fit_together(looks, cells, engine.capacity // len(ready.devices))
@@ -248,7 +265,7 @@ def _share_cards(asked: Asked, ready: Ready, cell: CellKey, memory_mb: int, engi
 
 def expected_seconds(
     asked: Asked, ready: Ready, plans: list[CellPlan], engine: Engine
-) -> dict[str, float]:
+) -> dict[str, JobSeconds]:
     """Return the seconds of a job by cell id, measured once per method and kind of network.
 
     On the same network a method may cost four times as much as another. As many jobs are measured
@@ -263,7 +280,7 @@ def expected_seconds(
     for item in plans:
         if item.jobs_left:
             kinds.setdefault(_kind(item.cell), item.cell)
-    measured: dict[Kind, float | None] = {}
+    measured: dict[Kind, JobSeconds] = {}
     waiting = list(kinds)
     while waiting:
         count = engine.capacity  # asked once: it may fall meanwhile
@@ -276,9 +293,14 @@ def expected_seconds(
         errors = errors_of([future for _, future in futures], engine)
         for (kind, future), error in zip(futures, errors, strict=True):
             if error is None:
-                measured[kind] = max(future.result(), measured.get(kind) or 0.0)
-    found = {item.cell.id: measured.get(_kind(item.cell)) for item in plans}
-    return {cell: OVERHEAD_S + seconds for cell, seconds in found.items() if seconds is not None}
+                took = JobSeconds(*future.result())
+                measured[kind] = max(took, measured.get(kind, took), key=lambda each: each.most)
+    kinds_of = {item.cell.id: _kind(item.cell) for item in plans}
+    return {
+        cell: JobSeconds(*(OVERHEAD_S + took for took in measured[kind]))
+        for cell, kind in kinds_of.items()
+        if kind in measured
+    }
 
 
 def _kind(cell: CellKey) -> Kind:

@@ -67,7 +67,7 @@ def embed(args: argparse.Namespace) -> int:
         raise InvalidInputError(f"--to {args.to}: expected a name that ends in .npy or .parquet")
     if args.to.suffix == ".npy":
         _check_own(args.to, args.to.with_suffix(".csv"), args.images)
-    items = gather(args.images)
+    items = gather(args.images, args.class_level)
     say_reading("the model")
     from benchmark.models.model import embed_items, load
 
@@ -85,7 +85,7 @@ def index(args: argparse.Namespace) -> int:
     from benchmark.models import index as galleries
 
     _check_own(args.to / galleries.VECTORS, args.to / galleries.IMAGES, args.images)
-    items = gather(args.images)
+    items = gather(args.images, args.class_level)
     say_reading("the model")
     from benchmark.models.model import embed_items, load
 
@@ -106,7 +106,7 @@ def search(args: argparse.Namespace) -> int:
     _check_own(page, table, args.images)
     gallery = galleries.read(args.gallery)
     path, about = args.model or Path(gallery.about.model), gallery.about
-    queries = gather(args.images)
+    queries = gather(args.images, args.class_level)
     say_reading("the model")
     from benchmark.models import answers
     from benchmark.models.model import embed_items, load

@@ -8,7 +8,7 @@ from rich.console import Console
 
 from benchmark.commands.lines import Tables, counted, say
 from benchmark.commands.row_names import unfit
-from benchmark.running.bound import at_most
+from benchmark.running.bound import JobSeconds, at_least, at_most
 from benchmark.running.progress import duration
 from benchmark.running.setup import Asked, unmoved_by_bounds
 from benchmark.study import grid, weights
@@ -22,6 +22,9 @@ MEASURING = "measuring how long a job takes here"
 # Where only joins, choices and weights that were not kept are missing.
 UNTRAINED = "every trial and run is trained; what is made from them is left to do"
 NAMED = 3  # cells in a note; the rest are counted
+# How far the two ends of a time lie apart where patience is the reason: where all jobs take the
+# same, the bound from above is less than twice the one from below.
+EARLY = 2
 
 
 def show_cells(console: Console, study: Study, plans: list[CellPlan]) -> None:
@@ -51,16 +54,22 @@ def show_cells(console: Console, study: Study, plans: list[CellPlan]) -> None:
 
 
 def show_expected(
-    console: Console, plans: list[CellPlan], seconds: dict[str, float], workers: int, device: str
+    console: Console,
+    plans: list[CellPlan],
+    seconds: dict[str, JobSeconds],
+    workers: int,
+    device: str,
 ) -> None:
-    """Print how many jobs are left and how long they take at most."""
+    """Print how many jobs are left and how long they take at most, and where patience may help."""
     jobs = sum(item.jobs_left for item in plans)
     if not jobs:
         say(console, UNTRAINED)
         return
     unknown = [i.cell.place for i in plans if i.jobs_left and i.cell.id not in seconds]
-    wall = at_most(plans, seconds, workers)
-    expected = f"time of {unknown[0]} unknown" if unknown else f"at most {duration(wall)}"
+    most, least = at_most(plans, seconds, workers), at_least(plans, seconds, workers)
+    expected = f"time of {unknown[0]} unknown" if unknown else f"at most {duration(most)}"
+    if not unknown and least < most / EARLY:
+        expected += f"; at least {duration(least)}, if patience ends each as early as it can"
     how = f"{workers} at once on {device}"
     say(console, f"{counted(jobs, 'job')} left, {how}: {expected}")
 

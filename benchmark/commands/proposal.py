@@ -61,13 +61,16 @@ def run_command(options: argparse.Namespace, **changes: Any) -> str:
 def continuing_command(study: Study | None, out: Path, **axes: Sequence[str]) -> str:
     """Return the command that adds to a study under its rules, ``reality-check``'s without one.
 
-    ``axes`` are options with names: ``datasets``, ``methods`` and so on. Left out is what the
-    study's folder does not tell: plugin files, and where datasets and a file with weights lie.
+    ``axes`` are options with names: ``datasets``, ``methods`` and so on. The study's folder does
+    not tell where prepared datasets and a file with weights lie: DIR and FILE stand for them.
+    Plugin files are left out.
     """
     words = ["python", "-m", "benchmark", "run"]
     words += _rules(study) if study else ["--protocol", "reality-check"]
     if study is None or study.protocol.wants_weights:
         words += ["--weights", _weights(study)]
+    if any(map(_is_prepared, axes.get("datasets", ()))):
+        words += ["--root", "DIR"]
     for axis, names in axes.items():
         words += [f"--{axis}", ",".join(names)]
     return shlex.join([*words, "--out", str(out)])
@@ -89,6 +92,13 @@ def _weights(study: Study | None) -> str:
     """Return which weights the study's trunks have; FILE where only their checksum is known."""
     suffix = study.cells[0].trunk.partition("+")[2] if study and study.cells else "FILE"
     return "FILE" if re.fullmatch(r"[0-9a-f]{8}", suffix) else suffix or "none"
+
+
+def _is_prepared(dataset: str) -> bool:
+    """Return whether a dataset lies where ``data prepare`` has put it, and not with the code."""
+    registry = Registry()
+    known = dataset in registry.names("dataset")
+    return is_own(dataset) or (known and hasattr(registry.load("dataset", dataset), "OFFICIAL"))
 
 
 def _words(action: argparse.Action, value: Any) -> Iterator[str]:
@@ -183,6 +193,7 @@ def _can_run(method: str, study: Study, asked: Asked) -> bool:
     if study.protocol.params != "published":
         return True
     try:
-        return all(paper.best(method, dataset) for dataset in asked.sources)
+        batch = study.protocol.batch_size
+        return all(paper.best(method, dataset, batch) for dataset in asked.sources)
     except UnknownNameError:
         return False

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,28 +13,35 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from benchmark.commands.lines import Tables, say, say_reading
+from benchmark.commands.lines import Tables, counted, say, say_reading
 from benchmark.commands.proposal import continuing_command
 from benchmark.exit_codes import DONE
+from benchmark.statistics.paired import LEVEL, ROPE
+from benchmark.statistics.prediction import TOLD
 from benchmark.study.folder import Study, load_study
-from benchmark.study.scores import NOTHING, per_cent
+from benchmark.study.scores import NOTHING, label_of, per_cent
 from protocols import paper
 from protocols.errors import InvalidInputError
+from protocols.names import one_line
 from protocols.protocol import protocol_line
 
 if TYPE_CHECKING:
     from benchmark.tables.beside_paper import Apart, Compared
 
-COLUMNS = ("method", "metric", "paper", "ours", "difference", "paper's must lie in", "inside")
+COLUMNS = ("method", "metric", "paper", "runs", "ours", "ours - paper", "verdict")
 HOW = f"""\
-paper's must lie in: our mean ± t(n - 1) · s · √(1/n + 1/{paper.RUNS}), where the mean of the \
-paper's {paper.RUNS} runs falls in 95 % of exact repetitions of one search."""
+±: how far from our mean the paper's must lie, t(n - 1) · s · √(1/n + 1/{paper.RUNS}). The mean \
+of {paper.RUNS} runs falls in there in {100 * LEVEL:g} % of exact repetitions{{of}}. {paper.RUNS} \
+runs is what the paper is taken to have made, as no opened source prints their number. verdict: \
+consistent if all of that lies within {100 * ROPE:g} points of the paper's mean, different if the \
+paper's mean lies outside of it, else it cannot tell."""
 ONE_SEARCH = """\
 How much searches vary is not in it: if as much as seeds do, an exact repetition with 10 seeds is \
 inside in 49 % only. run --search-repeats 3 measures it."""
 SEARCHES = f"""\
 Of H searches: mean of their means ± t(H - 1) · their sd · √(1/H + max(1, n/{paper.RUNS})), with \
 the variance of searches in it."""
+CHOSEN = f"{paper.WORK}, under the settings its searches chose"
 
 
 def reproduce(args: argparse.Namespace) -> int:
@@ -70,38 +78,102 @@ def show_results(console: Console, dataset: str, out: Path) -> None:
 
     study = load_study(out)
     rows, apart = compare(dataset, study)
-    several = len({row.trunk for row in rows if row.ours}) > 1
-    for embedding in dict.fromkeys(row.embedding for row in rows):
-        title = f"A Metric Learning Reality Check · {dataset}, {embedding}, per cent"
-        shown = [_cells(row, several) for row in rows if row.embedding == embedding]
+    chosen = study is not None and study.protocol.params == "published"
+    notes = Footnotes()
+    own = [row for row in rows if row.published.work == paper.WORK]
+    later = [row for row in rows if row.published.work != paper.WORK]
+    several = len({row.trunk for row in own if row.ours}) > 1
+    for embedding in dict.fromkeys(row.embedding for row in own):
+        title = f"{CHOSEN if chosen else paper.WORK} · {dataset}, {embedding}, per cent"
+        shown = [_cells(row, several, notes) for row in own if row.embedding == embedding]
         console.print(Fitted(Headline(title, COLUMNS, shown, "")), highlight=False)
-    if searches := {row.ours.searches for row in rows if row.ours}:
-        words = [HOW, *([ONE_SEARCH] if 1 in searches else []), *([SEARCHES] * (searches != {1}))]
-        console.print(" ".join(words), highlight=False)
+    for line in _how_to_read(own, chosen):
+        console.print(line, highlight=False)
+    _show_later(console, dataset, later, notes)
+    notes.show(console)
     if study:
         console.print(protocol_line(study.protocol), highlight=False)
     if apart:
         _show_apart(console, apart)
-    missing = sorted({row.method for row in rows if row.method and row.ours is None})
-    if missing:
-        command = _filling(study, out, dataset, missing)
-        say(console, f"missing: {command}")
+    _show_missing(console, dataset, study, out, own)
 
 
-def _cells(row: Compared, several: bool) -> tuple[str, ...]:
+class Footnotes:
+    """What is said below the tables, each once, and the marks that lead there."""
+
+    def __init__(self) -> None:
+        self._said: list[str] = []
+
+    def marks(self, said: Iterable[str]) -> str:
+        """Return the marks of footnotes, to be put behind a cell; new ones get the next number."""
+        found = ""
+        for text in said:
+            if text not in self._said:
+                self._said.append(text)
+            found += f" [{self._said.index(text) + 1}]"
+        return found
+
+    def show(self, console: Console) -> None:
+        """Print all that was marked."""
+        for number, text in enumerate(self._said, 1):
+            console.print(f"[{number}] {one_line(text)}", highlight=False, markup=False)
+
+
+def _cells(row: Compared, several: bool, notes: Footnotes) -> tuple[str, ...]:
     """Return the columns of a row, in per cent; the trunk is named where there are several."""
-    name = row.method or row.title
+    name = row.method
     if several and row.trunk:
         name += f" ({row.trunk})"
-    cells = [name, row.metric, per_cent(row.paper)]
-    if row.ours is None or row.ours.mean is None:
+    name += notes.marks((*row.notes, *row.doubts))
+    papers = per_cent(row.published.value) + notes.marks((_source(row),))
+    cells = (name, label_of(row.metric), papers)
+    if row.ours is None or row.runs is None:
         return (*cells, *[NOTHING] * 4)
-    ours, interval, inside = row.ours, NOTHING, NOTHING
-    if ours.low is not None and ours.high is not None:
-        interval = f"{per_cent(ours.low)} to {per_cent(ours.high)}"
-        inside = "yes" if ours.low <= row.paper <= ours.high else "no"
-    difference = per_cent(row.ours.mean - row.paper, sign="+")
-    return (*cells, per_cent(ours.mean), difference, interval, inside)
+    ours, difference, mean = row.ours, NOTHING, per_cent(row.ours.mean)
+    if row.runs.whole and ours.mean is not None:
+        difference = per_cent(ours.mean - row.published.value, sign="+")
+        if ours.high is not None:
+            mean += f" ± {per_cent(ours.high - ours.mean)}"
+    return (*cells, row.runs.words, mean, difference, row.told or NOTHING)
+
+
+def _source(row: Compared) -> str:
+    """Return where a published mean was read, and what that means for it."""
+    published, said = row.published, row.published.source
+    if published.read_error:
+        said += f"; ± {per_cent(published.read_error)} points, which both words allow for"
+    return f"{said}: no verdict" if published.doubtful else said
+
+
+def _how_to_read(rows: Sequence[Compared], chosen: bool) -> Iterator[str]:
+    """Yield what intervals and words mean, as far as there are any, and how many there are."""
+    searches = {row.ours.searches for row in rows if row.ours and row.ours.low is not None}
+    if searches:
+        words = [HOW.format(of=" with the same settings" if chosen else " of one search")]
+        words += [ONE_SEARCH] if 1 in searches and not chosen else []
+        yield " ".join([*words, *([SEARCHES] * (searches != {1}))])
+    told = Counter(row.told for row in rows if row.told)
+    if told:
+        lines = counted(told.total(), "line")
+        found = ", ".join(f"{told[word]} {word}" for word in TOLD)
+        by_chance = (1 - LEVEL) * told.total()
+        yield (
+            f"{lines} judged: {found}. By chance at most {by_chance:.1f} would be different "
+            f"({100 * (1 - LEVEL):.0f} % of exact repetitions); lines of one method share their "
+            "runs, so they err together."
+        )
+
+
+def _show_later(console: Console, dataset: str, rows: Sequence[Compared], notes: Footnotes) -> None:
+    """Print what later works published under the paper's rules, a block for each."""
+    for work in dict.fromkeys(row.published.work for row in rows):
+        tables = Tables(("method", "embedding", "metric"), ("per cent",))
+        for row in rows:
+            if row.published.work == work:
+                value = per_cent(row.published.value) + notes.marks((_source(row),))
+                cells = (row.published.title, row.embedding, label_of(row.metric))
+                tables.add(f"later work: {work} · {dataset}, not run here", (*cells, value))
+        tables.show(console)
 
 
 def _show_apart(console: Console, apart: Sequence[Apart]) -> None:
@@ -112,8 +184,31 @@ def _show_apart(console: Console, apart: Sequence[Apart]) -> None:
         table.add_column(name, overflow="fold")
     for row in apart:
         names = (row.row, row.trunk, row.recipe)
-        table.add_row(*map(escape, names), per_cent(row.mean), escape("; ".join(row.differs)))
+        part = () if row.runs.whole else (f"runs {row.runs.words}",)
+        differs = escape("; ".join((*part, *row.differs)))
+        table.add_row(*map(escape, names), per_cent(row.mean), differs)
     console.print(table, highlight=False)
+
+
+def _show_missing(
+    console: Console, dataset: str, study: Study | None, out: Path, rows: Sequence[Compared]
+) -> None:
+    """Print which rows are not whole, and the command that adds what is missing."""
+    parts = {(row.method, row.trunk): row.runs for row in rows if row.runs and not row.runs.whole}
+    if parts:
+        names = (f"{method} {runs.words}" for (method, _), runs in parts.items())
+        failed = any(runs.failed > runs.lost for runs in parts.values())
+        say(
+            console,
+            f"not whole: {'; '.join(names)}. Part of a row is not compared, so it is missing too"
+            + "; a run that failed by its method's fault would fail again" * failed,
+        )
+    missing = {row.method for row in rows if row.runs is None}
+    missing |= {method for method, _ in parts}
+    if missing:
+        again = any(runs.lost for runs in parts.values())
+        command = _filling(study, out, dataset, sorted(missing)) + " --retry-failed" * again
+        say(console, f"missing: {command}")
 
 
 def _filling(study: Study | None, out: Path, dataset: str, missing: Sequence[str]) -> str:

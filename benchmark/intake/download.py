@@ -42,6 +42,7 @@ def fetch(
 ) -> Path:
     """Return the file of ``address`` in ``folder``, downloading what is missing of it.
 
+    A file that is there is taken if it has the checksum, and else goes on as an unfinished one.
     Unfinished files end in ``.part``; the next call goes on where they end, if the server
     allows it and the file there is still the same.
 
@@ -56,15 +57,17 @@ def fetch(
         DataError: no address works, the connection keeps breaking, or the checksum differs.
     """
     target = folder / address.file
-    if target.is_file():
-        return target
     try:
+        if target.is_file():
+            if _checked(target, address.checksum) == address.checksum:
+                return target
+            target.replace(_part_of(target))  # cut off, perhaps: the download goes on where it ends
         folder.mkdir(parents=True, exist_ok=True)
         part = _download(address, target, by_hand, progress, timeout_s)
-        met = _hash(part, address.checksum) if address.checksum else ""
+        met = _checked(part, address.checksum)
     except OSError as error:
         reason = error.strerror or error
-        raise DataError(f"{target}: cannot be written ({reason})") from error
+        raise DataError(f"{target}: cannot be read or written ({reason})") from error
     if met != address.checksum:
         _forget(part)
         raise DataError(
@@ -80,7 +83,7 @@ def _download(
     address: Address, target: Path, by_hand: str, progress: OnProgress, timeout_s: float
 ) -> Path:
     """Return the complete ``.part`` file, from the first address that works."""
-    part = target.with_name(target.name + ".part")
+    part = _part_of(target)
     dead = []
     for url in address.urls:
         fruitless = 0
@@ -160,7 +163,10 @@ def _copy(
         raise _BrokeOff(f"after {done:,} of {total:,} bytes")
 
 
-def _hash(path: Path, checksum: str) -> str:
+def _checked(path: Path, checksum: str) -> str:
+    """Return the checksum of a file, of the kind of ``checksum``; empty where none is known."""
+    if not checksum:
+        return ""
     kind = checksum.partition(":")[0]
     with path.open("rb") as file:
         return f"{kind}:{hashlib.file_digest(file, kind).hexdigest()}"
@@ -168,6 +174,10 @@ def _hash(path: Path, checksum: str) -> str:
 
 def _size(path: Path) -> int:
     return path.stat().st_size if path.is_file() else 0
+
+
+def _part_of(target: Path) -> Path:
+    return target.with_name(target.name + ".part")
 
 
 def _tag_file(part: Path) -> Path:

@@ -1,7 +1,8 @@
 """All that is wrong or odd about a prepared dataset, in one list.
 
 Near duplicates: two images whose 8 x 8 gradient signs differ in few bits and whose 12 x 12 RGB
-thumbnails are nearly equal, one among the training classes, the other among the test classes.
+thumbnails are nearly equal, one among the training classes, the other among the test classes,
+or one a query, the other in the gallery.
 It finds copies that were saved or scaled anew. It does not find mirrored ones, and of cropped
 ones only those that lost a few per cent.
 """
@@ -35,6 +36,8 @@ PROBLEMS = {
     "unreadable": "missing, changed, truncated or no image: no job can run",
     "leak": "the same file among training and test classes",
     "near leak": "nearly the same picture among training and test classes",
+    "query copy": "the same file as query and in the gallery: it finds itself",
+    "near query copy": "nearly the same picture as query and in the gallery",
     "two labels": "the same file in several classes",
 }
 NOTES = {
@@ -87,7 +90,10 @@ def check(folder: Path, name: str, progress: OnProgress = quiet) -> list[Finding
         looks = list(_looks(folder, rows, progress))
     tests = test_side(rows, header.digest, own=":" in name)
     findings = [finding for look in looks for finding in look.findings]
-    findings += _small(rows) + _exact(rows, tests) + _near(rows, looks, tests)
+    findings += _small(rows) + _exact(rows, tests)
+    query, gallery = (np.array([row.part == part for row in rows]) for part in ("query", "gallery"))
+    findings += _near(rows, looks, ~tests, tests, "near leak")
+    findings += _near(rows, looks, gallery, query, "near query copy")
     order = {kind: number for number, kind in enumerate((*PROBLEMS, *NOTES))}
     return sorted(findings, key=lambda f: (order[f.kind], f.path, f.detail))
 
@@ -154,9 +160,15 @@ def _exact(rows: Sequence[Row], tests: NDArray[np.bool_]) -> list[Finding]:
     for numbers in groups.values():
         first, *others = numbers
         for other in others:
+            if {rows[first].part, rows[other].part} == {"query", "gallery"}:
+                continue  # told below, beside the other queries of this file
             kind = "same class" if rows[first].label == rows[other].label else "two labels"
             kind = "leak" if tests[first] != tests[other] else kind
             copies.append(Finding(kind, rows[other].path, _as(rows[first])))
+        in_gallery = next((rows[n] for n in numbers if rows[n].part == "gallery"), None)
+        if in_gallery is not None:
+            queries = (rows[n] for n in numbers if rows[n].part == "query")
+            copies += [Finding("query copy", row.path, _as(in_gallery)) for row in queries]
     return copies
 
 
@@ -164,18 +176,26 @@ def _as(row: Row) -> str:
     return f"as {shown(Path(row.path))} (class {row.label} {row.class_name!r})"
 
 
-def _near(rows: Sequence[Row], looks: Sequence[Look], tests: NDArray[np.bool_]) -> list[Finding]:
-    """Return for each test image the training image that is nearest, if one is near."""
+def _near(
+    rows: Sequence[Row],
+    looks: Sequence[Look],
+    known: NDArray[np.bool_],
+    asked: NDArray[np.bool_],
+    kind: str,
+) -> list[Finding]:
+    """Return for each image that is ``asked`` the ``known`` one that is nearest, if one is near."""
+    if not asked.any():
+        return []
     usable = np.array([seen.thumb is not None and not seen.flat for seen in looks], bool)
-    train, test = np.flatnonzero(usable & ~tests), np.flatnonzero(usable & tests)
+    left_rows, right_rows = np.flatnonzero(usable & known), np.flatnonzero(usable & asked)
     bits = np.array([seen.bits for seen in looks], np.uint64)
     blank = np.zeros((_SIDE, _SIDE, 3), np.uint8)
     thumbs = np.stack([blank if seen.thumb is None else seen.thumb for seen in looks])
     best: dict[int, tuple[float, int]] = {}
-    for left, right in near_pairs(bits[train], bits[test], NEAR_BITS):
+    for left, right in near_pairs(bits[left_rows], bits[right_rows], NEAR_BITS):
         for start in range(0, len(left), _THUMBS):
-            a = train[left[start : start + _THUMBS]]
-            b = test[right[start : start + _THUMBS]]
+            a = left_rows[left[start : start + _THUMBS]]
+            b = right_rows[right[start : start + _THUMBS]]
             apart = np.abs(thumbs[a].astype(np.int16) - thumbs[b]).mean(axis=(1, 2, 3))
             for near in np.flatnonzero(apart <= NEAR_LEVELS):
                 mine, theirs = int(a[near]), int(b[near])
@@ -183,7 +203,7 @@ def _near(rows: Sequence[Row], looks: Sequence[Look], tests: NDArray[np.bool_]) 
                     met = (float(apart[near]), mine)
                     best[theirs] = min(best.get(theirs, met), met)
     return [
-        Finding("near leak", rows[b].path, f"{_as(rows[a])}, {levels:.1f} grey levels apart")
+        Finding(kind, rows[b].path, f"{_as(rows[a])}, {levels:.1f} grey levels apart")
         for b, (levels, a) in sorted(best.items())
     ]
 

@@ -14,7 +14,12 @@ _DEPTH = 2  # In-Shop's archive holds an archive
 
 
 def find(
-    official: Official, source: Path, stage: Path, limits: Limits, progress: OnProgress
+    official: Official,
+    source: Path,
+    stage: Path,
+    limits: Limits,
+    progress: OnProgress,
+    spoilt: frozenset[Path] = frozenset(),
 ) -> tuple[list[Entry], dict[str, Path]]:
     """Return the entries of ``source`` and all files that were looked through.
 
@@ -27,11 +32,12 @@ def find(
         stage: an empty folder to unpack into.
         limits: bounds on what is unpacked.
         progress: told what is being done.
+        spoilt: files that are known to be damaged and count as missing.
 
     Raises:
         DataError: something is missing or damaged.
     """
-    files = _files(source, official)
+    files = {key: path for key, path in _files(source, official).items() if path not in spoilt}
     try:
         return official.entries(files), files
     except DataError:

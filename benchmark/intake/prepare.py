@@ -22,11 +22,15 @@ from benchmark.intake.download import fetch
 from benchmark.intake.locate import find
 from benchmark.intake.unpack import LIMITS, Limits, OnProgress, quiet
 from protocols import discovery, manifest
-from protocols.datasets._official import Entry, Official, Published, verify
-from protocols.datasets._own import AS_IS, Reading
+from protocols.datasets._official import Entry, Official, Published, some, verify
+from protocols.datasets._own import AS_IS, Reading, check_copies
 from protocols.errors import DataError, InvalidInputError
 from protocols.manifest import Header, Row
 
+_OTHERS = (
+    "the images are not all those that were prepared here before: studies of those do not go on "
+    "with these"
+)
 _CHUNK = 1024  # files handed to the hashing threads at once
 
 
@@ -38,7 +42,7 @@ class Prepared:
         folder: where the dataset lies.
         header: counts and digest.
         fresh: whether this call made it; otherwise it was there.
-        notes: what was noticed among own images, a sentence each.
+        notes: what was noticed among the images, a sentence each.
     """
 
     folder: Path
@@ -58,7 +62,7 @@ def prepare(
     progress: OnProgress = quiet,
     reading: Reading = AS_IS,
 ) -> Prepared:
-    """Bring dataset ``name`` into ``root`` and verify it; nothing to do if it is there.
+    """Bring dataset ``name`` into ``root`` and verify it; nothing to do if it is there and whole.
 
     Args:
         name: a published dataset, ``folder:PATH`` or ``csv:FILE``; own images are looked
@@ -87,15 +91,7 @@ def prepare(
         official = official or getattr(module, "OFFICIAL", None)
         if official is None:
             raise InvalidInputError(f"dataset {name!r} ships with the code: nothing to prepare")
-        if (header := _ready(folder, name, official.published)) is not None:
-            return Prepared(folder, header, fresh=False)
-        by_hand = (
-            f"{official.by_hand}. Then: python -m benchmark data prepare {name} "
-            f"--root {shlex.quote(str(root))} --archive FILE_OR_FOLDER"
-        )
-        if download and archive is None:
-            _fetch_all(official, folder / "downloads", by_hand, progress)
-        return _published(folder, archive or folder, name, official, by_hand, limits, progress)
+        return _official(folder, archive, name, root, official, limits, progress, download=download)
     except OSError as error:
         reason = f"{error.filename or folder}: {error.strerror or error}"
         raise DataError(f"{reason}. Put that right and run the same command again") from error
@@ -104,36 +100,66 @@ def prepare(
 def _own(folder: Path, entries: Sequence[Entry], name: str, progress: OnProgress) -> Prepared:
     stage = _stage(folder)
     rows = _bring(entries, folder, stage, progress)
-    known = _ready(folder, name)
-    if known is not None and known.digest == manifest.digest(rows):
+    names, parts = [entry.path for entry in entries], [entry.part for entry in entries]
+    try:
+        check_copies(names, parts, [row.sha256 for row in rows])
+    except DataError as error:
+        _drop(stage)
+        raise DataError(f"{name}: {error}") from error
+    listed = _listed(folder, name)
+    # All of a row counts: a class folder that was renamed gives other paths and names.
+    if (
+        listed is not None
+        and list(listed[1]) == manifest.ordered(rows)
+        and not _spoilt(folder, listed[1], progress)
+    ):
         shutil.rmtree(stage)
-        return Prepared(folder, known, fresh=False)
+        return Prepared(folder, listed[0], fresh=False)
     return _finish(folder, stage, rows)
 
 
-def _published(
+def _official(
     folder: Path,
-    source: Path,
+    archive: Path | None,
     name: str,
+    root: Path,
     official: Official,
-    by_hand: str,
     limits: Limits,
     progress: OnProgress,
+    *,
+    download: bool,
 ) -> Prepared:
-    stage = _stage(folder)
+    """Prepare a published dataset anew, unless it is there and each file is as it was listed."""
+    listed = _listed(folder, name, official.published)
+    spoilt = _spoilt(folder, listed[1], progress) if listed else []
+    if listed and not spoilt:
+        return Prepared(folder, listed[0], fresh=False)
+    by_hand = (
+        f"{official.by_hand}. Then: python -m benchmark data prepare {name} "
+        f"--root {shlex.quote(str(root))} --archive FILE_OR_FOLDER"
+    )
+    if download and archive is None:
+        _fetch_all(official, folder / "downloads", by_hand, progress)
+    source, stage = archive or folder, _stage(folder)
     try:
-        entries, files = find(official, source, stage, limits, progress)
+        entries, files = find(official, source, stage, limits, progress, frozenset(spoilt))
         verify(entries, official.published)
     except DataError as error:
-        shutil.rmtree(stage)
-        with suppress(OSError):
-            folder.rmdir()  # fails, as it should, where the folder holds files of before
-        raise DataError(f"{name} in {source}: {error}. Get {by_hand}") from error
+        _drop(stage)
+        raise DataError(f"{name} in {source}: {error}{_without(spoilt)}. Get {by_hand}") from error
     rows = _bring(entries, folder, stage, progress)
     for key, path in files.items():  # the lists too, so that it can be prepared again
         if path.name in official.lists and not path.is_relative_to(folder):
             _link(path, stage / key)
-    return _finish(folder, stage, rows)
+    done = _finish(folder, stage, rows)
+    others = listed is not None and listed[0].digest != done.header.digest
+    return replace(done, notes=(_OTHERS,) if others else ())
+
+
+def _without(spoilt: Sequence[Path]) -> str:
+    if not spoilt:
+        return ""
+    return f". Passed over, being gone or not what was prepared: {some([str(p) for p in spoilt])}"
 
 
 def _fetch_all(official: Official, folder: Path, by_hand: str, progress: OnProgress) -> None:
@@ -143,8 +169,10 @@ def _fetch_all(official: Official, folder: Path, by_hand: str, progress: OnProgr
         fetch(address, folder, by_hand, progress)
 
 
-def _ready(folder: Path, name: str, published: Published | None = None) -> Header | None:
-    """Return the header of a dataset that is complete: list, counts and files."""
+def _listed(
+    folder: Path, name: str, published: Published | None = None
+) -> tuple[Header, tuple[Row, ...]] | None:
+    """Return what a manifest with the published counts lists; None where there is none."""
     try:
         header, rows = manifest.read(folder / manifest.FILE, name)
         if published is not None:
@@ -152,7 +180,15 @@ def _ready(folder: Path, name: str, published: Published | None = None) -> Heade
             verify(entries, published)
     except DataError:
         return None
-    return header if all((folder / row.path).is_file() for row in rows) else None
+    return header, rows
+
+
+def _spoilt(folder: Path, rows: Sequence[Row], progress: OnProgress) -> list[Path]:
+    """Return the files that are gone, or are not those that the manifest lists."""
+    paths = [folder / row.path for row in rows]
+    there = [path for path in paths if path.is_file()]
+    met = dict(zip(there, _sha256(there, progress), strict=True))
+    return [path for path, row in zip(paths, rows, strict=True) if met.get(path) != row.sha256]
 
 
 def _stage(folder: Path) -> Path:
@@ -161,6 +197,13 @@ def _stage(folder: Path) -> Path:
     shutil.rmtree(stage, ignore_errors=True)
     stage.mkdir(parents=True)
     return stage
+
+
+def _drop(stage: Path) -> None:
+    """Remove the stage of what was refused, and its folder if nothing else is in it."""
+    shutil.rmtree(stage)
+    with suppress(OSError):
+        stage.parent.rmdir()  # fails, as it should, where the folder holds files of before
 
 
 def _bring(entries: Sequence[Entry], folder: Path, stage: Path, progress: OnProgress) -> list[Row]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import warnings
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -10,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from protocols.decoding import FORMATS, shown
+from protocols.decoding import FORMATS, MAX_PIXELS, MAX_RATIO, shown
 from protocols.errors import InvalidInputError
 from protocols.manifest import Row
 from protocols.partition import PARTS, Labels, folds_of, labels_of, on_test_side, shared_classes
@@ -154,11 +155,14 @@ def _extremes(rows: Sequence[Row], folder: Path) -> Iterator[str]:
 def _size(path: Path) -> tuple[int, int] | None:
     """Return width and height as the file tells them; None where ``data check`` will complain."""
     try:
-        with Image.open(path, formats=FORMATS) as image:
-            return image.size
+        # PIL warns of images that are too large, which are counted here in place of that.
+        with warnings.catch_warnings(action="ignore"), Image.open(path, formats=FORMATS) as image:
+            width, height = image.size
     # Damaged files raise whatever their decoder stumbles over; data check names each of them.
     except Exception:
         return None
+    fits = width * height <= MAX_PIXELS and max(width, height) <= MAX_RATIO * min(width, height)
+    return (width, height) if fits else None
 
 
 def _px(size: tuple[int, int]) -> str:

@@ -309,10 +309,16 @@ def uri_of(study: Study, uri: str | None = None) -> str:
 
 
 def stamp(study: Study, uri: str) -> dict[str, str | int]:
-    """Return what ``mirrored.json`` holds when all records on disk are in MLflow."""
-    folders = [study.folder(cell) for cell in study.all_cells]
-    names = sorted(str(p.relative_to(study.out)) for f in folders for p in f.glob("*.json"))
-    return {"uri": without_password(uri), "records": len(names), "digest": digest(names, 16)}
+    """Return what ``mirrored.json`` holds when all records on disk are in MLflow.
+
+    A record that was done again has the name of the first one, so sizes and times of writing
+    count too: thousands of files are told apart without one being opened. A copy of the folder
+    with other times costs a look at MLflow.
+    """
+    files = [path for cell in study.all_cells for path in study.folder(cell).glob("*.json")]
+    abouts = [(path.relative_to(study.out).as_posix(), path.stat()) for path in files]
+    held = sorted((name, about.st_size, about.st_mtime_ns) for name, about in abouts)
+    return {"uri": without_password(uri), "records": len(held), "digest": digest(held, 16)}
 
 
 def own_database(study: Study) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,6 +24,10 @@ from benchmark.training import evaluate
 from benchmark.training.splits import Split
 from protocols import metrics
 from protocols.dataset import RECALL_AT
+from protocols.datasets._official import some
+from protocols.datasets._own import check_copies
+from protocols.datasets.csv import role_faults
+from protocols.decoding import shown
 from protocols.errors import DataError, InvalidInputError
 from protocols.ranking import Ranking
 from protocols.verification import verification
@@ -59,6 +64,34 @@ def check_as_many(rows: NDArray[np.float32], items: Sequence[Item]) -> None:
     """Raise InvalidInputError unless there is a label for each embedding."""
     if len(rows) != len(items):
         raise InvalidInputError(f"{len(rows)} embeddings for {len(items)} labels: expected as many")
+
+
+def check_roles(items: Sequence[Item]) -> None:
+    """Raise DataError where ``data prepare`` would not take images with these parts.
+
+    That is an image that is given twice, as query and in the gallery, or without a part where
+    others have one; and a query that lies in the gallery as a copy. Copies are looked for among
+    files that are there: embeddings may have come without their images.
+    """
+    paths = [Path(os.path.normpath(item.path.absolute())) for item in items]
+    faults = role_faults(paths, [item.part for item in items])
+    met = [f"{what}: {some(which)}" for what, which in faults.items() if which]
+    if met:
+        raise DataError(f"{'; '.join(met)}. Give each image once, and a part to all or none")
+    try:
+        alike = _of_one_size([item for item in items if item.part in ("query", "gallery")])
+        sums = [checksums.of_file(item.path) for item in alike]
+    except OSError as error:
+        raise DataError(f"{shown(Path(error.filename))}: {error.strerror}") from error
+    check_copies([shown(item.path) for item in alike], [item.part for item in alike], sums)
+
+
+def _of_one_size(items: Sequence[Item]) -> list[Item]:
+    """Return the images whose files are there and as long as another: only they can be copies."""
+    there = [item for item in items if item.path.is_file()]
+    sizes = [item.path.stat().st_size for item in there]
+    times = Counter(sizes)
+    return [item for item, size in zip(there, sizes, strict=True) if times[size] > 1]
 
 
 def score_items(rows: NDArray[np.float32], items: Sequence[Item], *, by_angle: bool) -> Scored:

@@ -37,7 +37,7 @@ from benchmark.study.sides import sides_of
 from benchmark.training import evaluate
 from benchmark.training.splits import Split
 from protocols.discovery import Registry
-from protocols.errors import InvalidInputError, StoreError
+from protocols.errors import DataError, InvalidInputError, StoreError
 from protocols.protocol import hw
 
 SAME = 1e-5  # largest difference from what was recorded, as a share of the largest number
@@ -86,7 +86,7 @@ def export(study: Study, address: Address, to: Path, registry: Registry, remake:
     told = model.description
     try:
         first = _first(test_images(study, address.cell, registry), folds)
-    except StoreError:
+    except (StoreError, DataError):
         first = None
     recorded = None if first is None else _difference_from_proof(study, model, folds, first)
     if recorded is not None and recorded > SAME:
@@ -95,7 +95,9 @@ def export(study: Study, address: Address, to: Path, registry: Registry, remake:
             f"largest number, at most {SAME:g} is expected). Nothing was written"
         )
     content, batch = _content(model, folds, address.joined, to.suffix)
-    told = replace(told, batch=batch)
+    asked = sides_of(study, address.cell, address.folds)  # once the test images are there again
+    origin = {**told.origin, "tested_on": asdict(asked) if asked else None}
+    told = replace(told, batch=batch, origin=origin)
     difference = _difference_once_read(model, content, to.name, told, registry)
     if difference > LIKE[to.suffix]:
         raise StoreError(
@@ -168,7 +170,6 @@ def _description(study: Study, address: Address, folds: list[FoldWeights]) -> De
         "scaled_inside": facts["scale"],
         "validation": run.validation if address.joined else jobs[0].validation,
         "test": scores,
-        "tested_on": asdict(asked) if (asked := sides_of(study, cell, address.folds)) else None,
         "seeds": _seeds(study, address),
         "embeddings_sha256": run.embeddings_sha256 if address.joined else None,
         "weights_sha256": [job.weights_sha256 for job in jobs],

@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import csv
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from benchmark.models.description import Description
 from benchmark.study.pixels import resize
-from protocols.datasets._official import PASSED_OVER
-from protocols.datasets.csv import read_rows
+from protocols.datasets._official import tree
+from protocols.datasets._own import doubt, part_of
+from protocols.datasets.csv import located, read_rows
+from protocols.datasets.folder import folders_below, level_of, parts_of
 from protocols.decoding import SUFFIXES, decode, shown
 from protocols.errors import DataError
-from protocols.partition import PARTS
 from protocols.protocol import ImagePipeline
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ class Item:
     Attributes:
         path: where it lies.
         label: its class, empty where nobody says.
-        part: ``query`` or ``gallery``, empty where it is both.
+        part: one of :data:`protocols.partition.PARTS`, empty where nobody says.
     """
 
     path: Path
@@ -40,22 +40,30 @@ class Item:
     part: str = ""
 
 
-def gather(places: Sequence[Path]) -> list[Item]:
+def gather(places: Sequence[Path], class_level: int | None = None) -> list[Item]:
     """Return the images at ``places``: files, folders with all below them, CSV lists.
 
-    In a folder the label is the first folder on the way to the image, behind folders that are
-    called as parts are (train, val, test, query, gallery) where all on top are. A list has a column
-    ``path``, relative to its own folder, and if you like ``label`` and ``part``.
+    In a folder the label is a folder on the way to the image, behind folders that are called as
+    parts are (train, val, test, query, gallery) where all on top are. A list has a column
+    ``path``, relative to its own folder, and if you like ``label`` and ``part``. Folders and lists
+    are understood as ``data prepare`` understands them, and what it asks is asked here.
+
+    Args:
+        places: the files, folders and lists.
+        class_level: which folder on the way to an image is its class, from 1.
 
     Raises:
-        DataError: a place that does not exist or holds no image.
+        DataError: a place that does not exist or holds no image, images below several folders
+            without a word which of them is the class, labels or parts with two readings.
     """
     found: list[Item] = []
+    listed: list[Item] = []
     for place in places:
         if place.is_dir():
-            items = _folder(place)
+            items = _folder(place, class_level)
         elif place.suffix.lower() == ".csv":
             items = read_list(place)
+            listed += items
         elif place.is_file():
             items = [Item(place)]
         else:
@@ -63,7 +71,15 @@ def gather(places: Sequence[Path]) -> list[Item]:
         if not items:
             raise DataError(f"{shown(place)}: no image in it. Images end in {_ENDINGS}")
         found += items
+    check_labels(listed)
     return found
+
+
+def check_labels(listed: Sequence[Item]) -> None:
+    """Raise DataError where labels of a list have two readings, which ``data prepare`` asks for."""
+    met = doubt(item.label for item in listed if item.label)
+    if met is not None:
+        raise DataError(f"{met.question} {_REMEDIES[met.kind]}")
 
 
 def read_list(path: Path) -> list[Item]:
@@ -73,13 +89,22 @@ def read_list(path: Path) -> list[Item]:
     taken too: semicolons, tabs, Latin-1, blanks and capitals in the head.
 
     Raises:
-        DataError: it cannot be read, or has no column ``path``.
+        DataError: it cannot be read, has no column ``path``, rows without a path, or parts that
+            are none.
     """
     rows = _own_rows(path)
     if rows is None:
         rows, _ = read_rows(path, shown(path), needed=("path",))
+        if bare := sum(not row["path"] for row in rows):
+            raise DataError(f"{shown(path)}: rows without a path: {bare:,} of {len(rows):,}")
+        rows = [{**row, "path": str(located(path.parent, row["path"]))} for row in rows]
+    words = dict.fromkeys(row.get("part", "") for row in rows)
+    try:
+        meant = {word: part_of(word) for word in words}
+    except DataError as error:
+        raise DataError(f"{shown(path)}: {error}") from error
     return [
-        Item(path.parent / row["path"], row.get("label", "").strip(), row.get("part", "").strip())
+        Item(Path(row["path"]), row.get("label", "").strip(), meant[row.get("part", "")])
         for row in rows
     ]
 
@@ -87,7 +112,8 @@ def read_list(path: Path) -> list[Item]:
 def _own_rows(path: Path) -> list[dict[str, str]] | None:
     """Return the rows of a file as this program writes it, None where it is of another form.
 
-    Names of files that are no text stand in it as their bytes.
+    That has no other columns, in this order, and absolute paths. Names of files that are no text
+    stand in it as their bytes.
     """
     try:
         with path.open(newline="", encoding="utf-8-sig", errors="surrogateescape") as file:
@@ -95,7 +121,9 @@ def _own_rows(path: Path) -> list[dict[str, str]] | None:
             columns, rows = list(reader.fieldnames or ()), list(reader)
     except (OSError, csv.Error) as error:
         raise DataError(f"{shown(path)}: cannot be read as a list: {error}") from error
-    if "path" not in columns:
+    if tuple(columns) not in _WRITTEN or any(None in row for row in rows):
+        return None
+    if not all(Path(row["path"]).is_absolute() for row in rows):
         return None
     if all(map(_is_text, ("".join(map(str, row.values())) for row in rows))):
         return rows
@@ -132,23 +160,24 @@ def cropped(pixels: NDArray[np.uint8], description: Description) -> Tensor:
     return crop(torch.from_numpy(stored.copy())[None], boxes, pipeline.crop_px)
 
 
-def _folder(base: Path) -> list[Item]:
-    found: list[Path] = []
-    for here, folders, names in os.walk(base):
-        folders[:] = sorted(n for n in folders if not n.startswith(".") and n not in PASSED_OVER)
-        for name in sorted(names):
-            path = Path(here, name)
-            if path.suffix.lower() in SUFFIXES and not name.startswith("."):
-                found.append(path)
-    between = {path: path.relative_to(base).parts[:-1] for path in found}
-    tops = {folders[0].lower() if len(folders) > 1 else "" for folders in between.values()}
-    in_parts = len(tops) > 1 and tops <= set(PARTS)
+def _folder(base: Path, class_level: int | None) -> list[Item]:
+    try:
+        files = tree(base)
+    except OSError as error:
+        raise DataError(f"{shown(Path(error.filename or base))}: {error.strerror}") from error
+    images = {key: path for key, path in files.items() if path.suffix.lower() in SUFFIXES}
+    parts = parts_of(list(images), shown(base))
+    below = folders_below(images, parts)
+    level = level_of(shown(base), below, class_level)
     return [
-        Item(path, folders[1], folders[0].lower())
-        if in_parts
-        else Item(path, folders[0] if folders else "")
-        for path, folders in between.items()
+        Item(path, below[key][level - 1] if len(below[key]) >= level else "", parts.get(key, ""))
+        for key, path in images.items()
     ]
 
 
 _ENDINGS = ", ".join(sorted(SUFFIXES))
+_WRITTEN = {("path",), ("path", "label"), ("path", "part"), ("path", "label", "part")}
+_REMEDIES: dict[Literal["twins", "missing"], str] = {
+    "twins": "Write each class in one way, and different classes so that they differ as numbers",
+    "missing": "Leave it empty if it is missing, or give the class another name",
+}

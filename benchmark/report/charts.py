@@ -28,6 +28,7 @@ _SHIFTS = (
     (-7.0, 15.0, "end"),
 )
 _STEPS = (1.0, 2.0, 2.5, 5.0, 10.0)
+_ONE_VALUE = 1e-9  # values that differ by less, as a share of the largest, are one value
 
 
 @dataclass(frozen=True)
@@ -222,7 +223,10 @@ def spanning(
     low, high = min(reached), max(reached)
     if zero:
         low = min(low, 0.0)
-    free = room * (high - low) or max(0.05 * abs(high), 0.5)
+    spread = high - low
+    if spread < _ONE_VALUE * max(abs(low), abs(high), 1.0):  # rounding: no tick tells them apart
+        spread = 0.0
+    free = room * spread or max(0.05 * abs(high), 0.5)
     low, high = (low if zero and low == 0 else low - free), high + free
     rough = (high - low) / max(count, 1)
     power = 10.0 ** math.floor(math.log10(rough))

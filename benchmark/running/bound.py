@@ -11,20 +11,37 @@ share. Nothing is faster than the longer of the two, so the bound is less than t
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 from benchmark.study.grid import CellPlan
 
 
-def at_most(plans: Sequence[CellPlan], seconds: Mapping[str, float], workers: int) -> float:
+class JobSeconds(NamedTuple):
+    """How long a cell's jobs take: where patience ends them as early as it can, and never."""
+
+    least: float
+    most: float
+
+
+def at_least(plans: Sequence[CellPlan], seconds: Mapping[str, JobSeconds], workers: int) -> float:
+    """Return the seconds that all jobs left take if each takes its least; as :func:`at_most`."""
+    times = [(item, seconds[item.cell.id].least) for item in plans if item.cell.id in seconds]
+    work = sum(item.jobs_left * least for item, least in times)
+    chains = (longest_chain(item) * least for item, least in times)
+    return max(work / workers, max(chains, default=0.0))
+
+
+def at_most(plans: Sequence[CellPlan], seconds: Mapping[str, JobSeconds], workers: int) -> float:
     """Return within how many seconds all jobs left end.
 
     Args:
         plans: how far each cell has come.
-        seconds: of a job at most, by cell id; cells that are missing count nothing.
+        seconds: of a job, by cell id; cells that are missing count nothing.
         workers: jobs that run at once.
     """
-    work = sum(item.jobs_left * seconds.get(item.cell.id, 0.0) for item in plans)
-    chains = (longest_chain(item) * seconds.get(item.cell.id, 0.0) for item in plans)
+    times = [(item, seconds[item.cell.id].most) for item in plans if item.cell.id in seconds]
+    work = sum(item.jobs_left * most for item, most in times)
+    chains = (longest_chain(item) * most for item, most in times)
     return graham(work, max(chains, default=0.0), workers)
 
 

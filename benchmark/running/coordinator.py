@@ -85,7 +85,7 @@ class Coordinator:
         # Folders of earlier versions have a choice of nothing where every trial failed.
         if choice is None or (cell.searched and choice.trial is None):
             if self.study.protocol.params == "published" and cell.trains:
-                choice = outcomes.published(cell)
+                choice = outcomes.published(cell, self.study.protocol)
             else:
                 trials = yield from self._search(cell)
                 best = selection.choose(trials)
@@ -133,6 +133,8 @@ class Coordinator:
             settings = suggest(cell.id, rule, space, trials)
             jobs = yield from self._folds(cell, "search", number, settings)
             trial = outcomes.trial_of(cell, number, settings, jobs, self.study.protocol)
+            # Noted first: whoever is killed between the record and its copy leaves a note.
+            search_copy.note(self.study, cell)
             self._record(cell, trial)
             self.progress.tried(cell, trial)
             trials.append(trial)
@@ -140,9 +142,11 @@ class Coordinator:
         return trials
 
     def _copy_search(self, cell: CellKey, space: Space, trials: list[TrialRecord]) -> None:
-        """Copy the trials to Optuna's database; one that is away costs a warning and no job."""
+        """Copy the trials to Optuna's database; one that is away costs a warning and no job.
+
+        That the cell is behind is noted already, and stays noted until it is copied.
+        """
         if time.monotonic() < self.copy_again:
-            search_copy.note(self.study, cell)
             return
         try:
             search_copy.write(self.study, cell, space, trials)

@@ -61,9 +61,9 @@ def choice_of(
     )
 
 
-def published(cell: CellKey) -> ChoiceRecord:
+def published(cell: CellKey, protocol: Protocol) -> ChoiceRecord:
     """Return the paper's chosen setting as the choice; set_up has made sure that there is one."""
-    settings: Settings = dict(paper.best(cell.method, cell.dataset))
+    settings: Settings = dict(paper.best(cell.method, cell.dataset, protocol.batch_size))
     return ChoiceRecord(
         id=places.choice_id(cell.id, selection.PUBLISHED, None, settings),
         cell=cell.id,

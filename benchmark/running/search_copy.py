@@ -21,7 +21,7 @@ AGAIN = "The results are safe; run the same command again to mend the copy"
 
 
 def write(study: Study, cell: CellKey, space: Space, trials: Sequence[TrialRecord]) -> None:
-    """Copy the finished trials of a cell.
+    """Copy the finished trials of a cell, and strike out the note that it is behind.
 
     Raises:
         StoreError: the database cannot be used; that the cell is behind is noted.
@@ -40,7 +40,7 @@ def write(study: Study, cell: CellKey, space: Space, trials: Sequence[TrialRecor
 
 
 def note(study: Study, cell: CellKey) -> None:
-    """Keep in mind that the database lacks trials of ``cell``."""
+    """Keep in mind that the database lacks trials of ``cell``, or may if this process dies."""
     if cell.id not in (noted := _noted(study.out)):
         _keep(study.out, noted | {cell.id})
 

@@ -115,7 +115,7 @@ def set_up(args: argparse.Namespace, begin: Callable[..., None] | None = None) -
     cells = [(grid.key_of(record, protocol, registry, known), record) for record in found]
     cells += further_searches(cells, protocol, args.search_repeats)
     if protocol.params == "published":
-        check_published(key for key, _ in cells)
+        check_published((key for key, _ in cells), protocol.batch_size)
     study = (known or Study(args.out, protocol)).extend([key for key, _ in cells], protocol.seeds)
     if driver is not None:  # by now torch is imported; next comes the mirror, which sets variables
         driver.join(DRIVER_S)
@@ -304,14 +304,14 @@ def further_searches(
     ]
 
 
-def check_published(cells: Iterable[CellKey]) -> None:
+def check_published(cells: Iterable[CellKey], batch_size: int) -> None:
     """Raise InvalidInputError unless the paper chose a setting for every cell that trains.
 
-    Defaults in its place would be passed off as the paper's.
+    Defaults, or what it chose for another batch, would be passed off as the paper's.
     """
     lacking: dict[str, list[str]] = {}
     for cell in cells:
-        known = cell.method in paper.METHODS and paper.best(cell.method, cell.dataset)
+        known = cell.method in paper.METHODS and paper.best(cell.method, cell.dataset, batch_size)
         if cell.trains and not known:
             lacking.setdefault(cell.dataset, []).append(cell.method)
     if lacking:
@@ -319,9 +319,9 @@ def check_published(cells: Iterable[CellKey]) -> None:
             f"{', '.join(dict.fromkeys(names))} on {dataset}" for dataset, names in lacking.items()
         )
         raise InvalidInputError(
-            f"--params published: the paper chose no setting of {where}. It has "
-            f"{', '.join(name for name in paper.METHODS if name != 'pretrained')} on "
-            f"{', '.join(paper.DATASETS)}. Leave out --params published to search"
+            f"--params published: the paper chose no setting of {where}, batch {batch_size}. It "
+            f"has {', '.join(name for name in paper.METHODS if name != 'pretrained')} on "
+            f"{', '.join(paper.DATASETS)} at 32, on cub200 at 256 too. Leave it out to search"
         )
 
 

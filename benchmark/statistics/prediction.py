@@ -11,10 +11,14 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from scipy.special import stdtrit
 
-from benchmark.statistics.paired import LEVEL, MIN_RUNS, t_interval
+from benchmark.statistics.paired import LEVEL, MIN_RUNS, ROPE, t_interval
+
+Told = Literal["consistent", "different", "cannot tell"]
+TOLD: tuple[Told, ...] = ("consistent", "different", "cannot tell")
 
 
 @dataclass(frozen=True)
@@ -68,3 +72,35 @@ def mean_of(groups: Sequence[Sequence[float]], runs: int) -> Prediction:
     mean = means.mean or 0.0
     half = float(stdtrit(freedom, (1 + LEVEL) / 2)) * deviation * math.sqrt(share)
     return Prediction(count, total, mean, mean - half, mean + half)
+
+
+def tell(ours: Prediction, theirs: float, error: float = 0.0, margin: float = ROPE) -> Told | None:
+    """Return what our runs tell about another's mean; None where there is no interval.
+
+    The interval of :func:`mean_of` holds the noise of both means. So it is also the confidence
+    interval of the true difference, moved by our mean, and answers two questions:
+
+    1. ``consistent``: all of it lies within the margin of equivalence of their mean. That is two
+       one-sided tests at 2.5 %: where the truths are the margin or more apart it is said in at
+       most 2.5 %, with any number of runs. It comes first, as in
+       :func:`benchmark.statistics.verdicts.decide`: a difference may be certain and too small to
+       matter.
+    2. ``different``: their mean lies outside. An exact repetition is called so in at most 5 %.
+
+    Anything else is ``cannot tell``. A mean that merely lies inside proves nothing: few runs make
+    the interval so wide that another method's mean lies in it as well. With three runs and a
+    standard deviation of 0.45 points, one that is a whole point away does in every second case.
+
+    Args:
+        ours: the interval.
+        theirs: the other's mean.
+        error: how far from ``theirs`` their mean may be, having been read off a chart. Both words
+            need to hold wherever in that range it is.
+        margin: half-width of the region of practical equivalence.
+    """
+    if ours.mean is None or ours.low is None or ours.high is None:
+        return None
+    half, gap = (ours.high - ours.low) / 2, abs(ours.mean - theirs)
+    if gap + half + error <= margin:
+        return "consistent"
+    return "different" if gap > half + error else "cannot tell"

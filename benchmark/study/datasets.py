@@ -17,7 +17,7 @@ from protocols.discovery import Registry, split_name
 from protocols.errors import UnknownNameError
 
 _DIGITS = 8  # of the digest, shown in a title; cells are told apart by the whole digest
-_TITLE = re.compile(rf"[\w-]+:[\w.-]*@([0-9a-f]{{{_DIGITS}}})")
+_TITLE = re.compile(rf"[\w-]+:[\w.-]*@([0-9a-f]{{{_DIGITS}}})(?!\w)")
 
 
 @dataclass(frozen=True)
@@ -71,6 +71,11 @@ def identity(title: str) -> str:
 def store_key(title: str, digest: str) -> str:
     """Return what the names of the files prepared from a dataset's images begin with."""
     return re.sub(r"[^\w.-]+", "-", identity(title)) + f"-{digest[:12]}"
+
+
+def by_identity(sentence: str) -> str:
+    """Return a sentence with the identity of own images in place of each of their titles."""
+    return _TITLE.sub(r"own-\1", sentence)
 
 
 def called(title: str, name: str) -> bool:

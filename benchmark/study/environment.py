@@ -13,6 +13,7 @@ from pathlib import Path
 PACKAGES = ("torch", "torchvision", "pytorch-metric-learning", "optuna", "numpy", "timm")
 CODE = ("benchmark", "protocols")  # the folders whose every file can move a number
 CHECKOUT = Path(__file__).resolve().parents[2]
+_TOP_AND_HEAD = ("rev-parse", "--show-toplevel", "HEAD")
 
 
 @lru_cache(maxsize=1)
@@ -31,6 +32,7 @@ def versions() -> dict[str, str]:
 def commit(root: Path = CHECKOUT, files: tuple[Path, ...] = ()) -> dict[str, str | bool | None]:
     """Return the checkout's commit, and whether files differ from it; None outside a checkout.
 
+    An installed package that lies in a repository of something else is outside too.
     A checkout is dirty if a tracked file was edited, wherever it lies, if git is told to overlook
     edits of one, or if an untracked file lies among the code: a new method can be run before
     anyone adds it to git. Of the files that git is told to ignore only Python files count, so
@@ -48,8 +50,8 @@ def commit(root: Path = CHECKOUT, files: tuple[Path, ...] = ()) -> dict[str, str
             return None
         return None if done.returncode else done.stdout.strip()
 
-    head = git("rev-parse", "HEAD")
-    if head is None:
+    top, _, head = (git(*_TOP_AND_HEAD) or "").rpartition("\n")
+    if not _is(top, root):
         return {"commit": None, "dirty": None}
     python = [f":(glob){folder}/**/*.py" for folder in CODE]
     changes = (
@@ -72,17 +74,25 @@ def commit(root: Path = CHECKOUT, files: tuple[Path, ...] = ()) -> dict[str, str
 def no_commit(root: Path = CHECKOUT) -> str:
     """Return why results made now name no commit, and what to do; empty where they name one."""
     try:
-        done = _git(root, "rev-parse", "HEAD")
+        done = _git(root, *_TOP_AND_HEAD)
     except OSError as error:
         return f"git cannot be run ({error.strerror}): install it"
     if not done.returncode:
-        return ""
+        top = done.stdout.strip().rpartition("\n")[0]
+        if _is(top, root):
+            return ""
+        return f"{root} lies in {top}, a checkout of something else: use a clone of the project"
     if "dubious ownership" in done.stderr:
         return (
             f"{root} belongs to another user, so git does not answer: git config --global --add "
             f"safe.directory {shlex.quote(str(root))}"
         )
     return f"{root} is no git checkout with a commit: use a clone of the project"
+
+
+def _is(top: str, root: Path) -> bool:
+    """Return whether git's top folder, empty for none, is ``root``."""
+    return bool(top) and Path(top).resolve() == root.resolve()
 
 
 def _git(root: Path, *words: str) -> subprocess.CompletedProcess[str]:

@@ -11,8 +11,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from benchmark.study import checksums, failures, looks, machines, rules, weights
+from benchmark.study import checksums, failures, looks, machines, references, rules, weights
 from benchmark.study.aside import Held, believed
+from benchmark.study.datasets import by_identity, identity
 from benchmark.study.folder import CellKey, Study, needed
 from benchmark.study.records import (
     CellRecord,
@@ -21,7 +22,6 @@ from benchmark.study.records import (
     Record,
     RunRecord,
     TrialRecord,
-    content,
     write,
     write_bytes,
 )
@@ -63,11 +63,23 @@ def parts_of(study: Study) -> list[Part]:
 
 
 def together(studies: Sequence[Study], out: Path) -> Study:
-    """Return one study in ``out`` with the cells of all; of equal cells the first one's names."""
-    one = replace(studies[0], out=out)
+    """Return one study in ``out`` with the cells of all; of equal cells the first one's names.
+
+    Own images that were prepared under several names get the first one's title in every cell: a
+    table holds the rows of one title.
+    """
+    titles: dict[str, str] = {}
+    for cell in (cell for study in studies for cell in study.all_cells):
+        titles.setdefault(identity(cell.dataset), cell.dataset)
+
+    def named(cells: Sequence[CellKey]) -> tuple[CellKey, ...]:
+        return tuple(replace(cell, dataset=titles[identity(cell.dataset)]) for cell in cells)
+
+    first = studies[0]
+    one = replace(first, out=out, cells=named(first.cells), repeats=named(first.repeats))
     for other in studies[1:]:
         known = {_place(cell) for cell in one.all_cells}
-        fresh = [cell for cell in other.all_cells if _place(cell) not in known]
+        fresh = [cell for cell in named(other.all_cells) if _place(cell) not in known]
         one = one.extend(fresh, other.protocol.seeds)
     return one
 
@@ -118,7 +130,7 @@ def agree(one: Record, other: Record) -> bool:
         return one.id == other.id
     if isinstance(one, ChoiceRecord) or isinstance(other, ChoiceRecord | CellRecord):
         return one == other
-    return replace(one, measured={}) == replace(other, measured={})
+    return _said(one) == _said(other)
 
 
 def carry(target: Study, parts: Sequence[Part]) -> dict[Path, int]:
@@ -180,10 +192,18 @@ def reference_files(studies: Sequence[Study]) -> tuple[dict[str, Path], list[Con
     for study in studies:
         for path in sorted((study.out / "references").glob("*.json")):
             other = found.setdefault(path.name, path)
-            if other is not path and content(other) != content(path):
+            if other is not path and not references.alike(other, path):
                 words = f"the reference row {path.stem}: {other} and {path} differ"
                 unlike.append(Conflict(words, MEASURE))
     return found, unlike
+
+
+def _said(record: JobRecord | TrialRecord | RunRecord) -> Record:
+    """Return a record without what a machine says, own images by what they are in its words."""
+    record = replace(record, measured={})
+    if isinstance(record, TrialRecord):
+        return record
+    return replace(record, openings=[by_identity(line) for line in record.openings])
 
 
 def _place(cell: CellKey) -> Place:

@@ -156,6 +156,14 @@ def sizes_path(path: Path) -> Path:
     return path.with_suffix(".sizes.npy")
 
 
+def least_bytes(path: Path, count: int, resize_px: int) -> int:
+    """Return the bytes that decoding ``count`` images to ``path`` takes at least: all are square.
+
+    0 where they are there whole.
+    """
+    return 0 if _complete(path) else 3 * count * resize_px**2
+
+
 def resize(pixels: NDArray[np.uint8], shorter: int) -> NDArray[np.uint8]:
     """Return an (H, W, 3) image whose shorter side is ``shorter``, antialiased bilinear."""
     height, width, _ = pixels.shape

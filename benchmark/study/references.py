@@ -9,12 +9,12 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from benchmark.study import records
-from benchmark.study.datasets import identity
+from benchmark.study.datasets import by_identity, identity
 from benchmark.study.folder import CellKey, Study
 from protocols.errors import InvalidInputError, StoreError
 from protocols.protocol import digest
@@ -97,6 +97,20 @@ def read(study: Study) -> Iterator[Reference]:
         found = _read(path)
         if digests.get(found.dataset) == found.dataset_digest:
             yield found
+
+
+def alike(one: Path, other: Path) -> bool:
+    """Return whether two files hold the same row, whatever own images are called in its words.
+
+    Raises:
+        StoreError: they differ, and one is damaged.
+    """
+    if records.content(one) == records.content(other):
+        return True
+    first, second = (_read(path) for path in (one, other))
+    return replace(first, opening=by_identity(first.opening)) == replace(
+        second, opening=by_identity(second.opening)
+    )
 
 
 def digest_of(study: Study, cell: CellKey) -> str:

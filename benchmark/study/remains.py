@@ -14,6 +14,12 @@ from benchmark.study import leftovers, partials
 from benchmark.study.folder import Study
 from protocols.errors import StoreError
 
+# Evaluate decodes what ships with code; only run knows where prepared images lie.
+_DECODED = (
+    "decoded images and sums (tables make sums again, a run with jobs left the images; until then "
+    "a report has no pictures)"
+)
+
 
 @dataclass(frozen=True)
 class Kind:
@@ -30,7 +36,7 @@ def found(study: Study) -> list[Kind]:
     Only whoever holds the folder's lock may call this.
     """
     return [
-        _kind("decoded images and sums (the next command makes them again)", _cached(study)),
+        _kind(_DECODED, _cached(study)),
         _kind("embeddings and parts of files that killed processes left", leftovers.useless(study)),
         _kind("checkpoints that no training goes on from", partials.useless(study)),
     ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 
 import torch
@@ -25,7 +25,6 @@ from benchmark.training.steps import HostSteps, Steps, Training
 from protocols.errors import BenchmarkError, InvalidInputError
 from protocols.method import Draw
 from protocols.network import Network
-from protocols.phases import Phase
 from protocols.protocol import Protocol
 from protocols.recipe import Recipe, Schedule
 
@@ -57,6 +56,13 @@ class Fitted:
     learnt: int = 0
     phases: dict[str, int | None] = field(default_factory=dict)
     how: str = ""
+
+
+def schedule_of(network: Network, protocol: Protocol, recipe: Recipe) -> Schedule:
+    """Return when a training is validated, when its phases begin and when patience may end it."""
+    method, pace = network.method, protocol.pace
+    phases = method.phases(method.settings, pace.max_steps, pace.steps_per_epoch)
+    return Schedule(recipe, pace, phases)
 
 
 def fit(
@@ -93,7 +99,7 @@ def fit(
         InvalidInputError: averaging under a budget in seconds, or a phase after the last step.
         NotAsKeptError: a checkpoint did not restore this network.
     """
-    schedule = Schedule(recipe, protocol.pace, _phases(network, protocol))
+    schedule = schedule_of(network, protocol, recipe)
     fitted, labels = Fitted(), contiguous(train.labels)
     best = _Best(network, validate, schedule, protocol, _seconds(protocol, recipe), watch, fitted)
     made = Training(network, train, labels, protocol, recipe, *streams.pixels, record_steps)
@@ -250,11 +256,6 @@ def _set_generators(network: Network, states: list[Tensor]) -> None:
     torch.set_rng_state(states[0])
     if len(states) > 1:
         torch.cuda.set_rng_state(states[1], _device(network))
-
-
-def _phases(network: Network, protocol: Protocol) -> Sequence[Phase]:
-    method, pace = network.method, protocol.pace
-    return method.phases(method.settings, pace.max_steps, pace.steps_per_epoch)
 
 
 def _took(watch: Callable[[int], None], step: int) -> float:

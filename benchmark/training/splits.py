@@ -120,6 +120,11 @@ def count_tests(source: DataSource, protocol: Protocol) -> int:
     return len(known.rows(class_folds(known, protocol)[0].test, TESTS))
 
 
+def count_images(source: DataSource) -> int:
+    """Return how many images the dataset has in all its parts; none is opened."""
+    return len(_labels(source).labels)
+
+
 def class_folds(known: Labels, protocol: Protocol) -> list[Fold]:
     """Return the protocol's class partitions of a dataset, see :mod:`protocols.partition`.
 

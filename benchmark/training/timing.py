@@ -13,7 +13,7 @@ import torch
 from benchmark.training import device, evaluate, splits
 from benchmark.training.device_steps import PROOFS, WARM
 from benchmark.training.draws import Draws, Probe, Streams, contiguous, cost
-from benchmark.training.fit import make_steps
+from benchmark.training.fit import make_steps, schedule_of
 from benchmark.training.job import Job, build_network
 from benchmark.training.placed import placed
 from benchmark.training.steps import Training
@@ -102,10 +102,11 @@ def marks_of(take: Callable[[int], None], wait: Callable[[], None]) -> Marks:
     return tuple(marks)
 
 
-def job_seconds(job: Job) -> float:
-    """Return the seconds ``job`` takes if it never stops early, from a few measured steps.
+def job_seconds(job: Job) -> tuple[float, float]:
+    """Return the seconds of ``job``, at least and at most, from a few measured steps.
 
-    Opening the images and building the network are in it, and testing, as in a final job.
+    At least: it ends as early as patience lets it. At most: patience never ends it. Opening the
+    images and building the network are in both, and testing, as in a final job.
     """
     try:
         with device.own_stream(torch.device(job.device)):
@@ -114,7 +115,7 @@ def job_seconds(job: Job) -> float:
         device.tidy(job.device)
 
 
-def _job_seconds(job: Job) -> float:
+def _job_seconds(job: Job) -> tuple[float, float]:
     protocol, place, begun = job.protocol, torch.device(job.device), time.perf_counter()
     train, validation = splits.open_fold(job.source, protocol, job.fold)
     with torch.random.fork_rng([place] if place.type == "cuda" else []):
@@ -127,13 +128,21 @@ def _job_seconds(job: Job) -> float:
     started = time.perf_counter()
     found = evaluate.embed(network, first, protocol)
     image_s = (time.perf_counter() - started) / len(first)
-    steps = protocol.pace.max_steps if job.cell.trains else 0
-    embedded = _validations(job) * len(validation) + splits.count_tests(job.source, protocol)
-    if not job.cell.trains:  # what is fitted is fitted on these
-        embedded += len(train)
-    taken = steps // cost(protocol, type(network.method), job.recipe.gradients)
-    rank_s = _rank_seconds(job, network, validation, found.shape[1])
-    return setup_s + taken * step_s + embedded * image_s + rank_s
+    rank_s, tests_s = _ranking_seconds(job, network, validation, found.shape[1])
+    validated_s = image_s * len(validation) + rank_s
+    once_s = setup_s + image_s * splits.count_tests(job.source, protocol) + tests_s
+    if not job.cell.trains:  # what is fitted is fitted on the training images
+        fitted_s = once_s + validated_s + image_s * len(train)
+        return fitted_s, fitted_s
+    schedule = schedule_of(network, protocol, job.recipe)
+    costs = cost(protocol, type(network.method), job.recipe.gradients)
+
+    def after(steps: int) -> float:
+        validations = 1 + -(-steps // schedule.interval)
+        return once_s + steps // costs * step_s + validations * validated_s
+
+    least, most = after(schedule.earliest_stop), after(protocol.pace.max_steps)
+    return (once_s + validated_s if protocol.budget_s else least), most
 
 
 def made_network(job: Job, train: splits.Split) -> Network:
@@ -157,8 +166,10 @@ def stepper(job: Job, network: Network, train: splits.Split) -> Callable[[int], 
     return take
 
 
-def _rank_seconds(job: Job, network: Network, validation: splits.Split, width: int) -> float:
-    """Return the seconds of all rankings of a job, from one of its validation images.
+def _ranking_seconds(
+    job: Job, network: Network, validation: splits.Split, width: int
+) -> tuple[float, float]:
+    """Return the seconds that one ranking of validation images takes, and those of the test images.
 
     It is of random embeddings: the time does not depend on them, and neither much on how they are
     compared, so those of a hyperboloid need not be on one.
@@ -173,12 +184,7 @@ def _rank_seconds(job: Job, network: Network, validation: splits.Split, width: i
     evaluate.verify_pairs(rows, validation, ranking=ranking, device=place)
     both_s = time.perf_counter() - started
     tests = splits.count_tests(job.source, job.protocol) / len(validation)
-    return _validations(job) * rank_s + tests**2 * both_s  # each image against every other
-
-
-def _validations(job: Job) -> int:
-    pace = job.protocol.pace
-    return 1 + (pace.max_steps // pace.validate_every if job.cell.trains else 0)
+    return rank_s, tests**2 * both_s  # each image against every other
 
 
 def _step_seconds(job: Job, take: Callable[[int], None]) -> float:

@@ -2,25 +2,34 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
-from protocols.datasets._official import PASSED_OVER, Entry
+from protocols.datasets._official import Entry
 from protocols.decoding import SUFFIXES
 from protocols.errors import DataError, InvalidInputError
 from protocols.partition import PARTS, check_parts, labels_of
 
 LabelKind = Literal["text", "number"]
 # Pictures that other programs read and this one does not, and files that are no pictures.
-_OTHER_PICTURES = frozenset((".avif", ".heic", ".heif", ".jp2", ".jpe", ".jxl", ".svg", ".psd"))
+_OTHER_PICTURES = frozenset(
+    (
+        *(".avif", ".eps", ".exr", ".hdr", ".heic", ".heif", ".ico", ".j2k", ".jp2", ".jpe"),
+        *(".jpf", ".jpx", ".jxl", ".jxr", ".pcx", ".psd", ".svg", ".tga"),
+        # What cameras write, by maker.
+        *(".3fr", ".arw", ".cr2", ".cr3", ".crw", ".dcr", ".dng", ".erf", ".fff", ".gpr", ".iiq"),
+        *(".k25", ".kdc", ".mef", ".mos", ".mrw", ".nef", ".nrw", ".orf", ".pef", ".raf", ".raw"),
+        *(".rw2", ".rwl", ".sr2", ".srf", ".srw", ".x3f"),
+    )
+)
 _MISSING = frozenset(("", "na", "n/a", "nan", "none", "null", "-", "?"))
 _NUMBER = re.compile(r"[+-]?\d+(\.\d*)?")
 SUFFIX_WORDS = ", ".join(sorted(SUFFIXES))
@@ -60,38 +69,64 @@ def numbered(names: Iterable[str], kind: LabelKind | None) -> dict[str, tuple[in
             what they are.
     """
     found = sorted(set(names))
-    numbers = {name: float(name) for name in found if _NUMBER.fullmatch(name)}
+    numbers = _numbers(found)
     if kind == "number" and len(numbers) < len(found):
         others = [name for name in found if name not in numbers]
         raise DataError(f"--labels number: {others[0]!r} is none. Leave it out, or say text")
-    if kind is None:
-        _ask(found, numbers)
+    if kind is None and (met := doubt(found)) is not None:
+        remedies = {
+            "twins": "Say --labels text (two) or --labels number (one)",
+            "missing": "Say --labels text if it is a name, or remove those rows",
+        }
+        raise DataError(f"{met.question} {remedies[met.kind]}")
     if len(numbers) < len(found):
         return {name: (label, name) for label, name in enumerate(found)}
     if kind == "number":
-        values = sorted(set(numbers.values()))
-        return {name: (values.index(n), f"{n:g}") for name, n in numbers.items()}
+        at = {value: label for label, value in enumerate(sorted(set(numbers.values())))}
+        return {name: (at[value], _digits(value)) for name, value in numbers.items()}
     order = sorted(found, key=lambda name: (numbers[name], name))
     return {name: (label, name) for label, name in enumerate(order)}
 
 
-def _ask(found: Sequence[str], numbers: Mapping[str, float]) -> None:
-    """Raise DataError where labels can be understood in two ways."""
-    same: dict[float, list[str]] = {}
-    for name, value in numbers.items():
+@dataclass(frozen=True)
+class Doubt:
+    """Labels that can be understood in two ways.
+
+    Attributes:
+        kind: ``twins`` are two labels that are the same number, ``missing`` is a label that
+            stands for none elsewhere.
+        question: which labels, and what about them.
+    """
+
+    kind: Literal["twins", "missing"]
+    question: str
+
+
+def doubt(labels: Iterable[str]) -> Doubt | None:
+    """Return what is to be asked about ``labels``, None where they have one reading."""
+    found = sorted(set(labels))
+    same: dict[Decimal, list[str]] = {}
+    for name, value in _numbers(found).items():
         same.setdefault(value, []).append(name)
-    twins = next((names for names in same.values() if len(names) > 1), None)
-    if twins:
-        raise DataError(
-            f"labels {twins[0]!r} and {twins[1]!r}: two classes or one? Say --labels text (two) or "
-            "--labels number (one)"
-        )
-    missing = [name for name in found if name.lower() in _MISSING]
-    if missing:
-        raise DataError(
-            f"label {missing[0]!r}: the name of a class, or a label that is missing? Say --labels "
-            "text if it is a name, or remove those rows"
-        )
+    for names in same.values():
+        if len(names) > 1:
+            return Doubt("twins", f"labels {names[0]!r} and {names[1]!r}: two classes or one?")
+    for name in found:
+        if name.lower() in _MISSING:
+            asked = f"label {name!r}: the name of a class, or a label that is missing?"
+            return Doubt("missing", asked)
+    return None
+
+
+def _numbers(names: Iterable[str]) -> dict[str, Decimal]:
+    """Return the number behind each label that is one, exact however many digits it has."""
+    return {name: Decimal(name) for name in names if _NUMBER.fullmatch(name)}
+
+
+def _digits(value: Decimal) -> str:
+    """Return a number with all its digits, and none that say nothing: 7 for 007 and 7.0."""
+    text = format(value, "f")
+    return text.rstrip("0").rstrip(".") if "." in text else text
 
 
 def part_of(word: str) -> str:
@@ -103,13 +138,50 @@ def part_of(word: str) -> str:
     plain = word.strip().lower()
     if plain in (*PARTS, ""):
         return plain
-    near = get_close_matches(plain, PARTS, n=1, cutoff=0.4)
-    hint = f" Did you mean {near[0]!r}?" if near else ""
+    near = nearest_part(plain)
+    hint = f" Did you mean {near!r}?" if near else ""
     raise DataError(f"part {word!r}: expected {', '.join(PARTS)} or nothing.{hint}")
 
 
+def nearest_part(word: str) -> str | None:
+    """Return the part that ``word`` resembles, None where it resembles none."""
+    return next(iter(get_close_matches(word.strip().lower(), PARTS, n=1, cutoff=0.4)), None)
+
+
+def check_copies(names: Sequence[str], parts: Sequence[str], sums: Sequence[str]) -> None:
+    """Raise DataError where a query is the same file as a gallery image: it would find itself.
+
+    Args:
+        names: of the images, as the message is to call them.
+        parts: their parts.
+        sums: their checksums.
+    """
+    gallery = {
+        found: name
+        for name, part, found in zip(names, parts, sums, strict=True)
+        if part == "gallery"
+    }
+    copies = [
+        f"{name!r} is {gallery[found]!r}"
+        for name, part, found in zip(names, parts, sums, strict=True)
+        if part == "query" and found in gallery
+    ]
+    if copies:
+        more = f" and {len(copies) - 3:,} more" if len(copies) > 3 else ""
+        raise DataError(
+            f"queries that are in the gallery too, the same file by its content, so they would "
+            f"find themselves: {', '.join(copies[:3])}{more}. Remove each from one of the two"
+        )
+
+
 def checked(entries: list[Entry], where: str) -> list[Entry]:
-    """Return the entries, or raise DataError if their parts cannot make a study."""
+    """Return the entries, or raise DataError if their classes or parts cannot make a study."""
+    called: dict[str, int] = {}
+    for entry in entries:
+        if called.setdefault(entry.class_name, entry.label) != entry.label:
+            raise DataError(
+                f"{where}: two classes are called {entry.class_name!r}. Give each its own name"
+            )
     parts = np.array([entry.part for entry in entries])
     if any(entry.part for entry in entries):
         labels = np.array([entry.label for entry in entries], np.int64)
@@ -121,13 +193,10 @@ def checked(entries: list[Entry], where: str) -> list[Entry]:
     return entries
 
 
-def passed_over(base: Path) -> list[str]:
-    """Return a sentence on the files below ``base`` that are not read, by their endings."""
-    endings: Counter[str] = Counter()
-    for _, folders, names in os.walk(base, followlinks=False):
-        folders[:] = [n for n in folders if not n.startswith(".") and n not in PASSED_OVER]
-        endings.update(Path(name).suffix.lower() or "without ending" for name in names)
-    others = {e: n for e, n in endings.items() if e not in SUFFIXES and not e.startswith("..")}
+def passed_over(files: Iterable[str]) -> list[str]:
+    """Return a sentence on those of ``files`` that are not read, by their endings."""
+    endings = Counter(Path(name).suffix.lower() or "without ending" for name in files)
+    others = {e: n for e, n in endings.items() if e not in SUFFIXES}
     pictures = {e: n for e, n in others.items() if e in _OTHER_PICTURES}
     found = []
     if pictures:

@@ -36,7 +36,7 @@ def own_images(argument: str, reading: Reading = AS_IS) -> Own:
     """
     table, folder = Path(argument).expanduser(), Path(argument).expanduser().absolute().parent
     rows, notes = read_rows(table, argument)
-    paths = [_file(folder, row["path"]) for row in rows]
+    paths = [located(folder, row["path"]) for row in rows]
     words, labels = [row["part"] for row in rows], [row["label"] for row in rows]
     try:
         meant = {word: part_of(word) for word in dict.fromkeys(words)}
@@ -72,12 +72,6 @@ def _faults(
     parts: Sequence[str],
 ) -> dict[str, list[str]]:
     """Return what is wrong with rows, by kind, and in which."""
-    some_have_one = any(parts)
-    roles: dict[Path, set[str]] = defaultdict(set)
-    for path, part in zip(paths, parts, strict=True):
-        roles[path].add(part)
-    twice = [path for path, times in Counter(paths).items() if times > 1]
-    both = [str(path) for path in twice if roles[path] == {"query", "gallery"}]
     return {
         "rows without a path": [
             label for label, row in zip(labels, rows, strict=True) if not row["path"]
@@ -85,11 +79,26 @@ def _faults(
         "rows without a label": [
             str(path) for path, label in zip(paths, labels, strict=True) if not label
         ],
-        "query and gallery at once, so they would find themselves": both,
-        "listed more than once": [str(path) for path in twice if str(path) not in set(both)],
+        **role_faults(paths, parts),
         "no such file": [str(path) for path in paths if not path.is_file()],
         "no image by its ending": [
             str(path) for path in paths if path.suffix.lower() not in SUFFIXES and path.is_file()
+        ],
+    }
+
+
+def role_faults(paths: Sequence[Path], parts: Sequence[str]) -> dict[str, list[str]]:
+    """Return what is wrong with the parts that images have, by kind, and with which images."""
+    roles: dict[Path, set[str]] = defaultdict(set)
+    for path, part in zip(paths, parts, strict=True):
+        roles[path].add(part)
+    twice = [path for path, times in Counter(paths).items() if times > 1]
+    both = [path for path in twice if roles[path] == {"query", "gallery"}]
+    some_have_one = any(parts)
+    return {
+        "query and gallery at once, so they would find themselves": list(map(str, both)),
+        "listed more than once": [
+            str(path) for path in twice if roles[path] != {"query", "gallery"}
         ],
         "no part, but others have one": [
             str(path) for path, part in zip(paths, parts, strict=True) if some_have_one and not part
@@ -147,7 +156,7 @@ def _decoded(content: bytes) -> tuple[str, list[str]]:
         return content.decode("latin-1"), ["no UTF-8: read as Latin-1"]
 
 
-def _file(folder: Path, text: str) -> Path:
+def located(folder: Path, text: str) -> Path:
     """Return where a listed path leads; names of files may be bytes that are no text."""
     path = Path(os.path.normpath(folder / text))
     if path.is_file() or text.isascii():

@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
 from protocols.dataset import Dataset
 from protocols.datasets._official import PASSED_OVER, Entry, Files, some, tree
-from protocols.datasets._own import AS_IS, SUFFIX_WORDS, Own, Reading, checked, part_of, passed_over
+from protocols.datasets._own import (
+    AS_IS,
+    SUFFIX_WORDS,
+    Own,
+    Reading,
+    checked,
+    nearest_part,
+    part_of,
+    passed_over,
+)
 from protocols.decoding import SUFFIXES
 from protocols.errors import DataError
 from protocols.manifest import dataset_from_manifest, digest_from_manifest
+from protocols.partition import PARTS
 
 ARGUMENT = "PATH"
 
@@ -18,8 +29,8 @@ ARGUMENT = "PATH"
 def own_images(argument: str, reading: Reading = AS_IS) -> Own:
     """Return the images below ``argument``: a class is a folder.
 
-    Where all folders on top are called train, val, test, query or gallery, train among them, they
-    are parts, and the classes lie in them. Files of other kinds are passed over.
+    Where all folders on top are called train, val, test, query or gallery, and there are several,
+    they are parts, and the classes lie in them. Files of other kinds are passed over.
 
     Args:
         argument: the folder.
@@ -27,17 +38,18 @@ def own_images(argument: str, reading: Reading = AS_IS) -> Own:
 
     Raises:
         DataError: no folder, images outside a class folder, class folders without images, images
-            below several folders without a word which of them is the class.
+            below several folders without a word which of them is the class, folders on top of
+            which some are called as parts are and others nearly.
     """
     base = Path(argument).expanduser()
     if not base.is_dir():
         raise DataError(f"{argument}: no such folder")
     files = tree(base)
     images = [key for key in files if Path(key).suffix.lower() in SUFFIXES]
-    parts = _parts(images)
-    below = {key: PurePosixPath(key).parts[bool(parts) : -1] for key in images}
-    level = _level(argument, below, reading.class_level)
-    faults = _faults(base, files, below, level, parts)
+    parts = parts_of(images, argument)
+    below = folders_below(images, parts)
+    level = level_of(argument, below, reading.class_level)
+    faults = _faults(base, below, level, parts)
     if faults:
         raise DataError(f"{argument}: {'; '.join(faults)}. Images end in {SUFFIX_WORDS}")
     names = {key: folders[level - 1] for key, folders in below.items()}
@@ -45,7 +57,7 @@ def own_images(argument: str, reading: Reading = AS_IS) -> Own:
     entries = [
         Entry(key, files[key], number[names[key]], names[key], parts.get(key, "")) for key in images
     ]
-    return Own(checked(entries, argument), tuple(_notes(base, parts, below, level)))
+    return Own(checked(entries, argument), tuple(_notes(files, parts, below, level)))
 
 
 def digest(root: Path | None, argument: str) -> str:
@@ -58,21 +70,44 @@ def load(root: Path | None, argument: str) -> Dataset:
     return dataset_from_manifest(f"folder:{argument}", root, "own")
 
 
-def _parts(images: list[str]) -> dict[str, str]:
-    """Return each image's part, if the folders on top are parts; empty if they are classes."""
+def parts_of(images: Sequence[str], where: str) -> dict[str, str]:
+    """Return each image's part, if the folders on top are parts; empty if they are classes.
+
+    Args:
+        images: paths below the folder, joined by "/".
+        where: the folder, for the message.
+
+    Raises:
+        DataError: folders on top look like a split in other words, which would be lost.
+    """
     tops = {key.partition("/")[0] if "/" in key else "" for key in images}
-    found: dict[str, str] = {}
-    for top in tops:
-        try:
-            found[top] = part_of(top)
-        except DataError:
-            return {}
-    if "train" not in found.values() or "" in found.values() or len(found) < 2:
+    known = {top for top in tops if top.strip().lower() in PARTS}
+    others = sorted(tops - known)
+    if len(tops) < 2:
         return {}
-    return {key: found[key.partition("/")[0]] for key in images}
+    if not others:
+        return {key: part_of(key.partition("/")[0]) for key in images}
+    # Only folders that hold folders can be parts: classes lie in them.
+    hold_folders = all(key.count("/") > 1 for key in images)
+    alike = known and all(nearest_part(top) for top in others)
+    begin_alike = all(top.lower().startswith(PARTS) for top in tops)
+    if hold_folders and (len(known) > 1 or alike or begin_alike):
+        try:
+            part_of(others[0])
+        except DataError as error:
+            raise DataError(
+                f"{where}, folders on top: {error} Rename folders that are parts to these words; "
+                "if all are classes, rename those that are called like parts"
+            ) from error
+    return {}
 
 
-def _level(argument: str, below: dict[str, tuple[str, ...]], asked: int | None) -> int:
+def folders_below(images: Iterable[str], parts: Mapping[str, str]) -> dict[str, tuple[str, ...]]:
+    """Return the folders on the way to each image, below those that are parts."""
+    return {key: PurePosixPath(key).parts[bool(parts) : -1] for key in images}
+
+
+def level_of(argument: str, below: Mapping[str, tuple[str, ...]], asked: int | None) -> int:
     """Return which folder on the way to an image is its class, from 1.
 
     Raises:
@@ -98,7 +133,7 @@ def _level(argument: str, below: dict[str, tuple[str, ...]], asked: int | None) 
 
 
 def _faults(
-    base: Path, files: Files, below: dict[str, tuple[str, ...]], level: int, parts: dict[str, str]
+    base: Path, below: dict[str, tuple[str, ...]], level: int, parts: dict[str, str]
 ) -> list[str]:
     """Return what keeps the folder from being a dataset."""
     loose = [key for key, folders in below.items() if len(folders) < level]
@@ -106,32 +141,28 @@ def _faults(
     faults = []
     if loose:
         faults.append(f"images that are in no class folder: {some(loose)}")
-    if empty := _empty(base, files, below, level, bool(parts)):
+    if empty := _empty(base, below, level + bool(parts)):
         faults.append(f"class folders without an image, to be filled or removed: {some(empty)}")
     if len(names) < 2:
         faults.append(f"{len(names)} class folders with images, expected one for each class")
     return faults
 
 
-def _empty(
-    base: Path, files: Files, below: dict[str, tuple[str, ...]], level: int, parts: bool
-) -> list[str]:
-    """Return class folders that hold no image, in any depth."""
-    depth = level + parts
+def _empty(base: Path, below: Mapping[str, tuple[str, ...]], depth: int) -> list[str]:
+    """Return class folders, ``depth`` below ``base``, that hold no image in any depth."""
     full = {"/".join(PurePosixPath(key).parts[:depth]) for key in below}
-    held = {"/".join(PurePosixPath(key).parts[:depth]) for key in files if key.count("/") >= depth}
-    bare = set()
-    pattern = "/".join("*" * depth)
-    for path in base.glob(pattern):
-        key = path.relative_to(base)
-        hidden = any(part.startswith(".") or part in PASSED_OVER for part in key.parts)
-        if path.is_dir() and not hidden and not any(path.iterdir()):
-            bare.add(key.as_posix())
-    return sorted((held | bare) - full)
+    found = (path for path in base.glob("/".join("*" * depth)) if path.is_dir())
+    there = [path.relative_to(base) for path in found]
+    return sorted(
+        key.as_posix()
+        for key in there
+        if not any(part.startswith(".") or part in PASSED_OVER for part in key.parts)
+        and key.as_posix() not in full
+    )
 
 
 def _notes(
-    base: Path, parts: dict[str, str], below: dict[str, tuple[str, ...]], level: int
+    files: Files, parts: dict[str, str], below: dict[str, tuple[str, ...]], level: int
 ) -> list[str]:
     found = []
     if parts:
@@ -140,4 +171,19 @@ def _notes(
         found.append(f"folders on top are parts: {said}")
     if any(len(folders) > level for folders in below.values()):
         found.append("folders below the classes are not told apart")
-    return found + passed_over(base)
+    return [*found, *_merged(below, level), *passed_over(files)]
+
+
+def _merged(below: Mapping[str, tuple[str, ...]], level: int) -> Iterator[str]:
+    """Yield a sentence on class names that stand in several folders, which makes one class each."""
+    above: defaultdict[str, set[str]] = defaultdict(set)
+    for folders in below.values():
+        above[folders[level - 1]].add("/".join(folders[: level - 1]))
+    shared = {name: sorted(places) for name, places in above.items() if len(places) > 1}
+    if shared:
+        name, places = min(shared.items())
+        yield (
+            f"{len(shared):,} of {len(above):,} class names stand in several folders, as {name!r} "
+            f"in {places[0]}/ and {places[1]}/, and are one class each. If they are different "
+            "things, rename them and prepare again"
+        )

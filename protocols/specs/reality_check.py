@@ -1,7 +1,27 @@
 """The paper: BN-Inception, 4 folds, 50 trials by a Gaussian process, 10 runs.
 
-One thing is not the paper's: its intervals count the search's winning trial as a further run,
-which lifts a mean a little. Here every run is a fresh one.
+What is not the paper's:
+
+- Its intervals count the search's winning trial as a further run, which lifts a mean a little.
+  Here every run is a fresh one.
+- Trial 0 is the authors' defaults and trials 1 to 4 are points of a scrambled Sobol sequence. The
+  paper's first five are Sobol points, the same ones wherever bounds are.
+- The Gaussian process is Optuna's, which infers how noisy scores are. The paper's is Ax's and was
+  told: the standard error over a trial's folds.
+- Bounds are from trial 0 on those where the paper's searches ended. Some were widened half-way;
+  ``--bounds narrow`` has those before that, for a whole search.
+- Three trials in a row that fail end a search. The paper's went on, with a score of 0 for each, as
+  one that failed has here too.
+- Searched, ``arcface`` and ``ntxent`` have another form than the paper's code (``--params
+  published`` takes its form), and ``ms_miner`` never counts an anchor as its own positive; see
+  README.md in ``protocols/paper``. How many centres ``softtriple`` had is not known.
+- ``pretrained`` fits scale and axes on a fold's training images. The paper's tester fits them on
+  the images that it scores.
+- Images are turned upright as their EXIF note says, and cropped by torch's kernel for bytes: the
+  paper's code reads files as they are stored and crops by PIL's, which is now and then a grey
+  level off.
+- A query is left out of its own neighbours by its index. The paper's code drops the nearest
+  neighbour, which among exact duplicates may be another image.
 """
 
 from protocols.protocol import ImagePipeline, Pace, Protocol, SearchRule

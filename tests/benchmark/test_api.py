@@ -77,6 +77,16 @@ def test_run_goes_on_with_a_study_and_opens_it(toy_study, tmp_path, monkeypatch)
     pd.testing.assert_frame_equal(study.runs, api.open(toy_study).runs)
 
 
+def test_a_study_file_says_which_folder_is_opened(toy_study, tmp_path, monkeypatch):
+    shutil.copytree(toy_study, tmp_path / "mine")
+    monkeypatch.chdir(tmp_path)
+    text = 'protocol = "toy"\nmethods = ["triplet", "ms"]\nout = "mine"\n'
+    (tmp_path / "study.toml").write_text(text, encoding="utf-8")
+    study = api.run("study.toml")
+    assert study.out.resolve() == tmp_path / "mine"
+    pd.testing.assert_frame_equal(study.runs, api.open(toy_study).runs)
+
+
 def test_options_are_typed_as_on_the_command_line():
     options = {"methods": ["a", "b"], "match_cost": True, "seeds": 2, "dry_run": False}
     assert api._typed("s.toml", {**options, "set": ["a=1", "b=2"], "out": None}) == [

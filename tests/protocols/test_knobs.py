@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from protocols import paper
 from protocols.discovery import Registry, load
 from protocols.errors import BenchmarkError, InvalidInputError
 from protocols.images import eval_boxes
@@ -13,7 +14,7 @@ from protocols.knobs import KNOBS, SHORT, changed, read_value, recipe_under, val
 from protocols.narrowing import checked, space_under
 from protocols.protocol import ImagePipeline, Pace, Protocol, SearchRule, protocol_line
 from protocols.recipe import Recipe
-from protocols.space import defaults
+from protocols.space import declared, defaults, described
 
 TOY = load("protocol", "toy")
 OTHER = {  # a value for every key that no shipped protocol has
@@ -282,3 +283,38 @@ def test_specs_have_no_protocol_without_a_file_of_its_name():
     folder = Path(__file__).parents[2] / "protocols" / "specs"
     stems = {path.stem.replace("_", "-") for path in folder.glob("[a-z]*.py")}
     assert {load("protocol", name).name for name in HASHES} | {"photos"} == stems
+
+
+def at_batch(size, method, dataset="cub200"):
+    """Return the space of one of the paper's methods under its rules with another batch."""
+    protocol = replace(load("protocol", "reality-check"), batch_size=size)
+    recipe = load("recipe", "paper")
+    return space_under(protocol, method, load("method", method), dataset, recipe)
+
+
+@pytest.mark.parametrize("method", sorted(set(paper.METHODS) - {"pretrained"}))
+def test_a_batch_that_the_paper_searched_has_its_bounds_then(method):
+    """At 256 on CUB it has bounds of its own; elsewhere those of 32 stay."""
+    usual, large = at_batch(32, method), at_batch(256, method)
+    papers = described(load("method", method).space("cub200"))
+    assert described(usual) == described(at_batch(64, method)) == papers
+    assert described(at_batch(256, method, "sop")) == described(at_batch(32, method, "sop"))
+    assert list(large) == list(usual)
+    own = declared(load("method", method))
+    for name, (low, high, log) in paper.search_space(method, "cub200", 256).items():
+        found = large[name]
+        assert (found.low, found.high) == (max(low, own[name].low), min(high, own[name].high))
+        assert (found.log, found.name) == (log, name)
+        for value in (found.low, found.default, found.high):
+            assert own[name].accept(value) == value, "a search's setting builds the method"
+
+
+def test_known_bounds_at_a_batch_of_256():
+    ends = {
+        ("ntxent", "temperature"): (1e-2, 100),
+        ("cosface", "scale"): (0.01, 100),
+        ("fastap", "bins"): (2, 250),
+    }
+    for (method, name), expected in ends.items():
+        found = at_batch(256, method)[name]
+        assert (found.low, found.high) == expected

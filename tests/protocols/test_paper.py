@@ -209,6 +209,27 @@ def test_later_rows_on_the_same_protocol_stand_beside_the_papers():
     }
 
 
+def test_means_say_how_far_they_can_be_trusted():
+    every = {dataset: paper.table(dataset) for dataset in paper.DATASETS}
+    (doubtful,) = (row for rows in every.values() for row in rows if row.doubtful)
+    assert (doubtful.title, doubtful.metric, doubtful.value) == (
+        "Contrastive",
+        "precision_at_1",
+        pytest.approx(0.8187),
+    )
+    assert doubtful in every["cars196"]
+    assert {row.read_error for row in every["sop"]} == {0.0002}
+    assert {row.read_error for name in ("cub200", "cars196") for row in every[name]} == {0.0}
+
+
+def test_later_works_are_named_and_not_the_papers():
+    works = {row.title: row.work for row in paper.table("cub200")}
+    assert works["SimPLE"] == "SimPLE"
+    assert works["MS + within-pair mining"] == "within-pair mining"
+    assert works["MS+Miner"] == works["Contrastive"] == "A Metric Learning Reality Check"
+    assert {row.work for row in paper.table("cub200") if row.method} == {paper.WORK}
+
+
 def test_a_published_mean():
     (row,) = (
         row

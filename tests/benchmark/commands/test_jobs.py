@@ -8,6 +8,7 @@ import pytest
 from benchmark.commands import jobs
 from benchmark.engines.local import LocalEngine
 from benchmark.running import sharing
+from benchmark.running.bound import JobSeconds
 from benchmark.study.folder import CellKey
 from benchmark.study.grid import CellPlan
 from benchmark.training.first_look import FirstLook
@@ -26,7 +27,7 @@ class Workers:
     def submit(self, function, row):
         self.asked.append(row)
         future = Future()
-        future.set_result(float(len(self.asked)))
+        future.set_result((0.5, float(len(self.asked))))
         return future
 
 
@@ -40,7 +41,7 @@ def test_every_kind_is_measured_while_the_workers_become_fewer(monkeypatch):
     found = jobs.expected_seconds(None, SimpleNamespace(device="cuda"), plans, workers)
     assert workers.asked == ["a", "b", "c", "d", "d"]
     assert found == {
-        cell.id: jobs.OVERHEAD_S + seconds
+        cell.id: (jobs.OVERHEAD_S + 0.5, jobs.OVERHEAD_S + seconds)
         for cell, seconds in zip(cells, (1.0, 2.0, 3.0, 5.0), strict=True)
     }
 
@@ -107,7 +108,7 @@ def test_how_many_jobs_pay_is_measured_where_that_pays(
     counts = {"trials": 3, "trials_done": 0, "runs": 3, "runs_done": 0}
     options = {"engine": "local", "jobs": None, "gpus_per_job": None, "left": 12, **said}
     plans = [CellPlan(cell, **counts, jobs_left=options.pop("left"), chosen=False)]
-    found = {} if seconds is None else {"id": seconds}
+    found = {} if seconds is None else {"id": JobSeconds(seconds, seconds)}
 
     def expected(*rest):
         done.append("seconds")

@@ -248,3 +248,15 @@ def test_a_plugin_without_methods_runs_what_it_holds_beside_the_baseline(tmp_pat
     path.write_text("from protocols.methods.triplet import Triplet\n\nclass Mine(Triplet): ...\n")
     words = ["run", "--protocol", "toy", "--plugin", str(path), "--out", str(tmp_path / "out")]
     assert {key.method for key in set_up(parsed(*words)).keys} == {"mine", "triplet", "untrained"}
+
+
+@pytest.mark.parametrize(
+    ("dataset", "needed"),
+    [("cub200", True), ("inshop", True), ("folder:birds@3fa9c1d2", True), ("emoji", False)],
+)
+def test_a_continuing_command_has_a_place_for_the_root_where_data_was_prepared(
+    dataset, needed, tmp_path
+):
+    command = continuing_command(None, tmp_path, datasets=(dataset,), methods=("ms",))
+    assert (" --root DIR " in command) == needed
+    assert "--weights FILE" in command

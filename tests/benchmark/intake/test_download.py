@@ -179,6 +179,26 @@ def test_a_wrong_checksum_is_thrown_away_and_told(tmp_path: Path, site: Site) ->
     assert not list(tmp_path.iterdir())
 
 
+def test_a_file_that_is_there_cut_off_is_taken_up_where_it_ends(tmp_path: Path, site: Site) -> None:
+    (tmp_path / "birds.tgz").write_bytes(CONTENT[:1_000_000])
+    assert fetch(address(site), tmp_path, BY_HAND).read_bytes() == CONTENT
+    assert site.asked == ["bytes=1000000-"]
+    assert [p.name for p in tmp_path.iterdir()] == ["birds.tgz"]
+
+
+def test_a_file_that_is_there_damaged_is_thrown_away(tmp_path: Path, site: Site) -> None:
+    (tmp_path / "birds.tgz").write_bytes(CONTENT[:-1] + bytes([CONTENT[-1] ^ 1]))
+    with pytest.raises(DataError, match=r"thrown away. Run the same command again"):
+        fetch(address(site), tmp_path, BY_HAND)
+    assert fetch(address(site), tmp_path, BY_HAND).read_bytes() == CONTENT
+
+
+def test_a_file_that_is_there_without_a_known_checksum_is_taken(tmp_path: Path, site: Site) -> None:
+    (tmp_path / "birds.tgz").write_bytes(b"by hand")
+    assert fetch(address(site, ""), tmp_path, BY_HAND).read_bytes() == b"by hand"
+    assert site.asked == []
+
+
 @pytest.mark.parametrize("status", [403, 404, 410])
 def test_a_dead_link_says_where_to_get_it_by_hand(tmp_path: Path, site: Site, status: int) -> None:
     site.status = status
@@ -211,7 +231,7 @@ def test_another_address_is_tried_if_one_is_dead(tmp_path: Path, site: Site) -> 
 
 def test_a_disk_that_cannot_be_written_is_told(tmp_path: Path, site: Site) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(DataError, match="cannot be written"):
+    with pytest.raises(DataError, match="cannot be read or written"):
         fetch(address(site), tmp_path / "file", BY_HAND)
 
 

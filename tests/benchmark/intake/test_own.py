@@ -1,6 +1,7 @@
 """Own images as people have them: parts, dialects of CSV, junk beside pictures, words for them."""
 
 import json
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,8 @@ from benchmark.report.gallery import class_names
 from benchmark.running.setup import set_up
 from benchmark.study import aliases
 from benchmark.study.folder import load_study
-from protocols.datasets._own import Reading, numbered, part_of
+from protocols.datasets._official import Entry
+from protocols.datasets._own import Reading, checked, numbered, part_of
 from protocols.discovery import load
 from protocols.errors import BenchmarkError, DataError
 
@@ -61,6 +63,69 @@ def test_classes_called_like_parts_are_classes_where_others_are_not(tmp_path):
     assert (list(found.class_names), found.parts) == (["bus", "test", "train"], None)
 
 
+@pytest.mark.parametrize(
+    ("tops", "met", "near"),
+    [
+        (("train", "validation", "test"), "validation", "val"),
+        (("Training", "test"), "Training", "train"),
+        (("train2017", "val2017"), "train2017", "train"),
+        (("train", "test", "misc"), "misc", ""),
+    ],
+)
+@pytest.mark.parametrize("reading", [{}, {"class_level": 2}])
+def test_a_split_in_other_words_is_not_lost(tmp_path, tops, met, near, reading):
+    base = folder(tmp_path / "mine", {f"{top}/{c}": 1 for top in tops for c in "abcd"})
+    hint = f"Did you mean '{near}'" if near else "expected train, val, test, query, gallery"
+    with pytest.raises(DataError, match=f"part '{met}'.*{hint}.*Rename"):
+        entries(f"folder:{base}", tmp_path / "root", **reading)
+
+
+def test_parts_without_one_to_train_on_are_no_classes(tmp_path):
+    base = folder(tmp_path / "mine", {f"{part}/{c}": 1 for part in ("val", "test") for c in "ab"})
+    with pytest.raises(DataError, match="nothing trains"):
+        entries(f"folder:{base}", tmp_path / "root")
+
+
+def test_kinds_of_things_that_sound_like_a_part_are_classes(tmp_path):
+    base = folder(tmp_path / "mine", {f"{top}/{c}": 1 for top in ("trains", "bags") for c in "ab"})
+    found = entries(f"folder:{base}", tmp_path / "root", class_level=1)
+    assert list(found.class_names) == ["bags", "trains"]
+
+
+def test_a_name_in_several_folders_is_one_class_and_said(tmp_path, capsys):
+    plan = {f"{a}/{b}": 1 for a in ("shoes", "bags", "hats") for b in ("000", "001")}
+    base = folder(tmp_path / "mine", {**plan, "hats/last": 1})
+    words = ["data", "prepare", f"folder:{base}", "--root", str(tmp_path / "root")]
+    assert main([*words, "--class-level", "2"]) == DONE
+    said = capsys.readouterr().out
+    assert "2 of 3 class names stand in several folders, as '000' in bags/ and hats/" in said
+    assert main([*words, "--class-level", "1"]) == DONE
+    assert "several folders" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("inside", [".DS_Store", "@eaDir/x.jpg", "notes.txt", "deeper/.hidden"])
+def test_a_class_folder_without_an_image_is_refused_whatever_else_it_holds(tmp_path, inside):
+    base = folder(tmp_path / "mine", {"a": 1, "b": 1})
+    (base / "empty" / inside).parent.mkdir(parents=True)
+    (base / "empty" / inside).write_bytes(b"x")
+    with pytest.raises(DataError, match=r"class folders without an image.*'empty'"):
+        entries(f"folder:{base}", tmp_path / "root")
+
+
+def test_queries_that_are_copies_of_gallery_images_are_refused(tmp_path):
+    plan = {f"{part}/{c}": 2 for part in ("train", "query", "gallery") for c in "ab"}
+    base, root = folder(tmp_path / "mine", plan), tmp_path / "root"
+    assert entries(f"folder:{base}", root).parts.tolist().count("query") == 4
+    content = (base / "gallery" / "a" / "1.png").read_bytes()
+    (base / "query" / "b" / "copy.png").write_bytes(content)
+    with pytest.raises(DataError, match=r"'query/b/copy\.png' is 'gallery/a/1\.png'.*Remove"):
+        prepare(f"folder:{base}", root)
+    assert len(load("dataset", f"folder:{base}").load(root).labels) == 12, "as it was before"
+    with pytest.raises(DataError, match="find themselves"):
+        prepare(f"folder:{base}", tmp_path / "other")
+    assert not list((tmp_path / "other").iterdir())
+
+
 def test_a_class_in_two_parts_is_one_class(tmp_path, capsys):
     plan = {f"{part}/{c}": 2 for part in ("train", "test") for c in "abcd"}
     base = folder(tmp_path / "mine", plan)
@@ -88,12 +153,12 @@ def test_junk_is_passed_over_and_counted(tmp_path, capsys):
         (base / name).write_bytes(b"no picture")
     (base / ".ipynb_checkpoints").mkdir()
     (base / "b" / "@eaDir").mkdir()
-    for name in ("1.avif", "2.heic", "3.HEIC", "4.jp2", "notes.txt"):
+    for name in ("1.avif", "2.heic", "3.HEIC", "4.jp2", "5.CR2", "notes.txt", ".DS_Store"):
         (base / "a" / name).write_bytes(b"x")
     main(["data", "prepare", f"folder:{base}", "--root", str(tmp_path / "root")])
     said = capsys.readouterr().out
     assert "4 images in 2 classes" in said
-    assert "passed over 2 .heic, 1 .avif, 1 .jp2: pictures that are not read here" in said
+    assert "passed over 2 .heic, 1 .avif, 1 .cr2, 1 .jp2: pictures that are not read here" in said
     assert "passed over 1 .txt: no pictures" in said
 
 
@@ -120,6 +185,20 @@ def test_files_that_are_no_images_are_counted(tmp_path, capsys):
     assert main(words) == DONE
     said = capsys.readouterr().out
     assert "2 files are no images that can be read, the first is files/a/z.jpg" in said
+
+
+def test_images_that_are_too_large_are_counted_and_nothing_else_is_said(tmp_path, capsys):
+    base = folder(tmp_path / "mine", {"a": 3, "b": 3})
+    for name, size in (("large", (9_500, 9_500)), ("thread", (30_000, 1))):
+        Image.new("1", size).save(base / "a" / f"{name}.png")
+    name, root = f"folder:{base}", ["--root", str(tmp_path / "root")]
+    with warnings.catch_warnings(action="error"):
+        assert main(["data", "prepare", name, *root]) == DONE
+    said = capsys.readouterr()
+    assert "2 files are no images that can be read" in said.out
+    assert said.err == ""
+    assert main(["data", "check", name, *root]) == 3
+    assert "2 problems" in capsys.readouterr().out
 
 
 def test_a_class_with_one_image_is_a_note(tmp_path, capsys):
@@ -249,11 +328,30 @@ def test_forty_thousand_rows_take_as_long_a_row_as_four_thousand(tmp_path):
         (["1", "001", "2"], "number", ["1", "2"]),
         (["1.5", "-3", "10"], None, ["-3", "1.5", "10"]),
         (["nan", "b"], "text", ["b", "nan"]),
+        (["9007199254740993", "9007199254740992"], None, ["9007199254740992", "9007199254740993"]),
+        (["1234567", "1234568", "01234568"], "number", ["1234567", "1234568"]),
+        (
+            ["9007199254740993", "9007199254740992"],
+            "number",
+            ["9007199254740992", "9007199254740993"],
+        ),
+        (
+            ["1000000", "100", "1.50", "2.", "-0.25"],
+            "number",
+            ["-0.25", "1.5", "2", "100", "1000000"],
+        ),
+        (["0." + 40 * "3", "0." + 41 * "3"], "number", ["0." + 40 * "3", "0." + 41 * "3"]),
     ],
 )
 def test_labels_that_read_as_numbers_sort_as_numbers(labels, kind, order):
     found = numbered(labels, kind)
     assert [name for _, name in sorted(set(found.values()))] == order
+
+
+def test_two_classes_do_not_get_one_name():
+    entries = [Entry(f"{n}.png", Path(f"{n}.png"), n, "one", "") for n in range(2)]
+    with pytest.raises(DataError, match="here: two classes are called 'one'"):
+        checked(entries, "here")
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from scipy.io import savemat
 
+from benchmark.intake.inspect import check
 from benchmark.intake.prepare import prepare
 from benchmark.intake.unpack import Limits, unpack
 from protocols import discovery, manifest
@@ -361,6 +362,62 @@ def test_a_missing_file_is_brought_back(tmp_path: Path) -> None:
         prepare("cub200", tmp_path, official=CUB)
     assert prepare("cub200", tmp_path, source, official=CUB).header == first.header
     assert len(list(first.folder.rglob("*.jpg"))) == 12
+
+
+def spoil(folder: Path) -> Path:
+    """Give a prepared image another content, without touching what it may be a link to."""
+    path = next(folder.rglob("*.jpg"))
+    path.unlink()
+    path.write_bytes(picture(99))
+    return path
+
+
+def unreadable(folder: Path, name: str) -> list[str]:
+    return [found.path for found in check(folder, name) if found.kind == "unreadable"]
+
+
+def test_a_damaged_file_is_brought_back_by_the_command_that_the_error_names(tmp_path: Path) -> None:
+    source = as_cub_tgz(tmp_path)
+    first = prepare("cub200", tmp_path, source, official=CUB)
+    whole = (first.folder / manifest.FILE).read_bytes()
+    path = spoil(first.folder)
+    assert unreadable(first.folder, "cub200")
+    with pytest.raises(DataError, match=rf"not what was prepared: .*{path.name}.*--archive"):
+        prepare("cub200", tmp_path, official=CUB)
+    again = prepare("cub200", tmp_path, source, official=CUB)
+    assert (again.fresh, again.notes) == (True, ())
+    assert (first.folder / manifest.FILE).read_bytes() == whole
+    assert unreadable(first.folder, "cub200") == []
+    # An archive that lies in the dataset's own folder is found without being named.
+    (first.folder / "downloads").mkdir()
+    source.rename(first.folder / "downloads" / source.name)
+    spoil(first.folder)
+    assert prepare("cub200", tmp_path, official=CUB).header.digest == first.header.digest
+    assert unreadable(first.folder, "cub200") == []
+
+
+def test_it_is_said_where_the_source_is_as_damaged(tmp_path: Path) -> None:
+    source = as_cub_folder(tmp_path)
+    first = prepare("cub200", tmp_path, source, official=CUB)
+    next(first.folder.rglob("*.jpg")).write_bytes(picture(99))  # one file under two names
+    again = prepare("cub200", tmp_path, source, official=CUB)
+    assert again.header.digest != first.header.digest
+    assert "not all those that were prepared here before" in again.notes[0]
+
+
+def test_own_images_are_mended_and_follow_the_names_of_their_folders(tmp_path: Path) -> None:
+    tree = {f"{name}/{n}.jpg": picture(k * 10 + n) for k, name in enumerate("ab") for n in range(2)}
+    name = f"folder:{lay_out(tree, tmp_path / 'mine')}"
+    first = prepare(name, tmp_path / "root")
+    spoil(first.folder)
+    assert unreadable(first.folder, name)
+    assert prepare(name, tmp_path / "root").fresh
+    assert unreadable(first.folder, name) == []
+    assert not prepare(name, tmp_path / "root").fresh
+    (tmp_path / "mine" / "b").rename(tmp_path / "mine" / "c")
+    assert prepare(name, tmp_path / "root").header.digest == first.header.digest
+    assert list(loaded(name, tmp_path / "root").class_names) == ["a", "c"]
+    assert unreadable(first.folder, name) == []
 
 
 def test_files_in_their_place_stay_there(tmp_path: Path) -> None:

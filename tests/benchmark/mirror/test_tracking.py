@@ -374,6 +374,15 @@ def test_a_continued_study_is_neither_doubled_nor_left_with_holes(study: Study) 
     assert runs_in(study)[f"cell:{CELL.id}"].info.status == "FINISHED"
 
 
+def test_a_run_that_was_done_again_while_the_server_was_away_is_noticed(study: Study) -> None:
+    tracking.sync(study, [])
+    assert not tracking.needs_sync(study)
+    run(study, CELL, 1, score=0.75)  # as --retry-failed leaves it: another record of that name
+    assert tracking.needs_sync(study)
+    assert tracking.sync(study, []).written == 1
+    assert not tracking.needs_sync(study)
+
+
 def test_a_finished_study_can_be_mirrored_without_new_records(study: Study) -> None:
     said: list[str] = []
     tracking.Mirror(study, said.append).finish(artifacts(study), 60.0)

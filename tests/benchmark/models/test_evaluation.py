@@ -24,6 +24,7 @@ from protocols.discovery import Registry
 from protocols.errors import InvalidInputError, StoreError
 from protocols.protocol import digest
 from tests.benchmark import rows as submissions
+from tests.benchmark.tables.test_frames import key, make
 
 
 @pytest.fixture
@@ -153,6 +154,31 @@ def test_a_folder_where_a_run_is_at_work_is_refused_before_anything_is_measured(
 
 def raise_full():
     raise StoreError("disk full")
+
+
+def test_a_cleaned_study_is_measured_on_the_same_images(out, tmp_path, capsys):
+    embeddings_of_test(out, tmp_path)
+    words = ["evaluate", str(tmp_path / "peer.npy"), "--into", str(out)]
+    assert main([*words, "--name", "before"]) == 0
+    assert main(["clean", "--yes", "--out", str(out)]) == 0
+    assert not list((out / "cache").glob("*"))
+    assert main([*words, "--name", "after"]) == 0
+    before, after = sorted(references.read(load_study(out)), key=lambda row: row.name != "before")
+    assert after.metrics == before.metrics
+    assert after.sums == before.sums
+
+
+@pytest.mark.parametrize("dataset", ["cub200", "folder:shop@12345678", "csv:list@12345678"])
+def test_images_that_only_a_root_opens_are_said_to_need_a_run(tmp_path, dataset):
+    study = make(tmp_path, {key("ms", dataset): [0.5]})
+    with pytest.raises(StoreError, match=r"only run knows by its --root .* one more seed"):
+        images_of(study, study.cells[0], Registry())
+
+
+def test_a_dataset_of_other_images_is_not_taken_for_the_studys(tmp_path):
+    study = make(tmp_path, {key("ms", "toy"): [0.5]})
+    with pytest.raises(StoreError, match="the dataset of this name has other images by now"):
+        images_of(study, study.cells[0], Registry())
 
 
 def test_references_are_no_part_of_a_submission(exported, out, tmp_path):

@@ -160,7 +160,7 @@ def test_folders_of_parts_are_no_classes(photos, tmp_path):
     split = gather([tmp_path / "split"])
     assert sorted((item.label, item.part) for item in split) == [("a", "train"), ("b", "test")]
     classes = gather([tmp_path / "classes"])
-    assert sorted((item.label, item.part) for item in classes) == [("test", ""), ("train", "")]
+    assert sorted((i.label, i.part) for i in classes) == [("", "test"), ("", "train")]
 
 
 def test_of_a_list_that_names_tests_these_alone_are_scored(exported, photos, tmp_path, capsys):

@@ -605,6 +605,16 @@ def test_a_thumbnail_is_a_small_square():
 
 
 @pytest.mark.parametrize(
+    "values", [[40, 40 + 1e-12], [-1e6, -1e6 + 1e-5], [0.3, 0.1 + 0.2], [0.0, 1e-15], [1e300] * 2]
+)
+@pytest.mark.parametrize("zero", [False, True])
+def test_values_that_only_rounding_tells_apart_have_the_axis_of_one_value(values, zero):
+    axis, one = charts.spanning(values, zero=zero), charts.spanning(values[:1], zero=zero)
+    assert axis.low <= min(values) <= max(values) <= axis.high
+    assert axis.ticks == one.ticks
+
+
+@pytest.mark.parametrize(
     "values", [[], [3.0], [0.0, 0.0], [41.2, 44.9], [-0.3, 12.0], [1e-7, 2e-7]]
 )
 def test_axes_reach_all_values_with_round_ticks(values):

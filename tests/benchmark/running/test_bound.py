@@ -4,8 +4,10 @@ import heapq
 import random
 
 import pytest
+from rich.console import Console
 
-from benchmark.running.bound import at_most, graham, longest_chain, width
+from benchmark.commands.plans import show_expected
+from benchmark.running.bound import JobSeconds, at_least, at_most, graham, longest_chain, width
 from benchmark.running.progress import _Work, time_left
 from benchmark.study.folder import CellKey
 from benchmark.study.grid import CellPlan
@@ -66,8 +68,9 @@ def test_every_grid_ends_in_time_and_the_promise_is_less_than_twice_that(least):
         workers = draw.randint(1, 9)
         cells = [stages(p, seconds[p.cell.id], folds, draw, least) for p in plans]
         took, most = simulate(cells, workers)
-        promised = at_most(plans, seconds, workers)
-        assert took <= promised + 1e-9
+        both = {cell: JobSeconds(least * most, most) for cell, most in seconds.items()}
+        promised = at_most(plans, both, workers)
+        assert at_least(plans, both, workers) - 1e-9 <= took <= promised + 1e-9
         assert most <= width(plans)
         if least == 1.0:
             assert promised < 2 * took + 1e-9
@@ -75,9 +78,10 @@ def test_every_grid_ends_in_time_and_the_promise_is_less_than_twice_that(least):
 
 def test_a_single_cell_is_not_divided_by_the_workers():
     alone = plan("a", trials=10, runs=1, folds=1)
-    assert at_most([alone], {"a": 4.2}, 4) == pytest.approx(11 * 4.2)
+    assert at_most([alone], {"a": JobSeconds(0.5, 4.2)}, 4) == pytest.approx(11 * 4.2)
+    assert at_least([alone], {"a": JobSeconds(0.5, 4.2)}, 4) == pytest.approx(11 * 0.5)
     assert width([alone]) == 1
-    assert at_most([alone], {}, 4) == 0
+    assert at_most([alone], {}, 4) == at_least([alone], {}, 4) == 0
 
 
 def test_one_worker_does_all_after_each_other():
@@ -102,3 +106,17 @@ def test_a_study_ends_within_what_its_plan_promises(toy_study):
     """Two workers; --faults does it with four, where a cell's trials still go one by one."""
     span, bound = span_and_bound(toy_study, 2)
     assert 0 < span < bound
+
+
+@pytest.mark.parametrize(
+    ("least", "said"),
+    [
+        (3.0, "at most 34 min"),
+        (1.0, "at most 34 min; at least 8 min, if patience ends each as early as it can"),
+    ],
+)
+def test_both_ends_are_said_where_patience_lies_between(least, said, capsys):
+    alone = plan("a", trials=10, runs=1, folds=1)
+    console = Console(width=200)
+    show_expected(console, [alone], {"a": JobSeconds(least * 46, 187.0)}, 4, "cpu")
+    assert capsys.readouterr().out == f"11 jobs left, 4 at once on cpu: {said}\n"

@@ -73,6 +73,31 @@ def test_what_was_missed_while_the_database_was_away_is_copied_later(tmp_path, m
     assert search_copy.behind(study, study.all_cells) == []
 
 
+class KilledError(BaseException):
+    """Like a kill: nothing of ours handles it."""
+
+
+def test_a_kill_between_the_last_trial_and_its_copy_is_mended(tmp_path, monkeypatch):
+    study, write = lay_out(tmp_path / "out", ("one",)), search_copy.write
+    last = study.trials_asked(study.cells[0])
+
+    def kill(study, cell, space, trials):
+        if len(trials) == last:
+            raise KilledError
+        write(study, cell, space, trials)
+
+    monkeypatch.setattr(search_copy, "write", kill)
+    with pytest.raises(KilledError):
+        go_on(study, MadeEngine(), copies_from=0)
+    monkeypatch.undo()
+    monkeypatch.delenv("OPTUNA_STORAGE", raising=False)
+    go_on(study, MadeEngine(), copies_from=0)  # its search is finished, so nothing is copied
+    assert mended(study) == ["1 search(es) copied to Optuna's database, which lacked them"]
+    assert list(copied(study).values()) == values(study)
+    assert len(values(study)[0]) == last
+    assert mended(study) == []
+
+
 def test_a_study_without_trials_needs_no_copy(tmp_path):
     assert mended(lay_out(tmp_path / "out")) == []
     assert not (tmp_path / "out" / "search.db").exists()

@@ -89,3 +89,71 @@ def test_with_one_search_its_variance_is_not_in_the_interval():
     expected = 2 * stats.t.cdf(stats.t.ppf(0.975, 9) / 11**0.5, 9) - 1
     assert expected == pytest.approx(0.488, abs=0.001)
     assert share == pytest.approx(expected, abs=3 * math.sqrt(0.25 / COUNT))
+
+
+def told(seeds, gap, sd, rng, count=COUNT, error=0.0):
+    """Return how often each word is said, per cent points; the truths are ``gap`` apart."""
+    ours = 40 + gap + rng.normal(0, sd, (count, seeds))
+    theirs = 40 + rng.normal(0, sd, (count, PAPERS)).mean(axis=1)
+    theirs += rng.choice((-error, error), count)  # as far off as the chart can be misread
+    words = [
+        prediction.tell(prediction.mean_of([runs], PAPERS), mean, error, margin=0.5)
+        for runs, mean in zip(ours.tolist(), theirs.tolist(), strict=True)
+    ]
+    return {word: words.count(word) / count for word in prediction.TOLD}
+
+
+@pytest.mark.parametrize("seeds", [3, 5, 10])
+@pytest.mark.parametrize(("sd", "error"), [(2.0, 0.0), (0.45, 0.0), (0.1, 0.0), (0.45, 0.02)])
+def test_an_exact_repetition_is_called_different_in_five_per_cent_at_most(seeds, sd, error):
+    shares = told(seeds, 0.0, sd, np.random.default_rng(seeds), error=error)
+    assert shares["different"] <= 0.05 + SLACK
+    if sd == 2:  # hardly ever consistent, so every miss counts
+        assert shares["different"] == pytest.approx(0.05, abs=SLACK)
+
+
+@pytest.mark.parametrize("seeds", [3, 5, 10])
+@pytest.mark.parametrize("sd", [0.05, 0.2, 0.45])
+@pytest.mark.parametrize("gap", [0.5, -1.0])
+def test_what_is_the_margin_or_more_apart_is_called_consistent_in_at_most_2_5_per_cent(
+    seeds, sd, gap
+):
+    shares = told(seeds, gap, sd, np.random.default_rng(seeds + 20), count=2000)
+    assert shares["consistent"] <= 0.025 + 3 * math.sqrt(0.025 * 0.975 / 2000)
+
+
+def test_a_gap_of_a_point_with_three_seeds_cannot_be_told_where_it_was_called_inside():
+    """The paper's mean lies in our interval in every second case, which was once a yes."""
+    shares = told(3, 1.0, 0.45, np.random.default_rng(5))
+    assert shares["cannot tell"] == pytest.approx(0.54, abs=0.03)
+    assert shares["consistent"] < 0.01
+
+
+def test_enough_runs_of_little_noise_are_consistent():
+    shares = told(10, 0.0, 0.2, np.random.default_rng(6))
+    # t(9) · 0.2 · sqrt(1/5) = 0.2 to either side: a mean that is 0.3 off, 3.4 sd, would not be
+    assert shares["consistent"] > 0.98
+
+
+@pytest.mark.parametrize(
+    ("theirs", "error", "word"),
+    [
+        (0.265, 0.0, "consistent"),
+        (0.267, 0.0, "cannot tell"),
+        (0.265, 0.002, "cannot tell"),
+        (0.2755, 0.0, "different"),
+        (0.2755, 0.01, "cannot tell"),
+    ],
+)
+def test_words_worked_by_hand(theirs, error, word):
+    ours = prediction.Prediction(1, 3, 0.265, 0.261, 0.269)
+    assert prediction.tell(ours, theirs, error) == word
+
+
+def test_a_certain_difference_that_does_not_matter_is_consistent():
+    ours = prediction.Prediction(1, 10, 0.3, 0.2999, 0.3001)
+    assert prediction.tell(ours, 0.303) == "consistent"
+
+
+def test_without_an_interval_nothing_is_told():
+    assert prediction.tell(prediction.mean_of([[0.2, 0.3]], PAPERS), 0.25) is None

@@ -84,6 +84,23 @@ def test_outside_a_checkout_nothing_is_said(tmp_path):
     assert environment.commit(tmp_path) == {"commit": None, "dirty": None}
 
 
+def test_a_package_installed_in_another_repository_names_no_commit_of_it(checkout):
+    inside = checkout / ".venv" / "lib" / "site-packages"
+    inside.mkdir(parents=True)
+    assert environment.commit(inside) == {"commit": None, "dirty": None}
+    said = environment.no_commit(inside)
+    assert f"{inside} lies in {checkout.resolve()}, a checkout of something else" in said
+
+
+def test_a_link_to_a_checkout_and_a_worktree_of_it_are_checkouts(checkout, tmp_path_factory):
+    link, tree = (tmp_path_factory.mktemp("elsewhere") / name for name in ("link", "tree"))
+    link.symlink_to(checkout)
+    git(checkout, "worktree", "add", "--quiet", str(tree))
+    for root in (link, tree):
+        assert environment.commit(root)["commit"] == environment.commit(checkout)["commit"]
+        assert environment.no_commit(root) == ""
+
+
 def test_a_checkout_with_a_commit_has_nothing_to_say(checkout):
     assert environment.no_commit(checkout) == ""
 

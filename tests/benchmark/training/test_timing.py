@@ -39,10 +39,35 @@ def test_steps_that_settle_the_others_and_all_rankings_are_counted(job, monkeypa
     tests = splits.count_tests(job.source, job.protocol)
     validation = splits.open_fold(job.source, job.protocol, 0)[1]
     times = (tests / len(validation)) ** 2  # each test image is compared with every other one
-    before = timing.job_seconds(job)
+    before = timing.job_seconds(job)[1]
     monkeypatch.setattr(timing, "stepper", slow(5.0, timing.stepper))
     monkeypatch.setattr(timing.evaluate, "rank", slow(1.0, timing.evaluate.rank))
     monkeypatch.setattr(timing.evaluate, "verify_pairs", slow(2.0, timing.evaluate.verify_pairs))
-    slower = timing.job_seconds(job) - before
+    slower = timing.job_seconds(job)[1] - before
     expected = 5.0 + VALIDATIONS * 1.0 + times * 3.0
     assert slower == pytest.approx(expected, rel=0.3)
+
+
+def test_at_least_is_what_patience_leaves(job, monkeypatch):
+    # Patience of one validation without a gain after the first ends at step 12 of 60.
+    pace = Pace(max_steps=60, steps_per_epoch=4, validate_every=6, patience=1)
+    patient = replace(job, protocol=replace(PROTOCOL, pace=pace))
+    monkeypatch.setattr(timing, "_step_seconds", lambda *asked: 10.0)
+    monkeypatch.setattr(timing, "_ranking_seconds", lambda *asked: (100.0, 1000.0))
+    least, most = timing.job_seconds(patient)
+    assert least == pytest.approx(1000 + 12 * 10 + 3 * 100, abs=30)
+    assert most == pytest.approx(1000 + 60 * 10 + 11 * 100, abs=30)
+
+
+def test_a_budget_in_seconds_may_end_a_job_at_once(job, monkeypatch):
+    monkeypatch.setattr(timing, "_step_seconds", lambda *asked: 10.0)
+    short = replace(job, protocol=replace(PROTOCOL, budget_s=0.1))
+    least, most = timing.job_seconds(short)
+    assert least < 30 < 120 < most
+
+
+def test_of_a_row_that_does_not_train_both_are_the_same(job):
+    least, most = timing.job_seconds(
+        replace(job, cell=replace(job.cell, method="untrained", trains=False))
+    )
+    assert least == most
