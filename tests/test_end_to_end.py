@@ -47,8 +47,9 @@ def test_learning_beats_the_untrained_trunk(whole):
 
 
 def test_the_choice_came_before_the_test_set(whole):
-    for path in (whole[0] / "records").rglob("*.json"):
-        body = json.loads(path.read_text())
+    found = {path: json.loads(path.read_text()) for path in (whole[0] / "records").rglob("*.json")}
+    assert {"job", "run"} <= {body["kind"] for body in found.values()}
+    for path, body in found.items():
         if body["kind"] == "job" and body["stage"] == "search":
             assert body["test"] is None
             assert body["openings"] == []

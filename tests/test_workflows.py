@@ -1,5 +1,6 @@
-"""The workflow that checks a pull request's rows: what it installs is what verify needs."""
+"""The workflows: what they install is what is needed, what they run is what a change must pass."""
 
+import configparser
 import re
 import subprocess
 import sys
@@ -74,6 +75,36 @@ def test_it_checks_rows_against_the_branch_they_are_meant_for():
     assert last["env"] == {"BASE": "${{ github.base_ref }}"}, "no text of a stranger in a shell"
     (checkout,) = [s for s in steps() if "checkout" in s.get("uses", "")]
     assert checkout["with"]["fetch-depth"] == 0, "rows name commits of the whole history"
+
+
+def workflow(name):
+    return yaml.safe_load((WORKFLOW.parent / name).read_text("utf-8"))
+
+
+def test_every_change_has_to_pass_the_gate():
+    """All of ``.ci/run``, whatever the change touches; the README's test says what that runs."""
+    content = workflow("tests.yml")
+    assert content[True] == {"push": {"branches": ["main"]}, "pull_request": None}
+    assert content["permissions"] == {"contents": "read"}
+    (job,) = content["jobs"].values()
+    assert "if" not in job
+    assert [s["run"] for s in job["steps"] if "run" in s] == [".ci/run"]
+    assert not any("if" in s or s.get("continue-on-error") for s in job["steps"])
+    of = {s["uses"].partition("@")[0]: s["with"] for s in job["steps"] if "uses" in s}
+    assert of["actions/checkout"] == {"fetch-depth": 0, "persist-credentials": False}
+    config = configparser.ConfigParser()
+    config.read(ROOT / "setup.cfg", "utf-8")
+    least = config["options"]["python_requires"].removeprefix(">=").strip()
+    assert of["actions/setup-python"]["python-version"] == least
+
+
+def test_workflows_use_one_version_of_an_action():
+    names = sorted(path.name for path in WORKFLOW.parent.iterdir())
+    assert names == ["results.yml", "site.yml", "tests.yml"]
+    jobs = [job for name in names for job in workflow(name)["jobs"].values()]
+    used = {step["uses"] for job in jobs for step in job["steps"] if "uses" in step}
+    assert all(re.fullmatch(r"actions/[\w-]+@v\d+", use) for use in used), used
+    assert len({use.partition("@")[0] for use in used}) == len(used), used
 
 
 def test_templates_name_commands_that_exist():

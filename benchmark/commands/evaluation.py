@@ -69,6 +69,11 @@ def _add_reference(
 def _check(args: argparse.Namespace) -> None:
     """Raise InvalidInputError where options do not fit together."""
     embeddings = args.what.suffix == ".npy"
+    if args.what.suffix == ".parquet":
+        raise InvalidInputError(
+            f"{args.what}: embeddings are read from a .npy file, with their labels in a CSV beside "
+            f"it. Write them so: embed MODEL IMAGES --to {args.what.with_suffix('.npy').name}"
+        )
     if embeddings and args.images:
         raise InvalidInputError(f"{args.what} holds embeddings already: leave the images out")
     if not embeddings and args.compare:

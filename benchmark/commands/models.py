@@ -7,6 +7,7 @@ import io
 import json
 import os
 from collections.abc import Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -180,19 +181,30 @@ def _write_rows(
         write_bytes(beside, table(items))
         write_bytes(about, (json.dumps({"compare": rule}) + "\n").encode())
         return [to, beside, about]
-    import pandas as pd
+    write_bytes(to, _parquet(items, rows, rule))
+    return [to]
 
-    columns: dict[str, Any] = {"path": [str(item.path.resolve()) for item in items]}
-    if any(item.label for item in items):
-        columns["label"] = [item.label for item in items]
-    frame = pd.DataFrame({**columns, "embedding": list(rows)})
-    buffer = io.BytesIO()
+
+def _parquet(items: Sequence[Item], rows: NDArray[np.float32], rule: str) -> bytes:
+    """Return embeddings as a parquet file, how they are compared in its schema's metadata.
+
+    Its texts are UTF-8, so bytes of a file's name that are no text stand as their escapes.
+    """
     try:
-        frame.to_parquet(buffer, index=False)
+        arrow, parquet = import_module("pyarrow"), import_module("pyarrow.parquet")
     except ImportError as error:
         raise InvalidInputError("parquet needs the package pyarrow: pip install pyarrow") from error
-    write_bytes(to, buffer.getvalue())
-    return [to]
+    columns: dict[str, Any] = {"path": [shown(item.path.resolve()) for item in items]}
+    for name in ("label", "part"):
+        words = [getattr(item, name) for item in items]
+        if any(words):
+            columns[name] = [word.encode("utf-8", "backslashreplace").decode() for word in words]
+    table = arrow.table({**columns, "embedding": list(rows)}).replace_schema_metadata(
+        {"compare": rule}
+    )
+    buffer = io.BytesIO()
+    parquet.write_table(table, buffer)
+    return buffer.getvalue()
 
 
 def _difference(share: float) -> str:

@@ -16,6 +16,7 @@ from PIL import Image
 
 from benchmark.models.images import Item, pixels_of
 from benchmark.models.index import About, Gallery
+from protocols.decoding import shown
 from protocols.errors import DataError
 from protocols.names import seen, to_field
 
@@ -51,11 +52,15 @@ class Asked:
 
 @dataclass(frozen=True)
 class Picture:
-    """An image on the page; ``src`` is empty where it cannot be read, and ``why`` says why."""
+    """An image on the page; ``src`` is empty where it cannot be read, and ``why`` says why.
+
+    ``path`` and ``name`` can be printed, whatever bytes the file system has in them.
+    """
 
     src: str
     width: int
     height: int
+    path: str
     name: str
     label: str
     why: str = ""
@@ -143,13 +148,13 @@ def to_html(about: About, asked: Sequence[Asked]) -> bytes:
 
 def _picture(item: Item) -> Picture:
     """Return an image as a small JPEG in a data address."""
-    name = item.path.name.encode("utf-8", "backslashreplace").decode()
+    names = shown(item.path), shown(Path(item.path.name))
     try:
         image = Image.fromarray(pixels_of(item))
     except DataError as error:  # moved since the gallery was made: the page shows the rest
-        return Picture("", SIDE, SIDE, name, item.label, str(error))
+        return Picture("", SIDE, SIDE, *names, item.label, str(error))
     image.thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS)
     buffer = io.BytesIO()
     image.save(buffer, "JPEG", quality=85)
     source = f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"
-    return Picture(source, image.width, image.height, name, item.label)
+    return Picture(source, image.width, image.height, *names, item.label)

@@ -14,6 +14,7 @@ from typing import Any
 from benchmark.models.description import Description
 from benchmark.study.records import write_bytes
 from benchmark.study.scores import label_of, per_cent
+from benchmark.study.sides import Sides
 from protocols.protocol import hw
 
 TASK = "image-feature-extraction"
@@ -41,8 +42,9 @@ def render(file: str, told: Description) -> str:
     lines += [
         f"# {told.name} on {made['dataset']}",
         "",
-        f"Turns an image into {told.size} numbers; images of one kind lie near each other, also of "
-        "kinds that it was never trained on. Made by dml-reality-bench.",
+        f"Turns an image into {told.size} numbers; images of one kind lie near each other"
+        f"{', also of kinds that it was never trained on' * _all_new(made)}. Made by "
+        "dml-reality-bench.",
         "",
         "## Use",
         "",
@@ -53,13 +55,15 @@ def render(file: str, told: Description) -> str:
         f"model scales them. Compare embeddings by {told.compare}. All of this is in "
         f"`{file}.json`.",
         "",
+        f"How a file becomes pixels: {told.decoding[:1].lower()}{told.decoding[1:]}",
+        "",
         "## How it was trained",
         "",
         *(f"- {name}: {value}" for name, value in _facts(told)),
         "",
         "## How well it retrieves",
         "",
-        "On classes that were never trained on, each image a query among all others:",
+        f"{_asked(made)}:",
         "",
         *_table(made),
         "",
@@ -76,7 +80,10 @@ def _metadata(told: Description) -> dict[str, Any]:
         {"type": name, "name": label_of(name), "value": value} for name, value in _scores(made)
     ]
     result = {
-        "task": {"type": TASK, "name": "Image retrieval of unseen classes"},
+        "task": {
+            "type": TASK,
+            "name": f"Image retrieval{' of unseen classes' * _all_new(made)}",
+        },
         "dataset": {"type": made["dataset"], "name": made["dataset"], "split": "test"},
         "metrics": metrics,
     }
@@ -99,6 +106,26 @@ def _facts(told: Description) -> Iterator[tuple[str, str]]:
     joined = f"{len(folds)} fold models, embeddings joined" if made["joined"] else "one fold model"
     yield "models", f"{joined}, {', '.join(map(str, made['classes']))} training classes"
     yield "steps kept", ", ".join(map(str, made["steps"]))
+
+
+def _all_new(made: dict[str, Any]) -> bool:
+    """Return whether it is known that no class of the test was trained on."""
+    sides = _sides(made)
+    return sides is not None and not sides.trained_too
+
+
+def _asked(made: dict[str, Any]) -> str:
+    """Return what the test asked for, as far as it is known."""
+    sides = _sides(made)
+    if sides is None:
+        return "On the study's test images"
+    if sides.warning:
+        return f"{sides.warning}; {sides.task}"
+    return f"On classes that were never trained on, {sides.task}"
+
+
+def _sides(made: dict[str, Any]) -> Sides | None:
+    return Sides(**made["tested_on"]) if made["tested_on"] else None
 
 
 def _table(made: dict[str, Any]) -> Iterator[str]:

@@ -20,6 +20,12 @@ if TYPE_CHECKING:
 
 Compare = Literal["angle", "distance"]
 _NEEDED = '{"resize_px": 256, "crop_px": 224, "compare": "angle", "scale": null}'
+# How a file becomes the pixels that this program embeds, for those who use a model without it.
+DECODING = (
+    "The first frame, turned upright by its EXIF note, as RGB: transparency lies on white, 16 bits "
+    "a channel are scaled to 8, colour profiles are not applied; resizing is antialiased bilinear, "
+    "and the longer side is cut to a whole number of pixels, not rounded."
+)
 
 
 @dataclass(frozen=True)
@@ -35,6 +41,7 @@ class Description:
         name: of its row in a table.
         size: numbers in an embedding; 0 where nobody has said.
         batch: images that were embedded together when it was measured.
+        decoding: how a file becomes pixels, in words; empty where nobody has said.
         origin: study, cell, seed, folds, settings, scores and checksums; empty for a peer's.
         sha256: of the file it describes; empty where nobody has said.
     """
@@ -46,6 +53,7 @@ class Description:
     name: str = ""
     size: int = 0
     batch: int = 256
+    decoding: str = ""
     origin: dict[str, Any] = field(default_factory=dict)
     sha256: str = ""
 

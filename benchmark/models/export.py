@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import warnings
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import fmean
 from tempfile import TemporaryDirectory
@@ -18,7 +18,7 @@ from torch._dynamo.exc import UserError
 from benchmark.models import card, networks, onnx_files
 from benchmark.models import description as descriptions
 from benchmark.models.address import Address, jobs_of
-from benchmark.models.description import Description, extent_of
+from benchmark.models.description import DECODING, Description, extent_of
 from benchmark.models.model import (
     FORMATS,
     FoldModel,
@@ -33,6 +33,7 @@ from benchmark.models.tested import test_images
 from benchmark.study import checksums, weights
 from benchmark.study.folder import Study
 from benchmark.study.records import write_bytes
+from benchmark.study.sides import sides_of
 from benchmark.training import evaluate
 from benchmark.training.splits import Split
 from protocols.discovery import Registry
@@ -94,7 +95,9 @@ def export(study: Study, address: Address, to: Path, registry: Registry, remake:
             f"largest number, at most {SAME:g} is expected). Nothing was written"
         )
     content, batch = _content(model, folds, address.joined, to.suffix)
-    told = replace(told, batch=batch)
+    asked = sides_of(study, address.cell, address.folds)  # once the test images are there again
+    origin = {**told.origin, "tested_on": asdict(asked) if asked else None}
+    told = replace(told, batch=batch, origin=origin)
     difference = _difference_once_read(model, content, to.name, told, registry)
     if difference > LIKE[to.suffix]:
         raise StoreError(
@@ -179,6 +182,7 @@ def _description(study: Study, address: Address, folds: list[FoldWeights]) -> De
         name=cell.row,
         size=size,
         batch=facts["eval_batch"],
+        decoding=DECODING,
         origin=origin,
     )
 

@@ -106,7 +106,7 @@ def write(
         vectors_sha256=checksums.of_file(folder / VECTORS),
         images_sha256=checksums.of_file(folder / IMAGES),
     )
-    text = json.dumps(asdict(about), indent=1, ensure_ascii=False)
+    text = json.dumps(asdict(about), indent=1)  # a path may be no text: its bytes as escapes
     records.write_bytes(folder / ABOUT, f"{text}\n".encode())
 
 

@@ -19,8 +19,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from benchmark.report.queries import Queries, Reader, extremes
-from benchmark.study.pixels import PixelStore, open_store, store_key
+from benchmark.study.datasets import store_key
+from benchmark.study.pixels import PixelStore, open_store
 from benchmark.study.records import RunRecord
+from benchmark.study.sides import labels_path
 from protocols.dataset import Images
 from protocols.discovery import Registry
 from protocols.errors import BenchmarkError
@@ -173,7 +175,7 @@ def class_names(out: Path, dataset: str, digest: str) -> Sequence[str]:
     keep, so theirs are found only there. Those of a dataset that ships come with the code.
     """
     folder = out / "cache"
-    path = folder / f"{store_key(dataset, digest)}.classes.npz"
+    path = labels_path(folder, dataset, digest)
     try:
         with np.load(path, allow_pickle=False) as file:
             held: list[str] = file["names"].tolist()

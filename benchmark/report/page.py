@@ -16,7 +16,7 @@ from benchmark.report.cliques import diagrams
 from benchmark.report.rows import MethodRow
 from benchmark.report.sections import MAX_PAIRS, ROPE, SHOWN_METRICS, panels, sections, seeds_drawn
 from benchmark.statistics import paired
-from benchmark.study import records
+from benchmark.study import records, sides
 from benchmark.study.failures import lost
 from benchmark.study.machines import parted
 from benchmark.study.records import RunRecord, TrialRecord
@@ -25,8 +25,8 @@ from benchmark.study.spending import Price
 from benchmark.tables import diagnostics
 from benchmark.tables.beyond import further
 from benchmark.tables.bibliography import cited
+from benchmark.tables.cautions import cautions
 from benchmark.tables.frames import Tables
-from benchmark.tables.machines import notes as unlike
 from benchmark.tables.references import reference_rows
 from protocols.knobs import SHORT
 from protocols.metrics import METRICS
@@ -61,13 +61,15 @@ def render(frames: Tables, price: Price | None = None) -> str:
     study, shown = frames.study, list(sections(frames))
     everything = [row for section in shown for row in section.rows]
     failures = list(_failures(everything))
-    protocol = study.protocol
+    protocol, known = study.protocol, sides.of_datasets(study)
     return (
         _environment()
         .get_template("report.html")
         .render(
             protocol=protocol,
             title=_title(everything),
+            asked=sides.heading(list(known.values())),
+            disjoint=all(one and one.disjoint for one in known.values()),
             line=protocol_line(protocol),
             sections=shown,
             rows=everything,
@@ -77,7 +79,7 @@ def render(frames: Tables, price: Price | None = None) -> str:
                 row.key.recipe: dict(_flat(row.identity.get("recipe", {}))) for row in everything
             },
             machines=_machines(everything),
-            unlike=unlike(frames.cells),
+            cautions=cautions(frames),
             openings=sum(len(run.openings) for row in everything for run in row.runs),
             excluded=_excluded(everything),
             sources=cited(study),

@@ -68,6 +68,11 @@ def identity(title: str) -> str:
     return f"own-{own[1]}" if own else title
 
 
+def store_key(title: str, digest: str) -> str:
+    """Return what the names of the files prepared from a dataset's images begin with."""
+    return re.sub(r"[^\w.-]+", "-", identity(title)) + f"-{digest[:12]}"
+
+
 def by_identity(sentence: str) -> str:
     """Return a sentence with the identity of own images in place of each of their titles."""
     return _TITLE.sub(r"own-\1", sentence)

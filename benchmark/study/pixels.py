@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import io
 import os
-import re
 import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,7 +15,6 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from benchmark.study import checksums
-from benchmark.study.datasets import identity
 from protocols.dataset import Images, Sizes
 from protocols.errors import StoreError
 
@@ -146,11 +144,6 @@ def open_store(
         sealed = np.setdiff1d(np.arange(len(sizes)), only)
         sizes[sealed], starts[sealed] = 0, -1
     return PixelStore(ReadFile(path), sizes, starts)
-
-
-def store_key(dataset: str, digest: str) -> str:
-    """Return what names the store of the dataset that tables call ``dataset``."""
-    return re.sub(r"[^\w.-]+", "-", identity(dataset)) + f"-{digest[:12]}"
 
 
 def store_path(folder: Path, key: str, resize_px: int) -> Path:

@@ -16,6 +16,7 @@ from typing import Any
 from benchmark import __version__
 from benchmark.statistics import paired
 from benchmark.study.scores import PARTS, Part, label_of
+from benchmark.study.sides import sides_of
 from benchmark.tables.frames import Tables
 from benchmark.tables.results import CellResults
 
@@ -86,6 +87,15 @@ def _results(tables: Tables, cell: CellResults) -> Iterator[dict[str, Any]]:
             yield _result(tables, cell, part, values)
 
 
+def _asked(tables: Tables, cell: CellResults) -> dict[str, str]:
+    """Return which classes were asked for, and among what, as far as it is known."""
+    sides = sides_of(tables.study, cell.key)
+    if sides is None:
+        return {"classes": "test classes"}
+    classes = sides.warning or "test classes, never trained on"
+    return {"classes": classes, "queries": sides.task}
+
+
 def _result(tables: Tables, cell: CellResults, part: Part, values: list[float]) -> dict[str, Any]:
     interval, protocol = paired.t_interval(values), tables.study.protocol
     uncertainty: dict[str, Any] = {"num_samples": interval.n}
@@ -106,7 +116,7 @@ def _result(tables: Tables, cell: CellResults, part: Part, values: list[float]) 
         "source_data": {
             "dataset_name": cell.key.dataset,
             "source_type": "other",
-            "additional_details": {"digest": digest, "classes": "test half, never trained on"},
+            "additional_details": {"digest": digest, **_asked(tables, cell)},
         },
         "metric_config": {
             "evaluation_description": f"{label_of(metric)} of image retrieval, mean over queries "

@@ -19,7 +19,7 @@ from benchmark.statistics.ranking import Standing, apart, order
 from benchmark.statistics.words import is_near_miss, spoken
 from benchmark.study.folder import stands_aside
 from benchmark.study.scores import HEADLINE, MARKS, NOTHING, per_cent
-from benchmark.tables import machines
+from benchmark.tables.cautions import cautions
 from benchmark.tables.frames import Tables, baseline_names
 from benchmark.tables.references import reference_rows
 from protocols.protocol import protocol_line
@@ -139,8 +139,8 @@ def headlines(tables: Tables) -> list[Headline]:
     the ranking. One whose seeds have not all run shows no number yet (the frames have what there
     is) and stands last.
     """
-    unlike = machines.notes(tables.cells)
-    return [_headline(group, tables, unlike.get(group.place)) for group in _groups(tables)]
+    found = cautions(tables)
+    return [_headline(group, tables, found.get(group.place, [])) for group in _groups(tables)]
 
 
 def place_of(row: FrameRow) -> Place:
@@ -184,9 +184,9 @@ def _groups(tables: Tables) -> Iterator[_Group]:
         yield _Group(place, parts_of, done, base, aside, told, asked, differences)
 
 
-def _headline(group: _Group, tables: Tables, unlike: str | None) -> Headline:
+def _headline(group: _Group, tables: Tables, caveats: list[str]) -> Headline:
     protocol = tables.study.protocol
-    notes = [*_notes(group, tables), *([unlike] if unlike else [])]
+    notes = [*_notes(group, tables), *caveats]
     over_classes = any(not math.isnan(_main(group.parts[m]).test_ci_low) for m in group.done)
     rows = [_row(group, method, over_classes) for method in group.shown]
     for row in reference_rows(tables.references, group.place[0]):

@@ -14,7 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmark.study import checksums
-from benchmark.study.pixels import PixelStore, open_store, sizes_path, store_key, store_path
+from benchmark.study.datasets import store_key
+from benchmark.study.pixels import PixelStore, open_store, sizes_path, store_path
+from benchmark.study.sides import labels_path, read_labels
 from protocols import discovery
 from protocols.dataset import RECALL_AT, Dataset
 from protocols.errors import InvalidInputError
@@ -60,7 +62,7 @@ class DataSource:
     @property
     def labels_path(self) -> Path:
         """Return the file of the labels, whatever the size of the images."""
-        return self.cache / f"{self.key}.classes.npz"
+        return labels_path(self.cache, self.title or self.name, self.digest)
 
 
 @dataclass(frozen=True)
@@ -206,7 +208,7 @@ def _labels(source: DataSource, opened: Callable[[], Dataset] | None = None) -> 
 
     The process does not keep them: a search must not see the labels of test classes.
     """
-    found = _read_labels(source.labels_path)
+    found = read_labels(source.labels_path)
     if found is None:
         dataset = opened() if opened else _dataset(source)
         classes = len(dataset.class_names)
@@ -226,17 +228,6 @@ def _store(
     load = opened or (lambda: _dataset(source))
     size = protocol.image.resize_px
     return open_store(source.key, size, source.cache, lambda: load().images, only)
-
-
-def _read_labels(path: Path) -> Labels | None:
-    """Return what ``path`` holds; None if it is missing or damaged: it is written anew then."""
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            order = file["order"]
-            return Labels(file["labels"], len(order), file.get("parts"), order)
-    # A zip checks its content; a flipped byte shows in one of these.
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
-        return None
 
 
 def _packed(labels: Labels, names: Sequence[str], groups: Sequence[str] | None = None) -> bytes:

@@ -202,7 +202,9 @@ def test_a_closed_stream_is_not_what_a_file_gets(tmp_path):
     """The first file to be opened would be standard output, and take what is printed."""
     done = entry(">&-", "new-method", "fresh_idea", "--folder", str(tmp_path))
     assert done.returncode == 0
-    for path in tmp_path.iterdir():
+    made = sorted(tmp_path.iterdir())
+    assert [path.name for path in made] == ["fresh_idea.py", "test_fresh_idea.py"]
+    for path in made:
         assert "wrote" not in path.read_text()
 
 

@@ -199,8 +199,24 @@ def test_bounds_reach_the_papers_space_too():
     assert found.keys() == load("method", "ms").space("cub200").keys()
 
 
-def test_options_are_narrowed_to_some_of_them():
-    kept = checked("divide_conquer", "learners", (1, 2), Registry())
+def test_narrower_bounds_keep_the_scale_that_the_paper_searched():
+    """The method itself searches on logarithms; the paper did not, on its datasets."""
+    bounds = {"method.ms.beta": (30, 31)}
+    assert (space_of({})["beta"].log, space_of({}, "cub200")["beta"].log) == (True, False)
+    assert space_of(bounds)["beta"].log is True
+    assert space_of(bounds, "cub200")["beta"].log is False
+
+
+@pytest.mark.parametrize(
+    ("asked", "default"),
+    [
+        ((1, 2), 1),  # the method's own, 4, is not among them
+        ((2, 4, 8), 4),
+        ((8, 4), 4),
+    ],
+)
+def test_options_are_narrowed_to_some_of_them(asked, default):
+    kept = checked("divide_conquer", "learners", asked, Registry())
     found = space_under(
         changed(TOY, {"method.divide_conquer.learners": kept}),
         "divide_conquer",
@@ -208,8 +224,11 @@ def test_options_are_narrowed_to_some_of_them():
         "toy",
         load("recipe", "adam"),
     )
-    assert found["learners"].options == (1, 2)
-    assert found["learners"].default == 1  # the method's own, 4, is not among them
+    assert found["learners"].options == asked
+    assert found["learners"].default == default
+
+
+def test_options_that_a_method_lacks_are_refused():
     with pytest.raises(InvalidInputError, match="learners"):
         checked("divide_conquer", "learners", (1, 3), Registry())
 

@@ -225,6 +225,8 @@ def test_other_images_and_names_in_use_are_refused(out, tmp_path, capsys):
         (["x.pt2", "photos", "--into", "runs"], "the study's own test images"),
         (["x.npy", "--name", "peer"], "say --into"),
         (["x.npy"], "no file of embeddings"),
+        (["x.parquet"], "are read from a .npy file"),
+        (["x.parquet", "--compare", "angle"], "embed MODEL IMAGES --to x.npy"),
     ],
 )
 def test_options_that_do_not_fit_together(words, said, capsys):

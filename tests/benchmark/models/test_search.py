@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 from benchmark.cli import main
+from benchmark.commands import models
 from benchmark.models import answers, index
 from benchmark.models.description import Description
 from benchmark.models.images import Item, cropped, gather, pixels_of
@@ -263,6 +264,67 @@ def test_embeddings_come_with_their_paths(form, exported, photos, tmp_path, caps
     assert paths == [str(item.path.resolve()) for item in items]
     assert main(["embed", str(exported(".pt2")), str(photos), "--to", "x.csv"]) == 2
     assert "ends in .npy or .parquet" in capsys.readouterr().err
+
+
+ODD = os.fsdecode(b"caf\xe9")  # Latin-1, which is no UTF-8
+
+
+@pytest.fixture
+def odd_photo(tmp_path):
+    """An image whose file and folder have names that are no text."""
+    path = tmp_path / "photos" / ODD / f"{ODD}.png"
+    try:
+        path.parent.mkdir(parents=True)
+        Image.new("RGB", (30, 20), "red").save(path.parent / "plain.png")
+        (path.parent / "plain.png").rename(path)
+    except (OSError, UnicodeEncodeError):
+        pytest.skip("this file system has only names that are text")
+    return path
+
+
+def test_a_page_shows_names_that_are_no_text_as_escapes(odd_photo):
+    item, gone = Item(odd_photo, ODD), Item(odd_photo.with_name(f"{ODD}2.png"), ODD)
+    about = index.About("m", "s", "mine", True, 4, 2, "", "")
+    found = (answers.Answer(1, item, 0.5, right=True), answers.Answer(2, gone, 0.2, right=True))
+    page = answers.to_html(about, [answers.Asked(item, found)]).decode()
+    where = str(odd_photo.parents[1])
+    assert page.count(f'title="{where}/caf\\udce9/caf\\udce9.png"') == 2
+    assert "caf\\udce92.png: No such file" in page
+    assert "<h2>caf\\udce9.png<br>" in page
+
+
+def test_a_command_finds_and_lists_images_whose_names_are_no_text(exported, odd_photo, tmp_path):
+    model = tmp_path / ODD / "model.safetensors"
+    model.parent.mkdir()
+    for end in ("", ".json"):
+        made = exported(".safetensors")
+        shutil.copy(made.with_name(made.name + end), f"{model}{end}")
+    gallery, to, photos = tmp_path / "gallery", tmp_path / "answers", odd_photo.parents[1]
+    assert main(["index", str(model), str(photos), "--to", str(gallery)]) == 0
+    assert main(["search", str(gallery), str(photos), "--to", str(to)]) == 0
+    assert "caf\\udce9.png" in (to / "answers.html").read_text()
+
+
+def test_parquet_holds_what_the_other_form_holds(odd_photo, tmp_path):
+    """Paths, labels, parts and the rule of comparison; of what is no text the escapes."""
+    from pyarrow import parquet
+
+    items = [Item(odd_photo, ODD, "query"), Item(tmp_path / "b.png", "café", "gallery")]
+    rows = np.arange(6, dtype=np.float32).reshape(2, 3)
+    to = tmp_path / "rows.parquet"
+    assert models._write_rows(to, items, rows, "distance") == [to]
+    table = parquet.read_table(to)
+    found = table.to_pydict()
+    assert list(found) == ["path", "label", "part", "embedding"]
+    odd = os.path.relpath(found["path"][0], tmp_path.resolve())
+    assert odd == "photos/caf\\udce9/caf\\udce9.png"
+    assert found["label"] == ["caf\\udce9", "café"]
+    assert found["part"] == ["query", "gallery"]
+    assert found["embedding"] == rows.tolist()
+    assert table.schema.metadata[b"compare"] == b"distance"
+    models._write_rows(to, [Item(odd_photo)], rows[:1], "angle")
+    assert parquet.read_schema(to).names == ["path", "embedding"]
+    assert parquet.read_schema(to).metadata == {b"compare": b"angle"}
 
 
 def test_what_a_gallery_was_made_with_is_written_down(exported, photos, tmp_path):

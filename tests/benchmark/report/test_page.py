@@ -692,6 +692,7 @@ def test_what_one_threshold_does_stands_in_a_table_of_its_own(tmp_path):
 
 def test_every_drawing_says_what_it_shows(tmp_path):
     page = Page(html_of(study_with_pictures(tmp_path)))
+    assert {tag for tag, _ in page.tags} >= {"svg", "img"}
     for tag, attributes in page.tags:
         if tag == "svg":
             assert attributes.get("aria-hidden") or attributes.get("aria-label")
@@ -706,7 +707,9 @@ def test_every_drawing_says_what_it_shows(tmp_path):
 
 def test_text_has_contrast_in_light_and_dark():
     style = (TEMPLATES / "style.jinja").read_text()
-    for block in re.findall(r":root\{([^}]+)\}", style):
+    blocks = re.findall(r":root\s*\{([^}]+)\}", style)
+    assert len(blocks) == style.count(":root") == 3, "for light, dark and paper"
+    for block in blocks:
         colour = dict(pair.split(":") for pair in block.replace("--", "").split(";"))
         for name in ("ink", "soft", "blue", "orange", "right", "wrong"):
             for ground in ("bg", "tint", "warn"):

@@ -458,6 +458,7 @@ def test_a_tables_verdict_stands_beside_its_score(files):
 
 
 def test_every_head_of_a_table_has_a_name(files):
+    assert "<th" in files["index.html"].decode()
     for name, body in files.items():
         if name.endswith(".html"):
             for head in re.findall(r"<th\b.*?</th>", body.decode(), re.DOTALL):

@@ -13,7 +13,6 @@ from benchmark.intake.prepare import prepare
 from benchmark.study import datasets
 from benchmark.study.folder import CellKey, Study
 from benchmark.study.grid import Axes, key_of, make_cells
-from benchmark.study.pixels import store_key
 from benchmark.training.job import Job, _seed
 from benchmark.training.splits import DataSource
 from protocols.discovery import Registry, load
@@ -95,7 +94,9 @@ def test_moved_and_renamed_images_are_the_same_cells(photos, tmp_path):
     assert (key.id, key.path, key.axes) == (again.id, again.path, again.axes)
     assert record.identity == record_again.identity
     assert seeds_of(key) == seeds_of(again)
-    assert store_key(before.title, before.digest) == store_key(after.title, after.digest)
+    assert datasets.store_key(before.title, before.digest) == datasets.store_key(
+        after.title, after.digest
+    )
     # A study that knows the images goes on under the title that its records have.
     known = find(f"folder:{moved}", tmp_path / "elsewhere", [before.title])
     assert known.title == before.title
@@ -123,7 +124,7 @@ def test_other_images_under_one_name_are_another_dataset(photos, tmp_path):
     (key, _), (other_key, _) = cell_of(a), cell_of(b)
     assert key.path.split("/")[0] != other_key.path.split("/")[0]
     assert seeds_of(key) != seeds_of(other_key)
-    assert store_key(a.title, a.digest) != store_key(b.title, b.digest)
+    assert datasets.store_key(a.title, a.digest) != datasets.store_key(b.title, b.digest)
 
 
 def test_a_name_that_ships_stays_what_seeds_and_folders_carry():

@@ -78,7 +78,10 @@ def test_rows_are_void_by_digest(results, void, what, void_rows):
         ("[[rows]]\n", "rows: Extra inputs"),
         ('[[void]]\nwhat="method"\nname="ms"\ndigests=[]\nsince=2026-01-01\nwhy="w"', "digests"),
         ('[[void]]\nwhat="metho"\nname="ms"\ndigests=[]\nsince=2026-01-01\nwhy="w"', "what"),
-        ('[[void]]\nwhat="method"\nname="ms"\ndigests=["xyz"]\nsince=2026-01-01\nwhy="w"', "xyz"),
+        (
+            '[[void]]\nwhat="method"\nname="ms"\ndigests=["xyz"]\nsince=2026-01-01\nwhy="w"',
+            "digests.0: ",
+        ),
     ],
 )
 def test_a_faulty_file_is_one_line(void, text, said):
@@ -86,7 +89,7 @@ def test_a_faulty_file_is_one_line(void, text, said):
     with pytest.raises(InvalidInputError) as error:
         voided.read_voids()
     assert "\n" not in str(error.value)
-    assert said in str(error.value) or said == "xyz"
+    assert said in str(error.value)
 
 
 def test_verify_and_leaderboard_show_it_apart_with_reason_and_cost(results, void, capsys):

@@ -9,15 +9,18 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from rich.console import Console
+from scipy.special import stdtrit
 
+from benchmark.running import outcomes
 from benchmark.statistics import bootstrap
 from benchmark.study import records
 from benchmark.study.folder import CellKey, Study, load_study
-from benchmark.study.records import RunRecord
+from benchmark.study.records import JobRecord, RunRecord
 from benchmark.study.scores import NOTHING
 from benchmark.tables import beyond, class_sums, formats
 from benchmark.tables.csv_files import to_csv
 from benchmark.tables.frames import NAMES, make_tables, write_tables
+from benchmark.training.join import JoinOutcome
 from protocols.metrics import METRICS
 from tests.benchmark.tables.test_frames import PROTOCOL, key, make, metrics, pair
 from tests.proven import put
@@ -224,16 +227,43 @@ def test_people_see_test_classes_in_a_column_of_their_own(tmp_path):
     assert "not part of the other ±" in flat
 
 
-def test_pairs_by_seed_are_pairs_by_seed_and_fold():
-    """A run is the mean of its folds, so its difference is the mean of the folds' differences."""
-    rng = np.random.default_rng(0)
-    a, b = rng.random((2, 6, 4))  # method, seeds, folds
-    by_run = (a.mean(axis=1) - b.mean(axis=1)).std(ddof=1) / np.sqrt(6)
+def run_of_folds(cell, seed, scores):
+    """Return the record that a run makes of its fold models' test scores (F,)."""
+    jobs = [
+        JobRecord(
+            f"job-{fold}", cell.id, "final", seed, fold, {}, "done",
+            test=metrics(score), validation=metrics(0.5),
+        )
+        for fold, score in enumerate(scores.tolist())
+    ]  # fmt: skip
+    joined = JoinOutcome(metrics(0.5), 0, 0, "ab" * 32, [1, 1], b"", 0.0)
+    return outcomes.run_of(cell, {}, seed, jobs, joined)
+
+
+def test_pairs_by_seed_are_pairs_by_seed_and_fold(tmp_path):
+    """A run is the mean of its folds, so its difference is the mean of the folds' differences.
+
+    The interval that is told is the one of all pairs of folds, clustered by seed.
+    """
+    seeds, folds = 6, 4
+    scores = np.random.default_rng(0).uniform(0.2, 0.6, (2, seeds, folds))
+    cells = key("margin"), key("triplet")
+    study = Study(tmp_path, replace(PROTOCOL, seeds=seeds, folds=folds), cells)
+    study.save()
+    for cell, own in zip(cells, scores, strict=True):
+        for seed in range(seeds):
+            put(study, cell, run_of_folds(cell, seed, own[seed]))
+    found = load_study(tmp_path)
+    assert found is not None
+    pairs = make_tables(found).pairs
+    (row,) = pairs[(pairs.embedding == "separated") & (pairs.metric == "map_at_r")].itertuples()
+    gaps = (scores[0] - scores[1]) * (1 if row.method_a == "margin" else -1)
     # The standard error over fold pairs clustered by seed, from its definition:
-    gaps = a - b
     cluster = (gaps - gaps.mean()).sum(axis=1)
-    clustered = np.sqrt(6 / 5 * (cluster**2).sum()) / gaps.size
-    assert clustered == pytest.approx(by_run)
+    error = np.sqrt(seeds / (seeds - 1) * (cluster**2).sum()) / gaps.size
+    half = stdtrit(seeds - 1, 0.975) * error
+    assert row.mean_difference == pytest.approx(gaps.mean())
+    assert (row.ci_low, row.ci_high) == pytest.approx((gaps.mean() - half, gaps.mean() + half))
 
 
 # Across datasets

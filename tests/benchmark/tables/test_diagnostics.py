@@ -86,6 +86,32 @@ def test_a_choice_without_a_space_has_no_edges():
     assert list(diagnostics.space_of(replace(old, space=described(SPACE)))) == list(SPACE)
 
 
+# Phases
+
+
+def trained(seed, best, begins):
+    """Return a run of which each fold kept the weights after ``best`` steps."""
+    return RunRecord(
+        f"r{seed}", "c", seed, {}, "done", [None] * len(best), best_steps=best,
+        phases=[{"second": step} for step in begins],
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(("best", "kept"), [(39, 0), (40, 0), (41, 1), (None, 0)])
+def test_weights_were_trained_in_a_phase_from_the_step_after_its_begin(best, kept):
+    """Steps count from 0, so after 40 of them the last was number 39, and 40 begins the phase."""
+    (found,) = diagnostics.phase_counts([trained(0, [best], [40])])
+    assert found == diagnostics.PhaseCount("second", (40,), 1, 1, kept)
+
+
+def test_phases_are_counted_over_runs_and_folds():
+    runs = [trained(0, [100, 20], [40, 40]), trained(1, [50, 60], [60, None])]
+    (found,) = diagnostics.phase_counts(runs)
+    assert found == diagnostics.PhaseCount("second", (40, 60), 4, 3, 1)
+    assert diagnostics.phases_reached(runs[1]) == "second 1/2"
+    assert diagnostics.phase_counts([trained(0, [], [])]) == []
+
+
 # Importance
 
 
