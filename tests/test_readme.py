@@ -138,3 +138,29 @@ def test_what_it_says_of_the_quick_rows_is_in_the_leaderboard():
     conclusive = sum(verdict in ("better", "worse", "equivalent") for verdict in verdicts)
     assert "at three seeds hardly a comparison is conclusive" in " ".join(README.split())
     assert 0 < conclusive <= 0.1 * len(verdicts)
+
+
+def test_what_it_says_of_the_pretrained_trunk_is_in_the_leaderboard():
+    with (ROOT / "results" / "leaderboard.csv").open(encoding="utf-8") as file:
+        rows = [row for row in csv.DictReader(file) if row["protocol"] == "box-finetune"]
+    told = {
+        (row["method"].partition("+")[0], row["dataset"]): row["verdict"]
+        for row in rows
+        if (row["embedding"], row["metric"]) == ("concatenated", "map_at_r") and row["verdict"]
+    }
+    assert {dataset for _, dataset in told} == {"kanji", "products"}
+    words: dict[tuple[str, str], set[str]] = {}
+    for method in {method for method, _ in told}:
+        both = (told[method, "kanji"], told[method, "products"])
+        words.setdefault(both, set()).add(method)
+    assert words == {
+        ("better", "better"): {"ms"},
+        ("worse", "worse"): {"cgd", "group"},
+        ("worse", "better"): {"proxy_anchor"},
+        ("inconclusive", "inconclusive"): {"proxy_an"},
+    }
+    said = (
+        "`ms` alone of five methods beats `triplet` on both; `cgd` and `group` lie below it on "
+        "both, `proxy_anchor` below it on one and above on the other"
+    )
+    assert said in " ".join(README.split())
