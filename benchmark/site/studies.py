@@ -56,6 +56,11 @@ class StudyPage:
         """Return what was found in one or two sentences."""
         return said.found(self.study)
 
+    @property
+    def left_out(self) -> str:
+        """Return which datasets of the protocol are not in it, empty for none."""
+        return said.left_out(self.study)
+
     @cached_property
     def places(self) -> list[Place]:
         """Return the methods, best mean rank first."""
