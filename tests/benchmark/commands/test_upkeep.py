@@ -12,7 +12,7 @@ import pytest
 
 from benchmark.cli import main
 from benchmark.commands import outputs
-from benchmark.study import aside, grid, records
+from benchmark.study import aside, grid, records, references
 from benchmark.study.folder import Study, load_study
 from benchmark.study.looks import Looks, read_looks, write_looks
 from tests.running import queries, run, tables, truth, weights
@@ -122,6 +122,12 @@ def test_advice_fits_each_kind_of_disagreement(straight, tmp_path, capsys):
     """Rows of unlike machines, a row that can be removed and reference rows."""
     one = parted(straight, tmp_path, "one", lambda path: True)
     two = parted(straight, tmp_path, "two", lambda path: True)
+    held = references.Reference(
+        name="peer", dataset="toy", dataset_digest="12345678", file="peer.onnx", file_sha256="ab",
+        compare="angle", size=8, metrics={"map_at_r": 0.5}, excluded=0, ties=0, labels=[0],
+        counts=[1.0], sums={"map_at_r": [0.5]}, opening="test images of toy opened",
+    )  # fmt: skip
+    peers = []
     for folder, capability in ((one, "NEON"), (two, "SVE256")):
         for path in (folder / "records").rglob("ms-*/seed-1.fold-0.json"):
             record = records.load(path)
@@ -129,16 +135,16 @@ def test_advice_fits_each_kind_of_disagreement(straight, tmp_path, capsys):
             test = {name: value / (1 + len(capability)) for name, value in record.test.items()}
             measured = {**record.measured, "environment": environment}
             records.write(path, replace(record, measured=measured, test=test))
-        (folder / "references").mkdir()
-        (folder / "references" / "peer@toy.json").write_text(capability)
+        peer = replace(held, metrics={"map_at_r": 1 / len(capability)})
+        peers.append(references.write(load_study(folder), peer))
     assert merge(one, two, out=tmp_path / "all") == 2
     first, *_, advice = capsys.readouterr().err.splitlines()
     assert "CPU instructions" in first
     assert f"NEON ({one})" in first
     assert "remove METHOD --out DIR" in advice
     assert "Delete the file of the reference row" in advice
-    for folder in (one, two):
-        (folder / "references" / "peer@toy.json").unlink()
+    for path in peers:
+        path.unlink()
     assert main(["remove", "ms", "--out", str(two)]) == 0
     assert merge(one, two, out=tmp_path / "all") == 0
 

@@ -2,6 +2,7 @@
 
 import tracemalloc
 from dataclasses import replace
+from weakref import WeakValueDictionary
 
 import numpy as np
 import pytest
@@ -45,6 +46,8 @@ def test_all_splits_of_a_job_share_the_room_for_resident_images(monkeypatch):
     """A quarter of a device is for a job's images, not a quarter for those of each split."""
     cpu = torch.device("cpu")
     size = 40 * 16 * 16 * 3
+    # What other tests of this process hold is none of this job's.
+    monkeypatch.setattr(pictures, "_LIVE", WeakValueDictionary())
     monkeypatch.setattr(pictures, "_memory", lambda device: 2.5 * size * pictures.SHARE)
     parts = [split(np.full((40, 2), 16), first=100 * number) for number in range(3)]
     made = [pictures.resident(part, cpu) for part in parts]
