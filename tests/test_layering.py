@@ -247,8 +247,6 @@ def test_modules_and_functions_stay_small() -> None:
 NAMED = {
     "benchmark.examples": {"ms"},  # what a user types
     "benchmark.running.setup": {"pretrained"},  # the one row of the paper that has no setting
-    # footnotes beside the paper's table: which rows have another form than there
-    "benchmark.tables.beside_paper": {"arcface", "ms_miner", "ntxent", "pretrained"},
 }
 
 

@@ -50,7 +50,7 @@ def export(args: argparse.Namespace) -> int:
         f"{address.text}: seed {address.run.seed}, {joined}, {told.size} numbers an image",
         "test images embed as recorded: " + _difference(done.recorded)
         if done.recorded is not None
-        else "not compared with what was recorded: the decoded test images are not in the folder",
+        else "not compared with what was recorded: the test images cannot be opened here",
         f"{args.to.name} against the model it was made from: {_difference(done.exported)}",
         *(["it takes one image at a time: its network fixes the number"] * (told.batch == 1)),
         f"model    {args.to}",

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Literal
 
 from rich.console import Console
 
@@ -10,20 +12,21 @@ from benchmark.commands.lines import Tables, counted, say
 from benchmark.commands.row_names import unfit
 from benchmark.running.bound import JobSeconds, at_least, at_most
 from benchmark.running.progress import duration
-from benchmark.running.setup import Asked, unmoved_by_bounds
+from benchmark.running.setup import Asked
 from benchmark.study import grid, weights
 from benchmark.study.environment import commit, no_commit
 from benchmark.study.folder import CellKey, Study
 from benchmark.study.grid import CellPlan
 from benchmark.study.scores import NOTHING
+from protocols import paper
 from protocols.protocol import protocol_line, shown
 
 MEASURING = "measuring how long a job takes here"
 # Where only joins, choices and weights that were not kept are missing.
 UNTRAINED = "every trial and run is trained; what is made from them is left to do"
 NAMED = 3  # cells in a note; the rest are counted
-# How far the two ends of a time lie apart where patience is the reason: where all jobs take the
-# same, the bound from above is less than twice the one from below.
+# Times that the two ends of an estimate lie apart at least if patience is the reason: the bound
+# from above is less than twice the one from below where jobs take equally long in both.
 EARLY = 2
 
 
@@ -40,7 +43,8 @@ def show_cells(console: Console, study: Study, plans: list[CellPlan]) -> None:
     for name, value in study.protocol.overrides.items():
         say(console, f"changed from protocol {study.protocol.name}: {name} = {shown(value)}")
     narrow = study.protocol.search.bounds == "narrow"
-    if same := unmoved_by_bounds(item.cell for item in plans) if narrow else []:
+    batch = study.protocol.batch_size
+    if same := unmoved_by_bounds((i.cell for i in plans), batch) if narrow else []:
         more = f" and {len(same) - NAMED} more" if len(same) > NAMED else ""
         say(
             console,
@@ -51,6 +55,27 @@ def show_cells(console: Console, study: Study, plans: list[CellPlan]) -> None:
     if stale:
         what = counted(stale, "folder")
         say(console, f"not in this study: {what} of records, of earlier code or removed rows")
+
+
+def unmoved_by_bounds(cells: Iterable[CellKey], batch_size: int) -> list[str]:
+    """Return which cells have the same search space under ``--bounds narrow`` as without it."""
+    return [
+        f"{cell.method} on {cell.dataset}"
+        for cell in cells
+        if cell.searched
+        and (
+            cell.method not in paper.METHODS
+            or _bounds(cell, batch_size, "narrow") == _bounds(cell, batch_size, "wide")
+        )
+    ]
+
+
+def _bounds(
+    cell: CellKey, batch_size: int, which: Literal["wide", "narrow"]
+) -> dict[str, paper.Bounds]:
+    """Return the paper's bounds: those of its search at this batch, else of the one at 32."""
+    at_batch = paper.search_space(cell.method, cell.dataset, batch_size, which)
+    return at_batch or paper.search_space(cell.method, cell.dataset, bounds=which)
 
 
 def show_expected(
@@ -69,7 +94,7 @@ def show_expected(
     most, least = at_most(plans, seconds, workers), at_least(plans, seconds, workers)
     expected = f"time of {unknown[0]} unknown" if unknown else f"at most {duration(most)}"
     if not unknown and least < most / EARLY:
-        expected += f"; at least {duration(least)}, if patience ends each as early as it can"
+        expected += f"; at least {duration(least)}, if each ends as early as patience lets it"
     how = f"{workers} at once on {device}"
     say(console, f"{counted(jobs, 'job')} left, {how}: {expected}")
 

@@ -17,7 +17,7 @@ from benchmark.study.grid import CellPlan
 
 
 class JobSeconds(NamedTuple):
-    """How long a cell's jobs take: where patience ends them as early as it can, and never."""
+    """How long a cell's jobs take: if each ends as early as it can, and if each takes all steps."""
 
     least: float
     most: float

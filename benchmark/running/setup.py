@@ -325,20 +325,6 @@ def check_published(cells: Iterable[CellKey], batch_size: int) -> None:
         )
 
 
-def unmoved_by_bounds(cells: Iterable[CellKey]) -> list[str]:
-    """Return which cells have the same search space under ``--bounds narrow`` as without it."""
-    return [
-        f"{cell.method} on {cell.dataset}"
-        for cell in cells
-        if cell.searched
-        and (
-            cell.method not in paper.METHODS
-            or paper.search_space(cell.method, cell.dataset, bounds="narrow")
-            == paper.search_space(cell.method, cell.dataset, bounds="wide")
-        )
-    ]
-
-
 def check_same_kind(study: Study, kind: str) -> None:
     """Raise StoreError if the study's jobs ran on another kind of device than ``kind``."""
     held = machines.device_kind(study)

@@ -135,7 +135,7 @@ def open_store(
         StoreError: the store cannot be written.
     """
     path = store_path(folder, key, resize_px)
-    if not _complete(path):
+    if not complete(path):
         _build(path, images(), resize_px)
     sizes = np.load(sizes_path(path))
     lengths = sizes.prod(axis=1) * 3
@@ -156,14 +156,6 @@ def sizes_path(path: Path) -> Path:
     return path.with_suffix(".sizes.npy")
 
 
-def least_bytes(path: Path, count: int, resize_px: int) -> int:
-    """Return the bytes that decoding ``count`` images to ``path`` takes at least: all are square.
-
-    0 where they are there whole.
-    """
-    return 0 if _complete(path) else 3 * count * resize_px**2
-
-
 def resize(pixels: NDArray[np.uint8], shorter: int) -> NDArray[np.uint8]:
     """Return an (H, W, 3) image whose shorter side is ``shorter``, antialiased bilinear."""
     height, width, _ = pixels.shape
@@ -176,7 +168,7 @@ def resize(pixels: NDArray[np.uint8], shorter: int) -> NDArray[np.uint8]:
     return np.asarray(Image.fromarray(pixels).resize(size, Image.Resampling.BILINEAR))
 
 
-def _complete(path: Path) -> bool:
+def complete(path: Path) -> bool:
     """Return whether the store is there whole; what a full disk or a crash cut is decoded anew."""
     try:
         return path.stat().st_size == int(np.load(sizes_path(path)).prod(axis=1).sum()) * 3

@@ -87,11 +87,10 @@ def of_datasets(study: Study) -> dict[str, Sides | None]:
 def heading(sides: Sequence[Sides | None]) -> str:
     """Return which classes the tests of some datasets ask for, in a few words."""
     known = [one for one in sides if one is not None]
-    warnings = [one.warning for one in known if one.warning]
-    if len(warnings) == 1 and len(sides) == 1:
-        return warnings[0].replace("test classes were", "test classes, which were")
-    if warnings:
-        return "test classes, some of which were trained on too"
+    if any(one.trained_too for one in known):
+        some = f"{known[0].trained_too:,}" if len(sides) == 1 else "some"
+        count = f"{known[0].tested:,} " if len(sides) == 1 else ""
+        return f"{count}test classes, {some} of which were trained on too"
     return "classes never trained on" if known and len(known) == len(sides) else "test classes"
 
 

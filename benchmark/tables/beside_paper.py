@@ -23,17 +23,6 @@ from protocols.protocol import Protocol
 PAPERS_EMBEDDINGS = {"separated_128": "separated", "concatenated_512": "concatenated"}
 PROTOCOL = "reality-check"
 
-# What keeps a row from being the paper's although every rule is: protocols/paper/README.md.
-_SEARCHED_FORM = {
-    "arcface": "another form than the paper's code: beyond 180 degrees it falls on",
-    "ntxent": "another form than the paper's code: the logarithm is exact, without 1e-20 in it",
-}
-_FORM = {
-    "ms_miner": "another form than the paper's code: an anchor is no positive of its own",
-    "pretrained": "scale and axes are fitted on training images; the paper's tester fits them on "
-    "the images that it scores",
-}
-
 
 @dataclass(frozen=True)
 class Runs:
@@ -164,8 +153,8 @@ def _runs(study: Study, searches: Sequence[CellResults]) -> Runs:
 
 def _notes(protocol: Protocol, key: CellKey) -> tuple[str, ...]:
     """Return in which form of its method the row differs, () if in none."""
-    forms = _FORM if protocol.params == "published" else {**_FORM, **_SEARCHED_FORM}
-    return (forms[key.method],) if key.method in forms else ()
+    found = paper.other_form(key.method, searched=protocol.params != "published")
+    return (found,) if found else ()
 
 
 def _doubts(study: Study, key: CellKey) -> tuple[str, ...]:

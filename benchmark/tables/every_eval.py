@@ -80,14 +80,14 @@ def _results(tables: Tables, cell: CellResults) -> Iterator[dict[str, Any]]:
 
     Where runs diverged or are not done yet, the mean of the others is that of an easier task.
     """
-    asked = tables.study.runs_asked(cell.key)
+    asked, sides = tables.study.runs_asked(cell.key), _sides(tables, cell)
     for part in PARTS:
         values = list(cell.values[part].values())
         if len(values) == asked:
-            yield _result(tables, cell, part, values)
+            yield _result(tables, cell, part, values, sides)
 
 
-def _asked(tables: Tables, cell: CellResults) -> dict[str, str]:
+def _sides(tables: Tables, cell: CellResults) -> dict[str, str]:
     """Return which classes were asked for, and among what, as far as it is known."""
     sides = sides_of(tables.study, cell.key)
     if sides is None:
@@ -96,7 +96,9 @@ def _asked(tables: Tables, cell: CellResults) -> dict[str, str]:
     return {"classes": classes, "queries": sides.task}
 
 
-def _result(tables: Tables, cell: CellResults, part: Part, values: list[float]) -> dict[str, Any]:
+def _result(
+    tables: Tables, cell: CellResults, part: Part, values: list[float], sides: dict[str, str]
+) -> dict[str, Any]:
     interval, protocol = paired.t_interval(values), tables.study.protocol
     uncertainty: dict[str, Any] = {"num_samples": interval.n}
     if interval.sd is not None:
@@ -116,7 +118,7 @@ def _result(tables: Tables, cell: CellResults, part: Part, values: list[float]) 
         "source_data": {
             "dataset_name": cell.key.dataset,
             "source_type": "other",
-            "additional_details": {"digest": digest, **_asked(tables, cell)},
+            "additional_details": {"digest": digest, **sides},
         },
         "metric_config": {
             "evaluation_description": f"{label_of(metric)} of image retrieval, mean over queries "

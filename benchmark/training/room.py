@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmark.study.pixels import least_bytes
+from benchmark.study.pixels import complete
 from benchmark.training.splits import DataSource, count_images
 from protocols.errors import StoreError
 from protocols.protocol import Protocol
@@ -23,7 +23,7 @@ class Undecoded:
         title: what the dataset is called.
         folder: where the pixels will lie.
         images: how many there are.
-        least: bytes that they take there at least.
+        least: bytes that they take there at least: if all are square.
     """
 
     title: str
@@ -37,9 +37,9 @@ def undecoded(sources: Iterable[DataSource], protocol: Protocol) -> list[Undecod
     found = []
     for source in sources:
         path = source.files(protocol)[0]
-        if least_bytes(path, 1, protocol.image.resize_px):
+        if not complete(path):
             images = count_images(source)
-            least = least_bytes(path, images, protocol.image.resize_px)
+            least = 3 * images * protocol.image.resize_px**2
             found.append(Undecoded(source.title or source.name, path.parent, images, least))
     return found
 
@@ -55,8 +55,8 @@ def check_room(wanted: Iterable[Undecoded]) -> None:
         if free < least:
             raise StoreError(
                 f"the decoded images take {gigabytes(least)} at least, and {folder} has "
-                f"{gigabytes(free)} free. Make room or choose another --out; plan decodes into a "
-                "folder that TMPDIR names"
+                f"{gigabytes(free)} free. Make room, or name another place: with --out, for plan "
+                "with TMPDIR"
             )
 
 

@@ -105,8 +105,8 @@ def marks_of(take: Callable[[int], None], wait: Callable[[], None]) -> Marks:
 def job_seconds(job: Job) -> tuple[float, float]:
     """Return the seconds of ``job``, at least and at most, from a few measured steps.
 
-    At least: it ends as early as patience lets it. At most: patience never ends it. Opening the
-    images and building the network are in both, and testing, as in a final job.
+    At least: it ends as early as patience and a budget in seconds let it. At most: after all
+    steps. Opening the images and building the network are in both, and testing, as in a final job.
     """
     try:
         with device.own_stream(torch.device(job.device)):
@@ -142,7 +142,9 @@ def _job_seconds(job: Job) -> tuple[float, float]:
         return once_s + steps // costs * step_s + validations * validated_s
 
     least, most = after(schedule.earliest_stop), after(protocol.pace.max_steps)
-    return (once_s + validated_s if protocol.budget_s else least), most
+    if protocol.budget_s is not None:  # over at the first validation after so many seconds
+        least = min(least, once_s + validated_s + protocol.budget_s)
+    return least, most
 
 
 def made_network(job: Job, train: splits.Split) -> Network:

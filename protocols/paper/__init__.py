@@ -41,19 +41,31 @@ class Row(NamedTuple):
     parameters: Mapping[str, str]  # the last two parts of the paper's path -> our name
     fixed: Mapping[str, Mapping[str, int]] = {}  # dataset -> settings that were not searched
     made_with: Mapping[str, bool] = {}  # the form of its code, where a search here takes another
+    other_form: str = ""  # how the form here differs; README.md has more of it
 
 
 _MS = {f"MultiSimilarityLoss/{name}": name for name in ("alpha", "beta", "base")}
 _MARGIN = {"RMSprop/lr": "beta_lr", "MarginLoss/margin": "margin", "MarginLoss/beta": "beta"}
 
 METHODS: Mapping[str, Row] = {
-    "pretrained": Row("Pretrained", {}),
+    "pretrained": Row(
+        "Pretrained",
+        {},
+        other_form="scale and axes are fitted on training images; the paper's tester fits them on "
+        "the images that it scores",
+    ),
     "contrastive": Row(
         "Contrastive",
         {"ContrastiveLoss/pos_margin": "pos_margin", "ContrastiveLoss/neg_margin": "neg_margin"},
     ),
     "triplet": Row("Triplet", {"TripletMarginLoss/margin": "margin"}),
-    "ntxent": Row("NT-Xent", {"NTXentLoss/temperature": "temperature"}, made_with={"compat": True}),
+    "ntxent": Row(
+        "NT-Xent",
+        {"NTXentLoss/temperature": "temperature"},
+        made_with={"compat": True},
+        other_form="another form than the paper's code: the logarithm is exact, without 1e-20 in "
+        "it",
+    ),
     "proxynca": Row("ProxyNCA", {"RMSprop/lr": "proxy_lr", "ProxyNCALoss/softmax_scale": "scale"}),
     "margin": Row("Margin", _MARGIN),
     "margin_class": Row("Margin/class", _MARGIN),
@@ -69,6 +81,7 @@ METHODS: Mapping[str, Row] = {
         "ArcFace",
         {"RMSprop/lr": "weight_lr", "ArcFaceLoss/margin": "margin", "ArcFaceLoss/scale": "scale"},
         made_with={"compat": True},
+        other_form="another form than the paper's code: beyond 180 degrees it falls on",
     ),
     "fastap": Row("FastAP", {"FastAPLoss/num_bins": "bins"}),
     "snr": Row(
@@ -80,7 +93,11 @@ METHODS: Mapping[str, Row] = {
         },
     ),
     "ms": Row("MS", _MS),
-    "ms_miner": Row("MS+Miner", {**_MS, "MultiSimilarityMiner/epsilon": "epsilon"}),
+    "ms_miner": Row(
+        "MS+Miner",
+        {**_MS, "MultiSimilarityMiner/epsilon": "epsilon"},
+        other_form="another form than the paper's code: an anchor is no positive of its own",
+    ),
     "softtriple": Row(
         "SoftTriple",
         {
@@ -185,6 +202,17 @@ def search_space(
 def fixed(method: str, dataset: str) -> dict[str, int]:
     """Return settings that the paper held fixed on ``dataset``, by our hyperparameter names."""
     return dict(_row(method).fixed.get(dataset, {}))
+
+
+def other_form(method: str, *, searched: bool) -> str:
+    """Return how a method's form here differs from the paper's code; empty if it does not.
+
+    Args:
+        method: our name.
+        searched: whether its settings are searched here, and not those that the paper chose.
+    """
+    row = METHODS.get(method)
+    return "" if row is None or (row.made_with and not searched) else row.other_form
 
 
 def best(method: str, dataset: str, batch_size: int = BATCH_SIZE) -> dict[str, float]:

@@ -6,6 +6,7 @@ import pytest
 
 from benchmark.cli import main
 from benchmark.commands import reproduce
+from benchmark.commands.plans import unmoved_by_bounds
 from benchmark.running import outcomes, setup
 from benchmark.study.folder import CellKey, Study
 from benchmark.study.places import cell_id
@@ -466,7 +467,10 @@ def test_narrow_bounds_say_where_they_change_nothing(tmp_path, capsys):
     assert "changes nothing for ms on toy, triplet on toy: no narrower" in printed
     moved = ["cosface", "arcface"]  # their searches were widened on CUB
     cells = [key(method=name) for name in (*moved, "triplet", "group")]
-    assert setup.unmoved_by_bounds(cells) == ["triplet on cub200", "group on cub200"]
+    assert unmoved_by_bounds(cells, 32) == ["triplet on cub200", "group on cub200"]
+    assert unmoved_by_bounds(cells, 64) == unmoved_by_bounds(cells, 32)
+    # No first bounds are known of the searches at 256.
+    assert unmoved_by_bounds(cells[:2], 256) == ["cosface on cub200", "arcface on cub200"]
 
 
 def test_without_a_dataset_all_of_the_papers_are_shown(tmp_path, capsys):

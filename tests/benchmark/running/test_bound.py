@@ -112,7 +112,7 @@ def test_a_study_ends_within_what_its_plan_promises(toy_study):
     ("least", "said"),
     [
         (3.0, "at most 34 min"),
-        (1.0, "at most 34 min; at least 8 min, if patience ends each as early as it can"),
+        (1.0, "at most 34 min; at least 8 min, if each ends as early as patience lets it"),
     ],
 )
 def test_both_ends_are_said_where_patience_lies_between(least, said, capsys):

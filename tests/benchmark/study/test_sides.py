@@ -102,7 +102,7 @@ def test_table_report_and_export_tell_that_test_classes_were_trained_on(tmp_path
     (table,) = headlines(frames)
     assert table.caption.endswith(f" · {warning}")
     html = page.render(frames)
-    assert "retrieval of 2 of 4 test classes, which were trained on too</h1>" in html
+    assert "retrieval of 4 test classes, 2 of which were trained on too</h1>" in html
     assert f"<b>Caution:</b> {warning}." in html
     assert "which share no class with training or test" not in html
     assert NEW not in html

@@ -50,7 +50,7 @@ def test_a_run_on_a_small_disk_decodes_nothing(tmp_path, monkeypatch, capsys):
     assert main(["run", "--protocol", "toy", "--methods", "ms", "--out", str(out)]) == 2
     said = capsys.readouterr().err
     assert "GB at least" in said
-    assert "0.3 GB free. Make room or choose another --out" in said
+    assert "0.3 GB free. Make room, or name another place: with --out" in said
     assert not list(out.rglob("*.u8"))
 
 

@@ -59,11 +59,14 @@ def test_at_least_is_what_patience_leaves(job, monkeypatch):
     assert most == pytest.approx(1000 + 60 * 10 + 11 * 100, abs=30)
 
 
-def test_a_budget_in_seconds_may_end_a_job_at_once(job, monkeypatch):
+def test_a_budget_in_seconds_may_end_a_job_before_patience_does(job, monkeypatch):
     monkeypatch.setattr(timing, "_step_seconds", lambda *asked: 10.0)
-    short = replace(job, protocol=replace(PROTOCOL, budget_s=0.1))
-    least, most = timing.job_seconds(short)
-    assert least < 30 < 120 < most
+    monkeypatch.setattr(timing, "_ranking_seconds", lambda *asked: (100.0, 1000.0))
+    short = replace(job, protocol=replace(PROTOCOL, budget_s=40.0))
+    long = replace(job, protocol=replace(PROTOCOL, budget_s=4000.0))
+    assert timing.job_seconds(short)[0] == pytest.approx(1000 + 100 + 40, abs=30)
+    assert timing.job_seconds(long)[0] == pytest.approx(1000 + 12 * 10 + 3 * 100, abs=30)
+    assert timing.job_seconds(short)[1] == pytest.approx(1000 + 12 * 10 + 3 * 100, abs=30)
 
 
 def test_of_a_row_that_does_not_train_both_are_the_same(job):
