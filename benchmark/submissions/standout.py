@@ -29,7 +29,7 @@ from dataclasses import dataclass
 from statistics import fmean, median, variance
 
 import numpy as np
-from scipy.special import chdtr, chdtri, stdtr
+from scipy.special import chdtr, chdtrc, chdtri, stdtr
 
 from benchmark.statistics.across import ranks
 from benchmark.study.scores import HEADLINE, per_cent
@@ -153,13 +153,14 @@ def _spread(row: _Measured, others: Sequence[_Measured]) -> Iterator[str]:
     expected = middle * freedom / float(chdtri(freedom, 0.5))
     if expected <= 0:
         return
-    below = float(chdtr(freedom, freedom * row.variance / expected))
-    chance = 2 * min(below, 1 - below)
+    scaled = freedom * row.variance / expected
+    chance = 2 * float(min(chdtr(freedom, scaled), chdtrc(freedom, scaled)))
     if chance < RARE:
+        rare = f"{chance:.1e}" if chance > 0 else "below 1e-300"
         sd, other = per_cent(math.sqrt(row.variance), 3), per_cent(math.sqrt(expected), 3)
         yield (
             f"{row.place}: spread over {row.seeds} seeds is {sd} points, of other rows {other} "
-            f"(chi-squared, p {chance:.1e} if all spread alike)"
+            f"(chi-squared, p {rare} if all spread alike)"
         )
 
 
