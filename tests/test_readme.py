@@ -1,4 +1,4 @@
-"""What the README says is what happens."""
+"""What the README and the guides in ``docs`` say is what happens."""
 
 import ast
 import csv
@@ -18,12 +18,14 @@ from protocols.discovery import load
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+GUIDES = sorted((ROOT / "docs").glob("*.md"))
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *GUIDES]
 RUN = ROOT / "results" / "quick" / "emoji"
 
 
 def commands():
-    """Return every ``python -m benchmark`` command the README and CONTRIBUTING show."""
-    text = README + (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    """Return every ``python -m benchmark`` command that a page shows."""
+    text = "".join(page.read_text(encoding="utf-8") for page in PAGES)
     found = re.findall(r"python -m benchmark ([^`\n]*)", text)
     return sorted({line.split("  ")[0].strip() for line in found})
 
@@ -59,14 +61,14 @@ def test_the_commands_on_a_finished_study_do_what_they_say(tmp_path, capsys, mon
 
 
 def use_the_winner(capsys):
-    """Run the section's commands here, where a study is, on photographs of two classes."""
+    """Run the guide's commands here, where a study is, on photographs of two classes."""
     images = load("dataset", "toy").load(None).images
     for folder, numbers in (("photos/a", (0, 1)), ("photos/b", (8, 9)), ("queries", (2,))):
         Path(folder).mkdir(parents=True)
         for number in numbers:
             Image.fromarray(images.read(number)).save(f"{folder}/{number}.png")
-    (section,) = re.findall(r"## Use the winner\n(.*?)\n## ", README, flags=re.DOTALL)
-    shown = re.findall(r"^    python -m benchmark (.*)$", section, flags=re.MULTILINE)
+    guide = (ROOT / "docs" / "models.md").read_text(encoding="utf-8")
+    shown = re.findall(r"^    python -m benchmark (.*)$", guide, flags=re.MULTILINE)
     onnx = all(find_spec(name) for name in ("onnx", "onnxscript", "onnxruntime"))
     for line in shown:
         words = shlex.split(line if onnx else line.replace(".onnx", ".pt2"))
@@ -100,12 +102,31 @@ def test_what_it_says_of_the_study_is_what_the_rows_say():
     assert said in " ".join(README.split())
 
 
-def test_its_links_and_pictures_exist():
-    targets = re.findall(r"\]\(([^)]+)\)", README)
-    assert {"results/emoji-classes.png", "results/README.md"} <= set(targets)
-    for target in targets:
-        if not target.startswith("http"):
-            assert (ROOT / target).exists(), target
+def targets(page):
+    """Return what a page links to, in the repository: path and heading."""
+    found = re.findall(r"\]\(([^)]+)\)", page.read_text(encoding="utf-8"))
+    return [tuple(target.partition("#")[::2]) for target in found if not target.startswith("http")]
+
+
+def headings(page):
+    """Return what a page's headings are called in a link."""
+    found = re.findall(r"^#+ (.*)$", page.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in found}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_its_links_and_pictures_exist(page):
+    for path, heading in targets(page):
+        target = page.parent / path if path else page
+        assert target.exists(), path
+        assert not heading or heading in headings(target), f"{path} has no heading #{heading}"
+
+
+def test_the_readme_leads_to_its_picture_the_results_and_every_guide():
+    led = {path for path, _ in targets(ROOT / "README.md")}
+    guides = {f"docs/{guide.name}" for guide in GUIDES}
+    assert len(guides) >= 6
+    assert {"results/emoji-classes.png", "results/README.md", "CONTRIBUTING.md"} | guides <= led
 
 
 def sessions_of_plain_nox():

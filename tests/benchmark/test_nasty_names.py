@@ -57,7 +57,7 @@ def assert_seen(text):
 
 
 def assert_read_as_text(content, columns, expected):
-    """No field is a formula, and texts come back as the README says."""
+    """No field is a formula, and texts come back as docs/study.md says."""
     text = content.decode()
     for row in csv.reader(io.StringIO(text)):
         for field in row:

@@ -207,8 +207,8 @@ def test_a_damaged_checkpoint_is_not_used(ledger, straight, tmp_path):
 
 @pytest.mark.faults
 def test_slurm_requeues_until_all_is_done(ledger, straight, tmp_path):
-    """The README's script, with a ``scontrol`` that notes what it is asked for."""
-    outcome = "the README's script puts itself into the queue again until all is done"
+    """The script of ``docs/machines.md``, with a ``scontrol`` that notes what it is asked for."""
+    outcome = "the documented script puts itself into the queue again until all is done"
     with ledger.attempt(SUITE, "SLURM's SIGUSR1 to the batch script, twice", outcome):
         out = place(tmp_path)
         words = ("run", "--protocol", "toy", *WORDS, "--out", str(out))

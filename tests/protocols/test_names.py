@@ -114,7 +114,7 @@ def test_one_line_shows_every_sign(text):
 
 
 def read(fields):
-    """Return texts as pandas reads them by default, but for the apostrophe; see the README."""
+    """Return texts as pandas reads them by default, but for the apostrophe; see docs/study.md."""
     frame = pd.DataFrame({"text": [to_field(text) for text in fields], "n": 1})
     found = pd.read_csv(io.StringIO(frame.to_csv(index=False)))
     return found["text"].str.replace("^'", "", regex=True).tolist()

@@ -21,7 +21,7 @@ from protocols.errors import InvalidInputError
 ROOT = Path(__file__).parents[3]
 (SCRIPT,) = re.findall(
     r"```bash\n(#!/bin/bash\n(?:(?!```).)*scontrol requeue.*?)```",
-    (ROOT / "README.md").read_text(encoding="utf-8"),
+    (ROOT / "docs" / "machines.md").read_text(encoding="utf-8"),
     flags=re.DOTALL,
 )
 
