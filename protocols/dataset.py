@@ -18,7 +18,11 @@ Sizes = NDArray[np.int64]  # (B, 2): height, width of images
 
 
 class Images(Interface):
-    """A numbered collection of RGB images, read one at a time."""
+    """A numbered collection of RGB images.
+
+    They are read one after the other, unless the class says ``concurrent = True``: then several
+    threads may call ``read`` at the same time.
+    """
 
     def __len__(self) -> int:
         """Return how many images there are."""

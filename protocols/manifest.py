@@ -17,7 +17,7 @@ import shlex
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -66,6 +66,7 @@ class Header:
 class ManifestImages:
     """Images in files, each checked against its sha256 when it is read."""
 
+    concurrent: ClassVar[bool] = True  # a call opens a file of its own and shares nothing
     folder: Path
     rows: Sequence[Row]
 

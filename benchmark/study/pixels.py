@@ -6,7 +6,9 @@ import hashlib
 import io
 import os
 import weakref
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -183,8 +185,7 @@ def _build(path: Path, images: Images, resize_px: int) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with part.open("wb") as file:
-            for index in range(len(images)):
-                pixels = resize(images.read(index), resize_px)
+            for index, pixels in enumerate(_resized(images, resize_px)):
                 sizes[index] = pixels.shape[:2]
                 content = pixels.tobytes()
                 file.write(content)
@@ -201,3 +202,23 @@ def _build(path: Path, images: Images, resize_px: int) -> None:
         ) from error
     finally:
         part.unlink(missing_ok=True)
+
+
+def _resized(images: Images, resize_px: int) -> Iterator[NDArray[np.uint8]]:
+    """Yield the images in their order, resized; on all cores where they may be read so."""
+
+    def one(index: int) -> NDArray[np.uint8]:
+        return resize(images.read(index), resize_px)
+
+    if not getattr(images, "concurrent", False):
+        yield from map(one, range(len(images)))
+        return
+    threads = min(16, os.cpu_count() or 1)  # PIL decodes and resizes without Python's lock
+    waiting: deque[Future[NDArray[np.uint8]]] = deque()
+    with ThreadPoolExecutor(threads) as pool:
+        for index in range(len(images)):
+            waiting.append(pool.submit(one, index))
+            if len(waiting) == 2 * threads:  # no more are held in memory
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()

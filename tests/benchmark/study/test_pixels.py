@@ -1,6 +1,9 @@
 """Decoded pixels come back as they went in, whatever their sizes."""
 
+import hashlib
 import os
+import threading
+import time
 
 import numpy as np
 import pytest
@@ -8,7 +11,8 @@ from PIL import Image
 
 from benchmark.study.pixels import ReadFile, open_store, resize
 from protocols.dataset import ArrayImages
-from protocols.errors import StoreError
+from protocols.errors import DataError, StoreError
+from protocols.manifest import ManifestImages, Row
 
 
 class Mixed:
@@ -154,3 +158,78 @@ def test_a_store_that_was_cut_is_decoded_anew(tmp_path, which, left):
     again = open_store("a", 8, tmp_path, lambda: images).batch(np.array([0, 1]))
     for before, after in zip(whole, again, strict=True):
         assert np.array_equal(before, after)
+
+
+class Watched(Mixed):
+    """Images that note how many are read at once, and how far ahead of the one that is slowest."""
+
+    def __init__(self, sizes):
+        super().__init__(sizes)
+        self.lock, self.now, self.most, self.begun, self.ended = threading.Lock(), 0, 0, 0, 0
+        self.ahead = 0
+
+    def read(self, index):
+        with self.lock:
+            self.now, self.begun = self.now + 1, self.begun + 1
+            self.most = max(self.most, self.now)
+        time.sleep(0.02 if index % 3 else 0.06)
+        with self.lock:
+            self.now -= 1
+            if index == 0:
+                self.ahead = self.begun
+        return super().read(index)
+
+
+class Concurrent(Watched):
+    concurrent = True
+
+
+@pytest.mark.parametrize("kind", [Watched, Concurrent])
+def test_images_that_may_be_are_decoded_side_by_side_and_lie_in_their_order(
+    kind, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(os, "cpu_count", lambda: 3)
+    images = kind([(8, 8 + number) for number in range(20)])
+    store = open_store("a", 8, tmp_path, lambda: images)
+    for number in range(20):
+        assert np.array_equal(store.image(number), images.images[number])
+    assert images.most == (3 if kind is Concurrent else 1)
+    assert images.ahead <= 6, "no more are held in memory than twice the threads"
+
+
+def test_the_first_image_that_cannot_be_read_is_named_whichever_fails_first(tmp_path, monkeypatch):
+    class Broken(Concurrent):
+        def read(self, index):
+            if index == 4:
+                time.sleep(0.2)
+            if index >= 4:
+                raise DataError(f"image {index} cannot be read")
+            return super().read(index)
+
+    monkeypatch.setattr(os, "cpu_count", lambda: 4)
+    with pytest.raises(DataError, match="image 4 "):
+        open_store("a", 8, tmp_path, lambda: Broken([(8, 8)] * 40))
+    assert not list(tmp_path.iterdir())
+
+
+def test_images_in_files_are_decoded_side_by_side(tmp_path, monkeypatch):
+    rows = []
+    for number in range(12):
+        pixels = np.random.default_rng(number).integers(0, 256, (20, 30, 3), np.uint8)
+        Image.fromarray(pixels).save(tmp_path / f"{number}.png")
+        content = (tmp_path / f"{number}.png").read_bytes()
+        rows.append(Row(f"{number}.png", 0, "a", "", hashlib.sha256(content).hexdigest()))
+    used, real = set(), ManifestImages.read
+
+    def read(self, index):
+        used.add(threading.get_ident())
+        time.sleep(0.01)
+        return real(self, index)
+
+    monkeypatch.setattr(ManifestImages, "read", read)
+    images = ManifestImages(tmp_path, rows)
+    monkeypatch.setattr(os, "cpu_count", lambda: 2)
+    store = open_store("a", 16, tmp_path / "cache", lambda: images)
+    for number in range(12):
+        assert np.array_equal(store.image(number), resize(real(images, number), 16))
+    assert len(used) == 2
