@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from importlib import import_module
 from pathlib import Path
 
-from benchmark import __version__, model_options, upkeep_options
+from benchmark import __version__, model_options, results_options, upkeep_options
 from benchmark.exit_codes import BAD_INPUT, DONE, INTERRUPTED, MACHINE
 from benchmark.parser import SCRIPT, Parser, started_as
 from benchmark.values import change, hours, names, points, positive, price, share
@@ -91,7 +91,9 @@ def make_parser() -> Parser:
         "--figures", action="store_true", help="also each chart as PNG and SVG, a second each"
     )
     _add_data(commands)
-    beside = _add(commands, "reproduce", "our numbers beside the paper's", "reproduce", "reproduce")
+    beside = _add(
+        commands, "reproduce", "compare our numbers with the paper's", "reproduce", "reproduce"
+    )
     _add_out(beside)
     beside.add_argument(
         "--table",
@@ -101,17 +103,17 @@ def make_parser() -> Parser:
     )
     beside.add_argument("--dataset", metavar="NAME", help="cub200, cars196 or sop")
     beside.add_argument("--methods", type=names, metavar="A,B", help="for --table published")
-    _add_results(commands)
+    results_options.add(commands, _add, _add_out, _add_price)
     _add_mirror(commands)
     model_options.add(commands, _add, positive)
     upkeep_options.add(commands, _add, _add_out)
-    check = _add(commands, "check", "the contract of a method or trunk, tested", "check", "check")
+    check = _add(commands, "check", "test a method or trunk against its contract", "check", "check")
     check.add_argument("name", metavar="NAME_OR_FILE", help="a method or trunk, or its file")
-    check.add_argument("--plugin", type=Path, action="append", default=[], metavar="FILE")
+    _add_plugin(check)
     fresh = _add(commands, "new-study", "a study file with every key", "study_file", "new_study")
     fresh.add_argument("path", type=Path, metavar="FILE.toml", help="the file to write")
     fresh.add_argument("--protocol", default="quick", metavar="NAME", help="default: quick")
-    fresh.add_argument("--plugin", type=Path, action="append", default=[], metavar="FILE")
+    _add_plugin(fresh)
     new = _add(commands, "new-method", "a working plugin and its test", "methods", "new_method")
     new.add_argument("name", help="short, lower case: becomes the file's and the row's name")
     new.add_argument("--folder", type=Path, default=Path(), help="where (default: here)")
@@ -143,7 +145,7 @@ def _add_run(commands: argparse._SubParsersAction[Parser], name: str, summary: s
             "--detect",
             type=points,
             metavar="POINTS",
-            help="seeds and hours to find a difference",
+            help="seeds and hours that it takes to find a difference of POINTS",
         )
 
 
@@ -169,20 +171,25 @@ def _add_grid(parser: Parser) -> None:
     grid.add_argument(
         "--weights",
         metavar="FILE|NAME|package:NAME|none",
-        help="of the trunk; none where the protocol is not for pretrained trunks",
+        help="what the trunk starts from: a file, a name it knows, package:NAME, or none (random); "
+        "needed where the protocol is for pretrained trunks",
     )
     grid.add_argument("--root", type=Path, metavar="DIR", help="where prepared datasets lie")
 
 
 def _add_rules(parser: Parser) -> None:
-    rules = parser.add_argument_group("how much, by which rules (others make a derived protocol)")
+    rules = parser.add_argument_group("budget and rules (changing one makes a derived protocol)")
     rules.add_argument("--seeds", type=positive, metavar="N", help="final runs of each cell")
     rules.add_argument("--trials", type=positive, metavar="N", help="trials of each search")
     rules.add_argument(
-        "--params", choices=("search", "published"), help="published: the paper's settings"
+        "--params",
+        choices=("search", "published"),
+        help="published: the paper's settings, no search (default: search)",
     )
     rules.add_argument(
-        "--bounds", choices=("wide", "narrow"), help="narrow: where the paper's searches began"
+        "--bounds",
+        choices=("wide", "narrow"),
+        help="of searches; narrow: those with which the paper's searches began",
     )
     rules.add_argument(
         "--precision", choices=("fp32", "bf16"), help="bf16: networks in bfloat16, losses in fp32"
@@ -197,12 +204,15 @@ def _add_rules(parser: Parser) -> None:
         "recipe.lr=1e-4 or method.ms.beta=40; new-study writes all keys",
     )
     rules.add_argument(
-        "--match-cost", action="store_true", help="same seconds, not steps: if the protocol says so"
+        "--match-cost",
+        action="store_true",
+        help="same seconds in place of same steps, where the protocol allows it",
     )
     rules.add_argument(
         "--oracle-gap",
         action="store_true",
-        help="also test at every validation of final runs: what selecting on test would claim",
+        help="also score the test classes at every validation of final runs: by how much selecting "
+        "on test would inflate a result",
     )
     rules.add_argument(
         "--search-repeats",
@@ -222,7 +232,7 @@ def _add_machines(parser: Parser) -> None:
         "(default: as before in this folder, else best)",
     )
     machines.add_argument(
-        "--jobs", type=positive, metavar="N", help="jobs at once (default: one a core or device)"
+        "--jobs", type=positive, metavar="N", help="jobs at once (default: one per core or device)"
     )
     machines.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
     machines.add_argument(
@@ -252,7 +262,7 @@ def _add_data(commands: argparse._SubParsersAction[Parser]) -> None:
     verbs = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     known = _add(verbs, "list", "datasets and whether they are here", "data", "list_data")
     bring = _add(verbs, "prepare", "unpack, verify, number", "data", "prepare")
-    check = _add(verbs, "check", "all that is wrong with a dataset", "data", "check")
+    check = _add(verbs, "check", "list all that is wrong with a dataset", "data", "check")
     for command in (known, bring, check):
         command.add_argument("--root", type=Path, metavar="DIR", help="where prepared datasets lie")
     for command in (bring, check):
@@ -286,44 +296,14 @@ def _add_mirror(commands: argparse._SubParsersAction[Parser]) -> None:
         "--allowed-hosts",
         type=names,
         metavar="A,B",
-        help="names to open it by from elsewhere",
+        help="host names under which other machines may open it",
     )
-
-
-def _add_results(commands: argparse._SubParsersAction[Parser]) -> None:
-    submit = _add(commands, "submit", "copy a study's finished cells", "results", "submit")
-    submit.add_argument("study", type=Path, metavar="DIR", help="output folder of a study")
-    submit.add_argument(
-        "--results", type=Path, default=Path("results"), metavar="DIR", help="default: results/"
-    )
-    submit.add_argument("--claim", type=Path, metavar="FILE", help="a filled-in claim.toml")
-    submit.add_argument("--who", metavar="NAME", help="who ran it (default: git's user)")
-    submit.add_argument("--hardware", metavar="TEXT", help="on what (default: this machine)")
-    _add_price(submit)
-    submit.add_argument("--plugin", type=Path, action="append", default=[], metavar="FILE")
-    for axis in ("methods", "datasets"):
-        submit.add_argument(f"--{axis}", type=names, metavar="A,B", help="only their rows")
-    submit.add_argument("--challenge", metavar="DATE", help="a rerun of rows that are there")
-    submit.add_argument("--sign", type=Path, metavar="KEY", help="a private SSH key; offline")
-    again = _add(commands, "rerun", "prepare a rerun of a row, to verify it", "results", "rerun")
-    again.add_argument("row", nargs="?", type=Path, metavar="ROW", help="as results/quick/emoji/ms")
-    again.add_argument("--voided", action="store_true", help="commands for all void rows instead")
-    again.add_argument("--oracle-gap", action="store_true", help="to watch its runs on test")
-    _add_out(again)
-    verify = _add(commands, "verify", "every problem of results/ at once", "results", "verify")
-    verify.add_argument("results", type=Path, metavar="DIR", help="the folder, results")
-    verify.add_argument("--since", metavar="REF", help="what this branch or commit has stays as is")
-    verify.add_argument("--rebuild", action="store_true", help="write the leaderboard first")
-    site = _add(commands, "site", "results/ as a static website", "site", "site")
-    site.add_argument("results", type=Path, metavar="DIR", help="the folder, results")
-    site.add_argument("--to", type=Path, default=Path("site"), metavar="DIR", help="default: site/")
-    site.add_argument("--snapshot", metavar="MONTH", help="freeze the leaderboard as 2026-12 first")
 
 
 def _add_list(commands: argparse._SubParsersAction[Parser]) -> None:
     parser = _add(commands, "list", "known names with one line each", "methods", "list_names")
     parser.add_argument("kind", nargs="?", choices=KINDS, help="default: all kinds")
-    parser.add_argument("--plugin", type=Path, action="append", default=[], metavar="FILE")
+    _add_plugin(parser)
 
 
 def _add(
@@ -333,14 +313,29 @@ def _add(
     module: str,
     function: str,
 ) -> Parser:
-    parser = commands.add_parser(name, help=summary, description=summary.capitalize() + ".")
+    described = f"{summary[:1].upper()}{summary[1:]}."
+    parser = commands.add_parser(name, help=summary, description=described)
     parser.set_defaults(command=(f"benchmark.commands.{module}", function), parser=parser)
     return parser
 
 
+def _add_plugin(parser: Parser) -> None:
+    parser.add_argument(
+        "--plugin",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="a plugin's file, where one is used",
+    )
+
+
 def _add_price(parser: Parser) -> None:
     parser.add_argument(
-        "--price-per-hour", type=price, metavar="PRICE", help='of the machine, like "0.80 EUR"'
+        "--price-per-hour",
+        type=price,
+        metavar="PRICE",
+        help='of a machine\'s hour, like "0.80 EUR"',
     )
 
 

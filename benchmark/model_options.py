@@ -21,7 +21,7 @@ def add(commands: Parsers, adder: Adder, whole: Callable[[str], int]) -> None:
     exported.add_argument(
         "--out", type=Path, default=Path("runs"), metavar="DIR", help="the study's folder (runs/)"
     )
-    embedded = adder(commands, "embed", "embeddings of images by a model", "models", "embed")
+    embedded = adder(commands, "embed", "compute a model's embeddings of images", "models", "embed")
     _model(embedded)
     _images(embedded, whole)
     _to(embedded, "FILE", "name.npy, with the paths in name.csv, or name.parquet")
@@ -34,7 +34,10 @@ def add(commands: Parsers, adder: Adder, whole: Callable[[str], int]) -> None:
     _images(searched, whole)
     searched.add_argument("--top", type=whole, default=10, metavar="N", help="default: 10")
     searched.add_argument(
-        "--model", type=Path, metavar="MODEL", help="where the gallery's model lies by now"
+        "--model",
+        type=Path,
+        metavar="MODEL",
+        help="where the gallery's model is now, if it was moved",
     )
     searched.add_argument(
         "--to", type=Path, default=Path("answers"), metavar="DIR", help="default: answers/"
@@ -54,7 +57,14 @@ def add(commands: Parsers, adder: Adder, whole: Callable[[str], int]) -> None:
     measured.add_argument("--dataset", metavar="NAME", help="which of the study's")
     measured.add_argument("--name", help="of the reference row; default: the file's")
     for parser in (exported, embedded, indexed, searched, measured):
-        parser.add_argument("--plugin", type=Path, action="append", default=[], metavar="FILE")
+        parser.add_argument(
+            "--plugin",
+            type=Path,
+            action="append",
+            default=[],
+            metavar="FILE",
+            help="a plugin's file, where one is used",
+        )
 
 
 def _model(parser: argparse.ArgumentParser) -> None:

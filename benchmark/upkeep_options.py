@@ -33,6 +33,6 @@ def add(commands: Parsers, adder: Adder, out: Callable[[Any], None]) -> None:
     cleaned = adder(commands, "clean", "say what can go, and remove it", "upkeep", "clean")
     cleaned.add_argument("--yes", action="store_true", help="remove it without asking")
     out(cleaned)
-    looked = adder(commands, "doctor", "what a study would meet here", "doctor", "doctor")
+    looked = adder(commands, "doctor", "say whether a study can run here", "doctor", "doctor")
     looked.add_argument("--root", type=Path, metavar="DIR", help="where prepared datasets lie")
     out(looked)

@@ -199,7 +199,7 @@ def check_eval_is_deterministic(method: type[Method]) -> None:
 
 @keeps_random_state
 def check_deploys_without_terms(method: type[Method]) -> None:
-    """Without its terms and what else only training needs the embedding is the same bits."""
+    """Without its terms and other training-only parts the embedding is bit for bit the same."""
     built = build(method).eval()
     bare = deepcopy(built)
     bare.terms = torch.nn.ModuleList()

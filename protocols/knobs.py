@@ -196,7 +196,7 @@ def unknown_key(key: str, others: Iterable[str]) -> InvalidInputError:
     found = list(dict.fromkeys([*ends, *near]))
     hint = f" Did you mean {' or '.join(found)}?" if found else ""
     return InvalidInputError(
-        f"no key {key!r}.{hint} python -m benchmark new-study FILE writes all keys"
+        f"no key {key!r}.{hint} For all keys: python -m benchmark new-study FILE"
     )
 
 

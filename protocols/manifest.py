@@ -210,7 +210,10 @@ def _again(name: str) -> str:
 
 def _rooted(name: str, root: Path | None) -> Path:
     if root is None:
-        raise DataError(f"dataset {name!r} does not ship with the code: give its --root DIR")
+        raise DataError(
+            f"dataset {name!r} does not ship with the code: prepare it (python -m benchmark data "
+            f"prepare {shlex.quote(name)} --root DIR), then give the same --root DIR"
+        )
     return root
 
 

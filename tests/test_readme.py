@@ -83,7 +83,7 @@ def test_the_plugin_it_shows_is_complete_and_keeps_the_contract(tmp_path, capsys
     (code,) = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
     (tmp_path / "mine.py").write_text(code, encoding="utf-8")
     assert main(["check", str(tmp_path / "mine.py")]) == 0
-    assert "22 of 22 checks kept" in capsys.readouterr().out
+    assert "22 of 22 checks passed" in capsys.readouterr().out
 
 
 def test_the_output_it_shows_is_that_of_the_committed_run():

@@ -46,7 +46,7 @@ def check(args: argparse.Namespace) -> int:
     changed = ", ".join(guard.changed())
     meddles = changed and f"others would start from what it changed: {changed}"
     kept += _say(console, "It leaves its process as it found it.", meddles)
-    console.print(f"{name}: {kept} of {len(claims) + 1} checks kept", highlight=False)
+    console.print(f"{name}: {kept} of {len(claims) + 1} checks passed", highlight=False)
     if kind == "method" and (reason := unfit(name)):
         console.print(reason, highlight=False, markup=False)
     return DONE if kept == len(claims) + 1 else FAILED_JOBS
@@ -115,7 +115,7 @@ def _met(test: Callable[[], None]) -> str:
 def _say(console: Console, claim: str, wrong: str) -> bool:
     """Print a line for a claim, one more for what is ``wrong``; return whether it is kept."""
     console.print(
-        f"[red]fails[/] {claim}" if wrong else f"[green]keeps[/] {claim}", highlight=False
+        f"[red]fails[/]  {claim}" if wrong else f"[green]passes[/] {claim}", highlight=False
     )
     if wrong:
         console.print(f"      {wrong}", highlight=False, markup=False)

@@ -124,7 +124,9 @@ def _torch() -> Finding:
     except (ImportError, OSError, BenchmarkError) as error:
         return Finding("torch", "does not load", one_line(str(error)))
     capability = torch.backends.cpu.get_cpu_capability()
-    return Finding("torch", f"{torch.__version__}, {capability}, {torch.get_num_threads()} threads")
+    return Finding(
+        "torch", f"{torch.__version__}, {capability}, {counted(torch.get_num_threads(), 'thread')}"
+    )
 
 
 def _devices() -> Iterator[Finding]:

@@ -63,7 +63,10 @@ def submit(args: argparse.Namespace) -> int:
         print(path)
     if sign.cache_info().currsize:
         again = ", and sign again" if args.sign else ""
-        print(f"by {sign().who}, on {sign().hardware}: correct the new .toml if not so{again}")
+        print(
+            f"recorded as run by {sign().who}, on {sign().hardware}; if not, correct the new "
+            f".toml{again}"
+        )
     if args.sign and not signatures.is_known(args.results, written):
         print(
             "signed with a key that is not in results/allowed_signers: shown as unsigned until a "
@@ -230,10 +233,10 @@ def verify(args: argparse.Namespace) -> int:
     for message, path in found.problems:
         print(one_line(f"{message} @ {results}/{path}"))
     for line in (*found.looks, *(f"{place}: {why}" for place, why in found.unread.items())):
-        print(one_line(f"for a human look: {line}"), file=sys.stderr)
+        print(one_line(f"please review: {line}"), file=sys.stderr)
     void = _say_void(found.rows)
     if not signatures.can_check() and any(results.glob(f"*/*/*/*{signatures.SUFFIX}")):
-        print("for a human look: signatures were not checked: no ssh-keygen here", file=sys.stderr)
+        print("please review: signatures were not checked: no ssh-keygen here", file=sys.stderr)
     rows, count = counted(len(found.rows), "row"), len(found.problems)
     apart = f"{found.stale} stale, {void} void" if void else f"{found.stale} stale"
     print(f"{rows}, {apart}; {counted(count, 'problem')}", file=sys.stderr)
@@ -244,7 +247,7 @@ def verify(args: argparse.Namespace) -> int:
             counted(further, "further search", "further searches"),
             counted(watched, "watched run"),
         )
-        print(f"beside them {' and '.join(beside)}, which no table counts", file=sys.stderr)
+        print(f"besides: {' and '.join(beside)}, counted in no table", file=sys.stderr)
     print(git.said_of(history), file=sys.stderr)
     if len(found.rows) > found.stale:
         print(_NOT_SEEN, file=sys.stderr)
@@ -257,7 +260,7 @@ def _say_void(rows: Sequence[SubmittedRow]) -> int:
     for row in rows:
         if entry := void_of(row.cell, voids):
             count += 1
-            cost = f"{seconds_of(row) / 3600:.2f} h of trainings, by the clock, to make it anew"
+            cost = f"{seconds_of(row) / 3600:.2f} h of trainings, wall-clock, to make it again"
             what = f"{entry.what} {entry.name}"
             line = f"void: {row.place}: {what}, since {entry.since}: {entry.why} ({cost})"
             print(one_line(line), file=sys.stderr)

@@ -83,7 +83,10 @@ def remove(args: argparse.Namespace) -> int:
         left.save()
         write_outputs(left)
     say(console, f"removed {', '.join(rows)}: {counted(len(going), 'cell')}")
-    say(console, f"the records stay in {args.out / 'records'}; run the methods again to have them")
+    say(
+        console,
+        f"the records stay in {args.out / 'records'}; run the methods again to bring them back",
+    )
     _show(console, left)
     return DONE
 

@@ -94,7 +94,7 @@ def prepare(
         return _official(folder, archive, name, root, official, limits, progress, download=download)
     except OSError as error:
         reason = f"{error.filename or folder}: {error.strerror or error}"
-        raise DataError(f"{reason}. Put that right and run the same command again") from error
+        raise DataError(f"{reason}. Fix that and run the same command again") from error
 
 
 def _own(folder: Path, entries: Sequence[Entry], name: str, progress: OnProgress) -> Prepared:

@@ -274,7 +274,7 @@ def _telling(archive: Path) -> Iterator[None]:
         raise DataError(f"{archive}: {reason}. Download it again") from error
     except OSError as error:
         raise DataError(
-            f"{archive}: cannot be unpacked ({error.strerror or error}). Put that right and run "
+            f"{archive}: cannot be unpacked ({error.strerror or error}). Fix that and run "
             "the same command again"
         ) from error
 

@@ -85,7 +85,7 @@ def heading(charts: Sequence[Scatter]) -> str:
     if not times:
         return "Cost"
     low, high = min(times), max(times)
-    return f"Training one seed took {number(low, 1)}{_to(low, high)} s by the clock"
+    return f"Training one seed took {number(low, 1)}{_to(low, high)} s, wall-clock"
 
 
 def _to(low: float, high: float) -> str:

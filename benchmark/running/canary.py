@@ -67,7 +67,7 @@ def check_workers(engine: Engine, device: str) -> None:
     if fault:
         raise MachineError(
             f"no job can run here: a known-good one failed ({fault}). What is recorded is "
-            "safe; what workers say is in workers.txt of the output folder. Put that right and run "
+            "safe; what workers say is in workers.txt of the output folder. Fix that and run "
             "the same command again"
         )
 
@@ -77,7 +77,7 @@ def stop(what: str, fault: str) -> MachineError:
     return MachineError(
         f"{what} died, and a known-good job after it failed too ({fault}): the machine is at "
         "fault. Nothing of it is recorded; what workers say is in workers.txt of the output "
-        "folder. Put that right and run the same command again"
+        "folder. Fix that and run the same command again"
     )
 
 

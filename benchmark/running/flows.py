@@ -108,7 +108,7 @@ def _submitted(engine: Engine, task: Task) -> Future[Any]:
     except OSError as error:
         raise MachineError(
             f"no worker can be started here: {error.strerror or error}. What is recorded is safe: "
-            "put that right and run the same command again"
+            "fix that and run the same command again"
         ) from error
 
 

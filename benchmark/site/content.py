@@ -82,7 +82,7 @@ class Row:
     def took(self) -> list[tuple[str, str]]:
         """Return what search and runs cost together, in words and numbers; what is told alone."""
         head, hour = self.head, 3600
-        found = [("jobs, one after the other, by the clock", f"{self.seconds / hour:.4f} h")]
+        found = [("jobs, one after the other, wall-clock", f"{self.seconds / hour:.4f} h")]
         for name, words, unit in _TOOK:
             if head[name]:
                 found.append((words, f"{head[name] / hour:.4f} {unit}"))

@@ -175,7 +175,7 @@ def why_not(methods: int, datasets: int) -> str:
     pairs = methods * (methods - 1) // 2
     lowest = min(1.0, pairs * 2 / 2**datasets)
     if datasets < MIN_DATASETS:
-        return f"no critical differences: {datasets} datasets, {MIN_DATASETS} needed"
+        return f"critical differences need {MIN_DATASETS} datasets, here are {datasets}"
     if lowest > ALPHA:
         return (
             f"no critical differences: with {pairs} pairs on {datasets} datasets no adjusted p "

@@ -87,7 +87,7 @@ def equal_trials(row: SubmittedRow) -> Iterator[str]:
     for folds, numbers in by_folds.items():
         if len(numbers) > 1 and len(by_folds) > 1:
             which = " and ".join(map(str, numbers))
-            yield f"{row.place}: trials {which} have the very folds {list(folds)}"
+            yield f"{row.place}: trials {which} have identical fold scores {list(folds)}"
 
 
 def between(rows: Iterable[tuple[SubmittedRow, Mapping[int, Marks]]]) -> Iterator[Problem]:

@@ -43,7 +43,7 @@ def _voids(rows: Sequence[dict[str, Any]]) -> Iterator[str]:
         if row["void_since"]:
             seconds = row["search_s"] + row["run_s"]
             why = f"void since {row['void_since']}: {row['void_why']}"
-            cost = f"{seconds:.0f} s of trainings, by the clock, to make it anew"
+            cost = f"{seconds:.0f} s of trainings, wall-clock, to make it again"
             yield f"- `{row['method']}`: {why} ({cost})"
     if any(row["void_since"] for row in rows):
         yield ""

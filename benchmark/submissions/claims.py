@@ -123,6 +123,6 @@ def _checked(option: str, text: str) -> str:
         raise InvalidInputError(f"{option}: {len(kept)} characters; expected 1 to {_LONGEST}")
     if one_line(kept) != kept:
         raise InvalidInputError(
-            f"{option} {one_line(kept)!r}: signs that cannot be seen; expected plain text"
+            f"{option} {one_line(kept)!r}: invisible characters; expected plain text"
         )
     return kept

@@ -31,13 +31,13 @@ Text = Annotated[str, Field(max_length=2000)]
 def _seen(text: str) -> str:
     """Return ``text``; raise ValueError where a sign of it cannot be seen. It may have lines."""
     if seen(text) != text:
-        raise ValueError("signs that cannot be seen; expected plain text")
+        raise ValueError("invisible characters; expected plain text")
     return text
 
 
 def _one_line(text: str) -> str:
     if one_line(text) != text:
-        raise ValueError("signs that cannot be seen, or more than a line; expected plain text")
+        raise ValueError("invisible characters, or more than a line; expected plain text")
     return text
 
 

@@ -261,14 +261,14 @@ def finished_cell(study: Study, key: CellKey) -> Finished:
         raise StoreError(f"{where}: {lost.words} lost to the machine. Run with --retry-failed")
     if choice is None and any(run.status == "failed" for run in runs):
         detail = next(run.detail for run in runs if run.status == "failed")
-        raise StoreError(f"{where}: {detail}, so there is no row. Mend the method and run it again")
+        raise StoreError(f"{where}: {detail}, so there is no row. Fix the method and run it again")
     if record is None or choice is None or len(runs) != asked:
         raise StoreError(
             f"{where} has {len(runs)} of {asked} runs: not finished. Run the same command again"
         )
     if failed := [r for r in runs if r.status == "failed" and r.reason != "non_finite"]:
         said = f"seed {failed[0].seed} failed ({failed[0].reason})"
-        raise StoreError(f"{where}: {said}. Mend the method and run it again")
+        raise StoreError(f"{where}: {said}. Fix the method and run it again")
     for run in runs:
         _check_one_environment(run, where)
     if key.repeat == 0 and all(run.status == "failed" for run in runs):

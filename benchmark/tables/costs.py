@@ -24,7 +24,7 @@ from benchmark.tables.headlines import Headline
 from benchmark.tables.results import CellResults
 from protocols.names import one_line
 
-TITLE = "Cost of one run, all folds; seconds by the clock, beside what else ran"
+TITLE = "Cost of one run over all folds; wall-clock seconds, beside whatever else ran"
 MEASURED = ("train_s", "seconds", "cpu_s", "peak_memory_mb")
 MAX_PRINTED = 60  # rows on a terminal; laying out a thousand takes seconds
 TOTALS = ("job_h", "cpu_h", "machine_h", "gpu_h", "packages_wh", "gpu_wh", "money", "currency")
@@ -32,8 +32,8 @@ COLUMNS = ("dataset", "trunk", "recipe", "method", "n", *COUNTS, *MEASURED, "dev
 TOTALS_TITLE = "Cost of a row: its search and all its runs"
 SHARED = (
     "Every moment of a machine is split evenly among the jobs of this study that ran in it; so is "
-    "what its processor packages and GPUs counted meanwhile, whatever else ran there. A dash: the "
-    "machine or an older record does not tell"
+    "what its processor packages and GPUs counted meanwhile, whatever else ran there. A dash: not "
+    "measured on that machine, or not in an older record"
 )
 
 
@@ -42,7 +42,7 @@ _SHOWN = {
     "parameters_trained": "Trained",
     "parameters_deployed": "Deployed",
     "images_trained": "Images",
-    "images_protocol": "Protocol's",
+    "images_protocol": "By protocol",
     "images_embedded": "Embedded",
     "seconds": "Seconds",
     "cpu_s": "CPU s",
@@ -150,10 +150,10 @@ def in_words(spent: Spent, price: Price | None) -> str:
     parts = [
         f"{small(found[name])} {words}"
         for name, words in (
-            ("job_h", "hours of jobs"),
-            ("machine_h", "of machines"),
-            ("cpu_h", "of processors"),
-            ("gpu_h", "of GPUs"),
+            ("job_h", "job hours"),
+            ("machine_h", "machine hours"),
+            ("cpu_h", "CPU hours"),
+            ("gpu_h", "GPU hours"),
             ("packages_wh", "Wh of processor packages"),
             ("gpu_wh", "Wh of GPUs"),
         )

@@ -278,11 +278,11 @@ def _notes(group: _Group, tables: Tables) -> Iterator[str]:
         number = " to ".join(map(str, classes[:: max(1, len(classes) - 1)]))
         kind = next(row.test_ci_kind for row in done if row.test_classes is not NA)
         yield (
-            f"test classes: {kind} of {number} classes, runs and gallery as they "
-            "are, not part of the other ±"
+            f"test classes: {kind} over {number} classes, with runs and gallery "
+            "fixed; separate from the other ±"
         )
     if any(row.trials for row in done):
-        yield "conditional on one search"
+        yield "conditional on one search: its luck is not in the ±"
     if any(_main(parts).lost_trials for parts in group.parts.values()):
         score = per_cent(tables.study.protocol.search.failed_score, 0)
         yield f"lost: trials lost to the machine, counted as {score}"
@@ -310,7 +310,7 @@ def _verdict_notes(judged: Sequence[FrameRow]) -> Iterator[str]:
     family = judged[0].family_size
     yield f"verdicts: paired t, Holm over {family} comparison{'s' if family > 1 else ''}"
     if any(_wider(pair) for pair in judged):
-        yield "in brackets the ± that holds for all of them together"
+        yield "in brackets: the simultaneous ± for all of them"
     met = {
         spoken(str(p.verdict), None if p.needs_seeds is NA else p.needs_seeds): p for p in judged
     }
@@ -334,10 +334,10 @@ def _reference_note(group: _Group) -> Iterator[str]:
         return
     below = sorted(m for m in others if means[m] <= means[there[0]])
     said = f"not below {', '.join(below)}" if below else "below all others"
-    what = "reference without training"
+    what = "reference"
     if len(there) > 1:
         what = f"best of {len(there)} rows on the untrained trunk"
-    yield f"{there[0]}: {what}, outside the family, {said}"
+    yield f"{there[0]}: {what}, not in the family of tests, {said}"
 
 
 def _over_classes(row: FrameRow) -> str:

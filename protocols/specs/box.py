@@ -1,4 +1,4 @@
-"""A real study of the four sets that ship: 16 methods in four hours of two cores.
+"""A real study on the four datasets that ship: 16 methods in four hours on two cores.
 
 Measured on a core of an AMD EPYC: 7.4 CPU seconds a training of most methods on ``kanji`` (16 of
 ``softtriple``, 34 of ``hier``). A method takes 60 trainings on each set, so 16 methods on four sets

@@ -1,4 +1,4 @@
-"""Own photographs on a pretrained trunk: a day on a laptop, hours on a GPU.
+"""Your own photographs on a pretrained trunk: a day on a laptop, hours on a GPU.
 
 The reckoning, for MobileNetV2 at 224 px: 6 trials and 5 runs on 2 folds are 22 trainings of at
 most 400 steps for every method. A step of 32 images takes 2 to 3 seconds of one core, so a method

@@ -171,7 +171,7 @@ def test_help_answers_without_torch():
 def test_new_method_writes_a_plugin_that_passes(capsys, tmp_path):
     assert main(f"new-method fresh_idea --folder {tmp_path}".split()) == 0
     assert main(f"check {tmp_path / 'fresh_idea.py'}".split()) == 0
-    assert "22 of 22 checks kept" in capsys.readouterr().out
+    assert "22 of 22 checks passed" in capsys.readouterr().out
     test = tmp_path / "test_fresh_idea.py"
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(test)],

@@ -86,7 +86,7 @@ def _verdicts(study: Study) -> Part:
         f"{'; '.join(asked)}." if asked else "",
         ("dataset", *MARKS),
         tuple(rows),
-        f"{_STRICTER.strip()}: spreads too unlike for Student's t, judged by a stricter test."
+        f"{_STRICTER.strip()}: spreads too different for Student's t, judged by a stricter test."
         if marked
         else "",
         words=1 + len(MARKS),
@@ -121,10 +121,10 @@ def _across(study: Study, every: Sequence[Place]) -> Part:
 
 def _notes_of_ranks(every: Sequence[Place], *, grouped: bool) -> Iterator[str]:
     yield (
-        "In brackets 95 % intervals over seeds within these datasets; they speak of no other. Of a "
-        "rank it is where 95 of 100 resamples of the seeds put it, which near ties holds the true "
-        "rank less often. A gain is a mean over datasets, in which the one with the largest "
-        "differences weighs most; in a rank all weigh alike."
+        "In brackets: 95 % intervals over seeds, for these datasets only. That of a rank is where "
+        "95 % of resamples of the seeds put it; near ties it covers the true rank less often. A "
+        "gain is a mean over datasets, so the one with the largest differences weighs most; in a "
+        "rank all weigh the same."
     )
     if grouped:
         yield "Methods with a number in common are not told apart (Wilcoxon over datasets, Holm)."
@@ -154,11 +154,11 @@ def _moved(study: Study) -> Part:
             "mean over searches, %",
         ),
         tuple((own.method, own.dataset, str(own.searches), *_moves(own)) for own in again),
-        "Points. Standard deviations of single runs; that between searches is without what seeds "
-        "add to it, in brackets the ends that follow from the 95 % interval of its share in the "
-        "variance. ±: half of a 95 % interval, over seeds, over test classes and in the last "
-        "column over searches, which alone is not conditional on one of them. Runs: those that "
-        "came through, of all."
+        "In points. Standard deviations are of single runs; the one between searches is net of "
+        "what seeds contribute, in brackets the bounds that follow from the 95 % interval of its "
+        "share of the variance. ±: half of a 95 % interval, over seeds, over test classes and, in "
+        "the last column, over searches; only the last is not conditional on one search. Runs: "
+        "finished, of all."
         if again
         else "",
         words=2,
@@ -212,8 +212,8 @@ def _costs(study: Study) -> Part:
     return Part(
         "cost",
         "Cost and quality",
-        "By these means, which no test compares, no other method scores as much for less training, "
-        f"or more for as much: {best}."
+        "On the Pareto front of mean MAP@R against training cost (by means alone; differences are "
+        f"not tested): {best}."
         if best
         else "",
         ("method", "mean MAP@R, %", f"a training, {unit} s", f"all trainings, {unit} h"),

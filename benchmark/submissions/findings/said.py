@@ -37,15 +37,15 @@ def found(study: Study) -> str:
     return (
         f"Of {_counted(len(times), 'method')} with a whole row on all {datasets} datasets, "
         f"{len(everywhere)} {'beats' if len(everywhere) == 1 else 'beat'} {study.baseline} on "
-        f"every one{named}, {some} on some and {nowhere} on none, each dataset tested by itself. "
-        f"Their {sum(total.values())} comparisons: {decided}, {undecided} undecided."
+        f"all of them{named}, {some} on some and {nowhere} on none (one test per dataset). Their "
+        f"{sum(total.values())} comparisons: {decided}, {undecided} inconclusive or not tested."
     )
 
 
 def left_out(study: Study) -> str:
     """Return which of the protocol's datasets are not in the study, and why; empty for none."""
     said = "; ".join(f"{dataset} ({why})" for dataset, why in study.left_out.items())
-    return f"Not in it: {said}." if said else ""
+    return f"Not covered: {said}." if said else ""
 
 
 def below_references(study: Study) -> str:
@@ -69,8 +69,8 @@ def below_references(study: Study) -> str:
     more = f" and {len(below) - _LISTED} more" if len(below) > _LISTED else ""
     return (
         f"Of {_counted(compared, 'trained row')} {len(below) or 'none'} "
-        f"{'score' if len(below) > 1 else 'scores'} below the best row of its dataset that leaves "
-        f"the trunk as it is{named}{more}."
+        f"{'score' if len(below) > 1 else 'scores'} below the best row of the same dataset that "
+        f"trains no part of the trunk{named}{more}."
     )
 
 
@@ -83,11 +83,11 @@ def moved(study: Study) -> str:
     if seed is None:
         return ""
     said = (
-        f"In the median row single runs have a standard deviation of {per_cent(seed)} points "
-        f"between seeds, and the row's mean is known to ±{per_cent(mean)}"
+        f"Medians over the rows: single runs have a standard deviation of {per_cent(seed)} points "
+        f"between seeds; the 95 % interval of a mean over seeds is ±{per_cent(mean)}"
     )
     if by_class is not None:
-        said += f"; other test classes would move it by ±{per_cent(by_class)}"
+        said += f", and that over test classes is ±{per_cent(by_class)}"
     return f"{said}. {_searched_again(every, study.protocol.seeds)}"
 
 
@@ -95,7 +95,10 @@ def _searched_again(every: Sequence[Spread], seeds: int) -> str:
     """Return what further searches of some rows add to the spread, pooled over these rows."""
     again = [own for own in every if own.searches > 1]
     if not again:
-        return "No row was searched more than once, so none of this holds what a search adds."
+        return (
+            "No row was searched more than once, so none of this includes variation between "
+            "searches."
+        )
     found = pooled(again, seeds) if seeds > 1 else None
     said = f"{len(again)} of {len(every)} rows were searched more than once"
     if found is None:
@@ -106,11 +109,11 @@ def _searched_again(every: Sequence[Spread], seeds: int) -> str:
     if found.low is not None and found.high is not None:
         ends = f" (95 %: {found.low:.2f} to {found.high:.2f})"
     return (
-        f"{said}. If it is alike in all of them{but}, the standard deviation between searches is "
-        f"{found.ratio:.2f} times that between the seeds of one search{ends}, what seeds add to it "
-        "taken out. "
-        "Every verdict and every ± but that over searches is conditional on one search of each "
-        "method."
+        f"{said}. If the ratio is the same in all of them{but}, the standard deviation between "
+        f"searches, net of what seeds contribute, is {found.ratio:.2f} times that between the "
+        f"seeds of one search{ends}. "
+        "Every verdict, and every ± except the one over searches, is conditional on one search of "
+        "each method."
     )
 
 
@@ -123,15 +126,15 @@ def searching(study: Study) -> str:
     sides = one_sided(lines(study))
     if sides.settings:
         side = (
-            f" Of {_counted(sides.settings, 'number')} that all datasets chose otherwise than the "
-            f"first trial, {sides.met} lie on one side of the default everywhere; so would about "
-            f"{sides.expected:.0f} if they were drawn evenly from their ranges."
+            f" Of {_counted(sides.settings, 'numeric setting')} whose searches chose another trial "
+            f"than the defaults on every dataset, {sides.met} lie on the same side of the default "
+            f"everywhere; drawn uniformly from their ranges, about {sides.expected:.0f} would."
         )
     if own.gain is not None:
         gain = (
-            f" In the median the choice lies {per_cent(own.gain)} points above the defaults on "
-            f"validation classes: the best of up to {own.trials} tries on the classes that chose "
-            "it, so part of that is luck."
+            f" The median gain of the chosen setting over the defaults is {per_cent(own.gain)} "
+            f"points on validation classes. It is the best of up to {own.trials} trials on the "
+            "classes that chose it, so part of the gain is selection bias."
         )
     return (
         f"{own.defaults} of {own.searches} searches chose the authors' defaults, and "

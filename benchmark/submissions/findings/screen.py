@@ -72,10 +72,11 @@ def caption(study: Study, own: Sequence[Place]) -> list[str]:
     found = [
         f"MAP@R of test classes, per cent ± t 95% over {protocol.seeds} seeds",
         f"against {study.baseline}: {', '.join(f'{mark} {word}' for word, mark in MARKS.items())}",
-        f"paired t, stricter where spreads are unlike, Holm over the {size} comparisons of each "
-        f"dataset and over no more; equivalent is within ±{per_cent(paired.ROPE, 1)}",
-        "rank: mean over the datasets, 1 is best, references left out",
-        "conditional on one search of each method",
+        f"paired t-tests, stricter where spreads differ much, Holm-corrected over the {size} "
+        "comparisons within each dataset; equivalent: shown to lie within "
+        f"±{per_cent(paired.ROPE, 1)} points",
+        "rank: mean over the datasets, 1 is best, references excluded",
+        "conditional on one search of each method: the luck of a search is not in the ±",
     ]
     if any(place.deviates for place in own):
         found.append("† deviates from the protocol, as its claim.toml says")

@@ -216,7 +216,7 @@ def _left_out(own: Mapping[str, Sequence[Entry]], baseline: str) -> dict[str, st
     second, found = (counts[1] if len(counts) > 1 else 0), {}
     for dataset, methods in whole.items():
         if not own[dataset]:
-            found[dataset] = "no row that holds"
+            found[dataset] = "no valid row"
         elif baseline not in methods:
             found[dataset] = f"no whole row of {baseline}"
         elif len(methods) < 2:

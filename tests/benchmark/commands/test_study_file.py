@@ -201,7 +201,7 @@ def test_a_file_that_is_none_is_one_line(tmp_path, content, words, capsys):
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["--set", "image.crop=3"], "--set no key 'image.crop'. Did you mean image.crop_px"),
+        (["--set", "image.crop=3"], "--set: no key 'image.crop'. Did you mean image.crop_px"),
         (["--set", "seeds"], "expected KEY=VALUE"),
         (["--set", "search.sampler=cma"], "expected one of tpe, gp, random"),
         (["--protocol", "photos"], "--datasets folder:photos"),

@@ -124,8 +124,8 @@ def test_a_study_has_a_page_with_its_findings(tmp_path):
             assert cell.replace("|", r"\|") in told
     assert "whitened reference" in page.text
     assert "triplet baseline" in page.text
-    assert "Not in it: " in page.text
-    assert page.text[page.text.index("Not in it: ") :].partition(". ")[0] in told
+    assert "Not covered: " in page.text
+    assert page.text[page.text.index("Not covered: ") :].partition(". ")[0] in told
     for link in page.links:
         target = normpath(str(PurePosixPath("studies") / link.partition("#")[0]))
         assert link.startswith(("#", "data:,")) or target in site, link

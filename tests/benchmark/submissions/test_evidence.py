@@ -119,7 +119,7 @@ def test_evidence_lies_beside_its_row_and_verifies(results, searched, watched, c
     assert main(["verify", str(results)]) == 0
     words = capsys.readouterr().err
     assert "3 rows, 0 stale; 0 problems" in words
-    assert "beside them 1 further search and 2 watched runs, which no table counts" in words
+    assert "besides: 1 further search and 2 watched runs, counted in no table" in words
 
 
 def test_the_gap_is_that_of_the_study(results, watched):

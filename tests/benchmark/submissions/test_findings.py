@@ -114,7 +114,7 @@ def test_the_sentence_counts_the_leaderboards_verdicts(results, study):
     all_of_them = [v for own in verdicts.values() for v in own]
     decided = [all_of_them.count(word) for word in ("better", "worse", "equivalent")]
     assert f"Their 9 comparisons: {decided[0]} better, {decided[1]} worse" in text
-    assert f"{9 - sum(decided)} undecided." in text
+    assert f"{9 - sum(decided)} inconclusive or not tested." in text
 
 
 def test_seeds_spread_a_row_by_the_standard_deviation_of_its_runs(results, study):
@@ -175,7 +175,7 @@ def test_settings_on_one_side_are_counted_with_what_chance_gives(results, study)
     sides = chosen.one_sided(chosen.lines(study))
     assert (sides.settings, sides.met) == (len(found), met)
     assert sides.expected == pytest.approx(sum(line.chance for line in found))
-    assert f"Of {len(found)} numbers that all datasets chose" in said.searching(study)
+    assert f"Of {len(found)} numeric settings whose searches chose" in said.searching(study)
 
 
 def test_a_default_on_a_bound_is_not_counted_as_a_choice_of_it(results):
@@ -410,11 +410,11 @@ def test_the_first_rows_of_a_further_dataset_change_nothing_but_say_so(small):
     lay_out(small, [(dataset, "proxy_anchor") for dataset in ("emoji", "kanji")])
     lay_out(small, [(dataset, "group") for dataset in ("emoji", "kanji")])
     before = page.markdown([study_of(small)])
-    none = "Not in it: products (no row that holds); objects (no row that holds)."
+    none = "Not covered: products (no valid row); objects (no valid row)."
     assert none in before
     lay_out(small, [("products", "ms"), ("objects", "triplet"), ("objects", "ms")])
     few = "products (no whole row of triplet); objects (whole rows of 2 methods, elsewhere of 5)"
-    assert page.markdown([study_of(small)]) == before.replace(none, f"Not in it: {few}.")
+    assert page.markdown([study_of(small)]) == before.replace(none, f"Not covered: {few}.")
     lay_out(small, [("objects", "contrastive")])
     assert list(study_of(small).by_dataset) == ["emoji", "kanji", "objects"]
 
@@ -460,8 +460,8 @@ def test_references_are_shown_below_and_not_ranked(tmp_path):
     for entry in entries:
         entry.head["mean"] = best[entry.cell.dataset] - 0.01 * (entry.method == "ms")
     assert said.below_references(found) == (
-        "Of 4 trained rows 2 score below the best row of its dataset that leaves the trunk as it "
-        "is: ms on emoji (below whitened), ms on kanji (below whitened)."
+        "Of 4 trained rows 2 score below the best row of the same dataset that trains no part of "
+        "the trunk: ms on emoji (below whitened), ms on kanji (below whitened)."
     )
 
 

@@ -583,7 +583,7 @@ def test_trials_with_the_same_scores_are_listed(results):
     like = first.model_copy(update={"number": 2, "settings": {**first.settings, "beta": 2.5}})
     row.trials = [first, second, like]
     assert list(alike.equal_trials(row)) == [
-        f"{MS}: trials 0 and 2 have the very folds {first.folds}"
+        f"{MS}: trials 0 and 2 have identical fold scores {first.folds}"
     ]
     row.trials = [first, like]
     assert list(alike.equal_trials(row)) == []
@@ -642,7 +642,7 @@ def test_an_honest_rerun_of_the_same_bits_has_no_problem(results):
 def test_the_same_person_is_seen(who, results):
     challenge(results / MS, str(TODAY), who)
     (line,) = said(results)
-    assert "made the claim too" in line or "signs that cannot be seen" in line
+    assert "made the claim too" in line or "invisible characters" in line
     row = rowread.read_row(results, results / MS)
     assert judging.judge(row, row.reruns[0]) == "undecided"
     form = {"who": who, "hardware": "another", "note": "", "author_of_method": False}
@@ -657,7 +657,7 @@ def test_a_word_of_two_scripts_is_no_name(who, results):
     """Cyrillic a, Greek sigma, the same behind a sign that nobody sees."""
     challenge(results / MS, str(TODAY), who)
     (line,) = said(results)
-    assert "in one word" in line or "signs that cannot be seen" in line
+    assert "in one word" in line or "invisible characters" in line
     row = rowread.read_row(results, results / MS)
     assert judging.judge(row, row.reruns[0]) == "undecided"
 
@@ -679,7 +679,7 @@ def test_signs_that_nobody_sees_are_refused(field, old, results):
     words = f'{field} = "{old}"', f'{field} = "Jane \u202eeoD"'
     claim.write_text(claim.read_text("utf-8").replace(*words), "utf-8")
     (line,) = said(results)
-    assert f"{field}: Value error, signs that cannot be seen" in line
+    assert f"{field}: Value error, invisible characters" in line
     assert line.endswith(f"{MS}/claim.toml")
 
 

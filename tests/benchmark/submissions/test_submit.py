@@ -177,7 +177,10 @@ def test_who_and_hardware_stand_in_every_new_claim(study, tmp_path, capsys):
     results.mkdir()
     words = ["submit", str(study), "--results", str(results), "--methods", "ms"]
     assert main([*words, "--who", 'A. "Q" Claimant', "--hardware", "=1+1"]) == 0
-    assert 'by A. "Q" Claimant, on =1+1: correct the new .toml' in capsys.readouterr().out
+    assert (
+        'recorded as run by A. "Q" Claimant, on =1+1; if not, correct the new .toml'
+        in capsys.readouterr().out
+    )
     claim = read_row(results, results / "toy" / "toy" / "ms").claim
     assert (claim.who, claim.hardware) == ('A. "Q" Claimant', "=1+1")
     assert main([*words, "--who", "Another", "--hardware", "another"]) == 0
@@ -274,7 +277,7 @@ def test_a_row_whose_search_failed_says_so(study, tmp_path, capsys):
         failed = {"status": "failed", "reason": "error", "detail": detail, "folds": []}
         records.write(path, replace(run, **failed, **gone))
     said = " ".join(refused(study, tmp_path, capsys).split())
-    assert f"{detail}, so there is no row. Mend the method and run it again" in said
+    assert f"{detail}, so there is no row. Fix the method and run it again" in said
 
 
 def test_runs_of_an_edited_checkout_are_named_as_what_verify_refuses(study, tmp_path, capsys):

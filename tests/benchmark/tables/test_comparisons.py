@@ -223,8 +223,8 @@ def test_people_see_test_classes_in_a_column_of_their_own(tmp_path):
     text = shown(with_queries(tmp_path, random_hits()))
     assert max(map(len, text.splitlines())) <= 80
     flat = " ".join(text.split())
-    assert "test classes: class bootstrap 95% of 30 classes, runs and gallery as they are" in flat
-    assert "not part of the other ±" in flat
+    assert "test classes: class bootstrap 95% over 30 classes, with runs and gallery fixed" in flat
+    assert "separate from the other ±" in flat
 
 
 def run_of_folds(cell, seed, scores):
@@ -298,10 +298,10 @@ def test_two_datasets_have_means_gains_and_ranks_and_no_critical_differences(tmp
     assert best.gain_ci_low < best.gain < best.gain_ci_high
     assert best.gain_iqm == pytest.approx(0.04, abs=0.004)
     assert best.ci_kind == "t 95% of means, resampled seeds of IQM and rank"
-    assert best.note == "no critical differences: 2 datasets, 6 needed"
+    assert best.note == "critical differences need 6 datasets, here are 2"
     assert not best.cliques
     assert main(frames.across, method="triplet").gain == 0
-    assert "no critical differences: 2 datasets" in " ".join(shown(study).split())
+    assert "critical differences need 6 datasets" in " ".join(shown(study).split())
     assert list(formats.to_format(frames, "csv"))[-1] == "across.csv"
 
 

@@ -289,7 +289,7 @@ def test_the_reference_is_outside_the_family(tmp_path):
     assert (row.family, row.verdict) == (None, None)
     assert row.p_t < 1e-9
     flat = " ".join(shown(study).split())
-    assert "untrained: reference without training, outside the family, below all others" in flat
+    assert "untrained: reference, not in the family of tests, below all others" in flat
     assert "Holm over 1 comparison ·" in flat
 
 
@@ -298,13 +298,13 @@ def test_pretrained_weights_as_they_come_are_a_reference_too(tmp_path):
     study = make(tmp_path, values)
     assert pair(study, "pretrained", "triplet").family is None
     assert pair(study, "margin", "triplet").family_size == 1
-    assert "pretrained: reference without training" in " ".join(shown(study).split())
+    assert "pretrained: reference" in " ".join(shown(study).split())
 
 
 def test_a_method_below_the_reference_is_named(tmp_path):
     values = {"triplet": [0.4, 0.41, 0.42], "margin": [0.1, 0.1, 0.1], "untrained": [0.2] * 3}
     flat = " ".join(shown(make(tmp_path, values)).split())
-    assert "outside the family, not below margin" in flat
+    assert "not in the family of tests, not below margin" in flat
 
 
 def test_a_method_without_a_result_stays_in_the_family(tmp_path):
@@ -480,7 +480,7 @@ def test_marks_say_which_differences_count(tmp_path):
     flat = " ".join(text.split())
     assert "▲ better, ▼ worse, = equivalent (margin 0.5 points), ~ inconclusive" in flat
     assert "verdicts: paired t, Holm over 4 comparisons" in flat
-    assert "in brackets the ± that holds for all of them together" in flat
+    assert "in brackets: the simultaneous ± for all of them" in flat
 
 
 def test_a_near_miss_shows_its_p_and_what_is_untested_its_seeds(tmp_path):

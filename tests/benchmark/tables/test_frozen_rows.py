@@ -95,7 +95,8 @@ def test_the_block_stands_above_and_the_caption_says_who_lies_below(study):
     assert [row[-2] for row in table.rows] == ["1/1", "1/1", "3/3", "3/3", "3/3"]
     assert f"{FIXED}, one run: lda, pretrained" in table.caption
     assert "± t 95%; n = 3" in table.caption
-    said = "lda: best of 2 rows on the untrained trunk, outside the family, not below group, ms"
+    best = "lda: best of 2 rows on the untrained trunk"
+    said = f"{best}, not in the family of tests, not below group, ms"
     assert said in table.caption
     assert "verdicts: paired t, Holm over 2 comparisons" in table.caption
 

@@ -309,4 +309,4 @@ def test_a_row_of_other_images_than_the_protocols_is_marked():
     columns = zip(table.header, zip(*table.rows, strict=True), strict=True)
     cells = {name: list(column) for name, column in columns}
     assert cells["Images"] == ["320 ≠", "640", "640"]
-    assert cells["Protocol's"][:2] == ["640", "640"]
+    assert cells["By protocol"][:2] == ["640", "640"]
