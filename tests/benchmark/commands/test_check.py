@@ -43,7 +43,7 @@ def test_a_method_that_meddles_or_ends_the_process_fails_by_name(tmp_path):
     )
     assert done.returncode == 3, done.stderr
     assert "SystemExit: 0" in done.stdout
-    _, found, said = done.stdout.partition("fails It leaves its process as it found it.")
+    _, found, said = done.stdout.partition("fails  It leaves its process as it found it.")
     assert found
     assert "Python's limits, torch's default type" in " ".join(said.split())
     assert said.endswith("checks passed\n")

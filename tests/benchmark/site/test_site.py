@@ -471,7 +471,7 @@ def test_every_head_of_a_table_has_a_name(files):
 def test_links_of_a_matrix_say_what_they_compare(files):
     name = next(n for n in files if n.startswith("compare/") and n.endswith("index.html"))
     text = files[name].decode()
-    links = re.findall(r'aria-label="(\w+) less (\w+): ([^"]+)">([^<]+)</a>', text)
+    links = re.findall(r'aria-label="(\w+) minus (\w+): ([^"]+)">([^<]+)</a>', text)
     assert {(a, b) for a, b, _, _ in links} >= {("ms", "triplet"), ("triplet", "ms")}
     assert all(said == shown for _, _, said, shown in links)
     assert 'class="scroll tall"' in text
