@@ -184,7 +184,7 @@ def check_every_setting_matters(method: type[Method]) -> None:
 
 @keeps_random_state
 def check_eval_is_deterministic(method: type[Method]) -> None:
-    """Eval gives ``embedding`` (B, D), the same twice, and independent of batch mates."""
+    """Eval gives ``embedding`` of the asked width, the same twice, whatever lies in the batch."""
     built, features = build(method).eval(), toy_features()
     with torch.no_grad():
         whole = views_of(built, features)
@@ -193,6 +193,11 @@ def check_eval_is_deterministic(method: type[Method]) -> None:
         alone = torch.cat([views_of(built, row[None])["embedding"] for row in features])
     embedding = whole["embedding"]
     assert embedding.ndim == 2, f"the embedding must be (B, D), met {tuple(embedding.shape)}"
+    width = SPEC.embedding_size + (built.ranked_by == "hyperboloid")
+    assert embedding.shape[1] == width or not method.trains, (
+        f"an embedding of {embedding.shape[1]} numbers where spec.embedding_size asks for {width}: "
+        "a wider one scores higher by itself"
+    )
     assert torch.equal(embedding, again), "two eval passes differ"
     assert torch.allclose(embedding, alone, atol=1e-4), "an embedding depends on its batch mates"
 

@@ -64,6 +64,12 @@ class Registry:
             if not path.is_file():
                 raise PluginError(f"plugin {str(path)!r}: no such file")
             kind = _kind_of(path)
+            if kind == "dataset":
+                raise PluginError(
+                    f"plugin {str(path)!r} holds a dataset, which no option takes: install it with "
+                    "an entry point of dml_benchmark.datasets, or prepare its images as "
+                    "csv:FILE or folder:PATH (CONTRIBUTING.md, Add a dataset)"
+                )
             if fault := naming.fault(path.stem):
                 raise PluginError(f"plugin {str(path)!r}: the {kind} is named by the file: {fault}")
             if (kind, path.stem) in self._files or path.stem in self._shipped(kind):

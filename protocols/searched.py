@@ -7,7 +7,6 @@ what a source file declares.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from copy import copy
 from typing import Any, Literal
 
 from protocols import paper
@@ -36,8 +35,7 @@ def search_space(
     found = _paper_space(own, paper_name, dataset, bounds) or dict(own)
     found.update(_unsearched(own))
     for name, value in published.items():
-        found[name] = copy(found[name])
-        found[name].default = found[name].accept(value)
+        found[name] = found[name].starting_at(value)
     return found
 
 

@@ -53,12 +53,14 @@ def constant(source: str, name: str) -> str | bool | None:
 
 
 def kind_of(source: str) -> str:
-    """Return what a plugin file holds: a protocol, a recipe, a trunk, or else a method.
+    """Return what a plugin file holds: a protocol, a recipe, a trunk, a dataset, or else a method.
 
     Raises:
         SyntaxError, ValueError: the file is no Python.
     """
-    for node in ast.parse(source).body:
+    body = ast.parse(source).body
+    functions = {node.name for node in body if isinstance(node, ast.FunctionDef)}
+    for node in body:
         match node:
             case ast.Assign(targets=targets):
                 words = {target.id for target in targets if isinstance(target, ast.Name)}
@@ -67,7 +69,7 @@ def kind_of(source: str) -> str:
                         return word.lower()
             case ast.FunctionDef(name="build", args=ast.arguments(args=[ast.arg("weights"), *_])):
                 return "trunk"
-    return "method"
+    return "dataset" if {"digest", "load"} <= functions else "method"
 
 
 def in_folder(folder: Path) -> Read:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, Generic, TypeVar, overload
+from copy import copy
+from typing import Any, Generic, Self, TypeVar, overload
 
 from protocols.errors import InvalidInputError, unknown_name
+from protocols.ranges import between, check_range, comes_back, share_between
 
 PARTS = 1000  # of a Real's range: to a search, all values in one part are the same
 
@@ -20,13 +22,40 @@ class Hyperparameter(Generic[T]):
 
     The class it stands in needs an attribute ``settings``: a mapping from hyperparameter
     name to value, complete after construction.
+
+    Nothing of it changes once it is said: a method that takes another's hyperparameter and narrows
+    it would narrow the other's search.
     """
 
     default: T
     name: str = ""
 
     def __set_name__(self, owner: type, name: str) -> None:
+        if self.name and self.name != name:
+            raise InvalidInputError(
+                f"{owner.__name__}.{name} is the hyperparameter {self.name!r} of another place: "
+                f"write a new {type(self).__name__}(...)"
+            )
         self.name = name
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        before = vars(self).get(name, value)
+        if before != value or type(before) is not type(value):
+            raise InvalidInputError(
+                f"{name} of hyperparameter {self.name or self.describe()!r} is {before!r} and "
+                f"stays so, met {value!r}: write a new {type(self).__name__}(...)"
+            )
+        super().__setattr__(name, value)
+
+    def starting_at(self, value: object) -> Self:
+        """Return the same hyperparameter with another default.
+
+        Raises:
+            InvalidInputError: ``value`` is outside the bounds.
+        """
+        found = copy(self)
+        vars(found)["default"] = self.accept(value)
+        return found
 
     @overload
     def __get__(self, instance: None, owner: type) -> Hyperparameter[T]: ...
@@ -74,7 +103,7 @@ class Real(Hyperparameter[float]):
     def __init__(self, low: float, high: float, *, default: float, log: bool = False) -> None:
         self.low, self.high, self.log = float(low), float(high), log
         self.default = float(default)
-        _check_range(self.low, self.high, self.default, log)
+        check_range(self.low, self.high, self.default, log)
 
     def accept(self, value: object) -> float:
         """Return ``value`` as a float inside the bounds."""
@@ -92,16 +121,16 @@ class Real(Hyperparameter[float]):
     def at(self, share: float) -> float:
         """Return the number at ``share`` of the range, on the logarithms where ``log``."""
         if self.log:
-            found = math.exp(_between(math.log(self.low), math.log(self.high), share))
+            found = math.exp(between(math.log(self.low), math.log(self.high), share))
         else:
-            found = _between(self.low, self.high, share)
+            found = between(self.low, self.high, share)
         return min(max(found, self.low), self.high)  # rounding may leave the range by a bit
 
     def share(self, value: float) -> float:
         """Return where ``value`` stands in the range, on the logarithms where ``log``."""
         if self.log:
-            return _share(math.log(self.low), math.log(self.high), math.log(value))
-        return _share(self.low, self.high, value)
+            return share_between(math.log(self.low), math.log(self.high), math.log(value))
+        return share_between(self.low, self.high, value)
 
     def part(self, value: float) -> int:
         """Return the thousandth of the range, on its scale, that ``value`` lies in."""
@@ -126,7 +155,7 @@ class Integer(Hyperparameter[int]):
             raise InvalidInputError(
                 f"{odd[0]!r} is a {type(odd[0]).__name__}: expected whole numbers (int)"
             )
-        _check_range(low, high, default, log)
+        check_range(low, high, default, log)
 
     def accept(self, value: object) -> int:
         """Return ``value`` as an int inside the bounds."""
@@ -144,17 +173,17 @@ class Integer(Hyperparameter[int]):
         """Return the whole number at ``share``; each has an equal part, on its scale."""
         low, high = self.low - 0.5, self.high + 0.5
         if self.log:
-            found = math.exp(_between(math.log(low), math.log(high), share))
+            found = math.exp(between(math.log(low), math.log(high), share))
         else:
-            found = _between(low, high, share)
+            found = between(low, high, share)
         return min(max(math.floor(found + 0.5), self.low), self.high)
 
     def share(self, value: int) -> float:
         """Return the middle of the part of the range that ``value`` has."""
         low, high = self.low - 0.5, self.high + 0.5
         if self.log:
-            return _share(math.log(low), math.log(high), math.log(value))
-        return _share(low, high, value)
+            return share_between(math.log(low), math.log(high), math.log(value))
+        return share_between(low, high, value)
 
     @property
     def parts(self) -> int:
@@ -178,7 +207,7 @@ class Choice(Hyperparameter[T]):
 
     def __init__(self, options: Sequence[T], *, default: T, searched: bool = True) -> None:
         self.options, self.default, self.searched = tuple(options), default, searched
-        odd = [option for option in (*self.options, default) if not _comes_back(option)]
+        odd = [option for option in (*self.options, default) if not comes_back(option)]
         if odd:
             raise InvalidInputError(
                 f"options {self.options}: {odd[0]!r} is a {type(odd[0]).__name__}, expected texts, "
@@ -221,10 +250,20 @@ Space = dict[str, Hyperparameter[Any]]
 
 
 def declared(owner: type) -> Space:
-    """Return the hyperparameters a class declares, base classes first, in source order."""
+    """Return the hyperparameters a class declares, base classes first, in source order.
+
+    Raises:
+        InvalidInputError: one was put there after its class was made.
+    """
     found: Space = {}
     for cls in reversed(owner.__mro__):
-        found.update({k: v for k, v in vars(cls).items() if isinstance(v, Hyperparameter)})
+        own = {k: v for k, v in vars(cls).items() if isinstance(v, Hyperparameter)}
+        if late := [name for name, parameter in own.items() if parameter.name != name]:
+            raise InvalidInputError(
+                f"{cls.__name__}.{late[0]} was replaced after its class was made: write a class of "
+                "your own with that hyperparameter"
+            )
+        found.update(own)
     return found
 
 
@@ -293,23 +332,6 @@ def rebuilt(description: Mapping[str, Mapping[str, Any]]) -> Space:
     return space
 
 
-def _comes_back(value: object) -> bool:
-    """Return whether JSON gives ``value`` back, equal and of its type."""
-    if type(value) is float:
-        return math.isfinite(value)
-    if type(value) is str:  # half a character cannot be written
-        return not any("\ud800" <= sign <= "\udfff" for sign in value)
-    return type(value) in (int, bool)
-
-
-def _between(low: float, high: float, share: float) -> float:
-    return low + share * (high - low)
-
-
-def _share(low: float, high: float, value: float) -> float:
-    return (value - low) / (high - low)
-
-
 def _parts(parameter: Hyperparameter[Any]) -> dict[str, Any]:
     if isinstance(parameter, Choice):
         return {"options": list(parameter.options), "default": parameter.default}
@@ -317,13 +339,3 @@ def _parts(parameter: Hyperparameter[Any]) -> dict[str, Any]:
         bounds = {"low": parameter.low, "high": parameter.high, "log": parameter.log}
         return {**bounds, "default": parameter.default}
     raise TypeError(f"{type(parameter).__name__}: use Real, Integer or Choice")
-
-
-def _check_range(low: float, high: float, default: float, log: bool) -> None:
-    """Raise InvalidInputError unless low <= default <= high, and low > 0 on a log scale."""
-    if not (math.isfinite(low) and math.isfinite(high) and low < high):
-        raise InvalidInputError(f"bounds [{low}, {high}]: expected low < high, both finite")
-    if not low <= default <= high:
-        raise InvalidInputError(f"default {default} lies outside its bounds [{low}, {high}]")
-    if log and low <= 0:
-        raise InvalidInputError(f"bounds [{low}, {high}]: a log scale needs low > 0")

@@ -4,6 +4,7 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -14,8 +15,9 @@ from benchmark.training.job import Job, execute
 from protocols import conformance_trunk
 from protocols.conformance import CHECKS, SPEC
 from protocols.discovery import Registry, load
-from protocols.errors import InvalidInputError
+from protocols.errors import InvalidInputError, PluginError
 from protocols.method import Batch
+from protocols.partition import labels_of
 from protocols.protocol import Pace
 from protocols.recipe import Averaging
 from protocols.source_code import kind_of
@@ -65,7 +67,7 @@ def test_it_shows_what_people_ask_for():
     plans = {"two_crops", "near_classes", "large_recall"}
     asked = {"slow_teacher", "mixup", "on_sheet", "kin"}
     assert set(FILES) == {"memory", "distil", "probe", "two_stages", *plans, *asked}
-    assert set(SHOWN) == {*FILES, "strided", "lora4"}
+    assert set(SHOWN) == {*FILES, "strided", "lora4", "discs"}
 
 
 @pytest.mark.parametrize("name", TRUNKS.values(), ids=TRUNKS)
@@ -132,3 +134,21 @@ def test_the_shown_hooks_do_what_the_text_says(tmp_path):
     averaging = replace(load("recipe", "swa"), averaging=Averaging(start=0.4))
     with pytest.raises(InvalidInputError, match="'second half' begins at step 50, but"):
         timetable(method, method.space("toy"), averaging, pace)
+
+
+def test_the_shown_dataset_is_one(tmp_path):
+    (tmp_path / "discs.py").write_text(SHOWN["discs"], encoding="utf-8")
+    with pytest.raises(PluginError, match=r"holds a dataset, .* entry point"):
+        Registry((tmp_path / "discs.py",))
+    namespace: dict = {}
+    exec(compile(SHOWN["discs"], "discs.py", "exec"), namespace)
+    found = namespace["load"]()
+    assert found.digest == namespace["digest"]()
+    assert len(found.images) == len(found.labels) == 256
+    assert found.labels.tolist() == sorted(found.labels)
+    assert len(found.class_names) == 32
+    first, again = found.images.read(0), namespace["load"]().images.read(0)
+    assert np.array_equal(first, again)
+    assert first.max() > 0
+    known = labels_of(found.labels, 32, None, found.rule, found.digest)
+    assert len(splits.class_folds(known, load("protocol", "toy"))) == 2

@@ -55,6 +55,11 @@ def look_before(
     def first(cell: CellKey) -> Job:
         return make(cell, "search", 0, 0, defaults(space(cell)) if cell.searched else {})
 
+    new = {item.cell.method for item in plans if not (item.trials_done or item.runs_done)}
+    for method in asked.registry.own("method"):
+        if method in new:
+            path = asked.registry.source("method", method)
+            say(console, f"a study does not test {path.name}: python -m benchmark check does")
     found = look_first(plans, first, engine, partial(say, console))
     if ready.device == "cpu" and asked.options.engine == "local":
         check_memory(found, ready.workers or 1)

@@ -15,6 +15,7 @@ from benchmark.engines.ahead import DRIVER_S, start_driver
 from benchmark.engines.limits import check_room
 from benchmark.engines.machine import check_places, cuda_devices, default_workers, pick_device
 from benchmark.engines.starting import check_address_space, check_processes
+from benchmark.running import plugins
 from benchmark.study import datasets, grid, machines
 from benchmark.study.addresses import address_of
 from benchmark.study.datasets import Data
@@ -112,6 +113,7 @@ def set_up(args: argparse.Namespace, begin: Callable[..., None] | None = None) -
     driver = _begin_driver(args)
     if begin is not None:
         begin(*(each.title for each in data))
+    plugins.import_all(registry, {record.method for record in found})
     cells = [(grid.key_of(record, protocol, registry, known), record) for record in found]
     cells += further_searches(cells, protocol, args.search_repeats)
     if protocol.params == "published":

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from benchmark.broken import Spent, first_error, out_of_memory, spent_by
 from benchmark.training import device, evaluate, splits
@@ -22,6 +23,8 @@ from protocols.packaged import owner
 from protocols.weights import unwrapping
 
 _IMAGES = 2  # that the trunk is shown: BatchNorm needs more than one where a map is one pixel
+_BESIDE = 6  # images that a plugin embeds together and alone
+_ROUNDED = {"fp32": 0.01, "bf16": 0.1}  # what the size of a batch may move, of an embedding's norm
 
 
 @dataclass(frozen=True)
@@ -122,11 +125,46 @@ def _look(job: Job) -> Network:
     found = evaluate.embed(network, one, job.protocol)
     if not np.isfinite(found).all():
         raise InvalidInputError("the first embedding is not finite: look at the weights")
+    if job.foreign:  # the tests of what ships hold its methods to the same
+        _check_embedding(job, network, validation)
     if job.cell.trains:
         take = stepper(job, network, train)
         for step in _looked_at(job, network):
             take(step)
     return network
+
+
+def _check_embedding(job: Job, network: Network, validation: splits.Split) -> None:
+    """Raise InvalidInputError where a plugin's embedding makes its row no fair comparison.
+
+    Test images are embedded in batches, in which many lie beside images of their own class: an
+    embedding that looks at its batch has seen labels. And a wider one scores higher by itself.
+    """
+    few = np.linspace(0, len(validation) - 1, min(_BESIDE, len(validation)), dtype=np.int64)
+
+    def embed(rows: NDArray[np.int64]) -> NDArray[np.float32]:
+        some = splits.Split(validation.store, validation.index[rows], validation.labels[rows])
+        return evaluate.embed(network, some, job.protocol)
+
+    together = embed(few)
+    alone = np.concatenate([embed(few[[place]]) for place in range(len(few))])
+    far = np.linalg.norm(together - alone, axis=1)
+    allowed = _ROUNDED[job.protocol.precision] * np.linalg.norm(alone, axis=1).max()
+    if (far > allowed).any():
+        raise InvalidInputError(
+            f"{job.cell.method!r} on {job.cell.trunk!r} embeds an image otherwise where others are "
+            "beside it, so its scores would depend on the order of the test images, in which "
+            "classes lie together. In eval mode each row of the embedding must follow from its own "
+            "image alone"
+        )
+    size = job.protocol.embedding_size
+    wanted = size + (network.method.ranked_by == "hyperboloid")
+    if job.cell.trains and together.shape[1] != wanted:
+        raise InvalidInputError(
+            f"{job.cell.method!r} embeds an image in {together.shape[1]} numbers, expected "
+            f"{wanted}: a wider embedding scores higher by itself. Build the head for "
+            "spec.embedding_size, or give all methods more with --set embedding_size=N"
+        )
 
 
 def _looked_at(job: Job, network: Network) -> list[int]:

@@ -207,7 +207,7 @@ class DefaultOutside(Healthy):
     """Its default was moved out of the range after it was declared."""
 
     form = Choice(("a", "b"), default="a")
-    form.default = "c"
+    vars(form)["default"] = "c"
 
 
 class BatchMates(Healthy):

@@ -11,7 +11,17 @@ from hypothesis import strategies as st
 
 from protocols.errors import InvalidInputError, UnknownNameError, unknown_name
 from protocols.method import Method
-from protocols.space import Choice, Integer, Real, declared, defaults, place, resolve, size
+from protocols.space import (
+    Choice,
+    Integer,
+    Real,
+    declared,
+    defaults,
+    described,
+    place,
+    resolve,
+    size,
+)
 
 
 class Loss:
@@ -267,3 +277,63 @@ def test_whatever_may_be_declared_comes_back_from_json(options):
         return
     again = json.loads(json.dumps(list(choice.options)))
     assert [(type(v), v) for v in again] == [(type(v), v) for v in choice.options]
+
+
+class Lender(Method):
+    """It has an axis that others might take."""
+
+    margin = Real(0.0, 1.0, default=0.1)
+    form = Choice(("a", "b"), default="a")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("low", 0.05), ("high", 0.5), ("default", 0.2), ("log", True), ("name", "x")],
+)
+def test_nothing_of_an_axis_changes_once_it_is_said(name, value):
+    before = described(declared(Lender))
+    with pytest.raises(InvalidInputError, match=r"stays so.*write a new Real"):
+        setattr(Lender.margin, name, value)
+    with pytest.raises(InvalidInputError, match="write a new Choice"):
+        Lender.form.options = ("b",)
+    assert described(declared(Lender)) == before
+    assert Lender.margin.name == "margin"
+
+
+def test_an_axis_is_taken_from_another_class_as_it_is_or_not_at_all():
+    class Same(Lender):
+        """It takes the axis under its own name, which changes nothing."""
+
+        margin = Lender.margin
+
+    assert declared(Same)["margin"] is Lender.margin
+    # Python 3.11 wraps what is raised while a class is made; its cause is ours.
+    with pytest.raises((InvalidInputError, RuntimeError)) as met:
+
+        class Other(Lender):
+            """It takes the axis under another name."""
+
+            reach = Lender.margin
+
+    error = met.value.__cause__ or met.value
+    assert "Other.reach is the hyperparameter 'margin' of another place" in str(error)
+    assert Lender.margin.name == "margin"
+
+
+def test_an_axis_that_replaces_a_class_s_own_is_told():
+    class Patched(Method):
+        """Its axis is replaced from outside."""
+
+        margin = Real(0.0, 1.0, default=0.1)
+
+    Patched.margin = Real(0.19, 0.21, default=0.2)
+    with pytest.raises(InvalidInputError, match=r"Patched\.margin was replaced"):
+        declared(Patched)
+
+
+def test_another_default_makes_another_axis():
+    moved = Lender.margin.starting_at(0.7)
+    assert (moved.default, moved.low, moved.high, moved.name) == (0.7, 0.0, 1.0, "margin")
+    assert Lender.margin.default == 0.1
+    with pytest.raises(InvalidInputError, match="expected"):
+        Lender.margin.starting_at(1.5)

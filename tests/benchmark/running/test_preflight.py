@@ -1,6 +1,9 @@
 """What can only fail is said before anything starts, in one line with what to do."""
 
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -19,6 +22,7 @@ from protocols.discovery import load
 from protocols.errors import InvalidInputError
 from protocols.protocol import ImagePipeline
 
+ROOT = Path(__file__).parents[3]
 TOY = load("protocol", "toy")
 
 
@@ -307,3 +311,78 @@ def test_a_protocol_for_pretrained_trunks_asks_for_weights(protocol, tmp_path, c
     words = ["plan", "--protocol", protocol, "--datasets", "toy", "--out", str(tmp_path / "out")]
     assert main(words) == BAD_INPUT
     assert "--weights none starts from random ones on purpose" in capsys.readouterr().err
+
+
+PLUGIN = '''"""beside: triplet with an embedding of its own."""
+
+import torch
+
+from protocols.methods.triplet import Triplet
+
+
+class Beside(Triplet):
+    """Its forward ends otherwise."""
+
+    def make_head(self, spec):
+        return torch.nn.Linear(spec.channels, {width})
+
+    def forward(self, features):
+        z = super().forward(features)["embedding"]
+        return {{"embedding": z if self.training else {embedded}}}
+'''
+
+
+@pytest.mark.parametrize(
+    ("width", "embedded", "words"),
+    [
+        ("spec.embedding_size", "z", ""),
+        ("spec.embedding_size", "2 * z + 1", ""),
+        ("spec.embedding_size", "z - z.mean(0)", "otherwise where others are beside it"),
+        ("spec.embedding_size", "z + z.roll(1, 0)", "otherwise where others are beside it"),
+        ("spec.embedding_size", "z + z.flip(0) * (len(z) > 1)", "where others are beside it"),
+        ("4 * spec.embedding_size", "z", "in 128 numbers, expected 32: a wider embedding"),
+        ("spec.embedding_size", "z.repeat(1, 2)", "in 64 numbers, expected 32"),
+    ],
+)
+def test_a_plugin_s_embedding_follows_from_its_own_image_in_the_protocol_s_width(
+    source, tmp_path, width, embedded, words
+):
+    path = tmp_path / "beside.py"
+    path.write_text(PLUGIN.format(width=width, embedded=embedded))
+    found = look(source, "beside", plugins=(path,))
+    assert not found.failed
+    assert words in found.problem
+    assert bool(words) == bool(found.problem)
+
+
+PATCHES = {
+    "a function": "metrics.per_query = lambda *a, **k: None",
+    "a method": "Triplet.space = classmethod(lambda cls, *a: {})",
+    "an axis": "Triplet.margin = Real(0.19, 0.21, default=0.2)",
+    "a table": "Triplet.published = {'toy': {'margin': 0.2}}",
+}
+
+
+@pytest.mark.parametrize("what", PATCHES)
+def test_a_plugin_that_moves_what_others_start_from_is_refused(what, tmp_path, capsys):
+    path = tmp_path / "patching.py"
+    imports = (
+        "from protocols import metrics\n"
+        "from protocols.methods.triplet import Triplet\n"
+        "from protocols.space import Real\n"
+    )
+    body = '\n\nclass Patching(Triplet):\n    """A triplet."""\n'
+    words = ["plan", "--protocol", "toy", "--plugin", str(path), "--methods", "patching,triplet"]
+    for patch, code in ((PATCHES[what], BAD_INPUT), ("", DONE)):
+        path.write_text(f'"""patching: a triplet."""\n{imports}\n{patch}\n{body}')
+        done = subprocess.run(
+            [sys.executable, "-m", "benchmark", *words, "--out", str(tmp_path / "runs")],
+            capture_output=True,
+            text=True,
+            timeout=300,
+            cwd=ROOT,
+        )
+        assert done.returncode == code, done.stdout + done.stderr
+        if patch:
+            assert "patching.py" in done.stderr
+            assert "changes what every method starts from: protocols." in done.stderr

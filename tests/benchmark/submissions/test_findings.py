@@ -184,7 +184,7 @@ def test_a_default_on_a_bound_is_not_counted_as_a_choice_of_it(results):
     entry = found.by_method["ms"]["emoji"]
     entry.cell.chosen.settings.update(alpha=entry.space["alpha"].high)
     assert chosen.worth(found).on_edge == before + 1
-    entry.space["alpha"].default = entry.space["alpha"].high
+    entry.space["alpha"] = entry.space["alpha"].starting_at(entry.space["alpha"].high)
     assert chosen.worth(found).on_edge == before
 
 
