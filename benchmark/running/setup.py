@@ -113,8 +113,7 @@ def set_up(args: argparse.Namespace, begin: Callable[..., None] | None = None) -
     driver = _begin_driver(args)
     if begin is not None:
         begin(*(each.title for each in data))
-    plugins.import_all(registry, {record.method for record in found})
-    cells = [(grid.key_of(record, protocol, registry, known), record) for record in found]
+    cells = _with_keys(found, protocol, registry, known)
     cells += further_searches(cells, protocol, args.search_repeats)
     if protocol.params == "published":
         check_published((key for key, _ in cells), protocol.batch_size)
@@ -143,6 +142,14 @@ def set_up(args: argparse.Namespace, begin: Callable[..., None] | None = None) -
         weights=weights,
         environment=environment,
     )
+
+
+def _with_keys(
+    found: list[CellRecord], protocol: Protocol, registry: Registry, known: Study | None
+) -> list[tuple[CellKey, CellRecord]]:
+    """Import the plugins, which must change nothing for others, and return the cells' keys."""
+    plugins.import_all(registry, {record.method for record in found})
+    return [(grid.key_of(record, protocol, registry, known), record) for record in found]
 
 
 def _begin_driver(args: argparse.Namespace) -> Thread | None:
