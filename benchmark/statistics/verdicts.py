@@ -99,6 +99,7 @@ class Judged:
         paired: difference with its own interval, and the sign-flip p as a check.
         p_t: Student's two-sided p of the difference alone.
         mark: why Student's t was not trusted; empty where it was.
+        p: of the difference alone, by the test that judges: a skewed t where there is a mark.
         p_holm: adjusted over the family; what the verdict is made from.
         p_equivalent: adjusted p of equivalence.
         low, high: interval that holds together with those of the whole family.
@@ -111,6 +112,7 @@ class Judged:
     paired: Paired
     p_t: float | None
     mark: str = ""
+    p: float | None = None
     p_holm: float | None = None
     p_equivalent: float | None = None
     low: float | None = None
@@ -276,6 +278,7 @@ def _judged(result: Paired, decision: Decision, k: int, family: int) -> Judged:
         paired=result,
         p_t=_p_alone(result),
         mark=UNEQUAL_SPREAD if decision.marked[k] else "",
+        p=_known(decision.p[k]),
         p_holm=_known(decision.p_holm[k]),
         p_equivalent=_known(decision.p_equivalent[k]),
         low=low,

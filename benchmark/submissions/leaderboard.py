@@ -90,6 +90,7 @@ COLUMNS = (
     "void_why",
     *TOOK,
     "price_per_hour",
+    "p",
 )
 
 
@@ -264,6 +265,7 @@ def _difference_columns(result: verdicts.Judged) -> dict[str, Any]:
         "mark": result.mark or None,
         "verdict": result.verdict,
         "needs_seeds": result.needs,
+        "p": result.p,
     }
 
 

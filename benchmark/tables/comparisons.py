@@ -89,6 +89,7 @@ def _result(judged: verdicts.Judged) -> dict[str, Any]:
         "ci_kind_family": judged.kind,
         "family_size": judged.family,
         "needs_seeds": judged.needs,
+        "p": judged.p,
     }
 
 

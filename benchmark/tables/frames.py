@@ -103,6 +103,7 @@ _PAIRS = {
     "ci_kind_family": "object",
     "family_size": "Int64",
     "needs_seeds": "Int64",
+    "p": "float64",
 }
 _ESTIMATES = ("mean", "gain", "gain_iqm", "rank")
 _ACROSS = {
@@ -148,8 +149,8 @@ class Tables:
             done. Verdicts belong to the declared family alone: every method but the reference
             against the baseline, or all pairs where the baseline is not among them. ``ci`` is of
             the difference alone, ``ci_family`` holds together with the rest of the family;
-            ``p_holm`` is from the paired t, of a comparison with a ``mark`` from a skewed one;
-            ``p_sign_flip`` stands beside it as a check.
+            ``p``, of which Holm's correction makes ``p_holm``, is ``p_t`` or, of a comparison with
+            a ``mark``, from a skewed t; ``p_sign_flip`` stands beside it as a check.
         study: what the frames were built from.
         across: one row per method, embedding and metric of a trunk and recipe with two datasets
             or more; empty otherwise.

@@ -113,7 +113,7 @@ class _Group:
         return {m: row for m, row in self.differences.items() if isinstance(row.verdict, str)}
 
     @property
-    def held_back(self) -> set[str]:
+    def held_back(self) -> list[str]:
         """Return the methods that unequal spread alone keeps from a verdict.
 
         Student's p under Holm's correction, as if no comparison were marked, would give them one.
@@ -122,14 +122,9 @@ class _Group:
         family = max((row.family_size for row in tested.values()), default=0)
         students = [None if math.isnan(row.p_t) else row.p_t for row in tested.values()]
         adjusted = zip(tested, holm(students, family), strict=True)
-        return {
-            m
-            for m, p in adjusted
-            if isinstance(tested[m].mark, str)
-            and tested[m].verdict == "inconclusive"
-            and p is not None
-            and p <= ALPHA
-        }
+        marked = {m for m, row in tested.items() if isinstance(row.mark, str)}
+        unsure = {m for m in marked if tested[m].verdict == "inconclusive"}
+        return sorted(m for m, p in adjusted if m in unsure and p is not None and p <= ALPHA)
 
 
 def headlines(tables: Tables) -> list[Headline]:
@@ -253,7 +248,7 @@ def _difference(group: _Group, method: str) -> str:
     text += f" {MARKS[pair.verdict]}"
     if is_near_miss(pair.verdict, pair.p_holm):
         text += f" p {pair.p_holm:.2f}"
-    if method in group.held_back:
+    if isinstance(pair.mark, str):
         text += f" {_DAGGER}"
     if _wider(pair):
         text += f" (± {per_cent((pair.ci_high_family - pair.ci_low_family) / 2)})"
@@ -287,8 +282,9 @@ def _notes(group: _Group, tables: Tables) -> Iterator[str]:
         score = per_cent(tables.study.protocol.search.failed_score, 0)
         yield f"lost: trials lost to the machine, counted as {score}"
     yield from _verdict_notes(list(group.judged.values()))
-    if group.held_back:
-        yield f"{_DAGGER} spreads too unequal to trust a small p of Student's t"
+    if any(isinstance(pair.mark, str) for pair in group.judged.values()):
+        held = f", which alone holds back {', '.join(found)}" if (found := group.held_back) else ""
+        yield f"{_DAGGER} spreads too unequal for Student's t: judged by a stricter test{held}"
     if group.judged and (looks := tables.looks.sentence()):
         yield looks
     yield from _reference_note(group)
@@ -310,7 +306,8 @@ def _verdict_notes(judged: Sequence[FrameRow]) -> Iterator[str]:
     family = judged[0].family_size
     yield f"verdicts: paired t, Holm over {family} comparison{'s' if family > 1 else ''}"
     if any(_wider(pair) for pair in judged):
-        yield "in brackets: the simultaneous ± for all of them"
+        of = "simultaneous ± for all of them" if family > 1 else "± of the stricter test"
+        yield f"in brackets: the {of}"
     met = {
         spoken(str(p.verdict), None if p.needs_seeds is NA else p.needs_seeds): p for p in judged
     }
@@ -334,9 +331,8 @@ def _reference_note(group: _Group) -> Iterator[str]:
         return
     below = sorted(m for m in others if means[m] <= means[there[0]])
     said = f"not below {', '.join(below)}" if below else "below all others"
-    what = "reference"
-    if len(there) > 1:
-        what = f"best of {len(there)} rows on the untrained trunk"
+    best = f"best of {len(there)} rows on the untrained trunk"
+    what = best if len(there) > 1 else "reference"
     yield f"{there[0]}: {what}, not in the family of tests, {said}"
 
 

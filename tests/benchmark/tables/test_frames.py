@@ -49,7 +49,7 @@ PAIRS = (
     "dataset,trunk,recipe,embedding,metric,method_a,method_b,family,n,mean_difference,"
     "ci_low,ci_high,ci_kind,p_sign_flip,p_holm,p_note,probability_a_better,effect_sd,verdict,"
     "test_classes,test_ci_low,test_ci_high,test_ci_kind,p_t,mark,p_equivalent,"
-    "ci_low_family,ci_high_family,ci_kind_family,family_size,needs_seeds"
+    "ci_low_family,ci_high_family,ci_kind_family,family_size,needs_seeds,p"
 )
 
 
@@ -229,7 +229,7 @@ def test_a_result_may_change_its_own_rows_only(tmp_path):
     whole = make_tables(make(tmp_path / "abc", values, protocol)).pairs
     part = make_tables(make(tmp_path / "ab", {m: values[m] for m in "ab"}, protocol)).pairs
     same = whole[(whole.method_a == "a") & (whole.method_b == "b")].reset_index(drop=True)
-    of_family = ("p_holm", "p_equivalent", "verdict", "family_size", "needs_seeds", "mark")
+    of_family = ("p_holm", "p_equivalent", "verdict", "family_size", "needs_seeds", "mark", "p")
     own = [c for c in same.columns if c not in of_family and not c.endswith("_family")]
     pd.testing.assert_frame_equal(same[own], part[own])
     assert (whole.p_note == "Monte Carlo (9999 flips)").all()
@@ -355,7 +355,7 @@ def test_failed_runs_take_the_verdict_and_leave_the_family_as_large(tmp_path):
     assert looked_at(make_tables(study)).looks.seen == ()
 
 
-def test_the_dagger_stands_only_where_the_spread_decides(tmp_path):
+def test_the_dagger_says_which_test_judged_and_whom_it_alone_holds_back(tmp_path):
     """A quiet baseline: Student's p of 0.03 is not enough in a family of four without it too."""
     noise = np.array([1, -1, 2, -2, 0.5, -0.5, 1.5, -1.5, 0.2, -0.2])
     quiet = (0.4 + 1e-5 * noise).tolist()
@@ -367,12 +367,17 @@ def test_the_dagger_stands_only_where_the_spread_decides(tmp_path):
     assert found.mark == "unequal spread"
     assert found.p_t < 0.05 < 4 * found.p_t
     assert found.verdict == "inconclusive"
-    assert "†" not in shown(study)
+    flat = " ".join(shown(study).split())
+    assert "† spreads too unequal for Student's t: judged by a stricter test" in flat
+    assert "holds back" not in flat
+    assert found.p > found.p_t
+    assert found.p_holm == pytest.approx(min(1, 4 * found.p))
     values["ms"] = (0.4 + 0.015 + 0.01 * noise[::-1]).tolist()
     study = make(tmp_path / "b", values, replace(PROTOCOL, seeds=10))
     found = pair(study, "ms", "triplet")
     assert 4 * found.p_t < 0.05
-    assert ("†" in shown(study)) == (found.verdict == "inconclusive")
+    held = "a stricter test, which alone holds back ms" in " ".join(shown(study).split())
+    assert held == (found.verdict == "inconclusive")
 
 
 def test_too_few_seeds_for_a_verdict_are_no_look(tmp_path):
