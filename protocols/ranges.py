@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import numbers
+from collections.abc import Sequence
 
 from protocols.errors import InvalidInputError
 
@@ -24,6 +26,24 @@ def between(low: float, high: float, share: float) -> float:
 def share_between(low: float, high: float, value: float) -> float:
     """Return how far on the way from ``low`` to ``high`` a value is: of ``between`` the inverse."""
     return (value - low) / (high - low)
+
+
+def check_numbers(*values: object) -> None:
+    """Raise InvalidInputError for a value that is no number: a text is not read as one."""
+    for value in values:
+        if isinstance(value, bool) or not isinstance(value, numbers.Real):
+            raise InvalidInputError(
+                f"{value!r} is a {type(value).__name__}: expected numbers, without quotes"
+            )
+
+
+def check_options(options: object) -> None:
+    """Raise InvalidInputError unless options come in a fixed order, one after the other."""
+    if isinstance(options, (str, bytes)) or not isinstance(options, Sequence):
+        raise InvalidInputError(
+            f"options {options!r} are a {type(options).__name__}: expected a list of them, like "
+            "['hinge', 'soft']"
+        )
 
 
 def check_range(low: float, high: float, default: float, log: bool) -> None:

@@ -8,7 +8,14 @@ from copy import copy
 from typing import Any, Generic, Self, TypeVar, overload
 
 from protocols.errors import InvalidInputError, unknown_name
-from protocols.ranges import between, check_range, comes_back, share_between
+from protocols.ranges import (
+    between,
+    check_numbers,
+    check_options,
+    check_range,
+    comes_back,
+    share_between,
+)
 
 PARTS = 1000  # of a Real's range: to a search, all values in one part are the same
 
@@ -101,6 +108,7 @@ class Real(Hyperparameter[float]):
     """A real number in [low, high], searched on a linear or logarithmic scale."""
 
     def __init__(self, low: float, high: float, *, default: float, log: bool = False) -> None:
+        check_numbers(low, high, default)
         self.low, self.high, self.log = float(low), float(high), log
         self.default = float(default)
         check_range(self.low, self.high, self.default, log)
@@ -206,6 +214,7 @@ class Choice(Hyperparameter[T]):
     """
 
     def __init__(self, options: Sequence[T], *, default: T, searched: bool = True) -> None:
+        check_options(options)
         self.options, self.default, self.searched = tuple(options), default, searched
         odd = [option for option in (*self.options, default) if not comes_back(option)]
         if odd:

@@ -269,6 +269,25 @@ def test_whole_numbers_are_ints(odd):
             Integer(low, high, default=default)
 
 
+@pytest.mark.parametrize("odd", ["0.2", True, None, [0.2], 0.2j])
+def test_texts_and_truth_values_are_no_bounds_of_real_numbers(odd):
+    for low, high, default in ((odd, 0.5, 0.2), (0.1, odd, 0.2), (0.1, 0.5, odd)):
+        with pytest.raises(InvalidInputError, match="expected numbers, without quotes"):
+            Real(low, high, default=default)
+
+
+def test_numbers_of_numpy_are_bounds():
+    axis = Real(np.float32(0.5), np.int64(2), default=np.float64(1.0))
+    assert [type(v) for v in (axis.low, axis.high, axis.default)] == [float] * 3
+    assert (axis.low, axis.high, axis.default) == (0.5, 2.0, 1.0)
+
+
+@pytest.mark.parametrize("odd", ["ab", b"ab", {"a", "b"}, {"a": 1}, iter("ab"), 3])
+def test_options_that_are_no_list_are_refused(odd):
+    with pytest.raises(InvalidInputError, match="expected a list of them"):
+        Choice(odd, default="a")
+
+
 @given(st.lists(st.one_of(st.text(), st.integers(), st.booleans(), st.floats()), max_size=4))
 def test_whatever_may_be_declared_comes_back_from_json(options):
     try:
