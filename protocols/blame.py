@@ -26,6 +26,12 @@ def written(function: Callable[..., Any]) -> str:
     return f"{name} ({Path(code.co_filename).name}:{code.co_firstlineno})" if code else name
 
 
+def called(value: object) -> str:
+    """Return what a value is called in a message: ``None``, ``Term``, ``function hinge``."""
+    name = getattr(value, "__name__", "")
+    return "None" if value is None else f"{type(value).__name__} {name}".strip()
+
+
 def modules_of(base: type) -> set[str]:
     """Return the modules of all classes that are known to inherit from ``base``."""
     found: set[str] = set()

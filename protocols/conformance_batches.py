@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from protocols.contract import losses_of, plan_of
 from protocols.method import Method
 from protocols.toy_task import (
     HALF,
@@ -38,7 +39,7 @@ def check_plan_stays_inside(method: type[Method]) -> None:
 
 def _check_plan(built: Method, epoch: int, where: str = "") -> bool:
     """Check an epoch's plan; return whether there is one."""
-    plan = built.plan(epoch, lambda view: probed(built, view), np.random.default_rng(0))
+    plan = plan_of(built, epoch, lambda view: probed(built, view), np.random.default_rng(0))
     if plan is None:
         return False
     when, wanted = f"epoch {epoch}{where}", -(-SPEC.steps_per_epoch // built.wants.batches)
@@ -84,7 +85,7 @@ def _gradients(method: type[Method], rows: tuple[slice, ...]) -> dict[str, Tenso
         two_pass(
             lambda part: views_of(built, features[rows[part]]),
             len(rows),
-            lambda views: built.losses(views, batch),
+            lambda views: losses_of(built, views, batch),
         )
     named = {"the features": features, **dict(built.named_parameters())}
     return {name: value.grad for name, value in named.items() if value.grad is not None}

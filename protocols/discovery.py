@@ -310,6 +310,12 @@ def load(kind: str, name: str) -> Any:
     return Registry().load(kind, name)
 
 
+def recipes_with(batch_norm: str) -> list[str]:
+    """Return the names of the shipped recipes with a policy for BatchNorm, sorted."""
+    names = sorted(Registry()._shipped("recipe"))
+    return [name for name in names if load("recipe", name).batch_norm == batch_norm]
+
+
 def _kind_of(path: Path) -> str:
     """Return what a plugin file holds, read without running it."""
     try:

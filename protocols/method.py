@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from protocols.blame import written
+from protocols.blame import called, written
 from protocols.errors import PluginError
 from protocols.phases import Phase
 from protocols.ranking import RANKINGS, Ranking
@@ -324,21 +324,15 @@ class Method(nn.Module):
         where = f"{written(type(self).make_terms)} gave"
         if isinstance(made, Term) or not isinstance(made, Iterable):
             raise PluginError(
-                f"{where} {_called(made)}; expected a list of terms: return [Term(...)]"
+                f"{where} {called(made)}; expected a list of terms: return [Term(...)]"
             )
         terms = list(made)
         for term in terms:
             if not isinstance(term, Term):
                 raise PluginError(
-                    f"{where} {_called(term)} in its list; expected terms: [Term(loss)]"
+                    f"{where} {called(term)} in its list; expected terms: [Term(loss)]"
                 )
         return terms
 
     def _terms(self) -> list[Term]:
         return [term for term in self.terms if isinstance(term, Term)]
-
-
-def _called(value: object) -> str:
-    """Return what a value is called in a message: ``None``, ``Term``, ``function hinge``."""
-    name = getattr(value, "__name__", "")
-    return "None" if value is None else f"{type(value).__name__} {name}".strip()

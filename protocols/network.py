@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from protocols.contract import check_built, views_from
 from protocols.method import Method, ParameterGroup
 from protocols.protocol import Extent, hw
 from protocols.reached import Reads, reached
@@ -31,13 +32,14 @@ class Network(nn.Module):
             a forward pass in training sees it.
 
     Raises:
-        InvalidInputError, PluginError: a method that asks for a teacher cannot have one, or names
-            a ranking that there is not.
+        InvalidInputError, PluginError: a method that asks for a teacher cannot have one, names a
+            ranking that there is not, or is not built by Method's own ``__init__``.
     """
 
     def __init__(self, trunk: Trunk, method: Method, batch_norm: BatchNormPolicy) -> None:
         super().__init__()
         self.trunk, self.method, self.batch_norm = trunk, method, batch_norm
+        check_built(method)
         _ = method.ranked_by  # a rule that there is not is refused here
         self._frozen = method.trunk == "frozen"
         if self._frozen:
@@ -48,7 +50,7 @@ class Network(nn.Module):
     def forward(self, pixels: Tensor) -> dict[str, Tensor]:
         """Return the method's views of (B, 3, H, W) float RGB pixels in 0..255."""
         scaled = self.trunk.scale(pixels)
-        views: dict[str, Tensor] = self.method(self.trunk(scaled))
+        views = views_from(self.method, self.trunk(scaled))
         if self.teacher is not None and self.training:
             views = {**views, **self.teacher(scaled)}
         return views

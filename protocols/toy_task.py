@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
 from protocols import pretend_device
+from protocols.contract import check_built, losses_of, plan_of, views_from
 from protocols.method import Batch, Draw, Features, Method, TrainSpec
 from protocols.metrics import per_query
 from protocols.mixing import mixed, mixing_of
@@ -79,6 +80,7 @@ def build(
     """Return the method on the toy task, in training mode, from a fixed torch seed."""
     torch.default_generator.manual_seed(seed)
     built = method(spec_for(method, spec), **(settings or {}))
+    check_built(built)
     built.prepare(lambda view: probed(built, view))
     return built.train()
 
@@ -98,7 +100,7 @@ def spec_for(method: type[Method], spec: TrainSpec = SPEC) -> TrainSpec:
 def views_of(built: Method, feature_map: Tensor) -> dict[str, Tensor]:
     """Return what losses see of maps: the method's views, while training also its teacher's."""
     features = as_features(feature_map, built.wants.stages)
-    views: dict[str, Tensor] = built(features)
+    views = views_from(built, features)
     teacher = teacher_of(built) if built.training else None
     return views if teacher is None else {**views, **teacher(features)}
 
@@ -171,7 +173,7 @@ def as_mixed(built: Method, feature_map: Tensor, batch: Batch) -> tuple[Tensor, 
 def loss_of(built: Method, feature_map: Tensor, batch: Batch) -> Tensor:
     """Return the sum of the method's terms."""
     feature_map, batch = as_mixed(built, feature_map, batch)
-    values = built.losses(views_of(built, feature_map), batch)
+    values = losses_of(built, views_of(built, feature_map), batch)
     return torch.stack(list(values.values())).sum(0)
 
 
@@ -208,7 +210,7 @@ def _toy_draws(built: Method, spec: TrainSpec) -> Iterator[Draw]:
     parts = ROWS // spec.batch_size
     whole = itertools.cycle(Draw(range(part, ROWS, parts)) for part in range(parts))
     for epoch in itertools.count():
-        plan = built.plan(epoch, lambda view: probed(built, view), rng)
+        plan = plan_of(built, epoch, lambda view: probed(built, view), rng)
         yield from itertools.islice(whole if plan is None else plan, SPEC.steps_per_epoch)
 
 
@@ -252,7 +254,7 @@ def _losses(built: Method) -> list[float]:
 
 def _drawn(built: Method) -> list[list[int]]:
     """Return the first batches of the method's plan, none if it has none."""
-    plan = built.plan(0, lambda view: np.zeros((ROWS, 2), np.float32), np.random.default_rng(0))
+    plan = plan_of(built, 0, lambda view: np.zeros((ROWS, 2), np.float32), np.random.default_rng(0))
     return [np.asarray(d.index).tolist() for d in itertools.islice(plan or (), 3)]
 
 
@@ -273,8 +275,9 @@ def use_on_device(built: Method) -> None:
         return probed(built, view, images)
 
     built.prepare(probe)
-    plan = built.plan(0, probe, np.random.default_rng(0))
-    group = next(iter(plan)).group if plan else 0
+    plan = plan_of(built, 0, probe, np.random.default_rng(0))
+    first = None if plan is None else next(plan, None)
+    group = 0 if first is None else first.group
     labels, index = to_device(toy_labels()), to_device(torch.arange(ROWS))
     for step in (*range(SETTLING), *PHASES) if built.trains else ():
         batch = Batch(labels, index, group, step, step // SPEC.steps_per_epoch)

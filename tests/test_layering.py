@@ -79,9 +79,9 @@ PROTOCOL_ROWS = [
     {"images", "manifest", "paper", "dense", "resident", "knobs"},
     {"searched", "terms"},
     {"method"},
-    {"picking"},
-    {"trunk", "discovery", "mixing", "pretend_device", "study_file", "teacher"},
-    {"layers"},
+    {"picking", "contract"},
+    {"trunk", "discovery", "mixing", "pretend_device", "study_file"},
+    {"layers", "teacher"},
     {"toy_task", "weights", "narrowing"},
     {
         "conformance_batches",

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from benchmark.training.evaluate import extract
 from benchmark.training.splits import Split
 from protocols import batches
+from protocols.contract import plan_of
 from protocols.errors import InvalidInputError
 from protocols.method import Draw, Method
 from protocols.network import Network
@@ -143,7 +144,7 @@ class Draws(Iterator[Draw]):
             count = self._count(epoch, epoch * self._epoch_steps)
             if not count:
                 continue
-            plan = method.plan(epoch, self.probe.function(), self._streams.plan)
+            plan = plan_of(method, epoch, self.probe.function(), self._streams.plan)
             self.planned = plan is not None
             if plan is None:
                 yield from self._sampled(count)
@@ -210,10 +211,12 @@ def parts(draw: Draw, size: int) -> list[Draw]:
     return [Draw(index[start : start + size], draw.group) for start in range(0, len(index), size)]
 
 
-def _planned(plan: object, epoch: int, labels: Labels, count: int, most: int) -> Iterator[Draw]:
+def _planned(
+    plan: Iterator[Draw], epoch: int, labels: Labels, count: int, most: int
+) -> Iterator[Draw]:
     """Yield ``count`` checked draws of one epoch's plan, of at most ``most`` images each."""
     given, images = 0, len(labels)
-    for draw in itertools.islice(plan, count):  # type: ignore[call-overload]
+    for draw in itertools.islice(plan, count):
         index = np.array(draw.index)  # a copy: what is checked is what is trained on
         if index.ndim != 1 or not index.size or index.min() < 0 or index.max() >= images:
             raise InvalidInputError(

@@ -13,6 +13,7 @@ from torch import Tensor
 from benchmark.training.pictures import eval_images
 from benchmark.training.splits import Split
 from protocols import metrics, verification
+from protocols.contract import views_from
 from protocols.method import Features
 from protocols.network import Network
 from protocols.protocol import Protocol
@@ -56,7 +57,8 @@ def embed_pooled(
         for start in range(0, len(pooled), size):
             vector = torch.tensor(pooled[start : start + size]).to(device)  # a copy
             nothing = vector.new_empty(len(vector), vector.shape[1], 0, 0)
-            rows.append(network.method(Features(nothing, vector))["embedding"].float())
+            seen = views_from(network.method, Features(nothing, vector))
+            rows.append(seen["embedding"].float())
         found = torch.cat(rows).cpu()
     network.train(mode)
     return found.numpy()

@@ -27,6 +27,7 @@ from benchmark.training.steps import (
     size_of,
     with_gradient,
 )
+from protocols.contract import losses_of
 from protocols.method import Batch, Draw
 from protocols.network import Network
 from protocols.optimizer import groups_under, make_optimizer, rate_of
@@ -99,7 +100,7 @@ class OrdinarySteps:
         network.method.drawn = self._inputs.noise(feed)
 
         def evaluate() -> dict[str, Tensor]:
-            losses = network.method.losses(self._views(network, feed), seen)
+            losses = losses_of(network.method, self._views(network, feed), seen)
             backward(self._optimizer, losses)
             return losses
 

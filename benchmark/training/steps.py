@@ -19,6 +19,8 @@ from benchmark.training.evaluate import autocast
 from benchmark.training.gradients import Gradients
 from benchmark.training.pictures import drawn, training_images
 from benchmark.training.splits import Split
+from protocols.contract import losses_of
+from protocols.discovery import recipes_with
 from protocols.errors import InvalidInputError
 from protocols.method import Batch, Draw
 from protocols.mixing import mixed, mixing_of
@@ -159,7 +161,7 @@ class HostSteps:
 
     def _whole(self, images: Tensor, batch: Batch) -> dict[str, Tensor]:
         views = views_of(self._training, images)
-        losses = self._training.network.method.losses(views, batch)
+        losses = losses_of(self._training.network.method, views, batch)
         backward(self._optimizer, losses)
         return losses
 
@@ -222,7 +224,7 @@ class Parts:
         return two_pass(
             lambda part: views_of(training, images[part]()),
             len(images),
-            lambda views: method.losses(views, batch),
+            lambda views: losses_of(method, views, batch),
         )
 
     def _prove(self, images: Tensor) -> None:
@@ -238,8 +240,9 @@ class Parts:
         if why:
             raise InvalidInputError(
                 f"its loss sees {self._batches} batches, which is exact only where they can go "
-                f"through in parts: {why}. Take a recipe whose batch_norm is frozen_stats, a trunk "
-                "and head without dropout and BatchNorm of their own, or one batch"
+                f"through in parts: {why}. Take a recipe whose batch_norm is frozen_stats "
+                f"(--recipes {recipes_with('frozen_stats')[0]}), a trunk and head without dropout "
+                "and BatchNorm of their own, or one batch"
             )
         self._proven = True
 

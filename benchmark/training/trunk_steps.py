@@ -29,6 +29,7 @@ from benchmark.training.graphs import (
     obstacle,
     put_back,
 )
+from protocols.contract import losses_of
 from protocols.method import Batch, Method
 from protocols.network import Network
 
@@ -224,7 +225,7 @@ def down(
         # Laid out in memory as it arrives: products of matrices round by that.
         leaf: Any = copies[name].requires_grad_()
         leaf.register_hook(partial(arrived.__setitem__, name))
-    losses = method.losses(dict(copies), batch)
+    losses = losses_of(method, dict(copies), batch)
     torch.stack(list(losses.values())).sum().backward()  # type: ignore[no-untyped-call]
     return losses, arrived
 

@@ -777,7 +777,7 @@ FAULTS = [
     (BatchMates, "eval_is_deterministic", "batch mates"),
     (LiveNorm, "eval_is_deterministic", "more than 1 value"),  # torch's own words
     (DropoutInEval, "eval_is_deterministic", "two eval passes differ"),
-    (NoEmbedding, "eval_is_deterministic", "'embedding' is missing"),
+    (NoEmbedding, "eval_is_deterministic", "returned a dict of 'vector'; expected"),
     (LeaksTrainView, "deploys_without_terms", "embedding changes"),
     (SharedParameter, "groups_cover_parameters_once", "two optimiser groups"),
     (UngroupedParameter, "groups_cover_parameters_once", "no optimiser group holds head.bias"),
