@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import torch
 
+from protocols.contract import views_from
 from protocols.method import Method
 from protocols.space import declared, defaults
 from protocols.teacher import PREFIX
@@ -28,8 +29,7 @@ from protocols.toy_task import (
 @keeps_random_state
 def check_imitates_its_teacher(method: type[Method]) -> None:
     """With a teacher, a loss looks at a view of it, leaves it as it is, and embeds without it."""
-    every = [build(method, s) for s in (defaults(declared(method)), *corners(method))]
-    taught = [built for built in every if built.teacher is not None]
+    taught = _taught(method)
     if not taught:
         return
     for built in taught:  # of which some may weigh the teacher with nothing
@@ -41,9 +41,20 @@ def check_imitates_its_teacher(method: type[Method]) -> None:
     )
 
 
+def ever_taught(method: type[Method]) -> bool:
+    """Return whether a method has a teacher under some setting."""
+    return bool(_taught(method))
+
+
+def _taught(method: type[Method]) -> list[Method]:
+    """Return the method under those settings, of its defaults and corners, that have a teacher."""
+    every = [build(method, s) for s in (defaults(declared(method)), *corners(method))]
+    return [built for built in every if built.teacher is not None]
+
+
 def _check_names(built: Method) -> None:
     for mode in (True, False):
-        views = built.train(mode)(as_features(toy_features(), built.wants.stages))
+        views = views_from(built.train(mode), as_features(toy_features(), built.wants.stages))
         own = [name for name in views if name.startswith(PREFIX)]
         assert not own, f"its forward gives view {own[0]!r}: such names are the runner's"
     built.train()

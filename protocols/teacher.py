@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from protocols.contract import views_from
+from protocols.discovery import recipes_with
 from protocols.errors import InvalidInputError, PluginError
 from protocols.method import Method
 
@@ -40,8 +42,9 @@ class Teacher(nn.Module):
         if live:
             raise InvalidInputError(
                 f"it has a teacher, whose BatchNorm layers would not be the student's: {live[0]} "
-                "is live. Take a recipe whose batch_norm is frozen_stats, a trunk without "
-                "BatchNorm, and none in the method"
+                "is live. Take a recipe whose batch_norm is frozen_stats "
+                f"(--recipes {recipes_with('frozen_stats')[0]}), a trunk without BatchNorm, and "
+                "none in the method"
             )
         self.trunk, self.method = copy.deepcopy((trunk, method))
         self.method.terms = nn.ModuleList()
@@ -51,7 +54,7 @@ class Teacher(nn.Module):
     @torch.no_grad()
     def forward(self, inputs: object) -> dict[str, Tensor]:
         """Return ``teacher/NAME`` of each view of training; ``inputs`` are what the trunk takes."""
-        views = self.method(self.trunk(inputs))
+        views = views_from(self.method, self.trunk(inputs))
         return {f"{PREFIX}{name}": view for name, view in views.items()}
 
     def train(self, mode: bool = True) -> Teacher:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import argparse
 import os
+import textwrap
 from collections.abc import Callable, Sequence
 from functools import partial
 from importlib import import_module
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 
@@ -15,8 +17,11 @@ from benchmark.commands.row_names import unfit
 from benchmark.engines.starting import check_address_space, check_system
 from benchmark.exit_codes import DONE, FAILED_JOBS
 from protocols.blame import explained, modules_of, raised
-from protocols.discovery import Registry
+from protocols.discovery import Registry, recipes_with
 from protocols.errors import InvalidInputError, unknown_name
+
+if TYPE_CHECKING:  # it imports torch, which --help does without
+    from protocols.method import Method
 
 Claim = tuple[str, Callable[[], None]]  # its words, and what raises where it does not hold
 CHECKED = ("method", "trunk")
@@ -43,14 +48,18 @@ def check(args: argparse.Namespace) -> int:
     guard = Guard()
     claims = _of_method(registry, name) if kind == "method" else _of_trunk(registry, name)
     console, kept = Console(), 0
+    first: dict[str, str] = {}  # what was found wrong -> the claim under which it was told
     for words, test in claims:
-        kept += _say(console, words, _met(test))
+        kept += _say(console, words, _met(test), first)
     changed = ", ".join(guard.changed())
     meddles = changed and f"others would start from what it changed: {changed}"
-    kept += _say(console, "It leaves its process as it found it.", meddles)
+    kept += _say(console, "It leaves its process as it found it.", meddles, first)
     console.print(f"{name}: {kept} of {len(claims) + 1} checks passed", highlight=False)
     if kind == "method" and (reason := unfit(name)):
         console.print(reason, highlight=False, markup=False)
+    if kind == "method" and kept > len(claims):  # one that fails may not even be built
+        for condition in _conditions(registry.load("method", name)):
+            console.print(condition, highlight=False, markup=False)
     return DONE if kept == len(claims) + 1 else FAILED_JOBS
 
 
@@ -91,6 +100,21 @@ def _of_method(registry: Registry, name: str) -> Sequence[Claim]:
     return [(_claimed(test), partial(test, method)) for test in CHECKS]
 
 
+def _conditions(method: type[Method]) -> list[str]:
+    """Return where a study refuses a method that keeps every claim, in words."""
+    from protocols.conformance_teacher import ever_taught
+
+    why = ["has a teacher"] if ever_taught(method) else []
+    why += ["sees several batches at once"] if method.wants.batches > 1 else []
+    if not why:
+        return []
+    return [
+        f"It {' and '.join(why)}: on a trunk with BatchNorm, as tiny is, run refuses it under "
+        f"recipes that keep BatchNorm live ({', '.join(recipes_with('live'))}). Add "
+        f"--recipes {recipes_with('frozen_stats')[0]}"
+    ]
+
+
 def _of_trunk(registry: Registry, name: str) -> Sequence[Claim]:
     from protocols.conformance_trunk import CHECKS
     from protocols.toy_trunk import Candidate
@@ -124,11 +148,21 @@ def _met(test: Callable[[], None]) -> str:
     return ""
 
 
-def _say(console: Console, claim: str, wrong: str) -> bool:
-    """Print a line for a claim, one more for what is ``wrong``; return whether it is kept."""
+def _say(console: Console, claim: str, wrong: str, first: dict[str, str]) -> bool:
+    """Print a line for a claim, one more for what is ``wrong``; return whether it is kept.
+
+    One mistake may fail many claims: what was told under an earlier one is not told again.
+    ``first`` holds it with that claim, what was met last at its end.
+    """
     console.print(
         f"[red]fails[/]  {claim}" if wrong else f"[green]passes[/] {claim}", highlight=False
     )
     if wrong:
-        console.print(f"      {wrong}", highlight=False, markup=False)
+        told, last, before = wrong, next(reversed(first), ""), first.pop(wrong, "")
+        if before:
+            told = "as above"
+            if wrong != last:
+                told += f", under: {textwrap.shorten(before, 50, placeholder=' ...')}"
+        first[wrong] = before or claim
+        console.print(f"      {told}", highlight=False, markup=False)
     return not wrong

@@ -1,12 +1,17 @@
 """``check`` on methods that meddle with their process, or try to end it."""
 
+import re
 import subprocess
 import sys
 
 import pytest
+from rich.console import Console
 
+from benchmark.commands.check import _conditions, _say
 from benchmark.commands.row_names import unfit
-from protocols.discovery import Registry
+from protocols.discovery import Registry, load
+from protocols.method import Method
+from protocols.space import Real
 from tests.running import ROOT
 
 METHOD = '''"""A method."""
@@ -80,3 +85,48 @@ def test_what_is_no_list_of_terms_is_told_with_the_line_of_make_terms(tmp_path):
         [sys.executable, "-c", CODE, str(path)], capture_output=True, text=True, cwd=ROOT
     )
     assert "Mine.make_terms (mine.py:10) gave None" in " ".join(done.stdout.split())
+
+
+def test_one_mistake_is_told_once_however_many_claims_it_fails(tmp_path):
+    done = checked(tmp_path / "mine.py", at_import="", in_method="self.margn")
+    assert done.returncode == 3, done.stderr
+    assert done.stdout.count("no attribute 'margn'") == 1
+    fails = done.stdout.count("fails  ")
+    assert fails > 5
+    assert done.stdout.count("      as above\n") == fails - 1
+
+
+def test_of_two_mistakes_in_turn_the_claim_above_is_named(capsys):
+    console, first = Console(width=100), {}
+    for claim, wrong in (("One.", "a"), ("Two.", "b"), ("Three.", "a"), ("Four.", "a")):
+        assert not _say(console, claim, wrong, first)
+    assert _say(console, "Five.", "", first)
+    assert capsys.readouterr().out.split("\n")[1:-2:2] == [
+        "      a",
+        "      b",
+        "      as above, under: One.",
+        "      as above",
+    ]
+
+
+@pytest.mark.parametrize("taught", [True, False])
+def test_a_recipe_under_which_run_will_refuse_it_is_told(taught):
+    """Who keeps every claim would else meet it only when a study starts."""
+
+    class Mine(Method):
+        """A test method."""
+
+        share = Real(0.0, 0.9, default=0.5)
+
+        def make_terms(self, spec):
+            self.teacher = self.share if taught else None
+            return []
+
+    said = _conditions(Mine)
+    assert bool(said) == taught
+    for line in said:
+        live, named = re.search(r"live \((.*)\)\. Add --recipes (\w+)$", line).groups()
+        for name in live.split(", "):
+            assert load("recipe", name).batch_norm == "live"
+        assert "adam" in live.split(", ")
+        assert load("recipe", named).batch_norm == "frozen_stats"

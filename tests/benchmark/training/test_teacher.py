@@ -1,5 +1,6 @@
 """A teacher follows its network, costs what it costs, and is nowhere that embeds."""
 
+import re
 from dataclasses import replace
 
 import pytest
@@ -259,6 +260,10 @@ def test_live_batch_norm_is_refused_before_anything_starts(source, tmp_path):
     problem = first_look(live).problem
     assert "it has a teacher" in problem
     assert "trunk.stages.0.2 is live. Take a recipe whose batch_norm is frozen_stats" in problem
+    named = re.search(r"\(--recipes (\w+)\)", problem)
+    assert named, problem
+    kept = load("recipe", named[1])  # a recipe that works, as the message says
+    assert not first_look(job_of(source, tmp_path, recipe=kept)).problem
     assert not first_look(job_of(source, tmp_path)).problem
 
 
