@@ -106,7 +106,7 @@ def _conditions(method: type[Method]) -> list[str]:
 
     why = ["has a teacher"] if ever_taught(method) else []
     why += ["sees several batches at once"] if method.wants.batches > 1 else []
-    if not why:
+    if not why or method.trunk == "frozen":  # such a trunk's BatchNorm is live under no recipe
         return []
     return [
         f"It {' and '.join(why)}: on a trunk with BatchNorm, as tiny is, run refuses it under "

@@ -109,13 +109,21 @@ def test_of_two_mistakes_in_turn_the_claim_above_is_named(capsys):
     ]
 
 
-@pytest.mark.parametrize("taught", [True, False])
-def test_a_recipe_under_which_run_will_refuse_it_is_told(taught):
+@pytest.mark.parametrize(
+    ("taught", "kept", "refused"),
+    [
+        (True, "trained", True),
+        (False, "trained", False),
+        (True, "frozen", False),
+    ],
+)
+def test_a_recipe_under_which_run_will_refuse_it_is_told(taught, kept, refused):
     """Who keeps every claim would else meet it only when a study starts."""
 
     class Mine(Method):
         """A test method."""
 
+        trunk = kept
         share = Real(0.0, 0.9, default=0.5)
 
         def make_terms(self, spec):
@@ -123,7 +131,7 @@ def test_a_recipe_under_which_run_will_refuse_it_is_told(taught):
             return []
 
     said = _conditions(Mine)
-    assert bool(said) == taught
+    assert bool(said) == refused
     for line in said:
         live, named = re.search(r"live \((.*)\)\. Add --recipes (\w+)$", line).groups()
         for name in live.split(", "):
