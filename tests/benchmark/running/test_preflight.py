@@ -386,3 +386,5 @@ def test_a_plugin_that_moves_what_others_start_from_is_refused(what, tmp_path, c
         if patch:
             assert "patching.py" in done.stderr
             assert "changes what every method starts from: protocols." in done.stderr
+        else:
+            assert "a study does not test patching.py" in " ".join(done.stdout.split())
