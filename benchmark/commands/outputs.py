@@ -72,7 +72,8 @@ def sync(args: argparse.Namespace) -> int:
     from benchmark.mirror import tracking
 
     done = tracking.sync(study, write_outputs(study))
-    print(f"{counted(done.written, 'record')} written, {done.already} were there: {done.uri}")
+    gone = f", {counted(done.removed, 'removed row')} deleted" if done.removed else ""
+    print(f"{counted(done.written, 'record')} written, {done.already} were there{gone}: {done.uri}")
     return DONE
 
 

@@ -53,6 +53,7 @@ if TYPE_CHECKING:
     from benchmark.mirror.tracking import Tracker
 
 MIRROR_TIMEOUT_S = 60.0
+STOPPED_TIMEOUT_S = 5.0  # a cluster that stops a run gives it little time
 
 
 def run(args: argparse.Namespace) -> int:
@@ -100,15 +101,19 @@ def do_all(console: Console, asked: Asked) -> None:
         say(console, f"nothing left to do in {study.out}")
     plans = found.plans
     tracker = open_tracker(console, study, plans)
-    if found.any:
-        ready = make_ready(asked)
-        check_phases(asked, plans)
-        work(console, asked, ready, plans, tracker)
-    else:
-        search_copy.mend(study, asked.keys, space_of(asked), partial(say, console))
-        study.save()
-        grid.save_cells(study, asked.cells)
-    artifacts = write_outputs(study)
+    try:
+        if found.any:
+            ready = make_ready(asked)
+            check_phases(asked, plans)
+            work(console, asked, ready, plans, tracker)
+        else:
+            search_copy.mend(study, asked.keys, space_of(asked), partial(say, console))
+            study.save()
+            grid.save_cells(study, asked.cells)
+        artifacts = write_outputs(study)
+    except BaseException:  # stopped by whomever or whatever: nothing may be left RUNNING
+        tracker.stop(STOPPED_TIMEOUT_S)
+        raise
     tracker.finish(artifacts, MIRROR_TIMEOUT_S)
 
 

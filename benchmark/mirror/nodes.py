@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import getpass
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from benchmark.study import records
 from benchmark.study.folder import CellKey, Study
 from benchmark.study.records import ChoiceRecord, JobRecord, Metrics, RunRecord, TrialRecord
+from benchmark.study.rules import flat
 from protocols.names import one_line
 from protocols.protocol import digest
 from protocols.space import Settings
@@ -18,6 +19,8 @@ from protocols.space import Settings
 Shown = TrialRecord | ChoiceRecord | RunRecord
 MetricPoint = tuple[str, float, int]
 STATUS: dict[records.Status, str] = {"done": "FINISHED", "failed": "FAILED"}
+LAYOUT = "2"  # of what a run in MLflow holds; those of another layout are written again
+_SOURCE = {"mlflow.source.name": "benchmark", "mlflow.source.type": "LOCAL"}
 
 
 @dataclass(frozen=True)
@@ -41,20 +44,20 @@ def node_of(study: Study, cell: CellKey, record: TrialRecord | RunRecord) -> Nod
     metrics: Metrics
     if isinstance(record, TrialRecord):
         stage, name, tag, number = "search", "trial", "number", record.number
-        metrics = {f"best_val_{study.protocol.selection_metric}": record.value}
+        metrics = _tried(study, record)
     else:
         stage, name, tag, number = "final", "seed", "seed", record.seed
         metrics = {**scores(record), **_costs(record)}
     own = {**tags_of(study, cell, record.kind, record.id), "content": content_of(record)}
     tags = {"stage": stage, tag: str(number)}
+    title = f"{cell.row} {cell.dataset} {name} {number}"
     jobs = [job for job in study.jobs(cell, stage, number) if job]
-    children = [_fold_node(study, cell, job, tags) for job in jobs]
+    children = [_fold_node(study, cell, job, tags, title) for job in jobs]
     end = modified_ms(study.record_path(cell, record))
-    if isinstance(record, RunRecord):
-        own |= environment_of(record)
+    own |= environment_of(record) if isinstance(record, RunRecord) else commit_of(record)
     return Node(
         key=own["record_id"],
-        name=f"{name} {number}",
+        name=one_line(title),
         status=STATUS[record.status],
         start_ms=min((child.start_ms for child in children), default=end),
         end_ms=end,
@@ -67,13 +70,39 @@ def node_of(study: Study, cell: CellKey, record: TrialRecord | RunRecord) -> Nod
 
 
 def cell_node(study: Study, cell: CellKey) -> Node:
-    """Return what MLflow shall hold of a cell before anything below it is done."""
-    now = modified_ms(study.folder(cell) / "cell.json")
+    """Return what MLflow shall hold of a cell beside what is below it.
+
+    MLflow lets nobody change a parameter, so the number of seeds, which may grow, is none.
+    """
+    start = _start_ms(study, cell)
     tags = tags_of(study, cell, "cell", cell.id)
     name = one_line(f"{cell.row} {cell.dataset} {cell.trunk} {cell.recipe}")
-    return Node(
-        f"cell:{cell.id}", name, "RUNNING", now, now, tags, axes_of(cell), [], _whole(study, cell)
-    )
+    settings = {**rules_of(study, cell), **axes_of(cell)}
+    whole = _whole(study, cell)
+    return Node(f"cell:{cell.id}", name, "RUNNING", start, start, tags, settings, [], whole)
+
+
+def rules_of(study: Study, cell: CellKey) -> Settings:
+    """Return the protocol's values as they hold for a cell: ``protocol.batch_size`` and so on."""
+    protocol = study.protocol.on(cell.dataset)
+    own = {name: v for name, v in protocol.method_values.items() if name == cell.method}
+    return dict(flat(replace(protocol, paces={}, method_values=own).rules(), "protocol."))
+
+
+def under_table_of(study: Study) -> dict[str, str]:
+    """Return as tags what names a study under its tables, and where its folder is."""
+    protocol = study.protocol
+    return {
+        "protocol_hash": protocol.hash(),
+        "protocol_seeds": str(protocol.seeds),
+        "out": one_line(str(study.out.resolve())),
+    }
+
+
+def seconds_of(record: TrialRecord | RunRecord) -> Metrics:
+    """Return the seconds of a record's trainings together; nothing where it does not say."""
+    seconds = record.measured.get("seconds")
+    return {} if seconds is None else {"seconds": seconds}
 
 
 def axes_of(cell: CellKey) -> Settings:
@@ -106,11 +135,36 @@ def _whole(study: Study, cell: CellKey) -> list[tuple[str, str]]:
     return [("all", data[:16])] if data else []
 
 
-def _fold_node(study: Study, cell: CellKey, job: JobRecord, tags: dict[str, str]) -> Node:
-    """Return what MLflow shall hold of one training: its curves above all."""
-    own = tags_of(study, cell, job.kind, job.id)
-    why = texts({"fold": job.fold, "reason": job.reason, "detail": job.detail or None})
+def _tried(study: Study, record: TrialRecord) -> Metrics:
+    """Return a trial's metrics; the score of a failed one is the search's word, not measured."""
+    score = {f"best_val_{study.protocol.selection_metric}": record.value}
+    return {**(score if record.status == "done" else {}), **seconds_of(record)}
+
+
+def _start_ms(study: Study, cell: CellKey) -> int:
+    """Return when a cell's first training began: of a search in trial 0, else in any run."""
+    if study.trials(cell):
+        jobs = study.jobs(cell, "search", 0)
+    else:
+        seeds = range(study.runs_asked(cell))
+        jobs = [job for seed in seeds for job in study.jobs(cell, "final", seed)]
+    starts = [_span_ms(study, cell, job)[0] for job in jobs if job]
+    return min(starts, default=modified_ms(study.folder(cell) / "cell.json"))
+
+
+def _span_ms(study: Study, cell: CellKey, job: JobRecord) -> tuple[int, int]:
+    """Return when a training began and ended."""
     end = modified_ms(study.record_path(cell, job))
+    return end - int(1000 * job.measured.get("seconds", 0)), end
+
+
+def _fold_node(
+    study: Study, cell: CellKey, job: JobRecord, tags: dict[str, str], above: str
+) -> Node:
+    """Return what MLflow shall hold of one training: its curves above all."""
+    own = {**tags_of(study, cell, job.kind, job.id), **commit_of(job)}
+    why = texts({"fold": job.fold, "reason": job.reason, "detail": job.detail or None})
+    start, end = _span_ms(study, cell, job)
     best = {**_prefixed("best_val_", job.validation), **_prefixed("test_", job.test)}
     curves = [
         (_metric(name), value, int(row["step"]))
@@ -120,9 +174,9 @@ def _fold_node(study: Study, cell: CellKey, job: JobRecord, tags: dict[str, str]
     ]
     return Node(
         key=own["record_id"],
-        name=f"fold {job.fold}",
+        name=one_line(f"{above} fold {job.fold}"),
         status=STATUS[job.status],
-        start_ms=end - int(1000 * job.measured.get("seconds", 0)),
+        start_ms=start,
         end_ms=end,
         tags={**own, **tags, **why},
         settings={**job.settings, **axes_of(cell), "fold": job.fold},
@@ -181,8 +235,14 @@ def _prefixed(prefix: str, metrics: Metrics | None) -> Metrics:
 
 
 def environment_of(run: RunRecord) -> dict[str, str]:
-    """Return versions and device as tags."""
-    return texts(run.measured.get("environment", {}))
+    """Return versions, device and commit as tags."""
+    return {**texts(run.measured.get("environment", {})), **commit_of(run)}
+
+
+def commit_of(record: TrialRecord | RunRecord | JobRecord) -> dict[str, str]:
+    """Return what a record was made by, under the names that MLflow shows as a run's source."""
+    commit = record.measured.get("environment", {}).get("commit")
+    return {**_SOURCE, **texts({"mlflow.source.git.commit": commit})}
 
 
 def texts(values: dict[str, Any]) -> dict[str, str]:

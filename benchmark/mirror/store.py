@@ -2,9 +2,10 @@
 
 Layout: an experiment per set of rules, in it a run per cell, below that a run per trial and
 seed, below those a run per fold. A trial or seed is written when its record is complete, with
-its folds, so only a killed process leaves one RUNNING, and the next one replaces it. Every run
-in MLflow carries a tag ``record_id``; a record whose run is there with the right status and content
-is not written again. Every run also carries the id of its study, see
+its folds, so only a killed process leaves one RUNNING, and the next one replaces it. A cell is
+RUNNING while the study is at work, and KILLED where that stopped before all its seeds were done.
+Every run in MLflow carries a tag ``record_id``; a record whose run is there with the right status
+and content is not written again. Every run also carries the id of its study, see
 :mod:`benchmark.study.own_id`: several studies may share a server, and each sees and deletes only
 what is its own.
 """
@@ -14,16 +15,18 @@ from __future__ import annotations
 import json
 import os
 import platform
-import re
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from math import fsum
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
 from benchmark.mirror.client import connect, create_database
+from benchmark.mirror.experiment import open_experiment, own_database
 from benchmark.mirror.nodes import (
+    LAYOUT,
     STATUS,
     MetricPoint,
     Node,
@@ -34,25 +37,28 @@ from benchmark.mirror.nodes import (
     modified_ms,
     node_of,
     scores,
+    seconds_of,
     texts,
+    under_table_of,
     user,
 )
 from benchmark.study import records
-from benchmark.study.addresses import address_of, database_of, without_password
+from benchmark.study.addresses import database_of, without_password
+from benchmark.study.folder import FILE as STUDY_FILE
 from benchmark.study.folder import CellKey, Study
 from benchmark.study.own_id import own_id
-from benchmark.study.records import ChoiceRecord, RunRecord
-from protocols.errors import StoreError
+from benchmark.study.records import ChoiceRecord, RunRecord, TrialRecord
 from protocols.protocol import digest
 from protocols.space import Settings
 
 FILE = "mirrored.json"
 _PARENT, _CONTEXT = "mlflow.parentRunId", "mlflow.data.context"
-_KIND, _TRAINING = "mlflow.experimentKind", "custom_model_development"  # the view it opens in
 _REPLACED = "replaced"
 STUDY = "study_id"
 LEVELS = {"cell": 0, "tables": 0, "trial": 1, "run": 1, "job": 2}  # of runs below each other
-WHERE = {"host": platform.node(), "user": user()}
+USER = user()
+WHERE = {"host": platform.node(), "user": USER, "mlflow.user": USER}
+_OPEN = ("RUNNING", "KILLED")  # of cells: at work, and stopped before all seeds were done
 _PAGE = 1000
 
 
@@ -77,18 +83,21 @@ class Copy:
         self.study, self.uri = study, uri
         self.runs: dict[str, _Known] = {}
         self.children: dict[str, list[str]] = {}
-        self.written = self.already = 0
+        self.written = self.already = self.removed = 0
         self.own = own_id(study.out)
         if (database := database_of(uri)) and not database.is_file():
             create_database(database)
-        self.client, self.entities, self.refused = connect(uri)
-        self.experiment = self._open_experiment()
+        connection = connect(uri)
+        self.client, self.entities, self.refused = connection
+        self.experiment = open_experiment(study, uri, connection)
         self._index()
 
     def complete(self, artifacts: Sequence[Path]) -> None:
-        """Add all that is missing and the artifacts, and note what is mirrored."""
+        """Add all that is missing and the artifacts, take out what left; note what is mirrored."""
         mirrored = stamp(self.study, self.uri)
         self.catch_up()
+        self._remove_gone()
+        self.stop()
         self._tables(artifacts)
         records.write_bytes(self.study.out / FILE, json.dumps(mirrored, indent=1).encode())
 
@@ -96,6 +105,20 @@ class Copy:
         """Add all that is on disk and not in MLflow."""
         for cell in self.study.all_cells:
             self._catch_up(cell)
+
+    def stop(self) -> None:
+        """End the runs of cells that are not done as KILLED; what is added reopens them."""
+        for run in self.runs.values():
+            if run.tags.get("kind") == "cell" and run.status == "RUNNING":
+                self.client.set_terminated(run.id, status="KILLED")
+                run.status = "KILLED"
+
+    def _remove_gone(self) -> None:
+        """Delete the runs of cells that the study no longer has, with all below them."""
+        kept = {f"cell:{cell.id}" for cell in self.study.all_cells}
+        for key in [key for key in self.runs if key.startswith("cell:") and key not in kept]:
+            self._delete(key)
+            self.removed += 1
 
     def add(self, cell: CellKey, record: Shown) -> None:
         """Write ``record``, with its folds, unless it is there with the same status."""
@@ -107,14 +130,17 @@ class Copy:
         if known and (known.status, known.tags.get("content")) == whole:
             self.already += 1
         else:
-            if cell_run.status != "RUNNING":  # more seeds: its means are about to change
-                self.client.update_run(cell_run.id, status="RUNNING")
-                cell_run.status = "RUNNING"
+            self._reopen(cell_run)  # where it has ended, its means are about to change
             self._delete(key)
             self._write(node_of(self.study, cell, record), cell_run.id)
             self.written += 1
-        if isinstance(record, RunRecord) and cell_run.status == "RUNNING":
+        if isinstance(record, RunRecord) and cell_run.status in _OPEN:
             self._close(cell, cell_run)
+
+    def _reopen(self, run: _Known) -> None:
+        if run.status != "RUNNING":
+            self.client.update_run(run.id, status="RUNNING")
+            run.status = "RUNNING"
 
     def _catch_up(self, cell: CellKey) -> None:
         choice = self.study.choice(cell)
@@ -140,6 +166,7 @@ class Copy:
                 "chosen_value": choice.value,
                 "choice_id": choice.id,
             }
+            self._reopen(run)
             self._batch(run, params=choice.settings, tags=texts(values))
             self.written += 1
 
@@ -147,7 +174,14 @@ class Copy:
         key = f"cell:{cell.id}"
         if key not in self.runs:
             self._write(cell_node(self.study, cell), None)
-        return self.runs[key]
+        return self._named_as_under_tables(key)
+
+    def _named_as_under_tables(self, key: str) -> _Known:
+        """Return a run whose tags say the tables' protocol hash and folder, which may change."""
+        run, wanted = self.runs[key], under_table_of(self.study)
+        if not wanted.items() <= run.tags.items():
+            self._batch(run, tags=wanted)
+        return run
 
     def _close(self, cell: CellKey, known: _Known) -> None:
         """Once every seed has its run: the cell's means, its environment and its status."""
@@ -158,9 +192,12 @@ class Copy:
         tags = texts({"failed_runs": len(failed), "reason": failed[0].reason if failed else None})
         # A mean over survivors would flatter.
         rows = [] if failed else [scores(run) for run in runs]
-        names = rows[0] if rows else ()
+        means = {name: fmean(row[name] for row in rows) for name in (rows[0] if rows else ())}
+        done: list[TrialRecord | RunRecord] = [*self.study.trials(cell), *runs]
+        spent = [seconds for record in done for seconds in seconds_of(record).values()]
         # Without a step: a bar for each cell, not a curve over numbers of seeds.
-        metrics = [(name, fmean(row[name] for row in rows), 0) for name in names]
+        values = {**means, "seeds": len(runs) - len(failed), "seconds": fsum(spent)}
+        metrics = [(name, value, 0) for name, value in values.items()]
         end = max(modified_ms(self.study.record_path(cell, run)) for run in runs)
         self._batch(known, tags=tags | environment_of(runs[0]), metrics=metrics, at_ms=end)
         known.status = "FAILED" if len(failed) == len(runs) else "FINISHED"
@@ -172,12 +209,16 @@ class Copy:
         if key not in self.runs:
             tags = {"kind": "tables", "record_id": key}
             self._write(Node(key, "tables", "FINISHED", now, now, tags, {}, []), None)
+        run = self._named_as_under_tables(key)
         for path in artifacts:
-            self.client.log_artifact(self.runs[key].id, str(path), path.parent.name)
+            self.client.log_artifact(run.id, str(path), path.parent.name)
+        if (rules := self.study.out / STUDY_FILE).is_file():
+            self.client.log_artifact(run.id, str(rules))
 
     def _write(self, node: Node, parent: str | None) -> None:
         """Write a run and those below it; it is terminated last, when all is there."""
-        tags = {**node.tags, STUDY: self.own, **WHERE, **({_PARENT: parent} if parent else {})}
+        tags = {**node.tags, STUDY: self.own, "layout": LAYOUT, **WHERE}
+        tags |= {_PARENT: parent} if parent else {}
         created = self.client.create_run(self.experiment, node.start_ms, tags, node.name)
         run = _Known(created.info.run_id, "RUNNING", tags)
         self._note(node.key, run)
@@ -240,44 +281,15 @@ class Copy:
         self.client.set_tag(run, _REPLACED, "true")
         self.client.delete_run(run)
 
-    def _open_experiment(self) -> str:
-        protocol = self.study.protocol
-        name = f"{protocol.name} v{protocol.version} {protocol.rules_hash()}"
-        # A server has its own place for artifacts; a database's would be the current directory.
-        own = (self.study.out / "mlartifacts").resolve().as_uri()
-        location = None if re.match("https?:|databricks", self.uri) else own
-        found = self.client.get_experiment_by_name(name)
-        if found is None:
-            try:
-                made = str(self.client.create_experiment(name, location))
-            except self.refused:
-                found = self.client.get_experiment_by_name(name)
-                if found is None:
-                    raise
-                return str(found.experiment_id)  # of another study, made at the same time
-            self.client.set_experiment_tag(made, _KIND, _TRAINING)
-            return made
-        if found.lifecycle_stage == "deleted":
-            self._restore(found.experiment_id)
-        if self.uri == own_database(self.study) and found.artifact_location != location:
-            raise StoreError("made in another folder; delete mlflow.db, it is rebuilt")
-        return str(found.experiment_id)
-
-    def _restore(self, experiment: str) -> None:
-        try:
-            self.client.restore_experiment(experiment)
-        except self.refused:  # another study may have done so at the same time
-            if self.client.get_experiment(experiment).lifecycle_stage == "deleted":
-                raise
-
     def _index(self) -> None:
         kept: set[str] = set()
         for run in self._own_runs():
             key, parent = run.tags["record_id"], run.tags.get(_PARENT)
             if run.tags.get(_REPLACED):  # it came back with its experiment
                 self.client.delete_run(run.id)
-            elif key in self.runs or (parent and parent not in kept):
-                self._drop(run.id)  # its parent was deleted by hand: it is written again
+            elif key in self.runs or (parent and parent not in kept) or _outdated(run):
+                # Of an earlier version, or its parent was deleted by hand: it is written again.
+                self._drop(run.id)
             else:
                 self._note(key, run)
                 kept.add(run.id)
@@ -303,6 +315,10 @@ class Copy:
             self.children.setdefault(parent, []).append(key)
 
 
+def _outdated(run: _Known) -> bool:
+    return run.tags.get("layout") != LAYOUT
+
+
 def uri_of(study: Study, uri: str | None = None) -> str:
     """Return ``uri``, else ``MLFLOW_TRACKING_URI``, else a database in the output folder."""
     return uri or os.environ.get("MLFLOW_TRACKING_URI") or own_database(study)
@@ -318,9 +334,5 @@ def stamp(study: Study, uri: str) -> dict[str, str | int]:
     files = [path for cell in study.all_cells for path in study.folder(cell).glob("*.json")]
     abouts = [(path.relative_to(study.out).as_posix(), path.stat()) for path in files]
     held = sorted((name, about.st_size, about.st_mtime_ns) for name, about in abouts)
-    return {"uri": without_password(uri), "records": len(held), "digest": digest(held, 16)}
-
-
-def own_database(study: Study) -> str:
-    """Return the address of the database in the output folder."""
-    return address_of(study.out.resolve() / "mlflow.db")
+    held_at = {"uri": without_password(uri), "layout": LAYOUT}
+    return {**held_at, "records": len(held), "digest": digest(held, 16)}

@@ -16,9 +16,10 @@ from pathlib import Path
 from queue import SimpleQueue
 
 from benchmark.mirror.client import connect
+from benchmark.mirror.experiment import own_database
 from benchmark.mirror.nodes import Shown
 from benchmark.mirror.remedies import reason_of
-from benchmark.mirror.store import FILE, Copy, own_database, stamp, uri_of
+from benchmark.mirror.store import FILE, Copy, stamp, uri_of
 from benchmark.study.addresses import database_of, without_password
 from benchmark.study.folder import CellKey, Study
 from benchmark.study.records import ChoiceRecord, Record, RunRecord, TrialRecord
@@ -29,10 +30,14 @@ RETRY_S = 60.0  # a server that was away is asked again, at most so often, when 
 
 @dataclass(frozen=True)
 class SyncReport:
-    """Trials, choices and runs written by a sync, those found in place, and where."""
+    """Trials, choices and runs written by a sync, those found in place, and where.
+
+    ``removed`` counts cells that were in MLflow and are no longer in the study.
+    """
 
     written: int
     already: int
+    removed: int
     uri: str
 
 
@@ -44,6 +49,16 @@ class NoTracker:
 
     def finish(self, artifacts: Sequence[Path], timeout_s: float) -> None:
         """Do nothing."""
+
+    def stop(self, timeout_s: float) -> None:
+        """Do nothing."""
+
+
+class _Stop:
+    """In the queue: the work ended before its time."""
+
+
+_Item = tuple[CellKey, Shown] | list[Path] | _Stop
 
 
 class Mirror:
@@ -60,7 +75,7 @@ class Mirror:
         self._copy: Copy | None = None
         self._ask_again = time.monotonic()
         self._silent = threading.Lock()  # taken by whoever warns first
-        self._queue: SimpleQueue[tuple[CellKey, Shown] | list[Path]] = SimpleQueue()
+        self._queue: SimpleQueue[_Item] = SimpleQueue()
         # A daemon, so that a server that hangs cannot keep the process from ending.
         self._thread = threading.Thread(target=self._work, name="mlflow", daemon=True)
         self._thread.start()
@@ -72,14 +87,21 @@ class Mirror:
 
     def finish(self, artifacts: Sequence[Path], timeout_s: float) -> None:
         """Mirror what is left and the tables and report; wait at most ``timeout_s``."""
-        self._queue.put(list(artifacts))
+        self._end(list(artifacts), timeout_s)
+
+    def stop(self, timeout_s: float) -> None:
+        """Mirror what is left and end the cells that are not done; wait at most ``timeout_s``."""
+        self._end(_Stop(), timeout_s)
+
+    def _end(self, last: list[Path] | _Stop, timeout_s: float) -> None:
+        self._queue.put(last)
         self._thread.join(timeout_s)
         if self._thread.is_alive():
             self._complain(f"not finished after {timeout_s:g} s")
 
     def _work(self) -> None:
         item: object = None
-        while not isinstance(item, list):
+        while not isinstance(item, (list, _Stop)):
             item = self._queue.get()
             try:
                 self._handle(item)
@@ -88,8 +110,11 @@ class Mirror:
                 self._copy, self._ask_again = None, time.monotonic() + RETRY_S
                 self._complain(reason_of(error, self._uri, own_database(self._study)))
 
-    def _handle(self, item: tuple[CellKey, Shown] | list[Path]) -> None:
-        if isinstance(item, list):
+    def _handle(self, item: _Item) -> None:
+        if isinstance(item, _Stop):
+            if self._copy:  # else nothing was written, and nothing there is RUNNING
+                self._copy.stop()
+        elif isinstance(item, list):
             self._copy = self._copy or Copy(self._study, self._uri)
             self._copy.complete(item)
         elif self._copy:
@@ -125,7 +150,7 @@ def sync(study: Study, artifacts: Sequence[Path], uri: str | None = None) -> Syn
         raise StoreError(
             f"MLflow at {without_password(uri)}: {reason_of(error, uri, own_database(study))}"
         ) from error
-    return SyncReport(copy.written, copy.already, without_password(uri))
+    return SyncReport(copy.written, copy.already, copy.removed, without_password(uri))
 
 
 def check_store(study: Study, uri: str) -> None:

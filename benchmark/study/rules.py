@@ -61,7 +61,7 @@ def check_alike(studies: Sequence[Study]) -> None:
 
 def unlike(one: Protocol, other: Protocol, here: str, there: str) -> list[str]:
     """Return each rule that differs, with its values; ``here`` and ``there`` say whose they are."""
-    first, second = _flat(one.rules()), _flat(other.rules())
+    first, second = flat(one.rules()), flat(other.rules())
     return [
         f"{name}: {first.get(name, 'not set')} {here}, {second.get(name, 'not set')} {there}"
         for name in {**first, **second}
@@ -78,10 +78,10 @@ def _other_rules(what: str, differing: Sequence[str], remedy: str) -> OtherRules
     )
 
 
-def _flat(rules: Mapping[str, Any], before: str = "") -> dict[str, str]:
+def flat(rules: Mapping[str, Any], before: str = "") -> dict[str, str]:
     """Return each rule as it is typed, under its key in a study file, like ``image.crop_px``."""
     found: dict[str, str] = {}
     for name, value in rules.items():
         key = before + SECTIONS.get(name, name)
-        found |= _flat(value, f"{key}.") if isinstance(value, Mapping) else {key: shown(value)}
+        found |= flat(value, f"{key}.") if isinstance(value, Mapping) else {key: shown(value)}
     return found

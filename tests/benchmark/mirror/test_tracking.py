@@ -252,7 +252,14 @@ def test_a_cell_shows_setting_means_and_environment(
 ) -> None:
     _, info, shown, params, history, _ = mirrored[1][f"cell:{CELL.id}"]
     assert info[0] == "ms toy tiny adam"
-    assert params == {"alpha": "2.5", "beta": "50", "mine": "True", **AXES}
+    own = {name: value for name, value in params.items() if not name.startswith("protocol.")}
+    assert own == {"alpha": "2.5", "beta": "50", "mine": "True", **AXES}
+    rules = {"batch_size": PROTOCOL.batch_size, "search.trials": PROTOCOL.search.trials}
+    rules |= {"image.resize_px": PROTOCOL.image.resize_px, "precision": PROTOCOL.precision}
+    assert {f"protocol.{k}": str(v) for k, v in rules.items()}.items() <= params.items()
+    assert shown["protocol_hash"] == PROTOCOL.hash()
+    assert [point[:2] for point in history["seeds"]] == [(2, 0)]
+    assert [point[:2] for point in history["seconds"]] == [(10.0, 0)]
     tags = {"rule": "best", "chosen_trial": "0", "method": "ms", "dataset": "toy", "trunk": "tiny"}
     tags |= {
         "recipe": "adam",
@@ -284,7 +291,7 @@ def test_a_fold_shows_curves_over_training_steps(mirrored: tuple[Study, dict[str
     study, shown = mirrored
     _, info, tags, params, history, _ = shown[named("job", CELL, "final", 0, 1)]
     written_ms = study.job_path(CELL, "final", 0, 1).stat().st_mtime_ns // 10**6
-    assert info == ("fold 1", "FINISHED", written_ms - 2500, written_ms)
+    assert info == ("ms toy seed 0 fold 1", "FINISHED", written_ms - 2500, written_ms)
     assert {"seed": "0", "fold": "1", "stage": "final"}.items() <= tags.items()
     assert params["alpha"] == "2.5"
     curve = [(value, step) for value, step, _ in history["val_map_at_r"]]
@@ -361,7 +368,7 @@ def test_a_continued_study_is_neither_doubled_nor_left_with_holes(study: Study) 
     late = [study.record_path(CELL, run) for run in study.runs(CELL)]
     kept = [path.rename(path.with_suffix(".later")) for path in late]
     assert mirror(study) == []
-    assert runs_in(study)[f"cell:{CELL.id}"].info.status == "RUNNING"
+    assert runs_in(study)[f"cell:{CELL.id}"].info.status == "KILLED"
     for old, path in zip(kept, late, strict=True):
         old.rename(path)
     assert tracking.needs_sync(study)
@@ -421,12 +428,60 @@ def test_a_failed_run_is_shown_with_its_reason_and_replaced_when_redone(study: S
     shown, cell = found[f"run:{before.id}"], found[f"cell:{CELL.id}"]
     assert (shown.info.status, shown.data.tags["reason"]) == ("FAILED", "oom")
     assert (cell.info.status, cell.data.tags["failed_runs"]) == ("FINISHED", "1")
-    assert cell.data.metrics == {}  # no mean over survivors
+    assert set(cell.data.metrics) == {"seeds", "seconds"}  # no mean over survivors
     run(study, CELL, 1)
     assert tracking.sync(study, []).written == 1
     found = runs_in(study)
     assert found[f"run:{before.id}"].info.status == "FINISHED"
     assert found[f"cell:{CELL.id}"].data.metrics["test_separated_map_at_r"] == 0.125
+
+
+@pytest.mark.parametrize("stopped", [True, False])
+def test_a_stopped_study_leaves_no_cell_running_and_is_reopened(
+    study: Study, stopped: bool
+) -> None:
+    late = study.record_path(CELL, study.runs(CELL)[1])
+    late.rename(late.with_suffix(".later"))
+    said: list[str] = []
+    tracker = tracking.Mirror(study, said.append)
+    if stopped:
+        tracker.log(CELL, study.trials(CELL)[0])
+        tracker.stop(60.0)
+        assert runs_in(study)[f"cell:{CELL.id}"].info.status == "KILLED"
+    else:
+        tracker.stop(60.0)  # nothing came, so MLflow is not asked
+    assert said == []
+    late.with_suffix(".later").rename(late)
+    tracking.sync(study, [])
+    assert runs_in(study)[f"cell:{CELL.id}"].info.status == "FINISHED"
+
+
+def test_runs_of_an_earlier_layout_are_written_again_once(study: Study) -> None:
+    tracking.sync(study, [])
+    before, client = content(study), connect(store.uri_of(study)).client
+    for known in runs_in(study).values():
+        client.set_tag(known.info.run_id, "layout", "1")
+    assert tracking.sync(study, []).written == 4
+    assert content(study) == before
+    assert tracking.sync(study, []).written == 0
+
+
+def test_a_cell_that_left_the_study_leaves_mlflow(tmp_path: Path, empty_database: Path) -> None:
+    study = make_study(tmp_path / "both", empty_database, CELL, OTHER)
+    tracking.sync(study, [])
+    left = replace(study, cells=(CELL,))
+    assert tracking.sync(left, []).removed == 1
+    shown = runs_in(left)
+    assert f"cell:{CELL.id}" in shown
+    assert {run.data.tags.get("method", "ms") for run in shown.values()} == {"ms"}
+    assert tracking.sync(left, []).removed == 0
+
+
+def test_a_failed_trial_has_no_score(study: Study) -> None:
+    trial = TrialRecord("trial-0", CELL.id, 0, SETTINGS, "failed", 0.0, [None, None], "oom")
+    put(study, CELL, trial)
+    tracking.sync(study, [])
+    assert runs_in(study)[named("trial", CELL, 0)].data.metrics == {}
 
 
 def test_a_cell_without_any_run_has_failed(study: Study) -> None:
