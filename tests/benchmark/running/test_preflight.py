@@ -310,7 +310,7 @@ def test_a_method_that_fails_at_once_is_said_and_keeps_no_other_from_its_plan(tm
 def test_a_protocol_for_pretrained_trunks_asks_for_weights(protocol, tmp_path, capsys):
     words = ["plan", "--protocol", protocol, "--datasets", "toy", "--out", str(tmp_path / "out")]
     assert main(words) == BAD_INPUT
-    assert "--weights none starts from random ones on purpose" in capsys.readouterr().err
+    assert "--weights none starts from random weights on purpose" in capsys.readouterr().err
 
 
 PLUGIN = '''"""beside: triplet with an embedding of its own."""

@@ -120,7 +120,7 @@ def test_groups_hold_no_pair_that_differs_and_cannot_grow(seed):
 @pytest.mark.parametrize(
     ("methods", "datasets", "reason"),
     [
-        (3, 5, "5 datasets, 6 needed"),
+        (3, 5, "differences need 6 datasets, here are 5"),
         (2, 6, ""),
         (3, 6, "with 3 pairs on 6 datasets no adjusted p can be below 0.094"),
         (3, 7, ""),
