@@ -21,8 +21,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from benchmark.cli import carry_out, make_parser
-from benchmark.exit_codes import INTERRUPTED
-from protocols.errors import InvalidInputError, unknown_name
+from benchmark.exit_codes import INTERRUPTED, TIME_UP
+from protocols.errors import InvalidInputError, StoreError, unknown_name
 
 if TYPE_CHECKING:
     import numpy as np
@@ -59,20 +59,19 @@ class Model:
     """A kept model of a study: all folds of one run joined, or one fold."""
 
     name: str
-    kept: FoldModel
+    kept: FoldModel = field(repr=False)
 
     def embed(self, images: Place | Sequence[Place]) -> NDArray[np.float32]:
         """Return (N, D) embeddings of image files, folders or CSV lists, in their order.
 
         Raises:
-            DataError: a place that does not exist, or an image that cannot be read.
+            DataError: no place at all or one that does not exist, or an image that cannot be read.
         """
         from benchmark.models.images import gather
         from benchmark.models.model import embed_items
 
-        places = [images] if isinstance(images, str | os.PathLike) else images
         # Nobody asks for the classes here, so nobody needs to say which folders they are.
-        return embed_items(self.kept, gather([Path(place) for place in places], class_level=1))
+        return embed_items(self.kept, gather(_paths(images), class_level=1))
 
 
 class Study:
@@ -103,8 +102,37 @@ class Study:
 
     @property
     def trials(self) -> pd.DataFrame:
-        """Return one row per cell and trial of its search."""
+        """Return one row per cell and trial of its search; a failed trial has no value."""
         return self._tables.trials.copy()
+
+    @property
+    def across(self) -> pd.DataFrame:
+        """Return one row per method, embedding and metric over several datasets, empty for one."""
+        return self._tables.across.copy()
+
+    @property
+    def searches(self) -> pd.DataFrame:
+        """Return the runs of every search of cells with several (``search_repeats``), or none."""
+        return self._tables.searches.copy()
+
+    @property
+    def variance(self) -> pd.DataFrame:
+        """Return how much of those cells' spread is the searches' and how much the seeds'."""
+        return self._tables.variance.copy()
+
+    @property
+    def references(self) -> pd.DataFrame:
+        """Return one row per reference row and metric, empty without any."""
+        return self._tables.references.copy()
+
+    @property
+    def costs(self) -> pd.DataFrame:
+        """Return what a run of each cell cost, and its search and all its runs together."""
+        from benchmark.study.spending import Spending
+        from benchmark.tables import costs
+
+        tables = self._tables
+        return costs.frame(tables.cells, Spending(costs.records_of(tables)))
 
     def figure(self, name: str = "forest", section: int = 1) -> Figure:
         """Return a chart of one section of the report, counted from 1.
@@ -127,12 +155,13 @@ class Study:
             raise InvalidInputError(f"section {section}: this study has sections 1 to {len(found)}")
         return Figure(image_files.forest(found[section - 1]))
 
-    def model(self, name: str, plugins: Sequence[Place] = ()) -> Model:
+    def model(self, name: str, plugins: Place | Sequence[Place] = ()) -> Model:
         """Return a kept model: ``ms``, ``ms/seed-1`` or ``ms/seed-1/fold-0``.
 
         Args:
             name: a method's name alone means its run that validated best.
-            plugins: files that hold the method, where it is not one of the benchmark's.
+            plugins: the file or files that hold the method, where it is not one of the
+                benchmark's.
 
         Raises:
             UnknownNameError: no such cell.
@@ -144,7 +173,7 @@ class Study:
         from protocols.discovery import Registry
 
         address = find(self._records, name)
-        registry = Registry(tuple(Path(path) for path in plugins))
+        registry = Registry(tuple(_paths(plugins)))
         remake = remaking_command(self._records, address)
         _, kept = kept_model(self._records, address, registry, remake)
         return Model(address.text, kept)
@@ -160,8 +189,11 @@ class Study:
         return make_tables(self._records)
 
 
-def run(file: Place | None = None, /, **options: Value) -> Study:
-    """Run a study, or go on with it, and return it opened.
+def run(file: Place | None = None, /, **options: Value) -> Study | None:
+    """Run a study, or go on with it, and return it opened; None after ``dry_run=True``.
+
+    A dry run prints the plan and makes nothing. With ``max_hours`` the study may be unfinished when
+    it is returned; the same call goes on with it.
 
     Args:
         file: a study file, see ``new-study``.
@@ -171,11 +203,22 @@ def run(file: Place | None = None, /, **options: Value) -> Study:
 
     Raises:
         BenchmarkError: what the command line would refuse with exit code 2 or for the machine.
+        StoreError: the hours of ``max_hours`` were up before anything was recorded.
         KeyboardInterrupt: the study was interrupted; the same call goes on.
     """
+    from benchmark.study.folder import load_study
+
     args = make_parser().options(["run", *_typed(file, options)])
-    if carry_out(args) == INTERRUPTED:
+    code = carry_out(args)
+    if code == INTERRUPTED:
         raise KeyboardInterrupt
+    if args.dry_run:
+        return None
+    if code == TIME_UP and load_study(args.out) is None:
+        raise StoreError(
+            f"max_hours={args.max_hours:g}: the time was up before anything was recorded in "
+            f"{args.out}, so there is no study to open. Call it again with more hours"
+        )
     return open(args.out)
 
 
@@ -184,6 +227,13 @@ def open(out: Place = "runs") -> Study:
     from benchmark.commands.outputs import open_study
 
     return Study(open_study(Path(out)))
+
+
+def _paths(places: Place | Sequence[Place]) -> list[Path]:
+    """Return one place, or several, as paths."""
+    if isinstance(places, str | os.PathLike):
+        return [Path(places)]
+    return [Path(place) for place in places]
 
 
 def _typed(file: Place | None, options: dict[str, Value]) -> list[str]:

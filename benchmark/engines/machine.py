@@ -15,7 +15,7 @@ MIN_FREE_BYTES = 256 << 20
 APPENDED = (".lock", "log.txt", "workers.txt")
 FILES = (
     *(*APPENDED, "study.json", "study.id", "looks.json", "mirrored.json"),
-    "search.behind",
+    *("search.behind", "search.json"),
     *("report/index.html", HOLDER),
 )
 FOLDERS = (

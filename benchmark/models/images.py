@@ -53,9 +53,11 @@ def gather(places: Sequence[Path], class_level: int | None = None) -> list[Item]
         class_level: which folder on the way to an image is its class, from 1.
 
     Raises:
-        DataError: a place that does not exist or holds no image, images below several folders
-            without a word which of them is the class, labels or parts with two readings.
+        DataError: no place at all, one that does not exist or holds no image, images below several
+            folders without a word which of them is the class, labels or parts with two readings.
     """
+    if not places:
+        raise DataError("no image was given. Give files, folders or CSV lists")
     found: list[Item] = []
     listed: list[Item] = []
     for place in places:

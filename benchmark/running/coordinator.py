@@ -93,7 +93,7 @@ class Coordinator:
                     return self._fail(cell, trials)
                 space = described(self.space_of(cell)) if cell.searched else {}
                 choice = outcomes.choice_of(cell, best, space)
-            self._record(cell, choice)
+            self._choose(cell, choice)
         self.progress.chosen(cell, choice)
         return [self.run(cell, choice, seed) for seed in range(self.study.runs_asked(cell))]
 
@@ -140,6 +140,15 @@ class Coordinator:
             trials.append(trial)
             self._copy_search(cell, space, trials)
         return trials
+
+    def _choose(self, cell: CellKey, choice: ChoiceRecord) -> None:
+        """Record the choice, and tell it to Optuna's database where there was a search."""
+        trials = self.study.trials(cell)
+        if trials:
+            search_copy.note(self.study, cell)
+        self._record(cell, choice)
+        if trials:
+            self._copy_search(cell, self.space_of(cell), trials)
 
     def _copy_search(self, cell: CellKey, space: Space, trials: list[TrialRecord]) -> None:
         """Copy the trials to Optuna's database; one that is away costs a warning and no job.

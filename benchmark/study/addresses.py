@@ -12,7 +12,8 @@ _ODD = re.compile("[?%]")  # what means something else in an address: options, a
 
 def without_password(text: str) -> str:
     """Return an address, or a text that holds some, without user names and passwords."""
-    return re.sub(r"//[^/@\s]*@", "//…@", text)
+    text = re.sub(r"//[^/@\s]*@", "//…@", text)
+    return re.sub(r"(?i)([?&]passw(?:or)?d=)[^&\s]*", r"\1…", text)
 
 
 def address_of(database: Path) -> str:

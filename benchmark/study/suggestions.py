@@ -12,6 +12,8 @@ import re
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -90,6 +92,23 @@ def _beside(number: int, space: Space, settings: Settings) -> Iterator[Settings]
         yield setting(space, np.minimum(inside, np.nextafter(1, 0)))
 
 
+@dataclass(frozen=True)
+class Shown:
+    """What Optuna's database says of a cell's search beside its settings and values.
+
+    Attributes:
+        name: what it is called there.
+        metric: what a trial's value is: the name of its axis.
+        about: the search's place in the grid, its rules and its choice.
+        written: when each trial was recorded, in seconds since 1970.
+    """
+
+    name: str
+    metric: str
+    about: dict[str, Any]
+    written: Sequence[float]
+
+
 def storage_of(out: Path) -> str:
     """Return ``OPTUNA_STORAGE``, which Optuna's own commands read too, else a file in ``out``."""
     return os.environ.get("OPTUNA_STORAGE") or address_of(out / "search.db")
@@ -105,17 +124,19 @@ def name_in_storage(out: Path, cell: str, rules: str) -> str:
     return f"{cell} [{rules}]{whose}"
 
 
-def export(storage: str, name: str, space: Space, trials: Sequence[TrialRecord]) -> None:
+def export(storage: str, shown: Shown, space: Space, trials: Sequence[TrialRecord]) -> None:
     """Write a cell's finished trials to an Optuna database, for its dashboard and plots.
 
-    The database is a copy: trials that it lacks are added, other trials are written anew.
+    The database is a copy: trials that it lacks are added, other trials are written anew, and so
+    are those that it has otherwise, as earlier versions wrote them.
 
     Raises:
         StoreError: the database cannot be reached or refuses; the message holds no password.
     """
     try:
         with _opened(storage) as database:
-            _export(database, name, [_frozen(space, trial) for trial in trials])
+            pairs = zip(trials, shown.written, strict=True)
+            _export(database, shown, [_finished(space, *pair) for pair in pairs])
     # Broad: what a database driver raises is its own; the records are safe.
     except Exception as error:
         reason = str(error.__cause__ or error).strip().partition("\n")[0][:200]
@@ -157,20 +178,29 @@ def _check_version(database: RDBStorage) -> None:
     )
 
 
-def _export(storage: RDBStorage, name: str, trials: list[FrozenTrial]) -> None:
+def _export(storage: RDBStorage, shown: Shown, trials: list[FrozenTrial]) -> None:
+    name, common = shown.name, 0
     if name in optuna.get_all_study_names(storage=storage):
-        study = optuna.load_study(study_name=name, storage=storage)
-        # A trial that was lost and is done again has another value under the same id.
-        known, wanted = (
-            [(t.user_attrs.get("record"), t.values) for t in s] for s in (study.trials, trials)
-        )
+        held = optuna.load_study(study_name=name, storage=storage).trials
+        # A trial that was lost and is done again has another value under the same id. Times are
+        # not compared: not every database keeps parts of a second.
+        known, wanted = ([(t.user_attrs, t.state, t.values) for t in s] for s in (held, trials))
         common = min(len(known), len(wanted))
-        if known[:common] == wanted[:common]:
-            study.add_trials(trials[common:])
-            return
-        optuna.delete_study(study_name=name, storage=storage)
-    study = optuna.create_study(study_name=name, storage=storage, direction="maximize")
-    study.add_trials(trials)
+        if known[:common] != wanted[:common]:
+            optuna.delete_study(study_name=name, storage=storage)
+            common = 0
+    study = optuna.create_study(
+        study_name=name, storage=storage, direction="maximize", load_if_exists=True
+    )
+    study.add_trials(trials[common:])
+    known_attrs = study.user_attrs
+    for key, value in shown.about.items():
+        if key not in known_attrs or known_attrs[key] != value:
+            study.set_user_attr(key, value)
+    if study.metric_names != [shown.metric]:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            study.set_metric_names([shown.metric])
 
 
 def importances(space: Space, trials: Sequence[TrialRecord]) -> dict[str, float]:
@@ -211,13 +241,40 @@ def _sampler(rule: SearchRule, number: int) -> BaseSampler:
 
 
 def _frozen(space: Space, trial: TrialRecord) -> FrozenTrial:
+    """Return a trial as the sampler sees it: a failed one has a score, and it learns from that."""
     return create_trial(
         params=dict(trial.settings),
         distributions=_distributions(space),
         value=trial.value,
         state=TrialState.COMPLETE,
-        user_attrs={"record": trial.id, "status": trial.status, "reason": trial.reason},
     )
+
+
+def _finished(space: Space, trial: TrialRecord, written: float) -> FrozenTrial:
+    """Return a trial as people see it: a failed one has no value, for none was measured."""
+    done = trial.status == "done"
+    folds = {f"fold_{k}": value for k, value in enumerate(trial.folds) if value is not None}
+    shown = create_trial(
+        params=dict(trial.settings),
+        distributions=_distributions(space),
+        value=trial.value if done else None,
+        state=TrialState.COMPLETE if done else TrialState.FAIL,
+        user_attrs={"record": trial.id, "status": trial.status, "reason": trial.reason, **folds},
+    )
+    start, end = map(datetime.fromtimestamp, _when(trial, written))
+    shown.datetime_start, shown.datetime_complete = start, end
+    return shown
+
+
+def _when(trial: TrialRecord, written: float) -> tuple[float, float]:
+    """Return when a trial began and ended, in seconds since 1970.
+
+    Records of earlier versions do not say it, nor do those whose jobs did not live to: they ended
+    when they were written.
+    """
+    if spans := trial.measured.get("spans"):
+        return min(span["start"] for span in spans), max(span["end"] for span in spans)
+    return written - trial.measured.get("seconds", 0.0), written
 
 
 def _distributions(space: Space) -> dict[str, BaseDistribution]:

@@ -144,7 +144,8 @@ class Tables:
             less for skewed noise: 88 to 90 % for exponential, 82 to 84 % for lognormal at 3 to 10
             runs. Recalls, MAP@10, TAR at FAR and OPIS are reported here and in ``runs`` alone.
         runs: one row per cell and seed of the protocol; ``missing`` if it has not run.
-        trials: one row per cell and trial.
+        trials: one row per cell and trial. A failed one has no value: what its record has is the
+            score that the sampler is told, and was not measured.
         pairs: one row per pair of methods, embedding and metric, over the seeds that both have
             done. Verdicts belong to the declared family alone: every method but the reference
             against the baseline, or all pairs where the baseline is not among them. ``ci`` is of
@@ -338,7 +339,7 @@ def _trial_rows(cells: Sequence[CellResults]) -> Iterator[dict[str, Any]]:
                 "number": trial.number,
                 "status": trial.status,
                 "reason": trial.reason,
-                "value": trial.value,
+                "value": trial.value if trial.status == "done" else None,
                 **{f"fold_{k}": value for k, value in enumerate(trial.folds)},
                 "chosen": trial.number == chosen,
                 "settings": _compact(trial.settings),

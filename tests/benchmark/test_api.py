@@ -12,7 +12,13 @@ from PIL import Image
 import benchmark
 from benchmark import api
 from benchmark.cli import main
-from protocols.errors import BenchmarkError, InvalidInputError, StoreError, UnknownNameError
+from protocols.errors import (
+    BenchmarkError,
+    DataError,
+    InvalidInputError,
+    StoreError,
+    UnknownNameError,
+)
 from tests.drawing import ROOT
 
 
@@ -99,6 +105,44 @@ def test_what_is_wrong_is_raised(tmp_path):
         api.run(sedes=3)
     with pytest.raises(StoreError, match="no study"):
         api.open(tmp_path)
+
+
+def test_a_dry_run_prints_the_plan_and_opens_nothing(tmp_path, capsys):
+    out = tmp_path / "out"
+    assert api.run(protocol="toy", methods="triplet", out=out, dry_run=True) is None
+    assert "triplet" in capsys.readouterr().out
+    assert not (out / "study.json").exists()
+
+
+def test_time_that_is_up_before_anything_is_recorded_is_said(tmp_path):
+    with pytest.raises(StoreError, match=r"max_hours=1e-06: the time was up before anything"):
+        api.run(protocol="toy", methods="triplet", out=tmp_path / "out", max_hours=1e-6)
+
+
+def test_one_plugin_is_a_list_of_one(toy_study, tmp_path):
+    plugin = tmp_path / "mine.py"
+    plugin.write_text("", encoding="utf-8")
+    study = api.open(toy_study)
+    names = {study.model("ms", plugins=one).name for one in (plugin, str(plugin), [plugin])}
+    assert len(names) == 1
+
+
+def test_a_model_is_shown_by_its_name_and_asks_for_an_image(toy_study):
+    model = api.open(toy_study).model("ms")
+    assert repr(model) == f"Model(name={model.name!r})"
+    with pytest.raises(DataError, match="no image was given"):
+        model.embed([])
+
+
+def test_the_frames_that_only_some_studies_have(toy_study, capsys):
+    study = api.open(toy_study)
+    for name in ("across", "searches", "variance", "references"):
+        assert not len(getattr(study, name))
+    assert main(["tables", "--out", str(toy_study)]) == 0
+    capsys.readouterr()
+    written = pd.read_csv(toy_study / "tables" / "costs.csv")
+    assert list(study.costs.columns) == list(written.columns)
+    np.testing.assert_allclose(study.costs["train_s"], written["train_s"])
 
 
 def test_the_version_and_the_console_script(capsys):

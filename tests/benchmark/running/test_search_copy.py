@@ -91,10 +91,87 @@ def test_a_kill_between_the_last_trial_and_its_copy_is_mended(tmp_path, monkeypa
         go_on(study, MadeEngine(), copies_from=0)
     monkeypatch.undo()
     monkeypatch.delenv("OPTUNA_STORAGE", raising=False)
-    go_on(study, MadeEngine(), copies_from=0)  # its search is finished, so nothing is copied
+    go_on(study, MadeEngine())
     assert mended(study) == ["1 search(es) copied to Optuna's database, which lacked them"]
     assert list(copied(study).values()) == values(study)
     assert len(values(study)[0]) == last
+    assert mended(study) == []
+
+
+def held(study):
+    """Return the searches in Optuna's database, by method."""
+    storage = optuna.storages.RDBStorage(storage_of(study.out))
+    names = optuna.get_all_study_names(storage)
+    found = [optuna.load_study(study_name=n, storage=storage) for n in names]
+    return {each.user_attrs.get("method"): each for each in found}
+
+
+def test_the_dashboard_is_told_what_a_search_is_and_what_it_chose(tmp_path):
+    study = lay_out(tmp_path / "out", ("one",))
+    go_on(study, MadeEngine(), copies_from=0)
+    ((_, search),) = held(study).items()
+    assert search.metric_names == ["validation_map_at_r"]
+    assert search.user_attrs == {
+        "dataset": "toy", "trunk": "tiny", "recipe": "adam", "method": "one", "search": 0,
+        "protocol": "toy", "protocol_version": study.protocol.version,
+        "rules_hash": study.protocol.rules_hash(), "chosen_trial": search.best_trial.number,
+    }  # fmt: skip
+
+
+def test_a_finished_study_reaches_another_storage_and_comes_back(tmp_path, monkeypatch):
+    study = lay_out(tmp_path / "out", ("one", "two"))
+    go_on(study, MadeEngine(), copies_from=0)
+    monkeypatch.setenv("OPTUNA_STORAGE", f"sqlite:///{tmp_path / 'another.db'}")
+    assert mended(study) == ["2 search(es) copied to Optuna's database, which lacked them"]
+    assert sorted(copied(study).values()) == sorted(values(study))
+    assert mended(study) == []
+    monkeypatch.delenv("OPTUNA_STORAGE")
+    assert len(mended(study)) == 1
+    assert len(copied(study)) == 2
+
+
+def test_a_storage_that_is_away_is_said_and_its_password_is_written_nowhere(tmp_path, monkeypatch):
+    study = lay_out(tmp_path / "out", ("one", "two"))
+    go_on(study, MadeEngine(), copies_from=0)
+    monkeypatch.setenv("OPTUNA_STORAGE", "postgresql+psycopg://me:secret@127.0.0.1:1/x")
+    for _ in range(2):
+        (line,) = mended(study)
+        assert "127.0.0.1:1/x is behind" in line
+    files = [path for path in study.out.rglob("*") if path.is_file()]
+    assert not any(b"secret" in path.read_bytes() for path in files)
+    assert len(search_copy.behind(study, study.all_cells)) == 2
+
+
+def test_one_search_written_to_a_new_storage_leaves_the_others_behind(tmp_path, monkeypatch):
+    study = lay_out(tmp_path / "out", ("one", "two"))
+    go_on(study, MadeEngine(), copies_from=0)
+    (study.out / "search.db").unlink()
+    one, two = study.all_cells
+    search_copy.write(study, one, SPACE, study.trials(one))
+    assert search_copy.behind(study, study.all_cells) == [two]
+
+
+def test_what_an_earlier_version_wrote_is_brought_up_to_date_without_duplicates(tmp_path):
+    study = lay_out(tmp_path / "out", ("one",))
+
+    def fault(job):
+        second = getattr(job, "stage", "") == "search" and job.number == 1
+        return "error" if second else None
+
+    go_on(study, MadeEngine(fault))
+    (cell,) = study.all_cells
+    trials = study.trials(cell)
+    name = f"{cell.path} [{study.protocol.rules_hash()}]"
+    old = optuna.create_study(study_name=name, storage=storage_of(study.out), direction="maximize")
+    for trial in trials:  # as it was written: all COMPLETE, at the time of the export
+        about = {"record": trial.id, "status": trial.status, "reason": trial.reason}
+        old.add_trial(optuna.trial.create_trial(value=trial.value, user_attrs=about))
+    assert len(mended(study)) == 1
+    ((_, search),) = held(study).items()
+    states = [trial.state.name for trial in search.trials]
+    assert states == ["FAIL" if n == 1 else "COMPLETE" for n in range(len(trials))]
+    assert search.trials[1].values is None
+    assert search.trials[0].user_attrs["fold_1"] == trials[0].folds[1]
     assert mended(study) == []
 
 

@@ -48,3 +48,5 @@ def test_optunas_migrations_take_a_quoted_address(tmp_path):
 
 def test_passwords_are_not_shown():
     assert without_password("at http://me:secret@host/x") == "at http://…@host/x"
+    told = without_password("postgresql://host/x?user=me&password=secret&sslmode=require")
+    assert told == "postgresql://host/x?user=me&password=…&sslmode=require"

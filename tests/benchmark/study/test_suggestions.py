@@ -88,24 +88,54 @@ def test_the_database_is_a_copy_and_is_mended(tmp_path):
     assert (tmp_path / "search.db").exists()
 
 
+def shown(trials, name="cell"):
+    return suggestions.Shown(name, "validation_map_at_r", {"method": "ms"}, [1e9] * len(trials))
+
+
+def export(storage, space, trials, name="cell"):
+    suggestions.export(storage, shown(trials, name), space, trials)
+
+
+def test_a_trial_in_the_database_has_its_own_times_and_no_value_where_it_failed(tmp_path):
+    one, two = run("cell", SearchRule(trials=2), 2)
+    spans = [{"start": 100.0, "end": 130.0}, {"start": 90.0, "end": 120.0}]
+    one = replace(one, folds=[0.25, 0.75], measured={"seconds": 60.0, "spans": spans})
+    two = replace(
+        two, status="failed", reason="non_finite", value=0.0, folds=[None, 0.5],
+        measured={"seconds": 7.0},
+    )  # fmt: skip
+    export(storage := suggestions.storage_of(tmp_path), SPACE, [one, two])
+    held = optuna.load_study(study_name="cell", storage=storage)
+    times = [(t.datetime_start.timestamp(), t.datetime_complete.timestamp()) for t in held.trials]
+    assert times == [(90.0, 130.0), (1e9 - 7, 1e9)]
+    assert [(t.state.name, t.values) for t in held.trials] == [
+        ("COMPLETE", [one.value]),
+        ("FAIL", None),
+    ]
+    folds = [{k: v for k, v in t.user_attrs.items() if "fold" in k} for t in held.trials]
+    assert folds == [{"fold_0": 0.25, "fold_1": 0.75}, {"fold_1": 0.5}]
+    assert held.metric_names == ["validation_map_at_r"]
+    assert held.user_attrs == {"method": "ms"}
+
+
 def check_copies(storage):
     """A copy grows with the trials, is not cut by an earlier state, and is mended."""
     rule = SearchRule(trials=4, startup_trials=2)
     trials = run("cell", rule, 4)
     for some in (trials[:2], trials, trials, trials[:1]):
-        suggestions.export(storage, "cell", SPACE, some)
+        export(storage, SPACE, some)
     with suggestions._opened(storage) as database:
         study = optuna.load_study(study_name="cell", storage=database)
         assert [t.values[0] for t in study.trials] == [t.value for t in trials]
         assert study.best_params == choose(trials).settings
         assert all(t.state.is_finished() for t in study.trials)
     again = [replace(t, value=t.value / 2) if t.number == 1 else t for t in trials]
-    suggestions.export(storage, "cell", SPACE, again[:3])  # one was lost, and done again
+    export(storage, SPACE, again[:3])  # one was lost, and done again
     with suggestions._opened(storage) as database:
         study = optuna.load_study(study_name="cell", storage=database)
         assert [t.values[0] for t in study.trials] == [t.value for t in again[:3]]
     others = [replace(t, id=f"other {t.id}") for t in run("another", rule, 3)]
-    suggestions.export(storage, "cell", SPACE, others)
+    export(storage, SPACE, others)
     with suggestions._opened(storage) as database:
         study = optuna.load_study(study_name="cell", storage=database)
         assert [t.user_attrs["record"] for t in study.trials] == [t.id for t in others]
@@ -118,7 +148,7 @@ def test_a_database_that_is_away_is_one_line_without_its_password(tmp_path):
         f"sqlite:///{tmp_path / 'no' / 'x.db'}",
     ):
         with pytest.raises(StoreError, match=r"Optuna's database at .* is behind") as raised:
-            suggestions.export(uri, "cell", SPACE, trials)
+            export(uri, SPACE, trials)
         assert "secret" not in str(raised.value)
         assert "\n" not in str(raised.value)
 
@@ -143,7 +173,7 @@ def damaged(path):
 
 def planted(path, kind):
     """Put a database of another version in the place of one with a search in it."""
-    suggestions.export(f"sqlite:///{path}", "cell", SPACE, run("cell", SearchRule(trials=1), 1))
+    export(f"sqlite:///{path}", SPACE, run("cell", SearchRule(trials=1), 1))
     {"newer": newer, "damaged": damaged, "older": lambda p: older(p, "v3.0.0.d")}[kind](path)
 
 
@@ -157,10 +187,10 @@ def test_a_database_of_another_version_is_rebuilt_when_it_is_deleted(
     planted(tmp_path / "search.db", kind)
     storage, trials = suggestions.storage_of(tmp_path), run("cell", SearchRule(trials=1), 1)
     with pytest.raises(StoreError, match=r"; delete search\.db, it is rebuilt\)$") as raised:
-        suggestions.export(storage, "cell", SPACE, trials)
+        export(storage, SPACE, trials)
     assert said in str(raised.value)
     (tmp_path / "search.db").unlink()
-    suggestions.export(storage, "cell", SPACE, trials)
+    export(storage, SPACE, trials)
 
 
 def test_a_shared_database_of_an_older_optuna_is_upgraded_as_said(tmp_path, monkeypatch):
@@ -168,18 +198,18 @@ def test_a_shared_database_of_an_older_optuna_is_upgraded_as_said(tmp_path, monk
     uri, trials = f"sqlite:///{tmp_path / 'shared.db'}", run("cell", SearchRule(trials=1), 1)
     monkeypatch.setenv("OPTUNA_STORAGE", uri)
     with pytest.raises(StoreError, match="older Optuna") as raised:
-        suggestions.export(uri, "cell", SPACE, trials)
+        export(uri, SPACE, trials)
     (said,) = re.findall(r'upgrade it: (optuna .*OPTUNA_STORAGE")', str(raised.value))
     beside = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
     subprocess.run(said, shell=True, check=True, capture_output=True, env=beside)
-    suggestions.export(uri, "cell", SPACE, trials)
+    export(uri, SPACE, trials)
 
 
 def test_a_shared_database_of_a_later_optuna_is_not_to_be_deleted(tmp_path, monkeypatch):
     planted(tmp_path / "shared.db", "newer")
     monkeypatch.setenv("OPTUNA_STORAGE", f"sqlite:///{tmp_path / 'shared.db'}")
     with pytest.raises(StoreError, match="install a later one") as raised:
-        suggestions.export(os.environ["OPTUNA_STORAGE"], "cell", SPACE, [])
+        export(os.environ["OPTUNA_STORAGE"], SPACE, [])
     assert "delete" not in str(raised.value)
 
 
@@ -227,9 +257,9 @@ def test_a_postgresql_server_takes_the_copy_also_after_a_restart(postgres, monke
     trials = run("restarted", SearchRule(trials=2), 2)
     call("stop")
     with pytest.raises(StoreError, match="is behind"):
-        suggestions.export(uri, "restarted", SPACE, trials[:1])
+        export(uri, SPACE, trials[:1], "restarted")
     call("start")
-    suggestions.export(uri, "restarted", SPACE, trials)
+    export(uri, SPACE, trials, "restarted")
     with suggestions._opened(uri) as database:
         assert len(optuna.load_study(study_name="restarted", storage=database).trials) == 2
 

@@ -167,7 +167,7 @@ def test_trial_lines_show_failed_folds_and_the_choice(tmp_path):
     lines = csv(make(tmp_path, {"triplet": []}))["trials"].decode().splitlines()
     place = "shapes,tiny,adam,triplet"
     assert lines[1] == f'{place},0,done,,0.25,0.2,0.3,True,"{{""lr"":0.5}}"'
-    assert lines[2] == f'{place},1,failed,oom,0.0,0.1,,False,"{{""lr"":0.5}}"'
+    assert lines[2] == f'{place},1,failed,oom,,0.1,,False,"{{""lr"":0.5}}"'
 
 
 def test_only_done_runs_count_and_failed_ones_are_counted_apart(tmp_path):
