@@ -11,8 +11,13 @@ Parsers = Any  # argparse's own type of what holds subcommands is private
 Adder = Callable[[Parsers, str, str, str, str], argparse.ArgumentParser]
 
 
-def add(commands: Parsers, adder: Adder, whole: Callable[[str], int]) -> None:
-    """Add the commands; ``adder`` makes one, ``whole`` reads a number of 1 or more."""
+def add(
+    commands: Parsers, adder: Adder, whole: Callable[[str], int], plugin: Callable[[Any], None]
+) -> None:
+    """Add the commands; ``adder`` makes one, ``plugin`` gives it that option.
+
+    ``whole`` reads a number of 1 or more.
+    """
     exported = adder(commands, "export", "a study's model as one file", "models", "export")
     exported.add_argument(
         "run", metavar="RUN", help="a method (its best seed, folds joined), ms/seed-0/fold-1, …"
@@ -57,14 +62,7 @@ def add(commands: Parsers, adder: Adder, whole: Callable[[str], int]) -> None:
     measured.add_argument("--dataset", metavar="NAME", help="which of the study's")
     measured.add_argument("--name", help="of the reference row; default: the file's")
     for parser in (exported, embedded, indexed, searched, measured):
-        parser.add_argument(
-            "--plugin",
-            type=Path,
-            action="append",
-            default=[],
-            metavar="FILE",
-            help="a plugin's file, where one is used",
-        )
+        plugin(parser)
 
 
 def _model(parser: argparse.ArgumentParser) -> None:

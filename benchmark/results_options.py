@@ -14,10 +14,10 @@ Adder = Callable[[Parsers, str, str, str, str], argparse.ArgumentParser]
 Option = Callable[[Any], None]
 
 
-def add(commands: Parsers, adder: Adder, out: Option, price: Option) -> None:
-    """Add the commands; ``adder`` makes one, ``out`` and ``price`` give it their option."""
+def add(commands: Parsers, adder: Adder, out: Option, price: Option, plugin: Option) -> None:
+    """Add the commands; ``adder`` makes one, the others give it the option of their name."""
     submit = adder(commands, "submit", "copy a study's finished cells", "results", "submit")
-    _submitted(submit, price)
+    _submitted(submit, price, plugin)
     again = adder(commands, "rerun", "prepare a rerun of a row, to verify it", "results", "rerun")
     again.add_argument(
         "row",
@@ -43,7 +43,7 @@ def add(commands: Parsers, adder: Adder, out: Option, price: Option) -> None:
     site.add_argument("--snapshot", metavar="MONTH", help="freeze the leaderboard as 2026-12 first")
 
 
-def _submitted(submit: argparse.ArgumentParser, price: Option) -> None:
+def _submitted(submit: argparse.ArgumentParser, price: Option, plugin: Option) -> None:
     submit.add_argument("study", type=Path, metavar="DIR", help="output folder of a study")
     submit.add_argument(
         "--results", type=Path, default=Path("results"), metavar="DIR", help="default: results/"
@@ -52,14 +52,7 @@ def _submitted(submit: argparse.ArgumentParser, price: Option) -> None:
     submit.add_argument("--who", metavar="NAME", help="who ran it (default: git's user)")
     submit.add_argument("--hardware", metavar="TEXT", help="on what (default: this machine)")
     price(submit)
-    submit.add_argument(
-        "--plugin",
-        type=Path,
-        action="append",
-        default=[],
-        metavar="FILE",
-        help="a plugin's file, where one is used",
-    )
+    plugin(submit)
     for axis in ("methods", "datasets"):
         submit.add_argument(f"--{axis}", type=names, metavar="A,B", help="only their rows")
     submit.add_argument(
