@@ -112,7 +112,7 @@ class Mirror:
 
     def _handle(self, item: _Item) -> None:
         if isinstance(item, _Stop):
-            if self._copy:  # else nothing was written, and nothing there is RUNNING
+            if self._copy:  # else nothing was written yet, or a warning has said what is behind
                 self._copy.stop()
         elif isinstance(item, list):
             self._copy = self._copy or Copy(self._study, self._uri)
