@@ -18,7 +18,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, overload
 
 from benchmark.cli import carry_out, make_parser
 from benchmark.exit_codes import INTERRUPTED, TIME_UP
@@ -187,6 +187,16 @@ class Study:
         from benchmark.tables.frames import make_tables
 
         return make_tables(self._records)
+
+
+@overload
+def run(file: Place | None = None, /, *, dry_run: Literal[True], **options: Value) -> None: ...
+
+
+@overload
+def run(
+    file: Place | None = None, /, *, dry_run: Literal[False] | None = None, **options: Value
+) -> Study: ...
 
 
 def run(file: Place | None = None, /, **options: Value) -> Study | None:

@@ -18,7 +18,7 @@ ROOMS = {
     # the folder of the code travels to other machines
     "engines": {"benchmark", "broken", "streams"},
     "training": {"study", "broken"},
-    "mirror": {"study"},
+    "mirror": {"study", "statistics"},
     "statistics": {"study"},
     "models": {"study", "training", "statistics", "tables"},
     "running": {"study", "engines", "training", "mirror", "streams"},

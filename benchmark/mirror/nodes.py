@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import getpass
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
+from benchmark.statistics.paired import interval_of
 from benchmark.study import records
 from benchmark.study.folder import CellKey, Study
 from benchmark.study.records import ChoiceRecord, JobRecord, Metrics, RunRecord, TrialRecord
@@ -19,7 +22,7 @@ from protocols.space import Settings
 Shown = TrialRecord | ChoiceRecord | RunRecord
 MetricPoint = tuple[str, float, int]
 STATUS: dict[records.Status, str] = {"done": "FINISHED", "failed": "FAILED"}
-LAYOUT = "2"  # of what a run in MLflow holds; those of another layout are written again
+LAYOUT = "3"  # of what a run in MLflow holds; those of another layout are written again
 _SOURCE = {"mlflow.source.name": "benchmark", "mlflow.source.type": "LOCAL"}
 
 
@@ -222,6 +225,24 @@ def scores(run: RunRecord) -> Metrics:
         **_prefixed("test_concatenated_", run.concatenated),
         **_prefixed("best_val_", run.validation),
     }
+
+
+def means_of(cell: CellKey, runs: Sequence[RunRecord], selection_metric: str) -> Metrics:
+    """Return the means over a cell's runs under the names MLflow shows; none where a run failed.
+
+    A mean over survivors would flatter. Beside the test means of ``selection_metric``, by which
+    the tables judge, stand their ``_sd``, ``_ci_low`` and ``_ci_high`` as in ``summary.csv``.
+    """
+    if not runs or any(run.status == "failed" for run in runs):
+        return {}
+    rows = [scores(run) for run in runs]
+    found = {name: fmean(row[name] for row in rows) for name in rows[0]}
+    for embedding in ("separated", "concatenated"):
+        name = f"test_{embedding}_{selection_metric}"
+        of = interval_of([row[name] for row in rows], fixed=cell.deterministic)
+        ends = {"sd": of.sd, "ci_low": of.low, "ci_high": of.high}
+        found |= {f"{name}_{end}": value for end, value in ends.items() if value is not None}
+    return found
 
 
 def _costs(record: JobRecord | RunRecord) -> Metrics:

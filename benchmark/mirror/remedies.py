@@ -12,6 +12,12 @@ from protocols.errors import StoreError
 _OTHER_VERSION = re.compile("database schema|Can't locate revision")
 _NO_FOLDERS = "MLFLOW_ALLOW_FILE_STORE"  # the setting it names when it refuses a folder
 _DAMAGED = re.compile("not a database|malformed")  # as SQLite says it
+# How MLflow names the answers 401 and 403 of a server.
+_REFUSALS = {
+    "UNAUTHENTICATED": "it asks who you are (HTTP 401)",
+    "PERMISSION_DENIED": "it does not let you in with these credentials (HTTP 403)",
+}
+_CREDENTIALS = "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN"
 _REBUILT = "delete mlflow.db, it is rebuilt"
 
 
@@ -28,6 +34,8 @@ def reason_of(error: BaseException, uri: str, own: str) -> str:
     """
     if isinstance(error, StoreError):
         return str(error)
+    if refusal := _REFUSALS.get(getattr(error, "error_code", "")):
+        return f"{refusal}; set {_CREDENTIALS}"
     if _NO_FOLDERS in str(error):
         database = f"sqlite:///{re.sub('^file:(//)?', '', uri).rstrip('/')}.db"
         return (

@@ -20,7 +20,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import fsum
 from pathlib import Path
-from statistics import fmean
 from typing import Any
 
 from benchmark.mirror.client import connect, create_database
@@ -34,9 +33,9 @@ from benchmark.mirror.nodes import (
     cell_node,
     content_of,
     environment_of,
+    means_of,
     modified_ms,
     node_of,
-    scores,
     seconds_of,
     texts,
     under_table_of,
@@ -190,9 +189,7 @@ class Copy:
             return
         failed = [run for run in runs if run.status == "failed"]
         tags = texts({"failed_runs": len(failed), "reason": failed[0].reason if failed else None})
-        # A mean over survivors would flatter.
-        rows = [] if failed else [scores(run) for run in runs]
-        means = {name: fmean(row[name] for row in rows) for name in (rows[0] if rows else ())}
+        means = means_of(cell, runs, self.study.protocol.selection_metric)
         done: list[TrialRecord | RunRecord] = [*self.study.trials(cell), *runs]
         spent = [seconds for record in done for seconds in seconds_of(record).values()]
         # Without a step: a bar for each cell, not a curve over numbers of seeds.

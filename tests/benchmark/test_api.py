@@ -3,6 +3,7 @@
 import configparser
 import importlib
 import shutil
+from fnmatch import fnmatch
 
 import numpy as np
 import pandas as pd
@@ -156,6 +157,25 @@ def test_the_version_and_the_console_script(capsys):
     module, _, function = target.partition(":")
     assert name == "dml-benchmark"
     assert callable(getattr(importlib.import_module(module), function))
+
+
+def test_the_package_holds_every_file_and_says_that_it_is_typed():
+    declared = configparser.ConfigParser()
+    declared.read(ROOT / "setup.cfg")
+    patterns = declared["options.package_data"]
+    roots = [ROOT / "benchmark", ROOT / "protocols"]
+    files = [path for root in roots for path in root.rglob("*") if path.is_file()]
+    left_out = []
+    for path in files:
+        name = path.relative_to(ROOT / "benchmark") if roots[0] in path.parents else None
+        held = any(fnmatch(path.name, pattern) for pattern in patterns["*"].split()) or any(
+            name and fnmatch(name.as_posix(), pattern) for pattern in patterns["benchmark"].split()
+        )
+        shown_online = path.name == "classes.png"  # in a README
+        if not (held or shown_online or path.suffix == ".py" or "__pycache__" in path.parts):
+            left_out.append(path.relative_to(ROOT).as_posix())
+    assert left_out == []
+    assert {root / "py.typed" for root in roots} <= set(files)  # PEP 561
 
 
 def test_tables_prints_results_before_costs(toy_study, capsys):

@@ -9,14 +9,17 @@ import socket
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
+import scipy.stats
 
 from benchmark.mirror import client, store, tracking
 from benchmark.mirror.client import connect
@@ -410,6 +413,30 @@ def test_more_seeds_move_the_means_of_their_cell(study: Study) -> None:
     assert cell.info.status == "FINISHED"
 
 
+def test_a_cell_shows_the_interval_of_what_the_tables_judge_by(study: Study) -> None:
+    tracking.sync(study, [])
+    two = set(runs_in(study)[f"cell:{CELL.id}"].data.metrics)
+    more = study.extend([], 3)
+    run(more, CELL, 2, score=0.75)
+    tracking.sync(more, [])
+    shown = runs_in(study)[f"cell:{CELL.id}"].data.metrics
+    values = [r.concatenated["map_at_r"] for r in more.runs(CELL)]
+    spread = scipy.stats.tstd(values)
+    half = scipy.stats.t.ppf(0.975, 2) * spread / 3**0.5
+    name = "test_concatenated_map_at_r"
+    assert shown[f"{name}_sd"] == pytest.approx(spread)
+    assert shown[f"{name}_ci_low"] == pytest.approx(shown[name] - half)
+    assert shown[f"{name}_ci_high"] == pytest.approx(shown[name] + half)
+    # Two runs have a spread and no interval; other metrics have neither.
+    assert set(shown) - two == {
+        f"test_{embedding}_map_at_r_{end}"
+        for embedding in ("separated", "concatenated")
+        for end in ("ci_low", "ci_high")
+    }
+    assert f"{name}_sd" in two
+    assert not any(name.startswith("test_concatenated_precision_at_1_") for name in shown)
+
+
 def test_what_a_kill_left_running_is_written_again(study: Study) -> None:
     tracking.sync(study, artifacts(study))
     before, client = content(study), connect(store.uri_of(study)).client
@@ -601,6 +628,26 @@ def test_the_server_named_in_the_environment_is_used(
     assert not tracking.needs_sync(study)
     assert len(content(study)) == 10
     assert sorted(path.name for path in tmp_path.iterdir()) == ["my runs", "other.db"]
+
+
+@pytest.mark.parametrize("answer", [401, 403])
+def test_a_server_that_refuses_the_user_names_the_credentials(study: Study, answer: int) -> None:
+    class Refusing(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(answer)
+            self.end_headers()
+            self.wfile.write(b"You are not authenticated. Please see the documentation.")
+
+        def log_message(self, *said: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Refusing) as server:
+        threading.Thread(target=server.serve_forever).start()
+        try:
+            with pytest.raises(StoreError, match=rf"HTTP {answer}\); set MLFLOW_TRACKING_USER"):
+                tracking.sync(study, [], f"http://127.0.0.1:{server.server_port}")
+        finally:
+            server.shutdown()
 
 
 def test_an_unreachable_server_costs_one_warning(study: Study) -> None:
