@@ -18,11 +18,13 @@ by simulation, see ``tests/measure_statistics.py`` and ``protocols/DECISIONS.md`
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmark.statistics.paired import LEVEL, Interval
 from benchmark.study.seeds import seed
 
 Floats = NDArray[np.float64]
@@ -63,6 +65,20 @@ def skewed_quantile(n: int, level: float) -> float:
     bit of an exponential does not reach a table.
     """
     return round(float(np.quantile(_reference(n), level)), 4)
+
+
+def widened(interval: Interval) -> Interval:
+    """Return the interval of skewed differences, never narrower than their Student's ``interval``.
+
+    It leaves 0 out where :func:`p_skewed` and Student's p are at most 0.05, as the two belong
+    together.
+    """
+    if interval.mean is None or interval.low is None or interval.sd is None:
+        return interval
+    half = skewed_quantile(interval.n, LEVEL) * interval.sd / math.sqrt(interval.n)
+    half = max(half, interval.mean - interval.low)
+    low, high = interval.mean - half, interval.mean + half
+    return replace(interval, low=low, high=high, kind=f"skewed t {100 * LEVEL:g}%")
 
 
 def unequal(spread_a: Floats, spread_b: Floats, own: Floats, *, one_opponent: bool) -> Bools:

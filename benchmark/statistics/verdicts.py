@@ -96,7 +96,7 @@ class Judged:
     """One comparison of a family, for tables; None where there is no such number.
 
     Attributes:
-        paired: difference with its own interval, and the sign-flip p as a check.
+        paired: difference with its own interval, of the test that judges, and the sign-flip p.
         p_t: Student's two-sided p of the difference alone.
         mark: why Student's t was not trusted; empty where it was.
         p: of the difference alone, by the test that judges: a skewed t where there is a mark.
@@ -274,6 +274,8 @@ def _judged(result: Paired, decision: Decision, k: int, family: int) -> Judged:
         low, high = difference.mean - half, difference.mean + half
         shape = "skewed t" if decision.marked[k] else "t"
         kind = f"{shape} {100 * (1 - ALPHA):g}% together ({family} comparison{'s' * (family > 1)})"
+    if decision.marked[k]:
+        result = replace(result, difference=skewed.widened(difference))
     return Judged(
         paired=result,
         p_t=_p_alone(result),

@@ -158,6 +158,27 @@ def test_a_marked_difference_can_still_be_large_enough():
     assert (found.mark, found.verdict) == ("unequal spread", "worse")
 
 
+@pytest.mark.parametrize("seeds", [4, 10])
+def test_a_marked_differences_interval_leaves_0_out_where_its_p_is_small(seeds):
+    rng = np.random.default_rng(seeds)
+    met = set()
+    for shift in rng.uniform(0, 0.04, 40):
+        runs = [rng.normal(0.35, 0.0007, seeds), rng.normal(0.35 + shift, 0.0179, seeds)]
+        (found,) = against_first(runs)
+        if not found.mark:  # four runs can lie close together by chance
+            continue
+        own = found.paired.difference
+        student = stats.ttest_1samp(runs[1] - runs[0], 0).confidence_interval()
+        assert own.low <= student.low + 1e-12
+        assert own.high >= student.high - 1e-12
+        assert own.kind == "skewed t 95%"
+        assert (own.low, own.high) == pytest.approx((found.low, found.high))  # a family of one
+        if abs(found.p - 0.05) > 0.002:
+            met.add(found.p < 0.05)
+            assert (own.low > 0 or own.high < 0) == (found.p < 0.05)
+    assert met == {True, False}
+
+
 def test_one_odd_method_marks_itself_alone():
     rng = np.random.default_rng(0)
     runs = rng.normal(0.4, 0.004, (7, 10))
