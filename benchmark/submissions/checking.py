@@ -11,7 +11,7 @@ from pathlib import Path
 
 from threadpoolctl import threadpool_limits
 
-from benchmark.submissions import leaderboard, read
+from benchmark.submissions import leaderboard, read, replay
 from benchmark.submissions.check import problems_of
 from benchmark.submissions.git import History, Objects
 from benchmark.submissions.kept import Kept, keep, without_values
@@ -67,4 +67,7 @@ def _row(results: Path, folder: Path, known: dict[str, Protocol], code: Code | N
     current = row.cell is not None and leaderboard.is_current(row.cell, known)
     problems = list(problems_of(row, known, code, current=current))
     unread = code.unread.get(row.place, "") if code else ""
-    return without_values(keep(row, problems, unread))
+    kept = without_values(keep(row, problems, unread))
+    if current and not problems:  # a sampler is given no setting that is none
+        kept.looks.extend(line for search in row.searches for line in replay.looks(search))
+    return kept

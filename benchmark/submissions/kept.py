@@ -36,6 +36,7 @@ class Kept:
         class_columns: the leaderboard's columns of the interval over test classes, by part; none
             of a further search, which is in no table.
         further: the row's further searches, by number.
+        looks: what is odd about its searches and no problem, for a human's eye.
     """
 
     row: SubmittedRow
@@ -46,6 +47,7 @@ class Kept:
     test_sets: list[str]
     class_columns: dict[Part, dict[str, Any]]
     further: list[Kept] = field(default_factory=list)
+    looks: list[str] = field(default_factory=list)
 
     @property
     def searches(self) -> list[Kept]:

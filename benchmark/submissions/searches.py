@@ -14,7 +14,6 @@ from benchmark.submissions import alike, budget
 from benchmark.submissions.identity import Identity
 from benchmark.submissions.read import SubmittedRow
 from benchmark.submissions.schema import Cell, Trial, cell_id
-from protocols.errors import InvalidInputError
 from protocols.protocol import digest
 from protocols.space import Real, Space
 
@@ -77,27 +76,6 @@ def other_search(search: SubmittedRow, cell: Cell, space: Space) -> int | None:
         if repeat != search.search - 1 and _draws(cell_id(identity), space, names, first):
             return repeat + 1
     return None
-
-
-def undrawn(search: SubmittedRow) -> Iterator[str]:
-    """Yield in a line that a search's first settings are not those that its cell's id draws.
-
-    They were set by hand then, or drawn by a scipy whose points are others. A space that is none
-    is a problem of its own, told by :mod:`benchmark.submissions.check`.
-    """
-    cell = search.cell
-    if cell is None or not budget.is_searched(cell):
-        return
-    try:
-        space = budget.space_of(cell)
-    except InvalidInputError:
-        return
-    first, names = _drawn(search, cell, space)
-    if first and names and not _draws(cell_id(cell.identity), space, names, first):
-        yield (
-            f"{search.place}: the settings of trials 1 to {len(first)} are not those that its id "
-            "draws: set by hand, or by another scipy?"
-        )
 
 
 def _drawn(search: SubmittedRow, cell: Cell, space: Space) -> tuple[list[Trial], list[str]]:

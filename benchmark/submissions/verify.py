@@ -30,7 +30,6 @@ from benchmark.submissions import (
     leaderboard,
     loose,
     nearly,
-    searches,
     signatures,
     standout,
     together,
@@ -55,7 +54,8 @@ class Findings:
         stale: how many are of a protocol that has changed since.
         problems: (message, path below the folder), by path; bounded in number and length.
         looks: what is for a human's eye and no problem: rows out of line with the others, with the
-            statistic, trials with equal scores, claims that changed, snapshots nobody can prove.
+            statistic, settings that do not follow, trials with equal scores, claims that changed,
+            snapshots nobody can prove.
         unread: rows whose search space cannot be told without running their method, and why.
     """
 
@@ -98,13 +98,13 @@ def examine(results: Path, history: History | None, since: str | None = None) ->
             met, looks = met + changed, looks + seen
     stale = sum(cell is not None for _, cell in cells) - len(current)
     looks += near + standout.looks(kept.row for kept in current)
+    looks += [line for kept in current for line in kept.looks]
     looks += [
         line
         for kept in current
         for search in kept.row.searches
         for line in (
             *alike.equal_trials(search),
-            *searches.undrawn(search),
             *budget.looks(search),
         )
     ]

@@ -33,7 +33,7 @@ from protocols.discovery import load
 from protocols.metrics import METRICS
 from protocols.protocol import Pace, SearchRule
 from protocols.recipe import Schedule
-from protocols.space import Choice, Real, described
+from protocols.space import Choice, Real
 from tests.benchmark import rows
 from tests.benchmark.submissions.forging import edit_cell, edit_run, take_runs
 
@@ -651,24 +651,6 @@ def test_settings_that_no_id_draws_say_nothing(submitted):
     assert searches.other_search(search, of, {"options": SPACE["options"]}) is None
     search, of = search_drawn(cell, 1, startup=1)
     assert searches.other_search(search, of, SPACE) is None
-
-
-@pytest.mark.parametrize("repeat", [0, 1])
-def test_settings_by_hand_are_for_a_human_look(repeat, submitted):
-    """Every trial but the defaults set by a person, or drawn by an id that is not the row's."""
-    cell = read_row(submitted / "results", submitted / "results" / MS).cell
-    search, of = search_drawn(cell, repeat, startup=3)
-    body = {**of.model_dump(by_alias=True), "space": described(SPACE)}
-    row = SimpleNamespace(
-        place="p/d/ms", trials=search.trials, cell=schema.Cell.model_validate(body)
-    )
-    assert bool(list(searches.undrawn(row))) == (repeat == 1)
-    row.trials = [row.trials[0], *(
-        SimpleNamespace(settings={"options": "a", "rate": 0.02 * n, "share": 0.1 * n})
-        for n in (1, 2, 3)
-    )]  # fmt: skip
-    (line,) = searches.undrawn(row)
-    assert line.startswith("p/d/ms: the settings of trials 1 to 2 are not those that its id draws")
 
 
 def test_a_row_with_the_settings_of_another_search_is_named(results):
