@@ -270,6 +270,8 @@ def _moves(own: Spread) -> Iterator[str]:
 def _gap(own: Gap) -> Row:
     gap = own.gap
     half = "" if gap.low is None or gap.mean is None else f" ± {per_cent(gap.mean - gap.low)}"
+    if gap.alike:
+        half = f", all {gap.n} alike"
     return per_cent(own.selected), per_cent(own.claimed), f"{per_cent(gap.mean)}{half}"
 
 
