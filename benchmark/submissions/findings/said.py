@@ -70,7 +70,7 @@ def below_references(study: Study) -> str:
     return (
         f"Of {_counted(compared, 'trained row')} {len(below) or 'none'} "
         f"{'score' if len(below) > 1 else 'scores'} below the best row of the same dataset that "
-        f"trains no part of the trunk{named}{more}."
+        f"trains no part of the trunk (by means, not tested){named}{more}."
     )
 
 
