@@ -9,6 +9,7 @@ from benchmark.study.scores import per_cent
 from benchmark.submissions.findings.chosen import lines, one_sided, worth
 from benchmark.submissions.findings.spread import Spread, gaps, middle, pooled, spreads
 from benchmark.submissions.findings.studies import Study
+from benchmark.submissions.findings.training import watched_went
 from benchmark.tables.diagnostics import EDGE
 
 _DECIDED = ("better", "worse", "equivalent")
@@ -166,12 +167,13 @@ def oracle(study: Study) -> str:
         return ""
     most = max(every, key=lambda gap: gap.gap.mean or 0.0)
     looks = max(gap.looks for gap in every)
-    return (
+    said = (
         f"Choosing among the up to {looks} validations of a training by the test classes would "
         f"have claimed {per_cent(middle([gap.gap.mean for gap in every]))} points more in the "
         f"median of {_counted(len(every), 'row')}, and {per_cent(most.gap.mean)} more for "
         f"{most.method} on {most.dataset}, the highest. Choosing settings by them is not in it."
     )
+    return " ".join(filter(None, (said, watched_went(study))))
 
 
 def _counted(count: int, what: str) -> str:
