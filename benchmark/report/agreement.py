@@ -18,7 +18,8 @@ SEPARATED = ("separated", HEADLINE_METRIC)
 class Gap:
     """What the epoch that tested best would have claimed; per cent and points.
 
-    ``half`` is the half-width of the gap's t-interval over ``n`` runs, None below three.
+    ``half`` is the half-width of the gap's t-interval over ``n`` runs, None below three;
+    ``alike`` tells that all runs have the same gap, which is no interval.
     """
 
     method: str
@@ -27,6 +28,7 @@ class Gap:
     claimed: float
     gap: float
     half: float | None
+    alike: bool
 
 
 @dataclass(frozen=True)
@@ -97,4 +99,6 @@ def _gap(row: MethodRow) -> Gap | None:
     claimed = fmean(run.oracle[HEADLINE_METRIC] for run in watched if run.oracle)
     selected = fmean(run.separated[HEADLINE_METRIC] for run in watched if run.separated)
     half = None if found.low is None or found.high is None else 50 * (found.high - found.low)
-    return Gap(row.name, found.n, 100 * selected, 100 * claimed, 100 * found.mean, half)
+    return Gap(
+        row.name, found.n, 100 * selected, 100 * claimed, 100 * found.mean, half, found.alike
+    )

@@ -79,7 +79,9 @@ def _frozen(section: Section) -> str:
     trained = sum(row.role != "reference" for row in section.finished)
     at = f"{best.name} ({number(best.main.mean)} % MAP@R), the best that the trunk does untrained"
     names = f": {', '.join(below)}" if below else ""
-    return f"{len(below)} of {trained} trained methods lie below {at}{names}."
+    return (
+        f"{len(below)} of {trained} trained methods lie below {at} (by means, not tested){names}."
+    )
 
 
 def _why(groups: dict[str, list[Pair]]) -> str:

@@ -16,6 +16,7 @@ from benchmark.submissions.findings.parts import Part, parts
 from benchmark.submissions.findings.places import Place, places
 from benchmark.submissions.findings.screen import DEVIATES, caption
 from benchmark.submissions.findings.studies import Entry, Study
+from benchmark.submissions.findings.training import UNTRAINED, is_mixed
 from benchmark.submissions.took import MEASURES
 
 FOLDER = "studies"
@@ -125,7 +126,7 @@ def _shown(entry: Entry) -> Shown:
     head = entry.head
     low, mean = head["ci_low"], head["mean"]
     verdict = "" if entry.fault else str(head.get("verdict") or "")
-    half = "" if low is None else f" ± {per_cent(mean - low)}"
+    half = "" if low is None else f" ± {per_cent(mean - low)}{UNTRAINED * is_mixed(entry)}"
     return Shown(
         score=entry.fault or f"{per_cent(mean)}{half}",
         mark=MARKS.get(verdict, ""),

@@ -58,6 +58,11 @@ class Interval:
     high: float | None
     kind: str
 
+    @property
+    def alike(self) -> bool:
+        """Return whether all values are the same but for rounding: no spread, and none shown."""
+        return self.sd is not None and self.sd <= TIE
+
 
 @dataclass(frozen=True)
 class Paired:

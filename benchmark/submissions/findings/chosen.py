@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from statistics import median
+from statistics import fmean, median
 
 from benchmark.submissions.findings.studies import Entry, Study
+from benchmark.submissions.read import SubmittedRow
 from benchmark.tables.diagnostics import edges
 from protocols.space import Choice, Hyperparameter, Integer, Real, Setting
 
@@ -75,8 +76,10 @@ class Worth:
         searches: how many there were.
         trials: how many the longest of them tried.
         defaults: how many chose the authors' defaults.
-        gain: median over searches of the chosen trial's validation minus the defaults', a
-            fraction; None without a search whose first trial came through.
+        gain: median of the chosen trial's validation minus the defaults', a fraction, over the
+            searches that chose something else; None without one whose first trial came through.
+        drop: median over the same searches of the chosen trial's validation minus the mean that
+            its own final runs have, a fraction; None without one that lost no run.
         on_edge: how many choices have a value on a bound of its range that is not the default.
     """
 
@@ -84,6 +87,7 @@ class Worth:
     trials: int
     defaults: int
     gain: float | None
+    drop: float | None
     on_edge: int
 
 
@@ -134,21 +138,38 @@ def worth(study: Study) -> Worth:
         for row in entry.searches
         if row.trials and row.cell and not entry.fault
     ]
-    gains = []
+    gains, drops = [], []
     for row, choice, _ in searched:
         first = next((trial for trial in row.trials if trial.number == 0), None)
-        if first and first.status == "done" and choice.value is not None:
+        if first and first.status == "done" and choice.trial and choice.value is not None:
             gains.append(choice.value - first.value)
+            drops += _drop(row, choice.value, study.protocol.selection_metric)
     return Worth(
         searches=len(searched),
         trials=max((len(row.trials) for row, _, _ in searched), default=0),
         defaults=sum(choice.trial == 0 for _, choice, _ in searched),
         gain=median(gains) if gains else None,
+        drop=median(drops) if drops else None,
         on_edge=sum(
             any(edge.value != space[edge.name].default for edge in edges(choice.settings, space))
             for _, choice, space in searched
         ),
     )
+
+
+def _drop(row: SubmittedRow, value: float, metric: str) -> list[float]:
+    """Return how much lower the chosen setting validates once other seeds have trained it.
+
+    Both numbers are of one kind: the metric that chooses, of each fold's best validation, on the
+    same validation classes, the mean over folds. The trial's is the highest of many and so too
+    high where they differ by luck; that of the runs was chosen by nobody.
+
+    Returns:
+        One number; none of a row with a run that diverged, as the others are the lucky ones.
+    """
+    found = [run.validation for run in row.runs.values()]
+    known = [getattr(scores, metric) for scores in found if scores]
+    return [value - fmean(known)] if known and len(known) == len(found) else []
 
 
 def _is_searched(entry: Entry, name: str) -> bool:

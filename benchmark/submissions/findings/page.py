@@ -5,7 +5,7 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Iterator, Sequence
 
-from benchmark.submissions.findings import said, screen
+from benchmark.submissions.findings import said, screen, training
 from benchmark.submissions.findings.parts import Part, parts
 from benchmark.submissions.findings.places import Place, places
 from benchmark.submissions.findings.studies import Study
@@ -24,8 +24,9 @@ def markdown(studies: Sequence[Study]) -> str:
 
 
 def front(study: Study) -> str:
-    """Return a study's first sentence and table, for a page that begins with them."""
-    sentences = " ".join(filter(None, (said.found(study), said.left_out(study))))
+    """Return a study's first sentences and table, for a page that begins with them."""
+    told = (said.found(study), said.left_out(study), training.went(study))
+    sentences = " ".join(filter(None, told))
     return f"{textwrap.fill(sentences, WIDTH)}\n\n{_table(study, places(study))}"
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from benchmark.statistics.words import spoken
 from benchmark.study.scores import MARKS, NOTHING, per_cent
-from benchmark.submissions.findings import chosen, cost, said
+from benchmark.submissions.findings import chosen, cost, said, training
 from benchmark.submissions.findings.places import Place, by_verdict
 from benchmark.submissions.findings.spread import Gap, Spread, gaps, spreads
 from benchmark.submissions.findings.studies import Study
@@ -52,6 +52,7 @@ def parts(study: Study, own: Sequence[Place]) -> list[Part]:
         own: its methods in their order.
     """
     every = (
+        _trained(study),
         _verdicts(study),
         _across(study, own),
         _moved(study),
@@ -60,6 +61,18 @@ def parts(study: Study, own: Sequence[Place]) -> list[Part]:
         _costs(study),
     )
     return [part for part in every if part.rows or part.said]
+
+
+def _trained(study: Study) -> Part:
+    return Part(
+        "training",
+        training.HEADING,
+        training.said(study),
+        training.HEADER,
+        tuple(training.rows(study)),
+        training.note(study),
+        words=2,
+    )
 
 
 def _verdicts(study: Study) -> Part:
@@ -270,6 +283,8 @@ def _moves(own: Spread) -> Iterator[str]:
 def _gap(own: Gap) -> Row:
     gap = own.gap
     half = "" if gap.low is None or gap.mean is None else f" ± {per_cent(gap.mean - gap.low)}"
+    if gap.alike:
+        half = f", all {gap.n} alike"
     return per_cent(own.selected), per_cent(own.claimed), f"{per_cent(gap.mean)}{half}"
 
 

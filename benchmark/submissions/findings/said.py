@@ -9,6 +9,7 @@ from benchmark.study.scores import per_cent
 from benchmark.submissions.findings.chosen import lines, one_sided, worth
 from benchmark.submissions.findings.spread import Spread, gaps, middle, pooled, spreads
 from benchmark.submissions.findings.studies import Study
+from benchmark.submissions.findings.training import watched_went
 from benchmark.tables.diagnostics import EDGE
 
 _DECIDED = ("better", "worse", "equivalent")
@@ -70,7 +71,7 @@ def below_references(study: Study) -> str:
     return (
         f"Of {_counted(compared, 'trained row')} {len(below) or 'none'} "
         f"{'score' if len(below) > 1 else 'scores'} below the best row of the same dataset that "
-        f"trains no part of the trunk{named}{more}."
+        f"trains no part of the trunk (by means, not tested){named}{more}."
     )
 
 
@@ -132,14 +133,30 @@ def searching(study: Study) -> str:
         )
     if own.gain is not None:
         gain = (
-            f" The median gain of the chosen setting over the defaults is {per_cent(own.gain)} "
-            f"points on validation classes. It is the best of up to {own.trials} trials on the "
-            "classes that chose it, so part of the gain is selection bias."
+            " Where another setting was chosen, its median gain over the defaults is "
+            f"{per_cent(own.gain)} points on validation classes. It is the best of up to "
+            f"{own.trials} trials on the classes that chose it, so part of the gain is selection "
+            f"bias{_again(own.drop)}."
         )
     return (
         f"{own.defaults} of {own.searches} searches chose the authors' defaults, and "
         f"{own.on_edge} chose a value within {100 * EDGE:.0f} % of a bound of its range, "
         f"defaults not counted.{gain}{side}"
+    )
+
+
+def _again(drop: float | None) -> str:
+    """Return how the chosen settings validate with the seeds of the runs, as an end of a sentence.
+
+    Args:
+        drop: how much lower than with those of the search, None where no row tells.
+    """
+    if drop is None:
+        return ""
+    link, side = (", though", "higher") if drop < 0 else (":", "lower")
+    return (
+        f"{link} retrained with other seeds, the chosen settings validate {per_cent(abs(drop))} "
+        f"points {side} in the median"
     )
 
 
@@ -150,12 +167,13 @@ def oracle(study: Study) -> str:
         return ""
     most = max(every, key=lambda gap: gap.gap.mean or 0.0)
     looks = max(gap.looks for gap in every)
-    return (
+    said = (
         f"Choosing among the up to {looks} validations of a training by the test classes would "
         f"have claimed {per_cent(middle([gap.gap.mean for gap in every]))} points more in the "
         f"median of {_counted(len(every), 'row')}, and {per_cent(most.gap.mean)} more for "
         f"{most.method} on {most.dataset}, the highest. Choosing settings by them is not in it."
     )
+    return " ".join(filter(None, (said, watched_went(study))))
 
 
 def _counted(count: int, what: str) -> str:

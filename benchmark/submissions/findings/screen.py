@@ -9,6 +9,7 @@ from benchmark.statistics import paired
 from benchmark.study.scores import MARKS, NOTHING, per_cent
 from benchmark.submissions.findings.places import Place
 from benchmark.submissions.findings.studies import Entry, Study
+from benchmark.submissions.findings.training import UNTRAINED, is_mixed
 
 WIDTH = 80
 _METHOD, _RANK = 17, 5
@@ -59,7 +60,7 @@ def _cell(entry: Entry | None) -> str:
         return f"{entry.fault}  ".rjust(_CELL)
     head = entry.head
     low, mean = head["ci_low"], head["mean"]
-    half = "" if low is None else f"±{per_cent(mean - low)}"
+    half = "" if low is None else f"±{per_cent(mean - low)}{UNTRAINED * is_mixed(entry)}"
     mark = MARKS.get(head.get("verdict") or "", " ")
     return f"{per_cent(mean)} {half:<6}{mark}".rjust(_CELL)
 
@@ -80,6 +81,11 @@ def caption(study: Study, own: Sequence[Place]) -> list[str]:
     ]
     if any(place.deviates for place in own):
         found.append("† deviates from the protocol, as its claim.toml says")
+    if any(map(is_mixed, study.entries)):
+        found.append(
+            f"{UNTRAINED} some runs kept a fold's untrained model (step 0): the mean is of two "
+            "kinds of run, which no ± describes"
+        )
     return [
         *found,
         f"{protocol.name} v{protocol.version} {protocol.hash()}",

@@ -181,6 +181,8 @@ def test_the_oracle_gap_has_a_table_and_a_note(html, section, tmp_path):
         assert gap.claimed - gap.selected == pytest.approx(gap.gap)
     text = Page(html).text
     assert "would have claimed up to +0.30 points more" in text
+    alike = sum(gap.alike for gap in section.agreement.gaps)
+    assert text.count(" alike") == alike == len(section.rows), "made: 0.3 at every seed"
     assert "The oracle gap was asked for" in text
     assert (
         "Test scores at other epochs were never computed"

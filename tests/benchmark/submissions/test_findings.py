@@ -133,15 +133,24 @@ def test_seeds_spread_a_row_by_the_standard_deviation_of_its_runs(results, study
 
 
 def test_what_searching_was_worth(results, study):
-    gains, defaults = [], 0
+    gains, drops, defaults = [], [], 0
     for entry in study.entries:
         own = trials(results, entry.cell.dataset, entry.method)
         best = max(own, key=lambda t: (t["value"], -t["number"]))
-        gains.append(best["value"] - own[0]["value"])
         defaults += best["number"] == 0
+        if best["number"] == 0:
+            continue
+        gains.append(best["value"] - own[0]["value"])
+        paths = sorted((results / "box" / entry.cell.dataset / entry.method).glob("seed-*.json"))
+        again = [json.loads(path.read_text())["validation"]["map_at_r"] for path in paths]
+        drops.append(best["value"] - np.mean(again))
     worth = chosen.worth(study)
     assert (worth.searches, worth.defaults) == (len(study.entries), defaults)
     assert worth.gain == pytest.approx(median(gains))
+    assert worth.drop == pytest.approx(median(drops))
+    side = "lower" if worth.drop >= 0 else "higher"
+    told = f"chosen settings validate {100 * abs(median(drops)):.2f} points {side} in the median."
+    assert told in said.searching(study)
 
 
 def test_how_often_settings_drawn_evenly_lie_on_one_side():
@@ -461,7 +470,8 @@ def test_references_are_shown_below_and_not_ranked(tmp_path):
         entry.head["mean"] = best[entry.cell.dataset] - 0.01 * (entry.method == "ms")
     assert said.below_references(found) == (
         "Of 4 trained rows 2 score below the best row of the same dataset that trains no part of "
-        "the trunk: ms on emoji (below whitened), ms on kanji (below whitened)."
+        "the trunk (by means, not tested): ms on emoji (below whitened), ms on kanji (below "
+        "whitened)."
     )
 
 
@@ -539,3 +549,28 @@ def test_the_oracle_gap_is_the_best_epoch_less_the_chosen_one(results):
     assert "among the up to 2 validations of a training" in part.said
     assert f"claimed {100 * fmean(claims):.2f} points more" in part.said
     assert part.rows[0][-1].startswith(f"{100 * fmean(claims):.2f} ± ")
+
+
+def test_gaps_that_are_all_alike_have_no_interval(results):
+    found = study_of(results)
+    entry = found.by_method["ms"]["kanji"]
+    for seed, run in entry.row.runs.items():
+        own = [[fold.map_at_r + 0.01] for fold in run.folds]
+        folds = [WatchedFold(step=[400], precision_at_1=o, r_precision=o, map_at_r=o) for o in own]
+        entry.row.watched[seed] = Watched.model_construct(seed=seed, folds=folds)
+    (part,) = (p for p in parts_of(found) if p.slug == "oracle")
+    assert part.rows[0][-1] == "1.00, all 10 alike"
+
+
+def test_a_search_that_lost_a_run_does_not_say_how_its_setting_validates_again(small):
+    """The seeds that came through are those that were lucky."""
+    found = study_of(small)
+    entries = [e for own in found.contestants.values() for e in own.values() if e.cell.chosen.trial]
+    rest = []
+    for entry in entries:
+        again = [run.validation.map_at_r for run in entry.row.runs.values()]
+        rest.append(entry.cell.chosen.value - np.mean(again))
+    assert chosen.worth(found).drop == pytest.approx(median(rest))
+    run = entries[0].row.runs[3]
+    entries[0].row.runs[3] = run.model_copy(update={"validation": None})
+    assert chosen.worth(found).drop == pytest.approx(median(rest[1:]))

@@ -119,7 +119,7 @@ def test_the_first_answer_of_the_report_names_who_lies_below(study):
     (answer,) = answers(list(sections(make_tables(study))))
     assert answer.frozen == (
         "2 of 3 trained methods lie below lda (32.00 % MAP@R), the best that the trunk does "
-        "untrained: ms, group."
+        "untrained (by means, not tested): ms, group."
     )
 
 
