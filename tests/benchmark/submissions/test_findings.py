@@ -4,6 +4,7 @@ import csv
 import json
 import re
 from dataclasses import replace
+from itertools import product
 from statistics import fmean, median
 
 import numpy as np
@@ -236,24 +237,33 @@ def test_defaults_are_those_of_each_dataset():
     assert chosen._one([0.5, 0.5]) == 0.5
 
 
-def test_best_value_is_what_no_other_method_beats():
+def test_the_front_is_the_one_set_that_beats_all_others_and_none_of_its_own():
+    """Every set of six methods is tried: one alone has no beaten member and beats all others."""
     rng = np.random.default_rng(0)
     for _ in range(200):
         scores, seconds = rng.integers(0, 4, 6), 10 * 1.03 ** rng.integers(0, 6, 6)
-        made = [
-            Cost(str(n), float(a), float(b), 1.0)
-            for n, (a, b) in enumerate(zip(scores, seconds, strict=True))
-        ]
-        kept = [own for own in made if not any(cost._beats(o, own) for o in made)]
-        for own in made:
-            beaten = [
-                o
-                for o in made
-                if (o.mean >= own.mean and o.training_s < 0.95 * own.training_s)
-                or (o.mean > own.mean and own.training_s > 0.95 * o.training_s)
-            ]
-            assert (own in kept) == (not beaten)
-        assert kept, "a best mean that is cheapest among its equals is always there"
+        higher, same = scores[:, None] > scores, scores[:, None] == scores
+        beats = higher & (seconds[:, None] <= 1.05 * seconds)
+        beats |= same & (1.05 * seconds[:, None] < seconds)
+        good = [own for own in sets if np.array_equal(beats[own].any(axis=0), ~own)]
+        (expected,) = good
+        every = zip(map(str, range(6)), scores.tolist(), seconds.tolist(), strict=True)
+        made = [Cost(name, score, took, 1.0) for name, score, took in every]
+        for order in (made, made[::-1]):
+            found = {own.method for own in cost.front(order)}
+            assert found == {str(n) for n in np.flatnonzero(expected)}
+        broken += not np.array_equal(expected, ~beats.any(axis=0))
+    assert broken, "no method here is beaten by methods off the front alone"
+
+
+def test_a_method_that_none_on_the_front_beats_is_on_it():
+    """Seconds and means of ``results/box``: the second beats the first, the third the second."""
+    made = [
+        Cost("a", 0.1683, 7.12, 1.0),
+        Cost("b", 0.1707, 7.36, 1.0),
+        Cost("c", 0.1759, 7.54, 1.0),
+    ]
+    assert [own.method for own in cost.front(made)] == ["c", "a"]
 
 
 def test_costs_are_those_of_the_files(results, study):
@@ -312,6 +322,8 @@ def test_a_readme_beside_the_folder_begins_with_the_first_table(tmp_path):
     front.write_text("# Mine\n\nno block\n")
     assert front not in leaderboard.write(results)
     front.write_text(f"# Mine\n\n{begin}\nearlier words\n{end}\n\nmore\n")
+    sets = [np.array(inside, bool) for inside in product((False, True), repeat=6)]
+    broken = 0  # studies in which methods alike in pairs make a chain
     assert examine(results, None).problems[0][1] == "../README.md"
     assert leaderboard.write(results) == [front]
     assert examine(results, None).problems == []
