@@ -1,7 +1,8 @@
 """The critical-difference diagram: mean ranks on an axis, bars over methods not told apart.
 
-The tables group methods only from six datasets on, and only where a difference could be found at
-all; otherwise they say why and there is no diagram: :func:`benchmark.statistics.across.why_not`.
+The tables group methods only where there are datasets enough for a difference to be found at all;
+otherwise they say how many it takes and there is no diagram:
+:func:`benchmark.statistics.across.why_not`.
 
 Source: Demšar, "Statistical Comparisons of Classifiers over Multiple Data Sets", 2006 (drawing);
 the groups are those of Holm-adjusted Wilcoxon tests.

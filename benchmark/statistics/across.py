@@ -1,7 +1,7 @@
 """Methods across datasets: means, gains over the baseline, ranks, and who cannot be told apart.
 
 Intervals are of seeds within the datasets at hand. They say nothing of another dataset: that
-needs many, and only from six on are datasets themselves the sample (Wilcoxon and Holm).
+needs many, and only where there are enough are datasets themselves the sample (Wilcoxon and Holm).
 
 Source: Agarwal et al., "Deep Reinforcement Learning at the Edge of the Statistical Precipice",
 2021, arXiv:2108.13264 (interquartile mean, strata); Demšar, "Statistical Comparisons of
@@ -27,7 +27,6 @@ from protocols.errors import InvalidInputError
 
 _SORTED = 500_000  # values that are sorted, at most, for the interval of an interquartile mean
 KIND = "t 95% of means, resampled seeds of IQM and rank"
-MIN_DATASETS = 6  # Wilcoxon's smallest two-sided p is 2 / 2^n: 0.0625 of five datasets
 Floats = NDArray[np.float64]
 Tests = dict[tuple[int, int], float | None]  # p of a pair of rows
 
@@ -153,7 +152,7 @@ def critical_differences(scores: Floats) -> Cliques:
     others were entered; Holm's adjustment is over all pairs.
 
     Raises:
-        InvalidInputError: fewer than six datasets.
+        InvalidInputError: too few datasets for that many methods.
     """
     methods, datasets = scores.shape
     if refusal := why_not(methods, datasets):
@@ -169,19 +168,16 @@ def critical_differences(scores: Floats) -> Cliques:
 def why_not(methods: int, datasets: int) -> str:
     """Return why there is no critical-difference diagram; empty if there can be one.
 
-    There is none below six datasets, nor where the smallest p that Wilcoxon's test can reach
-    stays above 0.05 after Holm's adjustment: it would join all methods whatever they score.
+    There is none where the smallest p that Wilcoxon's test can reach, 2 / 2^datasets, stays above
+    0.05 after Holm's adjustment, which multiplies it by the number of pairs: it would join all
+    methods whatever they score. Two methods need 6 datasets, twenty need 13.
     """
-    pairs = methods * (methods - 1) // 2
-    lowest = min(1.0, pairs * 2 / 2**datasets)
-    if datasets < MIN_DATASETS:
-        return f"critical differences need {MIN_DATASETS} datasets, here are {datasets}"
-    if lowest > ALPHA:
-        return (
-            f"no critical differences: with {pairs} pairs on {datasets} datasets no adjusted p "
-            f"can be below {lowest:.2g}"
-        )
-    return ""
+    pairs = max(1, methods * (methods - 1) // 2)
+    needed = math.ceil(math.log2(2 * pairs / ALPHA))
+    if datasets >= needed:
+        return ""
+    word = "method" if methods == 1 else "methods"
+    return f"critical differences of {methods} {word} need {needed} datasets, here are {datasets}"
 
 
 def _groups(order: Sequence[int], p: Tests) -> list[tuple[int, ...]]:

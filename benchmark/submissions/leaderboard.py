@@ -18,17 +18,16 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from benchmark.statistics import paired, ranking, verdicts
 from benchmark.study.machines import unlike
 from benchmark.study.records import write_bytes
 from benchmark.study.scores import HEADLINE, PARTS, Part
 from benchmark.submissions import front
 from benchmark.submissions.board import block_of
+from benchmark.submissions.compared import against, values_of
 from benchmark.submissions.findings import page
 from benchmark.submissions.findings.studies import studies
-from benchmark.submissions.judging import Outcome, judge, score_of
+from benchmark.submissions.judging import Outcome, judge
 from benchmark.submissions.kept import Kept, unchecked
 from benchmark.submissions.read import SubmittedRow
 from benchmark.submissions.schema import Cell
@@ -117,10 +116,6 @@ class _Line:
             c.trunk,
             c.recipe,
         )
-
-    def values(self, part: Part) -> list[float]:
-        """Return a metric at every seed, NaN where the run diverged."""
-        return [score_of(self.row.runs.get(s), *part) for s in range(self.cell.seeds)]
 
     def reruns(self, outcome: Outcome) -> list[str]:
         """Return the names of the challenges with this outcome."""
@@ -225,26 +220,15 @@ def _table(lines: Sequence[_Line]) -> list[dict[str, Any]]:
 
 
 def _compared(lines: Sequence[_Line], part: Part) -> Iterator[dict[str, Any]]:
-    """Yield one metric's rows; the family is all that trains the trunk, against the baseline."""
-    runs = np.array([line.values(part) for line in lines])
-    rules = lines[0].cell.rules
-    baseline = rules.get("baseline")
+    """Yield one metric's rows, each against the baseline."""
+    rows, seeds = [line.row for line in lines], lines[0].cell.seeds
+    baseline = lines[0].cell.rules.get("baseline")
     base = next((n for n, line in enumerate(lines) if line.cell.method == baseline), None)
-    pairs = [] if base is None else [(n, base) for n in range(len(lines)) if n != base]
-    declared = [not lines[n].row.stands_aside for n, _ in pairs]
-    seeds = runs.shape[1]
-    many = seeds > paired.EXACT_PAIRS
-    flips = paired.draw_flips(seeds, np.random.default_rng(0)) if many else None
-    fixed = [line.row.fixed for line in lines]
-    spoiled = [any(run.status == "failed" for run in line.row.runs.values()) for line in lines]
-    judged = verdicts.judge(
-        runs, pairs, declared, sum(declared), flips=flips, fixed=fixed, spoiled=spoiled
-    )
-    against = {a: result for (a, _), result in zip(pairs, judged, strict=True)}
+    judged = {} if base is None else against(rows, base, seeds, part)
     base_row = lines[base].cell.row if base is not None else None
     for n, line in enumerate(lines):
-        values = [v for v in runs[n].tolist() if not math.isnan(v)]
-        compared = _difference_columns(against[n]) if n in against else {}
+        values = [v for v in values_of(line.row, seeds, part) if not math.isnan(v)]
+        compared = _difference_columns(judged[n]) if n in judged else {}
         beside = {"baseline": base_row, **line.class_columns[part]}
         yield {**_columns(line, part, values), **beside, **compared}
 

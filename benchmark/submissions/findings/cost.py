@@ -1,4 +1,4 @@
-"""What the methods cost, and which of them no cheaper method equals by its mean.
+"""What the methods cost, and which of them are on the front of quality against cost.
 
 The seconds are those of processors: by the clock a training takes two or three times as long beside
 others. On a GPU they are a job's part of the card's time, which the study's jobs there share.
@@ -7,7 +7,7 @@ Memory is left out: on a CPU a process holds what earlier jobs left.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean
 
@@ -28,15 +28,15 @@ class Cost:
         mean: of its means over the datasets, a fraction of MAP@R.
         training_s: seconds of one training, with its validations: the mean over search and runs.
         hours: of all its trainings, searches and runs.
-        best_value: whether no other method has as high a mean for a shorter training, or a higher
-            one for as long a training; seconds within 5 % count as alike. No test stands behind it.
+        on_front: whether no method of the front beats it: none has a higher mean for at most 5 %
+            more seconds, nor the same mean for clearly fewer. No test stands behind it.
     """
 
     method: str
     mean: float
     training_s: float
     hours: float
-    best_value: bool = False
+    on_front: bool = False
 
 
 def measure_of(study: Study) -> str | None:
@@ -51,8 +51,23 @@ def costs(study: Study) -> list[Cost]:
     """Return what each method cost, the cheapest training first; nothing where rows do not tell."""
     measure = measure_of(study)
     found = list(_costs(study, measure)) if measure else []
-    marked = [replace(own, best_value=not any(_beats(o, own) for o in found)) for own in found]
+    members = {own.method for own in front(found)}
+    marked = [replace(own, on_front=own.method in members) for own in found]
     return sorted(marked, key=lambda own: (own.training_s, own.method))
+
+
+def front(found: Iterable[Cost]) -> list[Cost]:
+    """Return the methods that no other one returned beats, the highest mean first.
+
+    Who is beaten only by a method that is off the front itself stays on it: seconds that are alike
+    in pairs, 7.1 and 7.4, 7.4 and 7.7, need not be at the ends. Nobody is beaten by what comes
+    later in this order, so there is one such front.
+    """
+    kept: list[Cost] = []
+    for own in sorted(found, key=lambda cost: (-cost.mean, cost.training_s, cost.method)):
+        if not any(_beats(member, own) for member in kept):
+            kept.append(own)
+    return kept
 
 
 def _costs(study: Study, measure: str) -> Iterator[Cost]:
@@ -73,7 +88,7 @@ def _trainings(row: SubmittedRow) -> int:
 
 
 def _beats(other: Cost, own: Cost) -> bool:
-    """Return whether another method has as high a mean for less, or a higher one for as much."""
-    shorter = other.training_s < (1 - ALIKE) * own.training_s
-    alike = other.training_s * (1 - ALIKE) <= own.training_s
-    return (other.mean >= own.mean and shorter) or (other.mean > own.mean and alike)
+    """Return whether another method has a higher mean for as much, or the same one for less."""
+    if other.mean == own.mean:
+        return other.training_s * (1 + ALIKE) < own.training_s
+    return other.mean > own.mean and other.training_s <= (1 + ALIKE) * own.training_s

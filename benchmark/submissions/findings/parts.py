@@ -221,7 +221,7 @@ def _costs(study: Study) -> Part:
     if measure is None:
         return Part("cost", "Cost and quality", "", (), ())
     unit = MEASURES[measure]
-    best = ", ".join(own.method for own in every if own.best_value)
+    best = ", ".join(own.method for own in every if own.on_front)
     return Part(
         "cost",
         "Cost and quality",
@@ -246,8 +246,9 @@ def _costs(study: Study) -> Part:
 def _notes_of_costs(study: Study) -> Iterator[str]:
     yield (
         "Seconds of one network, with its validations: the mean over search and runs of all "
-        f"datasets; within {100 * cost.ALIKE:.0f} % they count as alike. Methods without a whole "
-        "row on every dataset are left out."
+        "datasets. Off the front is what a method on it beats: by a higher mean for at most "
+        f"{100 * cost.ALIKE:.0f} % more seconds. Methods without a whole row on every dataset are "
+        "left out."
     )
     for note in sorted({note for e in study.entries if (note := e.head["machines"])}):
         yield f"{note[0].upper()}{note[1:]}."

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
+from benchmark.statistics.variance import Pooled
 from benchmark.study.scores import per_cent
 from benchmark.submissions.findings.chosen import lines, one_sided, worth
-from benchmark.submissions.findings.spread import Spread, gaps, middle, pooled, spreads
+from benchmark.submissions.findings.exchanged import exchanges
+from benchmark.submissions.findings.spread import Spread, gaps, luck, middle, spreads, wider
 from benchmark.submissions.findings.studies import Study
 from benchmark.submissions.findings.training import watched_went
 from benchmark.tables.diagnostics import EDGE
@@ -79,7 +81,7 @@ def moved(study: Study) -> str:
     """Return how far another seed, test set or search would move a number, in the median row."""
     every = spreads(study)
     seed, mean, by_class = (
-        middle([getattr(own, name) for own in every]) for name in ("seed", "mean", "classes")
+        middle([getattr(own, name) for own in every]) for name in ("row", "mean", "classes")
     )
     if seed is None:
         return ""
@@ -89,10 +91,10 @@ def moved(study: Study) -> str:
     )
     if by_class is not None:
         said += f", and that over test classes is ±{per_cent(by_class)}"
-    return f"{said}. {_searched_again(every, study.protocol.seeds)}"
+    return " ".join((f"{said}. {_searched_again(study, every)}", *_exchanged(study)))
 
 
-def _searched_again(every: Sequence[Spread], seeds: int) -> str:
+def _searched_again(study: Study, every: Sequence[Spread]) -> str:
     """Return what further searches of some rows add to the spread, pooled over these rows."""
     again = [own for own in every if own.searches > 1]
     if not again:
@@ -100,7 +102,7 @@ def _searched_again(every: Sequence[Spread], seeds: int) -> str:
             "No row was searched more than once, so none of this includes variation between "
             "searches."
         )
-    found = pooled(again, seeds) if seeds > 1 else None
+    found = luck(study)
     said = f"{len(again)} of {len(every)} rows were searched more than once"
     if found is None:
         return f"{said}, and none of them has all its runs and a spread."
@@ -112,10 +114,37 @@ def _searched_again(every: Sequence[Spread], seeds: int) -> str:
     return (
         f"{said}. If the ratio is the same in all of them{but}, the standard deviation between "
         f"searches, net of what seeds contribute, is {found.ratio:.2f} times that between the "
-        f"seeds of one search{ends}. "
+        f"seeds of one search{ends}. The interval of a mean over "
+        f"{study.protocol.seeds} seeds would then be {times_as_wide(study, found)} if it held for "
+        "another search too. "
         "Every verdict, and every ± except the one over searches, is conditional on one search of "
         "each method."
     )
+
+
+def times_as_wide(study: Study, found: Pooled) -> str:
+    """Return how many times wider intervals would be if they held for other searches too.
+
+    Args:
+        study: the study.
+        found: how much more than a seed a search moves.
+    """
+    seeds, ends = study.protocol.seeds, ""
+    if found.low is not None and found.high is not None:
+        ends = f" ({wider(found.low, seeds):.1f} to {wider(found.high, seeds):.1f})"
+    return f"about {wider(found.ratio, seeds):.1f} times as wide{ends}"
+
+
+def _exchanged(study: Study) -> Iterator[str]:
+    """Yield how many verdicts of a dataset depend on which search of the baseline is taken."""
+    for own in exchanges(study):
+        count, moved = len(own.verdicts), own.moved
+        named = f": {', '.join(moved)}" if moved else ""
+        yield (
+            f"{len(moved) or 'None'} of {_counted(count, 'verdict')} against {study.baseline} on "
+            f"{own.dataset} {'is' if len(moved) == 1 else 'are'} not the same under all of its "
+            f"{own.searches} searches{named}."
+        )
 
 
 def searching(study: Study) -> str:

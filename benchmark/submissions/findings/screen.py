@@ -7,7 +7,9 @@ from collections.abc import Iterator, Sequence
 
 from benchmark.statistics import paired
 from benchmark.study.scores import MARKS, NOTHING, per_cent
+from benchmark.submissions.findings import said
 from benchmark.submissions.findings.places import Place
+from benchmark.submissions.findings.spread import luck
 from benchmark.submissions.findings.studies import Entry, Study
 from benchmark.submissions.findings.training import UNTRAINED, is_mixed
 
@@ -28,8 +30,8 @@ def table(study: Study, own: Sequence[Place]) -> str:
     at_once = max(1, (WIDTH - wide - _RANK) // _CELL)  # datasets beside each other
     parts = [study.datasets[at : at + at_once] for at in range(0, len(study.datasets), at_once)]
     blocks = ["\n".join(_block(own, part, wide, last=part is parts[-1])) for part in parts]
-    said = textwrap.fill(" · ".join(caption(study, own)), WIDTH)
-    return "\n\n".join((*blocks, said))
+    below = textwrap.fill(" · ".join(caption(study, own)), WIDTH)
+    return "\n\n".join((*blocks, below))
 
 
 def _block(
@@ -76,8 +78,8 @@ def caption(study: Study, own: Sequence[Place]) -> list[str]:
         f"paired t-tests, stricter where spreads differ much, Holm-corrected over the {size} "
         "comparisons within each dataset; equivalent: shown to lie within "
         f"±{per_cent(paired.ROPE, 1)} points",
-        "rank: mean over the datasets, 1 is best, references excluded",
-        "conditional on one search of each method: the luck of a search is not in the ±",
+        f"rank: mean over the datasets, 1 is best, references excluded{_untested(own)}",
+        f"conditional on one search of each method: {_luck(study)}",
     ]
     if any(place.deviates for place in own):
         found.append("† deviates from the protocol, as its claim.toml says")
@@ -92,3 +94,18 @@ def caption(study: Study, own: Sequence[Place]) -> list[str]:
         f"trunk {study.trunk}, recipe {study.recipe}, {protocol.search.trials} trials a search, "
         f"{protocol.folds} folds",
     ]
+
+
+def _untested(own: Sequence[Place]) -> str:
+    """Return that ranks are not tested, where the datasets are too few for it; else nothing."""
+    untested = any(place.rank and place.across["note"] for place in own)
+    return ", differences in rank not tested" if untested else ""
+
+
+def _luck(study: Study) -> str:
+    """Return that the luck of a search is not in the ±, and how large it is where that is known."""
+    found = luck(study)
+    if found is None:
+        return "the luck of a search is not in the ±"
+    wide = said.times_as_wide(study, found)
+    return f"an interval that held for other searches too would be {wide}"

@@ -20,7 +20,8 @@ class Spread:
         method, dataset: whose.
         groups: the runs of each search that came through, the row's own search first.
         asked: how many runs a search has where all come through.
-        seed: standard deviation of single runs between the seeds of one search; None of one run.
+        row: standard deviation of the runs of the row's own search; None of one run.
+        seed: the same of all its searches together: between the seeds of one of them.
         mean: half of the row's t-interval over its seeds, None below three.
         classes: half of the interval over test classes, None where there is none.
         search: standard deviation between searches, what seeds add to it taken out, and the ends
@@ -35,6 +36,7 @@ class Spread:
     dataset: str
     groups: Sequence[Sequence[float]]
     asked: int
+    row: float | None
     seed: float | None
     mean: float | None
     classes: float | None
@@ -93,6 +95,25 @@ def pooled(found: Sequence[Spread], seeds: int) -> variance.Pooled | None:
     return variance.pooled([own.groups for own in again])
 
 
+def luck(study: Study) -> variance.Pooled | None:
+    """Return how much more than a seed a search moves the rows of a study; None if unknown."""
+    seeds = study.protocol.seeds
+    return pooled(spreads(study), seeds) if seeds > 1 else None
+
+
+def wider(ratio: float, seeds: int) -> float:
+    """Return how many times wider a mean's interval would be if it held for another search too.
+
+    Seeds alone give the mean a variance of sd² / seeds, and the search adds (ratio · sd)²: however
+    many seeds there are, they all use what one search chose.
+
+    Args:
+        ratio: standard deviation between searches over that between the seeds of one search.
+        seeds: over which the mean is taken.
+    """
+    return math.sqrt(1 + seeds * ratio**2)
+
+
 def middle(found: Sequence[float | None]) -> float | None:
     """Return the median of what is known, None of nothing."""
     known = [value for value in found if value is not None]
@@ -129,6 +150,7 @@ def _spread(entry: Entry) -> Spread:
         dataset=entry.cell.dataset,
         groups=groups,
         asked=entry.cell.seeds,
+        row=own.sd,
         seed=seed,
         mean=_half(own.low, own.high),
         classes=_half(entry.head.get("test_ci_low"), entry.head.get("test_ci_high")),

@@ -756,7 +756,7 @@ def test_there_is_no_diagram_of_few_datasets(tmp_path: Path) -> None:
     assert list(cliques.diagrams(make_tables(study))) == []
     html = html_of(study)
     assert 'class="clique"' not in html
-    assert "critical differences need 6 datasets, here are 5" in html
+    assert "critical differences of 3 methods need 7 datasets, here are 5" in html
 
 
 def test_whatever_reaches_beyond_a_chart_ends_at_its_edge_with_an_arrow():

@@ -1,5 +1,7 @@
 """Methods across datasets, against scipy and scikit-posthocs, worked by hand, and by simulation."""
 
+from itertools import combinations
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -120,11 +122,11 @@ def test_groups_hold_no_pair_that_differs_and_cannot_grow(seed):
 @pytest.mark.parametrize(
     ("methods", "datasets", "reason"),
     [
-        (3, 5, "differences need 6 datasets, here are 5"),
+        (3, 5, "differences of 3 methods need 7 datasets, here are 5"),
         (2, 6, ""),
-        (3, 6, "with 3 pairs on 6 datasets no adjusted p can be below 0.094"),
+        (3, 6, "differences of 3 methods need 7 datasets, here are 6"),
         (3, 7, ""),
-        (10, 9, "with 45 pairs"),
+        (10, 9, "differences of 10 methods need 11 datasets, here are 9"),
         (10, 11, ""),
     ],
 )
@@ -134,6 +136,22 @@ def test_where_nothing_can_be_told_apart_there_is_no_diagram(methods, datasets, 
             across.critical_differences(random_scores(methods, datasets))
     else:
         across.critical_differences(random_scores(methods, datasets))
+
+
+def test_the_datasets_asked_for_are_the_fewest_on_which_a_pair_can_be_told_apart():
+    """Methods in the same order everywhere have the smallest p there is; Holm multiplies it."""
+    lowest = {d: stats.wilcoxon(np.arange(1.0, d + 1), method="exact").pvalue for d in range(3, 20)}
+    for methods in (2, 3, 6, 10, 20):
+        pairs = len(list(combinations(range(methods), 2)))
+        fewest = min(d for d, p in lowest.items() if pairs * p <= 0.05)
+        for datasets in range(2, 19):
+            expected = (
+                f"critical differences of {methods} methods need {fewest} datasets, "
+                f"here are {datasets}"
+            )
+            assert across.why_not(methods, datasets) == expected * (datasets < fewest)
+    assert "20 methods need 13 datasets" in across.why_not(20, 6)
+    assert "6 methods need 10 datasets" in across.why_not(6, 6)
 
 
 def test_intervals_over_datasets_hold_the_truth():

@@ -298,10 +298,10 @@ def test_two_datasets_have_means_gains_and_ranks_and_no_critical_differences(tmp
     assert best.gain_ci_low < best.gain < best.gain_ci_high
     assert best.gain_iqm == pytest.approx(0.04, abs=0.004)
     assert best.ci_kind == "t 95% of means, resampled seeds of IQM and rank"
-    assert best.note == "critical differences need 6 datasets, here are 2"
+    assert best.note == "critical differences of 3 methods need 7 datasets, here are 2"
     assert not best.cliques
     assert main(frames.across, method="triplet").gain == 0
-    assert "critical differences need 6 datasets" in " ".join(shown(study).split())
+    assert "critical differences of 3 methods need 7 datasets" in " ".join(shown(study).split())
     assert list(formats.to_format(frames, "csv"))[-1] == "across.csv"
 
 
