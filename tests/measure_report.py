@@ -65,7 +65,7 @@ def made_study(
         for d in range(datasets)
         for name in names
     ]
-    study = Study(out, protocol).extend(keys, seeds)
+    study = Study(out, protocol).extend(keys, protocol)
     study.save()
     rng = np.random.default_rng(0)
     for number, key in enumerate(study.cells):

@@ -117,7 +117,7 @@ def set_up(args: argparse.Namespace, begin: Callable[..., None] | None = None) -
     cells += further_searches(cells, protocol, args.search_repeats)
     if protocol.params == "published":
         check_published((key for key, _ in cells), protocol.batch_size)
-    study = (known or Study(args.out, protocol)).extend([key for key, _ in cells], protocol.seeds)
+    study = (known or Study(args.out, protocol)).extend([key for key, _ in cells], protocol)
     if driver is not None:  # by now torch is imported; next comes the mirror, which sets variables
         driver.join(DRIVER_S)
     return Asked(
@@ -168,7 +168,7 @@ def read_again(asked: Asked) -> Asked:
     if known is None:
         return asked
     check_same_rules(known, protocol)
-    return replace(asked, study=known.extend(asked.keys, protocol.seeds))
+    return replace(asked, study=known.extend(asked.keys, protocol))
 
 
 def _check_where(args: argparse.Namespace, environment: dict[str, str]) -> None:

@@ -24,6 +24,7 @@ from protocols.errors import StoreError
 from protocols.protocol import FROZEN_ROWS, Protocol, digest
 
 FILE = "study.json"
+SEEDS = "seeds"  # as overrides of a protocol call their number
 # characters that a folder does not get, such as the colon of timm:resnet18
 _UNSAFE = re.compile(r"[^\w.-]+")
 
@@ -125,11 +126,13 @@ class Study:
         """Return the cell and its further searches, in order."""
         return [cell, *(other for other in self.repeats if other.axes == cell.axes)]
 
-    def extend(self, cells: Sequence[CellKey], seeds: int) -> Study:
-        """Return the study with more cells and at least ``seeds`` seeds.
+    def extend(self, cells: Sequence[CellKey], asked: Protocol) -> Study:
+        """Return the study with more cells and at least as many seeds as ``asked`` has.
 
-        A cell at the same place in the grid, of an earlier version of its method's code, is
-        replaced: its records stay on disk and leave the tables, and so do its further searches.
+        Whether that number is a change of the protocol, too, is what ``asked`` says, so a study
+        that was begun with fewer seeds is an unchanged one once it has them all. A cell at the
+        same place in the grid, of an earlier version of its method's code, is replaced: its
+        records stay on disk and leave the tables, and so do its further searches.
         """
         given = [cell for cell in cells if not cell.repeat]
         merged = {cell.axes: cell for cell in (*self.cells, *given)}
@@ -139,7 +142,7 @@ class Study:
         further = {(*cell.axes, cell.repeat): cell for cell in again}
         return replace(
             self,
-            protocol=replace(self.protocol, seeds=max(self.protocol.seeds, seeds)),
+            protocol=_with_seeds_of(self.protocol, asked),
             cells=tuple(merged[k] for k in sorted(merged)),
             repeats=tuple(further[k] for k in sorted(further)),
         )
@@ -208,6 +211,15 @@ class Study:
         else:
             self.doubts.pop(path, None)
         return record if isinstance(record, kind) else None
+
+
+def _with_seeds_of(own: Protocol, asked: Protocol) -> Protocol:
+    """Return ``own`` with the seeds of ``asked``, and how they were said, if they are no fewer."""
+    if asked.seeds < own.seeds:
+        return own
+    said = {k: v for k, v in asked.overrides.items() if k == SEEDS}
+    said |= {k: v for k, v in own.overrides.items() if k != SEEDS}
+    return replace(own, seeds=asked.seeds, overrides=said)
 
 
 def stands_aside(cell: CellKey, protocol: Protocol) -> bool:

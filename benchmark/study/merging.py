@@ -80,7 +80,7 @@ def together(studies: Sequence[Study], out: Path) -> Study:
     for other in studies[1:]:
         known = {_place(cell) for cell in one.all_cells}
         fresh = [cell for cell in named(other.all_cells) if _place(cell) not in known]
-        one = one.extend(fresh, other.protocol.seeds)
+        one = one.extend(fresh, other.protocol)
     return one
 
 

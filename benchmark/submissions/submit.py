@@ -208,13 +208,13 @@ def check_protocol(study: Study, *, any_seeds: bool = False, watched: bool = Fal
             f"{study.out} ran version {ours.version} of {ours.name!r}, the current one is "
             f"{shipped.version}. Run it again"
         )
-    changed = {k: v for k, v in ours.overrides.items() if k not in ("trunk", "recipe")}
+    # Seeds are counted below: a study may have been begun with fewer.
+    left_out = ("trunk", "recipe", "seeds")
+    changed = {k: v for k, v in ours.overrides.items() if k not in left_out}
     if ours.oracle_gap and not watched:
         changed["oracle_gap"] = True
     elif watched:
         changed.pop("oracle_gap", None)
-    if any_seeds:
-        changed.pop("seeds", None)
     if ours.seeds != shipped.seeds and not any_seeds:
         changed["seeds"] = ours.seeds
     if changed or ours.rules_hash() != shipped.rules_hash():

@@ -40,7 +40,7 @@ def plan(folder: Path) -> list[Row]:
         def work() -> None:
             found = grid.make_cells(axes, protocol, fresh)
             keys = [grid.key_of(record, protocol, fresh, None) for record in found]
-            study = Folder(folder / "planned", protocol).extend(keys, protocol.seeds)
+            study = Folder(folder / "planned", protocol).extend(keys, protocol)
             grid.progress_of(study, keys)
             grid.stale_records(study)
 
@@ -72,7 +72,7 @@ def _study(out: Path) -> Study:
     protocol = replace(discovery.load("protocol", "toy"), seeds=SEEDS)
     places = [(f"data{d:02}", f"method{m:02}") for d in range(40) for m in range(25)]
     cells = [CellKey(f"{m}{d}".ljust(16, "0"), d, "tiny", "adam", m, m) for d, m in places]
-    study = Study(out, protocol).extend(cells, SEEDS)
+    study = Study(out, protocol).extend(cells, protocol)
     if not out.exists():
         for number, cell in enumerate(cells):
             for seed in range(SEEDS):

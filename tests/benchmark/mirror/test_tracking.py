@@ -403,7 +403,7 @@ def test_a_finished_study_can_be_mirrored_without_new_records(study: Study) -> N
 
 def test_more_seeds_move_the_means_of_their_cell(study: Study) -> None:
     tracking.sync(study, [])
-    more = study.extend([], 3)
+    more = study.extend([], replace(study.protocol, seeds=3))
     run(more, CELL, 2, score=0.75)
     tracking.sync(more, [])
     client = connect(store.uri_of(study)).client
@@ -416,7 +416,7 @@ def test_more_seeds_move_the_means_of_their_cell(study: Study) -> None:
 def test_a_cell_shows_the_interval_of_what_the_tables_judge_by(study: Study) -> None:
     tracking.sync(study, [])
     two = set(runs_in(study)[f"cell:{CELL.id}"].data.metrics)
-    more = study.extend([], 3)
+    more = study.extend([], replace(study.protocol, seeds=3))
     run(more, CELL, 2, score=0.75)
     tracking.sync(more, [])
     shown = runs_in(study)[f"cell:{CELL.id}"].data.metrics

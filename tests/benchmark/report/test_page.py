@@ -158,7 +158,7 @@ def make_study(
 ) -> Study:
     protocol = replace(PROTOCOL, seeds=seeds, **changes)  # type: ignore[arg-type]
     keys = [key_of(m, place, m != protocol.reference) for place in places for m in methods]
-    study = Study(out, protocol).extend(keys, seeds)
+    study = Study(out, protocol).extend(keys, protocol)
     study.save()
     rng = np.random.default_rng(0)
     for key in study.cells:

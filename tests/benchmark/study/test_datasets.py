@@ -101,7 +101,7 @@ def test_moved_and_renamed_images_are_the_same_cells(photos, tmp_path):
     known = find(f"folder:{moved}", tmp_path / "elsewhere", [before.title])
     assert known.title == before.title
     assert cell_of(known) == (key, record)
-    study = Study(tmp_path, PROTOCOL, (key,)).extend([again], 1)
+    study = Study(tmp_path, PROTOCOL, (key,)).extend([again], PROTOCOL)
     assert [cell.id for cell in study.cells] == [key.id]
 
 

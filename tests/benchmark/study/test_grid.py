@@ -25,6 +25,7 @@ from benchmark.training.splits import DataSource
 from protocols.discovery import Registry
 from protocols.discovery import load as load_named
 from protocols.errors import InvalidInputError, StoreError
+from protocols.knobs import changed
 from protocols.protocol import FROZEN_ROWS, digest
 
 PROTOCOL = load_named("protocol", "toy")
@@ -134,7 +135,7 @@ def test_precision_on_the_command_line_makes_a_derived_protocol(tmp_path):
 @pytest.fixture
 def study(tmp_path):
     found = [(key_of(cell, PROTOCOL, Registry(), None), cell) for cell in cells()]
-    study = Study(tmp_path, PROTOCOL).extend([key for key, _ in found], PROTOCOL.seeds)
+    study = Study(tmp_path, PROTOCOL).extend([key for key, _ in found], PROTOCOL)
     study.save()
     save_cells(study, found)
     return study
@@ -178,13 +179,29 @@ def test_a_study_is_read_back_as_it_was_saved(study):
 
 
 def test_more_seeds_are_kept_and_fewer_do_not_take_away(study):
-    assert study.extend([], 7).protocol.seeds == 7
-    assert study.extend([], 7).extend([], 1).protocol.seeds == 7
+    more, fewer = (replace(PROTOCOL, seeds=seeds) for seeds in (7, 1))
+    assert study.extend([], more).protocol.seeds == 7
+    assert study.extend([], more).extend([], fewer).protocol.seeds == 7
+
+
+def test_a_study_begun_with_fewer_seeds_is_unchanged_once_it_has_them_all(tmp_path):
+    """It was "changed: seeds 1" for ever, and no row of it could be submitted."""
+    fewer, more = (changed(PROTOCOL, {"seeds": PROTOCOL.seeds + by}) for by in (-1, 1))
+    shorter = changed(PROTOCOL, {"precision": "bf16"})
+    begun = Study(tmp_path, fewer)
+    assert begun.protocol.overrides == {"seeds": PROTOCOL.seeds - 1}
+    assert begun.extend([], PROTOCOL).protocol == PROTOCOL
+    assert begun.extend([], more).protocol.overrides == {"seeds": PROTOCOL.seeds + 1}
+    assert begun.extend([], PROTOCOL).extend([], fewer).protocol == PROTOCOL
+    assert Study(tmp_path, PROTOCOL).extend([], fewer).protocol == PROTOCOL
+    # One that an earlier version left so is mended by the same command, and keeps other changes.
+    left = replace(shorter, overrides={**shorter.overrides, "seeds": PROTOCOL.seeds - 1})
+    assert Study(tmp_path, left).extend([], shorter).protocol == shorter
 
 
 def test_a_changed_method_replaces_its_cell_and_is_counted(study):
     old = next(cell for cell in study.cells if cell.method == "ms")
-    later = study.extend([replace(old, id="f" * 16)], 2)
+    later = study.extend([replace(old, id="f" * 16)], PROTOCOL)
     assert len(later.cells) == len(study.cells)
     assert stale_records(study) == 0
     assert stale_records(later) == 1
@@ -235,6 +252,6 @@ def test_only_what_is_searched_is_searched_again(study):
 def test_ten_thousand_cells_are_planned_in_seconds(tmp_path):
     keys = [CellKey(f"{n:016x}", "toy", "tiny", "adam", f"m{n}", f"m{n}") for n in range(10_000)]
     started = time.perf_counter()
-    study = Study(tmp_path, PROTOCOL).extend(keys, 2)
+    study = Study(tmp_path, PROTOCOL).extend(keys, PROTOCOL)
     assert sum(plan.jobs_left for plan in progress_of(study, study.cells)) == 80_000
     assert time.perf_counter() - started < 10  # 0.2 s alone; a bound against quadratic work

@@ -1,6 +1,7 @@
 """How often verdicts were looked at, and what was planned: kept in the study's folder."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -15,7 +16,7 @@ def study(tmp_path):
 
 
 def with_seeds(study, seeds):
-    return study.extend([], seeds)
+    return study.extend([], replace(study.protocol, seeds=seeds))
 
 
 def test_the_plan_can_change_until_the_first_final_run_begins(study):

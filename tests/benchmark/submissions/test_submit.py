@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 
 from benchmark.cli import main
-from benchmark.study.folder import CellKey, _checksum, _read_file, load_study
+from benchmark.study.folder import CellKey, Study, _checksum, _read_file, load_study
 from benchmark.submissions import schema
 from benchmark.submissions import submit as submit_module
 from benchmark.submissions.read import read_row
 from benchmark.submissions.submit import write_once
-from protocols.discovery import Registry
+from protocols.discovery import Registry, load
 from protocols.errors import InvalidInputError, StoreError
 from protocols.metrics import METRICS
 from protocols.space import Choice, Integer, Real, described, rebuilt
@@ -460,3 +460,13 @@ def test_a_reference_row_that_came_along_holds_no_challenge_up(study, tmp_path, 
     assert main([*words, "--who", "B. Other", "--hardware", "another"]) == 0
     found = sorted(p.parent.name for p in base.glob("*/challenge-2026-01-31.toml"))
     assert found == ["ms", "triplet"]
+
+
+def test_a_study_begun_with_fewer_seeds_can_be_submitted_once_it_has_them_all(tmp_path):
+    toy = load("protocol", "toy")
+    begun = replace(toy, overrides={"seeds": toy.seeds - 1})  # as earlier versions left it
+    assert submit_module.check_protocol(Study(tmp_path, begun)) == toy
+    fewer = replace(begun, seeds=toy.seeds - 1)
+    with pytest.raises(StoreError, match=rf"ran a changed 'toy' \(seeds {toy.seeds - 1}\)"):
+        submit_module.check_protocol(Study(tmp_path, fewer))
+    assert submit_module.check_protocol(Study(tmp_path, fewer), any_seeds=True) == toy

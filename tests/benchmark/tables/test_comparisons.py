@@ -387,7 +387,7 @@ def repeated(out, first, further):
         replace(base, id=f"again{n}", row=f"margin (search {n + 1})", repeat=n)
         for n in range(1, len(further) + 1)
     ]
-    study = study.extend(again, PROTOCOL.seeds)
+    study = study.extend(again, PROTOCOL)
     study.save()
     for cell, values in zip(again, further, strict=True):
         for seed, value in enumerate(values):
@@ -402,7 +402,7 @@ def test_further_searches_leave_the_first_ones_tables_alone(tmp_path):
     once = make_tables(make(tmp_path / "a", {"margin": [0.4, 0.5, 0.6], "triplet": [0.3] * 3}))
     study = make(tmp_path / "b", {"margin": [0.4, 0.5, 0.6], "triplet": [0.3] * 3})
     base = next(cell for cell in study.cells if cell.method == "margin")
-    study = study.extend([replace(base, id="again", repeat=1)], 3)
+    study = study.extend([replace(base, id="again", repeat=1)], study.protocol)
     record = done(study.repeats[0], 0, 0.9)
     put(study, study.repeats[0], record)
     more = make_tables(study)
@@ -434,9 +434,9 @@ def test_searches_are_read_back_in_order_and_leave_with_their_cell(tmp_path):
     assert [cell.repeat for cell in study.searches(base)] == [0, 1, 2]
     assert len(study.cells) == 2
     assert len(study.all_cells) == 4
-    edited = study.extend([replace(base, id="edited")], 3)
+    edited = study.extend([replace(base, id="edited")], study.protocol)
     assert edited.repeats == ()
-    same = study.extend([base], 3)
+    same = study.extend([base], study.protocol)
     assert same.repeats == study.repeats
 
 
