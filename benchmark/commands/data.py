@@ -43,7 +43,7 @@ def prepare(args: argparse.Namespace) -> int:
     """Bring a dataset in from its archives, from a folder or from the web, and verify it."""
     root, registry = _root(args), Registry()
     name = aliases.opened(args.name, root)
-    check_name(name, registry)
+    check_name(name, registry, root)
     own = hasattr(registry.load("dataset", name), "own_images")
     if args.word is not None:
         if not own:
@@ -95,7 +95,7 @@ def _say_understood(done: Prepared, word: str, name: str, root: Path) -> None:
 def check(args: argparse.Namespace) -> int:
     """Print all that is wrong or odd about a dataset; exit code 3 if something is wrong."""
     name = aliases.opened(args.name, args.root)
-    check_name(name, Registry())
+    check_name(name, Registry(), args.root)
     module = Registry().load("dataset", name)
     if not hasattr(module, "OFFICIAL") and not hasattr(module, "own_images"):
         dataset = module.load(None)

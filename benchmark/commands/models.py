@@ -41,7 +41,7 @@ def export(args: argparse.Namespace) -> int:
     from benchmark.models import export as exporting
 
     exporting.check_target(args.to)
-    remake = remaking_command(study, address)
+    remake = remaking_command(study, address, args.plugin)
     done = exporting.export(study, address, args.to, registry, remake)
     told, console = done.description, Console()
     folds = "fold" if len(address.folds) == 1 else "folds"
@@ -146,21 +146,20 @@ def _check_own(first: Path, second: Path, images: Sequence[Path]) -> None:
         )
 
 
-def remaking_command(study: Study, address: Address) -> str:
+def remaking_command(study: Study, address: Address, plugins: Sequence[Path] = ()) -> str:
     """Return the command that keeps the weights of a run, and trains them again if need be."""
     cell, best = address.cell, best_run(study, address.cell)
     keep = "best" if best and best.seed == address.run.seed else "all"
-    trunk, _, known = cell.trunk.partition("+")
     axes: dict[str, Sequence[str]] = {
         "methods": (cell.method,),
         "datasets": (cell.dataset,),
-        "trunks": (trunk,),
+        "trunks": (cell.trunk.partition("+")[0],),
         "recipes": (cell.recipe,),
         "keep": (keep,),
     }
-    if known:
-        axes["weights"] = (known,)
-    return continuing_command(study, study.out, **axes)
+    if cell.repeat:
+        axes["search-repeats"] = (str(cell.repeat + 1),)
+    return continuing_command(study, study.out, axes, cell, plugins)
 
 
 def _write_rows(
