@@ -20,6 +20,7 @@ from benchmark.commands.outputs import open_study
 from benchmark.commands.proposal import continuing_command
 from benchmark.exit_codes import DONE
 from benchmark.models.address import Address, find
+from benchmark.models.description import check_ending
 from benchmark.models.images import Item, gather
 from benchmark.study.folder import Study
 from benchmark.study.records import write_bytes
@@ -35,6 +36,7 @@ ANSWERS = 5  # of each of them that are printed
 
 def export(args: argparse.Namespace) -> int:
     """Write a kept model of a study to one file, and say how near it is to what was recorded."""
+    check_ending(args.to)
     study, registry = open_study(args.out), Registry(tuple(args.plugin))
     address = find(study, args.run)
     say_reading("the weights")
