@@ -173,8 +173,9 @@ class Study:
         from protocols.discovery import Registry
 
         address = find(self._records, name)
-        registry = Registry(tuple(_paths(plugins)))
-        remake = remaking_command(self._records, address)
+        files = _paths(plugins)
+        registry = Registry(tuple(files))
+        remake = remaking_command(self._records, address, files)
         _, kept = kept_model(self._records, address, registry, remake)
         return Model(address.text, kept)
 

@@ -23,7 +23,7 @@ from benchmark.intake.inspect import NOTES, PROBLEMS, Finding, to_csv
 from benchmark.intake.inspect import check as find_problems
 from benchmark.intake.prepare import Prepared
 from benchmark.intake.prepare import prepare as bring_in
-from benchmark.intake.understood import lines, next_command, own_labels
+from benchmark.intake.understood import lines, next_command, own_labels, sizes_of
 from benchmark.intake.unpack import OnProgress
 from benchmark.study import aliases
 from benchmark.study.datasets import check_name
@@ -31,7 +31,7 @@ from protocols import manifest
 from protocols.datasets._official import Official
 from protocols.datasets._own import Reading
 from protocols.decoding import shown
-from protocols.discovery import Registry
+from protocols.discovery import Registry, split_name
 from protocols.errors import DataError, InvalidInputError
 from protocols.names import one_line
 
@@ -43,11 +43,12 @@ def prepare(args: argparse.Namespace) -> int:
     """Bring a dataset in from its archives, from a folder or from the web, and verify it."""
     root, registry = _root(args), Registry()
     name = aliases.opened(args.name, root)
-    check_name(name, registry)
+    check_name(name, registry, root)
     own = hasattr(registry.load("dataset", name), "own_images")
     if args.word is not None:
         if not own:
             raise InvalidInputError("--name is for images of your own: folder:PATH or csv:FILE")
+        _check_there(name)
         aliases.check(args.word, name, root, registry)
     with _bar() as progress:
         done = bring_in(
@@ -74,6 +75,13 @@ def prepare(args: argparse.Namespace) -> int:
     return DONE
 
 
+def _check_there(name: str) -> None:
+    """Raise DataError where own images are not in the place that ``name`` gives."""
+    place = split_name(name)[1]
+    if place and not Path(place).expanduser().exists():
+        raise DataError(f"{place}: no such file or folder")
+
+
 def _say_other_words(word: str | None, name: str, root: Path) -> None:
     """Print by which words the same images are known beside ``word``; any of them opens them."""
     same = (w for w, held in aliases.known(root).items() if held == aliases.absolute(name))
@@ -85,17 +93,18 @@ def _say_understood(done: Prepared, word: str, name: str, root: Path) -> None:
     """Print what was understood of own images, and what to do next."""
     _, rows = manifest.read(done.folder / manifest.FILE, name)
     known = own_labels(rows, done.header.digest)
-    for line in (*done.notes, *lines(rows, done.folder, known)):
+    sizes = sizes_of(rows, done.folder)
+    for line in (*done.notes, *lines(rows, known, sizes)):
         print(f"- {one_line(line)}")
     print("next:")
-    for command in next_command(word, root, known).splitlines():
+    for command in next_command(word, root, known, sizes).splitlines():
         print(f"  {one_line(command)}")
 
 
 def check(args: argparse.Namespace) -> int:
     """Print all that is wrong or odd about a dataset; exit code 3 if something is wrong."""
     name = aliases.opened(args.name, args.root)
-    check_name(name, Registry())
+    check_name(name, Registry(), args.root)
     module = Registry().load("dataset", name)
     if not hasattr(module, "OFFICIAL") and not hasattr(module, "own_images"):
         dataset = module.load(None)

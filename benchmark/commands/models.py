@@ -20,6 +20,7 @@ from benchmark.commands.outputs import open_study
 from benchmark.commands.proposal import continuing_command
 from benchmark.exit_codes import DONE
 from benchmark.models.address import Address, find
+from benchmark.models.description import check_ending
 from benchmark.models.images import Item, gather
 from benchmark.study.folder import Study
 from benchmark.study.records import write_bytes
@@ -35,13 +36,14 @@ ANSWERS = 5  # of each of them that are printed
 
 def export(args: argparse.Namespace) -> int:
     """Write a kept model of a study to one file, and say how near it is to what was recorded."""
+    check_ending(args.to)
     study, registry = open_study(args.out), Registry(tuple(args.plugin))
     address = find(study, args.run)
     say_reading("the weights")
     from benchmark.models import export as exporting
 
     exporting.check_target(args.to)
-    remake = remaking_command(study, address)
+    remake = remaking_command(study, address, args.plugin)
     done = exporting.export(study, address, args.to, registry, remake)
     told, console = done.description, Console()
     folds = "fold" if len(address.folds) == 1 else "folds"
@@ -146,21 +148,20 @@ def _check_own(first: Path, second: Path, images: Sequence[Path]) -> None:
         )
 
 
-def remaking_command(study: Study, address: Address) -> str:
+def remaking_command(study: Study, address: Address, plugins: Sequence[Path] = ()) -> str:
     """Return the command that keeps the weights of a run, and trains them again if need be."""
     cell, best = address.cell, best_run(study, address.cell)
     keep = "best" if best and best.seed == address.run.seed else "all"
-    trunk, _, known = cell.trunk.partition("+")
     axes: dict[str, Sequence[str]] = {
         "methods": (cell.method,),
         "datasets": (cell.dataset,),
-        "trunks": (trunk,),
+        "trunks": (cell.trunk.partition("+")[0],),
         "recipes": (cell.recipe,),
         "keep": (keep,),
     }
-    if known:
-        axes["weights"] = (known,)
-    return continuing_command(study, study.out, **axes)
+    if cell.repeat:
+        axes["search-repeats"] = (str(cell.repeat + 1),)
+    return continuing_command(study, study.out, axes, cell, plugins)
 
 
 def _write_rows(

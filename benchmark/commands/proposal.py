@@ -5,13 +5,13 @@ from __future__ import annotations
 import argparse
 import re
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from itertools import product
 from pathlib import Path
 from typing import Any
 
 from benchmark.running.setup import Asked
-from benchmark.study import grid
+from benchmark.study import given, grid
 from benchmark.study.datasets import is_own
 from benchmark.study.folder import CellKey, Study
 from benchmark.study.lost import lost_in
@@ -58,28 +58,54 @@ def run_command(options: argparse.Namespace, **changes: Any) -> str:
     return shlex.join(words)
 
 
-def continuing_command(study: Study | None, out: Path, **axes: Sequence[str]) -> str:
+def continuing_command(
+    study: Study | None,
+    out: Path,
+    axes: Mapping[str, Sequence[str]],
+    cell: CellKey | None = None,
+    plugins: Sequence[Path] = (),
+) -> str:
     """Return the command that adds to a study under its rules, ``reality-check``'s without one.
 
-    ``axes`` are options with names: ``datasets``, ``methods`` and so on. The study's folder does
-    not tell where prepared datasets and a file with weights lie: DIR and FILE stand for them.
-    Plugin files are left out.
+    Where datasets and weights lie is what the study's folder was given last; PATH, DIR and FILE
+    stand for what was never written down there.
+
+    Args:
+        study: whose rules.
+        out: the folder that the command adds to.
+        axes: options with names: ``datasets`` by their titles, ``methods`` and so on.
+        cell: of the study, whose weights it takes; its first one if none is named.
+        plugins: files that it needs.
     """
     words = ["python", "-m", "benchmark", "run"]
-    words += _rules(study) if study else ["--protocol", "reality-check"]
-    if study is None or study.protocol.wants_weights:
-        words += ["--weights", _weights(study)]
-    if any(map(_is_prepared, axes.get("datasets", ()))):
-        words += ["--root", "DIR"]
+    words += _rules(study, axes) if study else ["--protocol", "reality-check"]
+    known = given.read(study.out) if study else given.Given()
+    if added := _weights(study, cell, known):
+        words += ["--weights", added]
+    words += [word for plugin in plugins for word in ("--plugin", str(plugin))]
+    titles = axes.get("datasets", ())
+    if any(map(_is_prepared, titles)):
+        words += ["--root", next((known.roots[t] for t in titles if t in known.roots), "DIR")]
     for axis, names in axes.items():
-        words += [f"--{axis}", ",".join(names)]
+        typed = [_opening(name, known) for name in names] if axis == "datasets" else names
+        words += [f"--{axis}", ",".join(typed)]
     return shlex.join([*words, "--out", str(out)])
 
 
-def _rules(study: Study) -> Iterator[str]:
-    """Yield the options that lead to the study's rules."""
+def remember_words(asked: Asked) -> None:
+    """Write down by which words this command opens its images and weights."""
+    names = {title: source.name for title, source in asked.sources.items()}
+    added = {cell.trunk.partition("+")[2] for cell in asked.keys} - {""}
+    weights = dict.fromkeys(added, str(asked.options.weights))
+    given.remember(asked.study.out, names, asked.options.root, weights)
+
+
+def _rules(study: Study, axes: Collection[str]) -> Iterator[str]:
+    """Yield the options that lead to the study's rules, but for ``axes``, which are said anyway."""
     yield from ("--protocol", study.protocol.name)
     for name, value in study.protocol.overrides.items():
+        if f"{name}s" in axes:
+            continue
         if name in ("oracle_gap", "match_cost"):
             yield f"--{name.replace('_', '-')}"
         elif name not in (*WORDS, *AXES):
@@ -88,10 +114,27 @@ def _rules(study: Study) -> Iterator[str]:
             yield from (f"--{name}s" if name in AXES else f"--{name}", str(value))
 
 
-def _weights(study: Study | None) -> str:
-    """Return which weights the study's trunks have; FILE where only their checksum is known."""
-    suffix = study.cells[0].trunk.partition("+")[2] if study and study.cells else "FILE"
-    return "FILE" if re.fullmatch(r"[0-9a-f]{8}", suffix) else suffix or "none"
+def _weights(study: Study | None, cell: CellKey | None, known: given.Given) -> str:
+    """Return which weights a cell's trunk has, empty where they need no word.
+
+    Of a file a study knows the checksum, which opens nothing: FILE stands for one that is not
+    written down.
+    """
+    if study is None:
+        return "FILE"
+    cell = cell or next(iter(study.cells), None)
+    added = cell.trunk.partition("+")[2] if cell else "FILE"
+    if not added:
+        return "none" if study.protocol.wants_weights else ""
+    nameless = "FILE" if re.fullmatch(r"[0-9a-f]{8}", added) else added
+    return known.weights.get(added, nameless)
+
+
+def _opening(title: str, known: given.Given) -> str:
+    """Return the name that opens a dataset; own images that were given nowhere get a PATH."""
+    if not is_own(title):
+        return title
+    return known.name_of(title) or f"{title.partition(':')[0]}:PATH"
 
 
 def _is_prepared(dataset: str) -> bool:

@@ -215,13 +215,13 @@ def _filling(study: Study | None, out: Path, dataset: str, missing: Sequence[str
     """Return the command that adds missing rows: in this folder if its rules are the paper's."""
     from benchmark.tables.beside_paper import PROTOCOL, rule_differences
 
-    axes = {"datasets": (dataset,), "methods": missing}
+    axes: dict[str, Sequence[str]] = {"datasets": (dataset,), "methods": missing}
     if study is None:
-        return continuing_command(None, out, **axes)
+        return continuing_command(None, out, axes)
     others = rule_differences(study.protocol, dataset)
     if others or {"trunk", "recipe"} & study.protocol.overrides.keys():
-        return continuing_command(None, out.with_name(f"{out.name}-{PROTOCOL}"), **axes)
-    return continuing_command(study, out, **axes)
+        return continuing_command(None, out.with_name(f"{out.name}-{PROTOCOL}"), axes)
+    return continuing_command(study, out, axes)
 
 
 def show_settings(console: Console, dataset: str, out: Path) -> None:
@@ -235,9 +235,7 @@ def show_settings(console: Console, dataset: str, out: Path) -> None:
     command = continuing_command(
         None,
         _folder_of_its_own(out),
-        params=("published",),
-        datasets=(dataset,),
-        methods=known,
+        {"params": ("published",), "datasets": (dataset,), "methods": known},
     )
     say(console, f"run them: {command}")
 

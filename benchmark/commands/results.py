@@ -12,6 +12,7 @@ from functools import cache, partial
 from pathlib import Path
 
 from benchmark.commands.lines import counted
+from benchmark.engines.machine import check_own_folder
 from benchmark.exit_codes import BAD_INPUT, DONE
 from benchmark.study.folder import Study, load_study
 from benchmark.submissions import claims, git, leaderboard, signatures
@@ -184,6 +185,7 @@ def rerun(args: argparse.Namespace) -> int:
         return _remake(args)
     if args.row is None:
         raise InvalidInputError("expected a row like results/quick/emoji/ms, or --voided")
+    check_own_folder(args.out)
     cell = lay_out_rerun(args.row, args.out)
     words = ["run", "--protocol", cell.protocol, "--methods", cell.method]
     trunk, _, weights = cell.trunk.partition("+")  # a trunk with weights says which behind a plus

@@ -31,7 +31,7 @@ from benchmark.commands.plans import (
     show_uncommitted,
     show_weights,
 )
-from benchmark.commands.proposal import next_command
+from benchmark.commands.proposal import next_command, remember_words
 from benchmark.commands.remaining import remaining
 from benchmark.commands.retries import lost_cells, show_lost
 from benchmark.engines.holding import lock
@@ -91,6 +91,7 @@ def do_all(console: Console, asked: Asked) -> None:
         if lost := set_aside(study, cell):
             say(console, f"{cell.place}: {in_words(lost)}; kept aside and redone")
     tidy_weights(console, asked)
+    remember_words(asked)
     found = remaining(console, asked, retry=asked.options.retry_failed, change=True)
     clean(study)
     if begun := partials.tidy(study):

@@ -34,8 +34,8 @@ def merge(args: argparse.Namespace) -> int:
         StoreError: a folder holds no study, or two of them disagree; nothing is written then.
     """
     console, out = Console(), args.out
-    check_disk(out)
     check_places(out)
+    check_disk(out)
     check_writable(out)
     with lock(out, partial(say, console)):
         studies = _distinct(out, args.folders)

@@ -15,6 +15,7 @@ MIN_FREE_BYTES = 256 << 20
 APPENDED = (".lock", "log.txt", "workers.txt")
 FILES = (
     *(*APPENDED, "study.json", "study.id", "looks.json", "mirrored.json"),
+    "given.json",
     *("search.behind", "search.json"),
     *("report/index.html", HOLDER),
 )
@@ -22,7 +23,10 @@ FOLDERS = (
     *("records", "queries", "vectors", "weights", "references"),
     *("partial", "cache", "tables", "report"),
 )
+# What the mirror and the searches lay beside them; an open database has files of its own.
+OTHERS = ("mlflow.db", "mlartifacts", "mlruns", "search.db")
 MOST_A_CARD = 8
+NAMED = 3  # other files in a message; the rest are counted
 
 
 def pick_device(asked: str) -> str:
@@ -96,7 +100,8 @@ def check_disk(out: Path) -> None:
 def check_places(out: Path) -> None:
     """Raise StoreError where something else lies in the place of a file or folder of a study.
 
-    A pipe would be waited for without end, and a dangling link would be written through.
+    Neither may the folder be that of other files, see :func:`check_own_folder`. A pipe would be
+    waited for without end, and a dangling link would be written through.
     """
     folders = [out, *(out / name for name in FOLDERS)]
     files = [*(out / name for name in FILES), *sorted((out / "tables").glob("*.csv"))]
@@ -108,6 +113,32 @@ def check_places(out: Path) -> None:
                 f"{path} is {met}, expected {expected} or nothing. Remove it, or choose another "
                 "--out"
             )
+    check_own_folder(out)
+
+
+def check_own_folder(out: Path) -> None:
+    """Raise StoreError where a new study would lie among somebody's own files.
+
+    A start that was killed leaves files of a study without ``study.json``, and a rerun is laid out
+    with records alone: both go on. Hidden files are no reason.
+    """
+    if (out / "study.json").exists() or any(out.glob("records/*/*/*/*/*.json")):
+        return
+    known = tuple(Path(name).parts[0] for name in (*FILES, *FOLDERS, *OTHERS))
+    beside = tuple(f"{name}{mark}" for name in (*FILES, *OTHERS) for mark in ".-")
+    try:
+        met = sorted(path.name for path in out.iterdir()) if out.is_dir() else []
+    except OSError as error:
+        raise StoreError(
+            f"cannot read {out}: {error.strerror}. Give read access, or choose another --out"
+        ) from None
+    others = [n for n in met if not n.startswith((".", *beside)) and n not in known]
+    if others:
+        more = f" and {len(others) - NAMED:,} more" if len(others) > NAMED else ""
+        raise StoreError(
+            f"{out} holds other files ({', '.join(others[:NAMED])}{more}) and no study; give --out "
+            "a new or an empty folder, or that of a study"
+        )
 
 
 def check_writable(out: Path) -> None:

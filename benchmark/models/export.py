@@ -20,7 +20,6 @@ from benchmark.models import description as descriptions
 from benchmark.models.address import Address, jobs_of
 from benchmark.models.description import DECODING, Description, extent_of
 from benchmark.models.model import (
-    FORMATS,
     FoldModel,
     Model,
     check_code,
@@ -60,8 +59,7 @@ class Exported:
 
 def check_target(to: Path) -> None:
     """Raise InvalidInputError unless a model can be written as ``to`` says."""
-    if to.suffix not in FORMATS:
-        raise InvalidInputError(f"--to {to}: expected a name that ends in {', '.join(FORMATS)}")
+    descriptions.check_ending(to)
     if to.suffix == ".onnx":
         onnx_files.check_installed(*onnx_files.PACKAGES)
 

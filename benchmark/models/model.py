@@ -15,13 +15,11 @@ from torch import Tensor
 
 from benchmark.models import description as descriptions
 from benchmark.models import networks, onnx_files
-from benchmark.models.description import Description
+from benchmark.models.description import FORMATS, Description
 from benchmark.models.images import Item, cropped, pixels_of
 from benchmark.models.networks import FoldWeights, Joined
 from protocols.discovery import Registry
 from protocols.errors import InvalidInputError, StoreError
-
-FORMATS = (".safetensors", ".pt2", ".onnx")
 
 
 class Model(Interface):

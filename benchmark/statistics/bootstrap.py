@@ -86,6 +86,15 @@ def over_classes(replicates: Floats, classes: int) -> tuple[Floats, Floats]:
     return _ends(stretched, classes - 1)
 
 
+def scores_over_classes(replicates: Floats, classes: int) -> tuple[Floats, Floats]:
+    """Return the ends of :func:`over_classes` for scores, which no class takes out of 0 to 1.
+
+    Stretching does, where nearly all queries succeed.
+    """
+    low, high = over_classes(replicates, classes)
+    return np.clip(low, 0.0, 1.0), np.clip(high, 0.0, 1.0)
+
+
 @lru_cache(maxsize=64)
 def draw_seeds(dataset: str, seeds: int) -> NDArray[np.int64]:
     """Return indices (4000, n) of seeds drawn with replacement within one dataset."""

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from benchmark.study import aliases
 from protocols.discovery import Registry, split_name
-from protocols.errors import UnknownNameError
+from protocols.errors import UnknownNameError, unknown_name
 
 _DIGITS = 8  # of the digest, shown in a title; cells are told apart by the whole digest
 _TITLE = re.compile(rf"[\w-]+:[\w.-]*@([0-9a-f]{{{_DIGITS}}})(?!\w)")
@@ -54,7 +54,7 @@ def find(
     known, found = {identity(title): title for title in titles}, dict[str, Data]()
     for asked in names:
         name = aliases.opened(asked, root)
-        check_name(name, registry)
+        check_name(name, registry, root)
         digest = registry.load("dataset", name).digest(root)
         title = _title(name, digest, aliases.word_of(name, root))
         data = Data(name, known.get(identity(title), title), digest)
@@ -92,8 +92,18 @@ def is_own(title: str) -> bool:
     return _TITLE.fullmatch(title) is not None
 
 
-def check_name(name: str, registry: Registry) -> None:
-    """Raise UnknownNameError unless a dataset answers to ``name``; a path gets a hint."""
+def check_name(name: str, registry: Registry, root: Path | None) -> None:
+    """Raise UnknownNameError unless a dataset answers to ``name``.
+
+    A path gets a hint, and so does a title, by which tables show own images and nothing opens them.
+    """
+    words = aliases.known(root)
+    if is_own(name) and not Path(split_name(name)[1] or "").expanduser().exists():
+        which = f": {', '.join(sorted(words))}" if words else ", which data prepare --name gives"
+        raise UnknownNameError(
+            f"{name} is how tables show images of your own, and no path or word that opens them. "
+            f"Give the folder or file as it was prepared, like folder:photos, or its word{which}"
+        )
     try:
         registry.check("dataset", name)
     except UnknownNameError as error:
@@ -103,6 +113,9 @@ def check_name(name: str, registry: Registry) -> None:
             raise UnknownNameError(
                 f"{name} is a {kind if kind == 'folder' else 'file'}: say {kind}:{name}"
             ) from error
+        if words:  # own images of this root are known by them
+            known = {*registry.names("dataset"), *words}
+            raise unknown_name("dataset", name, known) from error
         raise
 
 

@@ -28,7 +28,8 @@ def class_columns(row: SubmittedRow) -> dict[Part, dict[str, Any]]:
         return _none(f"classes < {bootstrap.MIN_CLASSES}")
     drawn = bootstrap.draw_classes(row.cell.dataset, len(labels))
     sums = np.mean([s for _, _, s in found], axis=0)
-    low, high = bootstrap.over_classes(bootstrap.class_means(drawn, sums, counts), len(labels))
+    means = bootstrap.class_means(drawn, sums, counts)
+    low, high = bootstrap.scores_over_classes(means, len(labels))
     kind = f"class bootstrap {100 * bootstrap.LEVEL:g}%"
     return {
         part: {

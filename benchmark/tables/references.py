@@ -108,7 +108,7 @@ def _rows(found: Reference, dataset: str) -> Iterator[dict[str, Any]]:
         drawn = bootstrap.draw_classes(dataset, classes)
         sums = np.array([found.sums[name] for name in names])
         means = bootstrap.class_means(drawn, sums, np.array(found.counts))
-        ends = bootstrap.over_classes(means, classes)
+        ends = bootstrap.scores_over_classes(means, classes)
         low, high = (dict(zip(names, end.tolist(), strict=True)) for end in ends)
         kind = f"class bootstrap {100 * bootstrap.LEVEL:g}%"
     for metric, value in found.metrics.items():

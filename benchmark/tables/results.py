@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import product
@@ -88,7 +88,8 @@ class CellResults:
         """Return the interval over test classes of the means over runs."""
         if isinstance(self.classes, str):
             return _none(self.classes)
-        return _interval(self, self.replicates(tuple(self.classes.by_seed)))
+        replicates = self.replicates(tuple(self.classes.by_seed))
+        return _interval(self, replicates, bootstrap.scores_over_classes)
 
     def replicates(self, seeds: tuple[int, ...]) -> Floats:
         """Return the means over ``seeds`` with the test classes resampled, (resamples, parts)."""
@@ -134,7 +135,8 @@ def class_difference(a: CellResults, b: CellResults) -> ClassInterval:
         return _none("no common seed")
     if not np.array_equal(a.classes.labels, b.classes.labels):
         return _none("tested on different classes")
-    return _interval(a, a.replicates(seeds[0]) - b.replicates(seeds[1]))
+    replicates = a.replicates(seeds[0]) - b.replicates(seeds[1])
+    return _interval(a, replicates, bootstrap.over_classes)
 
 
 def reported_parts(cells: Sequence[CellResults]) -> tuple[Part, ...]:
@@ -154,12 +156,16 @@ def _seeds(cell: CellResults) -> tuple[int, ...]:
     return tuple(cell.classes.by_seed)
 
 
-def _interval(cell: CellResults, replicates: Floats) -> ClassInterval:
+def _interval(
+    cell: CellResults,
+    replicates: Floats,
+    ends: Callable[[Floats, int], tuple[Floats, Floats]],
+) -> ClassInterval:
     assert not isinstance(cell.classes, str)
     classes = len(cell.classes.labels)
     if classes < bootstrap.MIN_CLASSES:
         return _none(f"classes < {bootstrap.MIN_CLASSES}")
-    low, high = bootstrap.over_classes(replicates, classes)
+    low, high = ends(replicates, classes)
     kind = f"class bootstrap {100 * bootstrap.LEVEL:g}%"
     return ClassInterval(classes, low.tolist(), high.tolist(), kind)
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+import unicodedata
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from difflib import get_close_matches
@@ -193,9 +194,34 @@ def checked(entries: list[Entry], where: str) -> list[Entry]:
     return entries
 
 
+def alike(names: Iterable[str]) -> Iterator[str]:
+    """Yield a sentence on class names that read alike, which makes different classes of them."""
+    groups: defaultdict[str, list[str]] = defaultdict(list)
+    for name in sorted(set(names)):
+        groups[_composed(_composed(name).casefold())].append(name)
+    met = [_both(*group[:2]) for group in groups.values() if len(group) > 1]
+    if met:
+        more = f" and {len(met) - 3:,} more" if len(met) > 3 else ""
+        yield (
+            f"{', '.join(met[:3])}{more} are two classes; they differ only in upper and lower case "
+            "or in Unicode form. If they are one thing, write them alike and prepare again"
+        )
+
+
+def _both(one: str, other: str) -> str:
+    """Return two names side by side, with escapes where they would look the same."""
+    same = _composed(one) == _composed(other)
+    return f"{one!a} and {other!a}" if same else f"{one!r} and {other!r}"
+
+
+def _composed(name: str) -> str:
+    return unicodedata.normalize("NFC", name)
+
+
 def passed_over(files: Iterable[str]) -> list[str]:
     """Return a sentence on those of ``files`` that are not read, by their endings."""
-    endings = Counter(Path(name).suffix.lower() or "without ending" for name in files)
+    endings = Counter(Path(name).suffix.lower() for name in files)
+    bare = endings.pop("", 0)
     others = {e: n for e, n in endings.items() if e not in SUFFIXES}
     pictures = {e: n for e, n in others.items() if e in _OTHER_PICTURES}
     found = []
@@ -207,6 +233,11 @@ def passed_over(files: Iterable[str]) -> list[str]:
     rest = {e: n for e, n in others.items() if e not in pictures}
     if rest:
         found.append(f"passed over {_counted(rest)}: no pictures")
+    if bare:
+        found.append(
+            f"passed over {bare:,} without an ending, which says what a file is. If they are "
+            "pictures, give them theirs, like .jpg or .png, to use them"
+        )
     return found
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
 import io
 import os
@@ -11,7 +12,15 @@ from pathlib import Path, PurePath
 
 from protocols.dataset import Dataset
 from protocols.datasets._official import Entry, some
-from protocols.datasets._own import AS_IS, Own, Reading, checked, numbered, part_of
+from protocols.datasets._own import (
+    AS_IS,
+    Own,
+    Reading,
+    alike,
+    checked,
+    numbered,
+    part_of,
+)
 from protocols.decoding import SUFFIXES
 from protocols.errors import DataError
 from protocols.manifest import dataset_from_manifest, digest_from_manifest
@@ -52,7 +61,7 @@ def own_images(argument: str, reading: Reading = AS_IS) -> Own:
         Entry(_key(path, folder), path, *number[label], part)
         for path, label, part in zip(paths, labels, parts, strict=True)
     ]
-    return Own(checked(entries, argument), notes)
+    return Own(checked(entries, argument), (*notes, *alike(entry.class_name for entry in entries)))
 
 
 def digest(root: Path | None, argument: str) -> str:
@@ -118,6 +127,11 @@ def read_rows(
         content = table.read_bytes()
     except OSError as error:
         raise DataError(f"{argument}: {error.strerror}") from error
+    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        raise DataError(
+            f"{argument}: it is UTF-16, as spreadsheets write for 'Unicode text'; save it as CSV "
+            "UTF-8"
+        )
     text, notes = _decoded(content)
     head = text.partition("\n")[0]
     separator = max(_SEPARATORS, key=head.count)

@@ -13,6 +13,7 @@ from protocols.datasets._own import (
     SUFFIX_WORDS,
     Own,
     Reading,
+    alike,
     checked,
     nearest_part,
     part_of,
@@ -39,7 +40,7 @@ def own_images(argument: str, reading: Reading = AS_IS) -> Own:
     Raises:
         DataError: no folder, images outside a class folder, class folders without images, images
             below several folders without a word which of them is the class, folders on top of
-            which some are called as parts are and others nearly.
+            which some are called as parts are and others nearly, one part alone.
     """
     base = Path(argument).expanduser()
     if not base.is_dir():
@@ -48,6 +49,14 @@ def own_images(argument: str, reading: Reading = AS_IS) -> Own:
     images = [key for key in files if Path(key).suffix.lower() in SUFFIXES]
     parts = parts_of(images, argument)
     below = folders_below(images, parts)
+    alone = "" if parts else lone_part(images)
+    if alone and reading.class_level is None:
+        lacking = "nothing to test" if alone.lower() == "train" else "nothing to train on"
+        raise DataError(
+            f"{argument}: only {alone}/ is there, {lacking}. Lay the other parts beside it; if it "
+            f"is no part, say folder:{Path(argument, alone)}, or --class-level where it is one of "
+            "the folders on the way to the classes"
+        )
     level = level_of(argument, below, reading.class_level)
     faults = _faults(base, below, level, parts)
     if faults:
@@ -57,7 +66,9 @@ def own_images(argument: str, reading: Reading = AS_IS) -> Own:
     entries = [
         Entry(key, files[key], number[names[key]], names[key], parts.get(key, "")) for key in images
     ]
-    return Own(checked(entries, argument), tuple(_notes(files, parts, below, level)))
+    notes = [f"{alone}/ on top is read as a plain folder, not as a part"] if alone else []
+    notes += _notes(files, parts, below, level)
+    return Own(checked(entries, argument), (*notes, *alike(names.values())))
 
 
 def digest(root: Path | None, argument: str) -> str:
@@ -100,6 +111,14 @@ def parts_of(images: Sequence[str], where: str) -> dict[str, str]:
                 "if all are classes, rename those that are called like parts"
             ) from error
     return {}
+
+
+def lone_part(images: Sequence[str]) -> str:
+    """Return the one folder on top, if it is called like a part and holds folders; else ""."""
+    tops = {key.partition("/")[0] for key in images if key.count("/") > 1}
+    top = min(tops, default="")
+    alone = len(tops) == 1 and all(key.startswith(f"{top}/") for key in images)
+    return top if alone and top.strip().lower() in PARTS else ""
 
 
 def folders_below(images: Iterable[str], parts: Mapping[str, str]) -> dict[str, tuple[str, ...]]:

