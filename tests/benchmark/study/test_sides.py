@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from benchmark.models import card
+from benchmark.models import card, trained_on
 from benchmark.models.description import Description
 from benchmark.report import page
 from benchmark.study import checksums, sides
@@ -125,6 +125,19 @@ def test_copies_of_training_images_are_told_wherever_the_test_is(tmp_path, rule)
     assert NEW not in html
     assert "which share no class with training or test" not in html
     assert all(d["classes"].startswith(warning) for d in exported(study))
+
+
+def test_a_model_says_which_images_its_folds_were_trained_on(tmp_path):
+    """Of each of the four classes that train, images 2 c and 2 c + 1; a fold has two of them."""
+    begins = [f"{number:016x}" for number in range(16)]
+    study = study_of(tmp_path, APART, sums=[begin + "0" * 48 for begin in begins])
+    cell = study.cells[0]
+    one, other, both = (trained_on.described(study, cell, k) for k in ([0], [1], [0, 1]))
+    found = [set(told["sha256_begin"].split()) for told in (one, other)]
+    assert found[0] | found[1] == set(begins[:8])
+    assert (len(found[0]), len(found[1]), one["images"], both["images"]) == (4, 4, 4, 8)
+    assert both["sha256_begin"].split() == begins[:8]
+    assert both["dataset_digest"] == digest_of(study, cell)
 
 
 def test_copies_on_one_side_are_nothing_to_warn_of(tmp_path):
