@@ -301,6 +301,20 @@ def test_a_model_trained_on_test_images_of_a_study_is_no_row_of_it(exported, out
     assert "is not known" in capsys.readouterr().err
 
 
+def test_an_image_given_again_by_a_link_is_refused_before_anything_is_embedded(
+    exported, photos, tmp_path, capsys
+):
+    base = tmp_path / "linked"
+    shutil.copytree(photos, base)
+    first, *_, last = sorted(path for path in base.iterdir())
+    image = next(first.iterdir())
+    (last / "again.png").symlink_to(image)
+    assert main(["evaluate", str(exported(".safetensors")), str(base)]) == 2
+    said = capsys.readouterr().err
+    assert f"listed more than once: {str(image.resolve())!r}" in said
+    assert "Give each image once" in said
+
+
 def test_a_damaged_reference_is_named(exported, out):
     assert main(["evaluate", str(exported(".pt2")), "--into", str(out), "--name", "peer"]) == 0
     path = out / "references" / "peer@toy.json"
