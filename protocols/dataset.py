@@ -69,6 +69,7 @@ class Dataset:
             where none are named.
         rule: how classes fall into training and test, see :mod:`protocols.partition`.
         class_groups: the coarser class of each label, by name, None where there are none.
+        sums: the sha256 (hex) of each image's file, None where images are not files.
     """
 
     name: str
@@ -79,6 +80,7 @@ class Dataset:
     parts: NDArray[np.str_] | None = None
     rule: Rule = "halves"
     class_groups: Sequence[str] | None = None
+    sums: Sequence[str] | None = None
 
 
 def recall_at(module: object, name: str) -> tuple[int, ...]:

@@ -112,6 +112,7 @@ def dataset_from_manifest(name: str, root: Path | None, rule: Rule = "halves") -
         digest=header.digest,
         parts=parts,
         rule=rule,
+        sums=[row.sha256 for row in rows],
     )
 
 

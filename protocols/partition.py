@@ -7,7 +7,7 @@ make a domain shift of it; so their classes are shuffled, by the digest of the i
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -138,6 +138,18 @@ def on_test_side(known: Labels) -> NDArray[np.bool_]:
     if known.parts is not None:
         return np.isin(known.parts, TESTS)
     return np.isin(known.labels, known.order[known.classes // 2 :])
+
+
+def count_copies(sums: Sequence[str], tests: NDArray[np.bool_]) -> int:
+    """Return how many images on the test side are byte copies of one on the other side.
+
+    Args:
+        sums: a checksum of each image's file.
+        tests: for each image, whether it is on the test side.
+    """
+    sides = list(zip(sums, tests.tolist(), strict=True))
+    trained = {found for found, tested in sides if not tested}
+    return sum(tested and found in trained for found, tested in sides)
 
 
 def _classes(known: Labels, parts: tuple[str, ...]) -> Classes:

@@ -23,7 +23,14 @@ from benchmark.intake.inspect import NOTES, PROBLEMS, Finding, to_csv
 from benchmark.intake.inspect import check as find_problems
 from benchmark.intake.prepare import Prepared
 from benchmark.intake.prepare import prepare as bring_in
-from benchmark.intake.understood import lines, next_command, own_labels, sizes_of
+from benchmark.intake.understood import (
+    check_command,
+    lines,
+    next_command,
+    own_labels,
+    sizes_of,
+    split,
+)
 from benchmark.intake.unpack import OnProgress
 from benchmark.study import aliases
 from benchmark.study.datasets import check_name
@@ -36,6 +43,7 @@ from protocols.errors import DataError, InvalidInputError
 from protocols.names import one_line
 
 INDENT = "    "
+SPLIT = "split.csv"  # beside the manifest of own images
 SHOWN = 10  # findings of a kind that are printed; all are in the file
 
 
@@ -93,8 +101,11 @@ def _say_understood(done: Prepared, word: str, name: str, root: Path) -> None:
     """Print what was understood of own images, and what to do next."""
     _, rows = manifest.read(done.folder / manifest.FILE, name)
     known = own_labels(rows, done.header.digest)
-    sizes = sizes_of(rows, done.folder)
-    for line in (*done.notes, *lines(rows, known, sizes)):
+    check, sizes = check_command(word, root), sizes_of(rows, done.folder)
+    sides = done.folder / SPLIT
+    sides.write_bytes(split(rows, known))
+    which = f"which image trains and which tests: {shown(sides)}"
+    for line in (*done.notes, *lines(rows, known, sizes, check), which):
         print(f"- {one_line(line)}")
     print("next:")
     for command in next_command(word, root, known, sizes).splitlines():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,11 +18,12 @@ from rich.table import Table
 from benchmark.commands.lines import counted, say, say_reading
 from benchmark.commands.outputs import held_study
 from benchmark.exit_codes import DONE
+from benchmark.models import trained_on
 from benchmark.models.images import Item, check_labels, gather, read_list
 from benchmark.models.tested import test_images
 from benchmark.report.gallery import class_names
 from benchmark.statistics.bootstrap import MIN_CLASSES
-from benchmark.study import references
+from benchmark.study import checksums, references
 from benchmark.study.datasets import called
 from benchmark.study.folder import CellKey, Study
 from benchmark.study.scores import NOTHING, label_of, per_cent
@@ -30,6 +32,7 @@ from protocols.errors import DataError, InvalidInputError, in_words
 from protocols.partition import TESTS
 
 if TYPE_CHECKING:
+    from benchmark.models.description import Description
     from benchmark.models.evaluation import Scored
 
 
@@ -151,8 +154,35 @@ def _alone(args: argparse.Namespace, rows: NDArray[np.float32] | None) -> tuple[
     evaluation.check_roles(items)
     items = [items[n] for n in _tested(items)]
     model = load(args.what, Registry(tuple(args.plugin)))
-    by_angle = model.description.by_angle
-    return evaluation.score_items(embed_items(model, items), items, by_angle=by_angle), by_angle
+    by_angle, rows = model.description.by_angle, embed_items(model, items)
+    _say_trained(model.description, items)
+    return evaluation.score_items(rows, items, by_angle=by_angle), by_angle
+
+
+def _say_trained(told: Description, items: Sequence[Item]) -> None:
+    """Say to standard error how many of the images a model was trained on, if it is known."""
+    met = trained_on.count(told, (checksums.of_file(item.path) for item in items))
+    if met is None:
+        print(trained_on.UNKNOWN, file=sys.stderr)
+    elif met:
+        print(
+            f"{met:,} of these {counted(len(items), 'image')} were trained on: the score is too "
+            "high for new ones",
+            file=sys.stderr,
+        )
+
+
+def _check_new(args: argparse.Namespace, told: Description, study: Study, cell: CellKey) -> None:
+    """Raise InvalidInputError where a model was trained on some of the study's test images."""
+    met = trained_on.count_tests(told, study, cell)
+    if met is None:
+        print(trained_on.UNKNOWN, file=sys.stderr)
+    elif met[0]:
+        raise InvalidInputError(
+            f"{args.what} was trained on {met[0]:,} of the {met[1]:,} test images of "
+            f"{cell.dataset}: its number cannot stand beside those of models that were not. Use a "
+            "model that was trained on other images"
+        )
 
 
 def _tested(items: Sequence[Item]) -> list[int]:
@@ -182,6 +212,7 @@ def _against(
         model = load(args.what, registry)
         by_angle = model.description.by_angle
         test = test_images(study, cell, registry)
+        _check_new(args, model.description, study, cell)
         rows = evaluation.embed_split(model, test)
     else:
         by_angle = _by_angle(args)

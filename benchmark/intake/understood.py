@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import shlex
 import warnings
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -14,7 +16,15 @@ from PIL import Image
 from protocols.decoding import FORMATS, MAX_PIXELS, MAX_RATIO, shown
 from protocols.errors import InvalidInputError
 from protocols.manifest import Row
-from protocols.partition import PARTS, Labels, folds_of, labels_of, on_test_side, shared_classes
+from protocols.partition import (
+    PARTS,
+    Labels,
+    count_copies,
+    folds_of,
+    labels_of,
+    on_test_side,
+    shared_classes,
+)
 from protocols.protocol import Protocol
 from protocols.splits import Fold, kfold
 
@@ -39,14 +49,34 @@ def sizes_of(rows: Sequence[Row], folder: Path) -> Sizes:
     return {row.path: size for row in rows if (size := _size(folder / row.path))}
 
 
-def lines(rows: Sequence[Row], known: Labels, sizes: Sizes) -> Iterator[str]:
-    """Yield what is worth knowing before a study: parts, folds, small classes, extremes."""
+def lines(rows: Sequence[Row], known: Labels, sizes: Sizes, check: str) -> Iterator[str]:
+    """Yield what is worth knowing before a study: parts, folds, copies, small classes, extremes.
+
+    ``check`` is the command that looks for faults.
+    """
     yield from _parts(known)
     yield from _folds(known)
+    yield from _copies(rows, known, check)
     images = np.bincount(known.labels, minlength=known.classes)
     if alone := int((images == 1).sum()):
         yield f"{alone:,} of {known.classes:,} classes have one image: nothing to find for it"
     yield from _extremes(rows, sizes)
+
+
+def check_command(name: str, root: Path) -> str:
+    """Return the command that looks for faults in what was prepared."""
+    return f"python -m benchmark data check {shlex.quote(name)} --root {shlex.quote(str(root))}"
+
+
+def split(rows: Sequence[Row], known: Labels) -> bytes:
+    """Return a CSV of which images train and which test: by part where parts are named."""
+    text = io.StringIO(newline="")
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(("path", "label", "part"))
+    for row, tested in zip(rows, on_test_side(known).tolist(), strict=True):
+        part = row.part or ("test" if tested else "train")
+        writer.writerow((row.path, row.class_name, part))
+    return text.getvalue().encode("utf-8", "surrogateescape")
 
 
 def next_command(name: str, root: Path, known: Labels, sizes: Sizes) -> str:
@@ -57,8 +87,8 @@ def next_command(name: str, root: Path, known: Labels, sizes: Sizes) -> str:
     any, there is no study.
     """
     quoted, where = shlex.quote(name), shlex.quote(str(root))
+    check = check_command(name, root)
     out = shlex.quote(f"runs-{name}".replace(":", "-"))  # a folder holds one study
-    check = f"python -m benchmark data check {quoted} --root {where}"
     classes = _fewest(known)
     if classes == 0:
         return check
@@ -102,6 +132,25 @@ def _queries(known: Labels) -> Iterator[str]:
     lost = int((~np.isin(query, gallery)).sum())
     if lost:
         yield f"{lost:,} of {len(query):,} queries have no image of their class in the gallery"
+
+
+def _copies(rows: Sequence[Row], known: Labels, check: str) -> Iterator[str]:
+    """Yield one line where files are the same as others, on both sides or in several classes."""
+    sums, classes = [row.sha256 for row in rows], defaultdict[str, set[int]](set)
+    for row in rows:
+        classes[row.sha256].add(row.label)
+    met = []
+    if copies := count_copies(sums, on_test_side(known)):
+        which = "image is a byte copy" if copies == 1 else "images are byte copies"
+        met.append(
+            f"{copies:,} test {which} of images on the training side, so test scores would be too "
+            "high"
+        )
+    if doubled := sum(len(labels) > 1 for labels in classes.values()):
+        which = "image lies" if doubled == 1 else "images lie"
+        met.append(f"{doubled:,} {which} in several classes")
+    if met:
+        yield f"{', and '.join(met)}: {check} lists them"
 
 
 def _folds(known: Labels) -> Iterator[str]:

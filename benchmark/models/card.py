@@ -109,9 +109,9 @@ def _facts(told: Description) -> Iterator[tuple[str, str]]:
 
 
 def _all_new(made: dict[str, Any]) -> bool:
-    """Return whether it is known that no class of the test was trained on."""
+    """Return whether it is known that nothing of the test was trained on."""
     sides = _sides(made)
-    return sides is not None and not sides.trained_too
+    return sides is not None and sides.all_new
 
 
 def _asked(made: dict[str, Any]) -> str:

@@ -69,11 +69,12 @@ def check_as_many(rows: NDArray[np.float32], items: Sequence[Item]) -> None:
 def check_roles(items: Sequence[Item]) -> None:
     """Raise DataError where ``data prepare`` would not take images with these parts.
 
-    That is an image that is given twice, as query and in the gallery, or without a part where
-    others have one; and a query that lies in the gallery as a copy. Copies are looked for among
-    files that are there: embeddings may have come without their images.
+    That is an image that is given twice, by its path or by a link, as query and in the gallery,
+    or without a part where others have one; and a query that lies in the gallery as a copy.
+    Copies are looked for among files that are there: embeddings may have come without their
+    images.
     """
-    paths = [Path(os.path.normpath(item.path.absolute())) for item in items]
+    paths = [Path(os.path.realpath(item.path)) for item in items]  # a link is the same image
     faults = role_faults(paths, [item.part for item in items])
     met = [f"{what}: {some(which)}" for what, which in faults.items() if which]
     if met:

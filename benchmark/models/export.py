@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch._dynamo.exc import UserError
 
-from benchmark.models import card, networks, onnx_files
+from benchmark.models import card, networks, onnx_files, trained_on
 from benchmark.models import description as descriptions
 from benchmark.models.address import Address, jobs_of
 from benchmark.models.description import DECODING, Description, extent_of
@@ -94,7 +94,11 @@ def export(study: Study, address: Address, to: Path, registry: Registry, remake:
         )
     content, batch = _content(model, folds, address.joined, to.suffix)
     asked = sides_of(study, address.cell, address.folds)  # once the test images are there again
-    origin = {**told.origin, "tested_on": asdict(asked) if asked else None}
+    origin = {
+        **told.origin,
+        "tested_on": asdict(asked) if asked else None,
+        "trained_on": trained_on.described(study, address.cell, address.folds),
+    }
     told = replace(told, batch=batch, origin=origin)
     difference = _difference_once_read(model, content, to.name, told, registry)
     if difference > LIKE[to.suffix]:

@@ -2,6 +2,7 @@
 
 Named parts of own images may have a class on both sides, and queries apart from a gallery. Both
 are known from the labels beside the decoded images; where those are gone, nothing is claimed.
+Images that are files have checksums there too, which tell copies of one on both sides.
 """
 
 from __future__ import annotations
@@ -18,8 +19,10 @@ from benchmark.study import checksums
 from benchmark.study.datasets import store_key
 from benchmark.study.folder import CellKey, Study
 from benchmark.study.references import digest_of
-from protocols.partition import Labels, folds_of, shared_classes
+from protocols.partition import Labels, count_copies, folds_of, on_test_side, shared_classes
 from protocols.splits import RULES
+
+SUM_DIGITS = 16  # of a sha256 that are kept: enough to tell images apart, not to prove them
 
 
 @dataclass(frozen=True)
@@ -30,20 +33,36 @@ class Sides:
         tested: how many classes it has.
         trained_too: how many of those the fold models were trained on.
         queries_apart: whether queries look among a gallery, not each image among all others.
-        disjoint: whether no class is on two of the sides that train, validate and test.
+        disjoint: whether no class is on two of the sides that train, validate and test, and no
+            test image is a copy of another side's.
+        copies: how many test images are byte copies of one that trains or validates, as far as
+            checksums are known.
     """
 
     tested: int
     trained_too: int
     queries_apart: bool
     disjoint: bool
+    copies: int = 0
 
     @property
     def warning(self) -> str:
-        """Return what to know of the classes, empty where all were new."""
-        if not self.trained_too:
-            return ""
-        return f"{self.trained_too:,} of {self.tested:,} test classes were trained on too"
+        """Return what to know of classes and images, empty where all were new."""
+        met = []
+        if self.trained_too:
+            met.append(f"{self.trained_too:,} of {self.tested:,} test classes were trained on too")
+        if self.copies:
+            which = "image is a byte copy" if self.copies == 1 else "images are byte copies"
+            met.append(
+                f"{self.copies:,} test {which} of images on the training side, so scores are too "
+                "high (data check lists them)"
+            )
+        return "; ".join(met)
+
+    @property
+    def all_new(self) -> bool:
+        """Return whether no class and no image of the test was trained on."""
+        return not self.warning
 
     @property
     def task(self) -> str:
@@ -69,12 +88,14 @@ def sides_of(study: Study, cell: CellKey, folds: Sequence[int] | None = None) ->
     every = folds_of(known, RULES[protocol.fold_rule], protocol.folds)
     counted = every if folds is None else [every[number] for number in folds]
     trained = np.concatenate([fold.train for fold in counted])
-    tested = every[0].test
+    tested, sums = every[0].test, read_sums(path)
+    copies = 0 if sums is None else count_copies(sums, on_test_side(known))
     return Sides(
         tested=len(tested),
         trained_too=int(np.isin(tested, trained).sum()),
         queries_apart=known.has("query"),
-        disjoint=known.parts is None or not shared_classes(known),
+        disjoint=not copies and (known.parts is None or not shared_classes(known)),
+        copies=copies,
     )
 
 
@@ -91,7 +112,8 @@ def heading(sides: Sequence[Sides | None]) -> str:
         some = f"{known[0].trained_too:,}" if len(sides) == 1 else "some"
         count = f"{known[0].tested:,} " if len(sides) == 1 else ""
         return f"{count}test classes, {some} of which were trained on too"
-    return "classes never trained on" if known and len(known) == len(sides) else "test classes"
+    new = known and len(known) == len(sides) and all(one.all_new for one in known)
+    return "classes never trained on" if new else "test classes"
 
 
 def labels_path(cache: Path, title: str, digest: str) -> Path:
@@ -108,3 +130,12 @@ def read_labels(path: Path) -> Labels | None:
     # A zip checks its content; a flipped byte shows in one of these.
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
         return None
+
+
+def read_sums(path: Path) -> list[str] | None:
+    """Return the first digits of each image's sha256 in a labels file that was read.
+
+    None where images are not files, or where an earlier version wrote it.
+    """
+    with np.load(path, allow_pickle=False) as file:
+        return file["sums"].tolist() if "sums" in file.files else None

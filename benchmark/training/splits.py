@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from benchmark.study import checksums
 from benchmark.study.datasets import store_key
 from benchmark.study.pixels import PixelStore, open_store, sizes_path, store_path
-from benchmark.study.sides import labels_path, read_labels
+from benchmark.study.sides import SUM_DIGITS, labels_path, read_labels
 from protocols import discovery
 from protocols.dataset import RECALL_AT, Dataset
 from protocols.errors import InvalidInputError
@@ -138,11 +138,11 @@ def class_folds(known: Labels, protocol: Protocol) -> list[Fold]:
     return folds_of(known, RULES[protocol.fold_rule], protocol.folds)
 
 
-def _holds_groups(path: Path) -> bool:
-    """Return whether a labels file names groups; also where it is missing or damaged."""
+def _holds(path: Path, names: Sequence[str]) -> bool:
+    """Return whether a labels file has all of ``names``; also where it is missing or damaged."""
     try:
         with np.load(path, allow_pickle=False) as file:
-            return "groups" in file.files
+            return set(names) <= set(file.files)
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
         return True
 
@@ -162,7 +162,8 @@ def prepare(source: DataSource, protocol: Protocol) -> list[Path]:
     # Opened also where all is decoded: an edited manifest must not go unnoticed.
     dataset = _dataset(source)
     damaged = checksums.discard_damaged(source.files(protocol))
-    if dataset.class_groups is not None and not _holds_groups(source.labels_path):
+    told = {"groups": dataset.class_groups, "sums": dataset.sums}
+    if not _holds(source.labels_path, [name for name, found in told.items() if found is not None]):
         source.labels_path.unlink(missing_ok=True)  # of an earlier version
     known = _labels(source, lambda: dataset)
     # an error here, not later in a worker
@@ -213,7 +214,7 @@ def _labels(source: DataSource, opened: Callable[[], Dataset] | None = None) -> 
         dataset = opened() if opened else _dataset(source)
         classes = len(dataset.class_names)
         found = labels_of(dataset.labels, classes, dataset.parts, dataset.rule, dataset.digest)
-        packed = _packed(found, dataset.class_names, dataset.class_groups)
+        packed = _packed(found, dataset.class_names, dataset.class_groups, dataset.sums)
         checksums.write_signed(source.labels_path, packed)
     return found
 
@@ -230,11 +231,21 @@ def _store(
     return open_store(source.key, size, source.cache, lambda: load().images, only)
 
 
-def _packed(labels: Labels, names: Sequence[str], groups: Sequence[str] | None = None) -> bytes:
-    """Return the file of the labels; its names are for the report and what methods are told."""
+def _packed(
+    labels: Labels,
+    names: Sequence[str],
+    groups: Sequence[str] | None = None,
+    sums: Sequence[str] | None = None,
+) -> bytes:
+    """Return the file of the labels; its names are for the report and what methods are told.
+
+    Of the images' checksums it has the first digits, which tell copies.
+    """
     arrays = {"labels": labels.labels, "order": labels.order, "names": np.array(names)}
     if groups is not None:
         arrays["groups"] = np.array(groups)
+    if sums is not None:
+        arrays["sums"] = np.array([found[:SUM_DIGITS] for found in sums])
     if labels.parts is not None:
         arrays["parts"] = labels.parts
     buffer = io.BytesIO()

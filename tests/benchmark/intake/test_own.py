@@ -20,6 +20,8 @@ from protocols.datasets._official import Entry
 from protocols.datasets._own import Reading, checked, numbered, part_of
 from protocols.discovery import load
 from protocols.errors import BenchmarkError, DataError
+from protocols.partition import TESTS, folds_of, labels_of
+from protocols.splits import RULES
 
 
 def put(path: Path, seed: int = 0, size: tuple[int, int] = (12, 10)) -> None:
@@ -141,6 +143,49 @@ def test_queries_that_are_copies_of_gallery_images_are_refused(tmp_path):
     with pytest.raises(DataError, match="find themselves"):
         prepare(f"folder:{base}", tmp_path / "other")
     assert not list((tmp_path / "other").iterdir())
+
+
+@pytest.mark.parametrize("named", [False, True])
+def test_the_split_is_written_down_as_a_list_that_makes_the_same_study(tmp_path, capsys, named):
+    """Read back by its own words it gives the test images that the study opens."""
+    parts = {c: "train/" if c < "e" else "test/" for c in "abcdefgh"}
+    plan = {f"{parts[c] if named else ''}{c}": 3 for c in "abcdefgh"}
+    base, root = folder(tmp_path / "mine", plan), tmp_path / "root"
+    name = f"folder:{base}"
+    assert main(["data", "prepare", name, "--root", str(root)]) == DONE
+    (path,) = root.glob("*/split.csv")
+    assert f"which image trains and which tests: {path}" in capsys.readouterr().out
+    found = load("dataset", name).load(root)
+    known = labels_of(found.labels, 8, found.parts, found.rule, found.digest)
+    tested = folds_of(known, RULES["kfold"], 2)[0].test
+    expected = {found.images.rows[n].sha256 for n in known.rows(tested, TESTS)}
+    assert len(expected) == 12
+    again = entries(f"csv:{path}", tmp_path / "other")
+    assert set(again.parts) == {"train", "test"}
+    assert {row.sha256 for row in again.images.rows if row.part == "test"} == expected
+
+
+def test_copies_of_training_images_in_the_test_are_counted_by_prepare(tmp_path, capsys):
+    plan = {f"train/{c}": 2 for c in "abcd"} | {f"test/{c}": 2 for c in "efgh"}
+    base, root = folder(tmp_path / "mine", plan), ["--root", str(tmp_path / "root")]
+    words = ["data", "prepare", f"folder:{base}", *root, "--name", "mine"]
+    assert main(words) == DONE
+    assert "byte cop" not in capsys.readouterr().out
+    for target, source in {
+        "test/e/0": "train/a/0",
+        "test/f/1": "train/a/0",
+        "test/h/1": "test/h/0",
+    }.items():
+        (base / f"{target}.png").write_bytes((base / f"{source}.png").read_bytes())
+    assert main(words) == DONE
+    said = [line for line in capsys.readouterr().out.splitlines() if "byte copies" in line]
+    assert said == [
+        "- 2 test images are byte copies of images on the training side, so test scores would be "
+        "too high, and 1 image lies in several classes: python -m benchmark data check mine --root "
+        f"{tmp_path / 'root'} lists them"
+    ]
+    assert main(["data", "check", "mine", *root]) == 3
+    assert "leak" in capsys.readouterr().out
 
 
 def test_a_class_in_two_parts_is_one_class(tmp_path, capsys):

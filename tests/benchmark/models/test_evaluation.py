@@ -1,5 +1,6 @@
 """Models and embeddings of any origin, scored like a study's own, and their rows in its table."""
 
+import hashlib
 import json
 import shutil
 
@@ -14,11 +15,13 @@ from benchmark.models.evaluation import score_items
 from benchmark.models.images import Item
 from benchmark.models.tested import test_images as images_of
 from benchmark.report import page
-from benchmark.study import references
+from benchmark.study import checksums, references
 from benchmark.study.folder import load_study
+from benchmark.study.sides import read_labels
 from benchmark.study.weights import best_run
 from benchmark.tables import formats
 from benchmark.tables.frames import make_tables
+from benchmark.training.splits import _packed
 from protocols import metrics
 from protocols.discovery import Registry
 from protocols.errors import InvalidInputError, StoreError
@@ -76,9 +79,10 @@ def test_queries_are_searched_in_the_gallery_alone():
         score_items(rows, items[:3], by_angle=True)
 
 
-def test_a_model_of_the_study_measured_again_scores_what_its_run_scored(exported, out):
+def test_a_model_of_the_study_measured_again_scores_what_its_run_scored(exported, out, capsys):
     words = ["evaluate", str(exported(".safetensors")), "--into", str(out), "--name", "again"]
     assert main(words) == 0
+    assert capsys.readouterr().err == "", "trained on the study's own training images"
     study = load_study(out)
     cell = next(cell for cell in study.cells if cell.row == "ms")
     (found,) = references.read(study)
@@ -234,6 +238,81 @@ def test_options_that_do_not_fit_together(words, said, capsys):
     err = capsys.readouterr().err
     assert said in err
     assert err.count("\n") == 1
+
+
+def told_otherwise(model, folder, trained_on):
+    """Return a copy of an exported model that says ``trained_on``; None for nothing, as of old."""
+    path = folder / model.name
+    shutil.copyfile(model, path)
+    told = json.loads(model.with_name(f"{model.name}.json").read_text())
+    del told["origin"]["trained_on"]
+    if trained_on is not None:
+        told["origin"]["trained_on"] = trained_on
+    path.with_name(f"{path.name}.json").write_text(json.dumps(told))
+    return path
+
+
+def listing(sums):
+    begins = " ".join(sorted(found[:16] for found in sums))
+    return {"dataset": "x", "dataset_digest": "ab", "images": len(sums), "sha256_begin": begins}
+
+
+def test_images_that_a_model_was_trained_on_are_counted(exported, photos, tmp_path, capsys):
+    files = sorted(photos.rglob("*.png"))
+    sums = [hashlib.sha256(path.read_bytes()).hexdigest() for path in files]
+    said = {}
+    for name, trained_on in (
+        ("some", listing([*sums[:3], "f" * 64])),
+        ("others", listing(["f" * 64])),
+        ("too many", {**listing(sums), "sha256_begin": None}),
+        ("of old", None),
+    ):
+        model = told_otherwise(exported(".safetensors"), tmp_path, trained_on)
+        assert main(["evaluate", str(model), str(photos)]) == 0
+        said[name] = capsys.readouterr().err
+    assert f"3 of these {len(files)} images were trained on: the score is too high" in said["some"]
+    assert said["others"] == ""
+    unknown = "whether the model was trained on some of these images is not known\n"
+    assert said["too many"] == said["of old"] == unknown
+
+
+def test_a_model_trained_on_test_images_of_a_study_is_no_row_of_it(exported, out, tmp_path, capsys):
+    study = load_study(out)
+    test = images_of(study, study.cells[0], Registry())
+    (path,) = (out / "cache").glob("*.classes.npz")
+    known = read_labels(path)
+    sums = [
+        hashlib.sha256(bytes([n % 256, n // 256])).hexdigest() for n in range(len(known.labels))
+    ]
+    names = [f"c{n}" for n in range(known.classes)]
+    checksums.write_signed(path, _packed(known, names, sums=sums))
+    tested = [sums[n] for n in test.index.tolist()]
+    others = sorted(set(sums) - set(tested))
+    model = told_otherwise(exported(".safetensors"), tmp_path, listing([*tested[:5], *others]))
+    words = ["evaluate", str(model), "--into", str(out), "--name", "peer"]
+    assert main(words) == 2
+    assert f"was trained on 5 of the {len(test)} test images of toy" in capsys.readouterr().err
+    assert not (out / "references").exists()
+    told_otherwise(exported(".safetensors"), tmp_path, listing(others))
+    assert main(words) == 0
+    assert capsys.readouterr().err == ""
+    told_otherwise(exported(".safetensors"), tmp_path, None)
+    assert main(words) == 0
+    assert "is not known" in capsys.readouterr().err
+
+
+def test_an_image_given_again_by_a_link_is_refused_before_anything_is_embedded(
+    exported, photos, tmp_path, capsys
+):
+    base = tmp_path / "linked"
+    shutil.copytree(photos, base)
+    first, *_, last = sorted(path for path in base.iterdir())
+    image = next(first.iterdir())
+    (last / "again.png").symlink_to(image)
+    assert main(["evaluate", str(exported(".safetensors")), str(base)]) == 2
+    said = capsys.readouterr().err
+    assert f"listed more than once: {str(image.resolve())!r}" in said
+    assert "Give each image once" in said
 
 
 def test_a_damaged_reference_is_named(exported, out):

@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from benchmark.models import card
+from benchmark.models import card, trained_on
 from benchmark.models.description import Description
 from benchmark.report import page
 from benchmark.study import checksums, sides
@@ -25,19 +25,20 @@ GALLERY = {"train": range(4), "query": range(4, 8), "gallery": range(4, 8)}
 NEW = "classes never trained on"
 
 
-def packed(parts, rule="own"):
+def packed(parts, rule="own", sums=None):
     """Return the file of labels of eight classes with two images of each part they are in."""
     rows = [(c, part) for part, classes in parts.items() for c in classes for _ in range(2)]
     labels, named = np.array([c for c, _ in rows]), np.array([part for _, part in rows])
-    return _packed(labels_of(labels, 8, named, rule, "5a" * 32), [f"c{n}" for n in range(8)])
+    known = labels_of(labels, 8, named, rule, "5a" * 32)
+    return _packed(known, [f"c{n}" for n in range(8)], sums=sums)
 
 
-def study_of(out, parts, rule="own", places=(("shapes", "tiny", "adam"),), **changes):
+def study_of(out, parts, rule="own", places=(("shapes", "tiny", "adam"),), sums=None, **changes):
     """Return a study whose dataset has these parts."""
     study = make_study(out, places=places, **changes)
     for cell in study.cells:
         path = sides.labels_path(out / "cache", cell.dataset, digest_of(study, cell))
-        checksums.write_signed(path, packed(parts, rule))
+        checksums.write_signed(path, packed(parts, rule, sums))
     return study
 
 
@@ -109,6 +110,42 @@ def test_table_report_and_export_tell_that_test_classes_were_trained_on(tmp_path
     assert {d["classes"] for d in exported(study)} == {warning}
 
 
+@pytest.mark.parametrize("rule", ["own", "halves"])
+def test_copies_of_training_images_are_told_wherever_the_test_is(tmp_path, rule):
+    """Of the eight test images, in classes 4 to 7, the last three are those of class 0 and 1."""
+    sums = [f"{number:016x}" + "0" * 48 for number in (*range(8), *range(8, 13), 0, 1, 2)]
+    study = study_of(tmp_path, APART, rule, sums=sums)
+    assert sides.sides_of(study, study.cells[0]) == Sides(4, 0, False, False, 3)
+    warning = "3 test images are byte copies of images on the training side"
+    frames = make_tables(study)
+    (table,) = headlines(frames)
+    assert table.caption.count(warning) == 1
+    html = page.render(frames)
+    assert f"<b>Caution:</b> {warning}" in html
+    assert NEW not in html
+    assert "which share no class with training or test" not in html
+    assert all(d["classes"].startswith(warning) for d in exported(study))
+
+
+def test_a_model_says_which_images_its_folds_were_trained_on(tmp_path):
+    """Of each of the four classes that train, images 2 c and 2 c + 1; a fold has two of them."""
+    begins = [f"{number:016x}" for number in range(16)]
+    study = study_of(tmp_path, APART, sums=[begin + "0" * 48 for begin in begins])
+    cell = study.cells[0]
+    one, other, both = (trained_on.described(study, cell, k) for k in ([0], [1], [0, 1]))
+    found = [set(told["sha256_begin"].split()) for told in (one, other)]
+    assert found[0] | found[1] == set(begins[:8])
+    assert (len(found[0]), len(found[1]), one["images"], both["images"]) == (4, 4, 4, 8)
+    assert both["sha256_begin"].split() == begins[:8]
+    assert both["dataset_digest"] == digest_of(study, cell)
+
+
+def test_copies_on_one_side_are_nothing_to_warn_of(tmp_path):
+    sums = [f"{number // 2:016x}" + "0" * 48 for number in range(16)]
+    study = study_of(tmp_path, APART, sums=sums)
+    assert sides.sides_of(study, study.cells[0]) == Sides(4, 0, False, True, 0)
+
+
 def test_new_classes_are_called_new(tmp_path):
     study = study_of(tmp_path, APART)
     frames = make_tables(study)
@@ -156,6 +193,11 @@ UNSEEN = ("never trained on", "unseen classes")
         (
             Sides(4, 2, False, False),
             ("2 of 4 test classes were trained on too; each image a query", '"Image retrieval"'),
+            UNSEEN,
+        ),
+        (
+            Sides(4, 0, False, False, 3),
+            ("3 test images are byte copies of images on the training side", '"Image retrieval"'),
             UNSEEN,
         ),
         (None, ("On the study's test images:",), (*UNSEEN, "a query", "too")),

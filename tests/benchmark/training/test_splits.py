@@ -1,10 +1,12 @@
 """What is prepared once is all that a worker reads."""
 
 import io
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
+from benchmark.study.sides import read_sums
 from benchmark.training import splits
 from protocols.discovery import load
 from protocols.errors import StoreError
@@ -98,6 +100,16 @@ def test_a_folder_in_a_caches_place_is_one_line(source):
     path.mkdir()
     with pytest.raises(StoreError, match=r"u8 is damaged and cannot be removed: .* Remove it"):
         splits.prepare(source, PROTOCOL)
+
+
+def test_labels_of_an_earlier_version_without_checksums_are_written_anew(source, monkeypatch):
+    dataset, size = load("dataset", "toy").load(), source.labels_path.stat().st_size
+    summed = replace(dataset, sums=[f"{n:016x}" + "0" * 48 for n in range(len(dataset.labels))])
+    monkeypatch.setattr(splits, "_dataset", lambda _: summed)
+    assert splits.prepare(source, PROTOCOL) == []
+    assert read_sums(source.labels_path) == [f"{n:016x}" for n in range(len(dataset.labels))]
+    assert source.labels_path.stat().st_size > size
+    assert splits.prepare(source, PROTOCOL) == []
 
 
 def test_parts_survive():
