@@ -14,6 +14,7 @@ from rich.table import Table
 
 from benchmark.commands.lines import counted, say
 from benchmark.commands.outputs import held_study, open_study
+from benchmark.commands.proposal import continuing_command
 from benchmark.commands.run import write_outputs
 from benchmark.engines.holding import lock
 from benchmark.engines.machine import check_disk, check_places, check_writable
@@ -179,11 +180,26 @@ def _show(console: Console, study: Study) -> None:
 
     for part in formats.render(make_tables(study)):
         console.print(part)
-    left = sum(item.jobs_left for item in grid.progress_of(study, list(study.all_cells)))
+    left = [plan for plan in grid.progress_of(study, list(study.all_cells)) if plan.jobs_left]
     if left:
-        say(console, f"{counted(left, 'job')} missing: run the same methods with --out {study.out}")
+        jobs = counted(sum(plan.jobs_left for plan in left), "job")
+        say(console, f"{jobs} missing; to run them:")
+        say(console, _missing_command(study, [plan.cell for plan in left]))
     say(console, f"tables   {study.out / 'tables'}")
     say(console, f"next     python -m benchmark sync --out {study.out}")
+
+
+def _missing_command(study: Study, cells: Sequence[CellKey]) -> str:
+    """Return the command that runs what cells lack."""
+    axes: dict[str, Sequence[str]] = {
+        "methods": sorted({cell.method for cell in cells}),
+        "datasets": sorted({cell.dataset for cell in cells}),
+        "trunks": sorted({cell.trunk.partition("+")[0] for cell in cells}),
+        "recipes": sorted({cell.recipe for cell in cells}),
+    }
+    if repeats := max(cell.repeat for cell in cells):
+        axes["search-repeats"] = (str(repeats + 1),)
+    return continuing_command(study, study.out, axes, cells[0])
 
 
 def _answered(question: str) -> bool:

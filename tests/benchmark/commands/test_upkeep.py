@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import shlex
 import shutil
 from contextlib import contextmanager
 from dataclasses import replace
@@ -10,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmark.cli import main
+from benchmark.cli import main, make_parser
 from benchmark.commands import outputs
 from benchmark.study import aside, grid, records, references
 from benchmark.study.folder import Study, load_study
@@ -185,7 +186,11 @@ def test_what_is_not_believed_stays_behind_and_is_said(straight, tmp_path, capsy
         "ms on toy (tiny, adam): 1 record not believed: trial-001.fold-0.json (damaged); left there"
         in said
     )
-    assert "missing: run the same methods" in said
+    told = said.partition("missing; to run them:\n")[2].splitlines()[0]
+    words = shlex.split(told.removeprefix("python -m benchmark "))
+    asked = make_parser().parse_args(words)
+    assert (asked.methods, asked.datasets, asked.out) == (("ms",), ("toy",), tmp_path / "all")
+    assert main([*words, "--dry-run"]) == 0
     names = {path.name for path in (tmp_path / "all" / "records").rglob("ms-*/*.json")}
     assert "trial-000.json" in names
     assert not names & {"trial-001.fold-0.json", "trial-001.json", "choice.json"}
