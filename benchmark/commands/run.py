@@ -91,7 +91,6 @@ def do_all(console: Console, asked: Asked) -> None:
         if lost := set_aside(study, cell):
             say(console, f"{cell.place}: {in_words(lost)}; kept aside and redone")
     tidy_weights(console, asked)
-    remember_words(asked)
     found = remaining(console, asked, retry=asked.options.retry_failed, change=True)
     clean(study)
     if begun := partials.tidy(study):
@@ -110,6 +109,7 @@ def do_all(console: Console, asked: Asked) -> None:
         else:
             search_copy.mend(study, asked.keys, space_of(asked), partial(say, console))
             study.save()
+            remember_words(asked)
             grid.save_cells(study, asked.cells)
         artifacts = write_outputs(study)
     except BaseException:  # stopped by whomever or whatever: nothing may be left RUNNING
@@ -138,6 +138,7 @@ def work(
         show_expected(console, plans, seconds, engine.capacity, ready.device)
         show_uncommitted(console, asked.registry.plugins)
         study.save()
+        remember_words(asked)
         plan_seeds(study)
         grid.save_cells(study, asked.cells)
         log, make_job = study.out / "log.txt", job_maker(asked, ready)

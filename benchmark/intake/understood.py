@@ -150,7 +150,7 @@ def _copies(rows: Sequence[Row], known: Labels, check: str) -> Iterator[str]:
         which = "image lies" if doubled == 1 else "images lie"
         met.append(f"{doubled:,} {which} in several classes")
     if met:
-        yield f"{', and '.join(met)}: {check} lists them"
+        yield f"{', and '.join(met)}; to list them: {check}"
 
 
 def _folds(known: Labels) -> Iterator[str]:

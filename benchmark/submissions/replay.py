@@ -15,6 +15,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from importlib.metadata import version
+from importlib.util import find_spec
 from itertools import permutations
 
 from benchmark.study.records import TrialRecord
@@ -40,6 +41,9 @@ def looks(search: SubmittedRow) -> Iterator[str]:
         return
     rule = SearchRule(**cell.made_of.rules.search.model_dump())
     if rule.sampler == "random":
+        return
+    if rule.sampler == "gp" and find_spec("torch") is None:
+        yield f"{search.place}: its gp search is asked for again only where torch is installed"
         return
     trials = [
         TrialRecord(t.id, cell.id, t.number, t.settings, t.status, t.value, t.folds)

@@ -120,7 +120,7 @@ def test_the_next_command_names_the_file_and_only_what_differs_from_it(study):
 def test_a_study_without_its_file_is_continued_by_options(study, tmp_path):
     args = parsed("run", str(study), "--out", str(tmp_path / "out"))
     known = set_up(args).study
-    command = continuing_command(known, known.out, methods=("npair",))
+    command = continuing_command(known, known.out, {"methods": ("npair",)})
     words = [word.strip("'") for word in command.split(" --")]
     assert "set method.ms.beta=30.0" in words
     import shlex
@@ -257,6 +257,6 @@ def test_a_plugin_without_methods_runs_what_it_holds_beside_the_baseline(tmp_pat
 def test_a_continuing_command_has_a_place_for_the_root_where_data_was_prepared(
     dataset, needed, tmp_path
 ):
-    command = continuing_command(None, tmp_path, datasets=(dataset,), methods=("ms",))
+    command = continuing_command(None, tmp_path, {"datasets": (dataset,), "methods": ("ms",)})
     assert (" --root DIR " in command) == needed
     assert "--weights FILE" in command

@@ -181,8 +181,8 @@ def test_copies_of_training_images_in_the_test_are_counted_by_prepare(tmp_path, 
     said = [line for line in capsys.readouterr().out.splitlines() if "byte copies" in line]
     assert said == [
         "- 2 test images are byte copies of images on the training side, so test scores would be "
-        "too high, and 1 image lies in several classes: python -m benchmark data check mine --root "
-        f"{tmp_path / 'root'} lists them"
+        "too high, and 1 image lies in several classes; to list them: python -m benchmark data "
+        f"check mine --root {tmp_path / 'root'}"
     ]
     assert main(["data", "check", "mine", *root]) == 3
     assert "leak" in capsys.readouterr().out

@@ -31,6 +31,15 @@ def test_difference_and_p_are_scipys_one_sample_t(seeds):
         ends = theirs.confidence_interval(0.95)
         difference = found.paired.difference
         assert found.p_t == pytest.approx(theirs.pvalue)
+        # Its differences are the row's own noise, so the stricter test judges and gives the ends.
+        assert (difference.n, difference.kind) == (seeds, "skewed t 95%")
+        assert difference.low <= ends.low - 0.398
+        assert difference.high >= ends.high - 0.398
+    pairs, fixed = [(k + 1, 0) for k in range(4)], [True] + [False] * 4
+    whole = np.vstack([[0.398, *[NAN] * (seeds - 1)], runs])
+    for row, found in zip(runs, judge(whole, pairs, [False] * 4, 0, fixed=fixed), strict=True):
+        ends = stats.ttest_1samp(row, 0.398).confidence_interval(0.95)
+        difference = found.paired.difference
         assert (difference.n, difference.kind) == (seeds, "t 95%")
         assert difference.low == pytest.approx(ends.low - 0.398)
         assert difference.high == pytest.approx(ends.high - 0.398)

@@ -69,6 +69,13 @@ def test_other_samplers(body, sampler):
     assert [("trial 7" in line) for line in lines] == ([True] if sampler == "gp" else [])
 
 
+def test_gp_without_torch_is_said_to_be_left_out(body, monkeypatch):
+    found = made(body, WIDE, sampler="gp", count=6, startup=4)
+    monkeypatch.setattr(replay, "find_spec", lambda name: None)
+    (line,) = replay.looks(found)
+    assert line == "p/d/ms: its gp search is asked for again only where torch is installed"
+
+
 @pytest.mark.parametrize("name", WIDE)
 def test_a_setting_that_was_changed_is_named(body, name):
     found = made(body, WIDE)
