@@ -58,6 +58,7 @@ def p_skewed(t: Floats, n: Ints) -> Floats:
     return found
 
 
+@lru_cache(maxsize=512)
 def skewed_quantile(n: int, level: float) -> float:
     """Return what the absolute t of ``n`` lognormal differences stays below with ``level``.
 
