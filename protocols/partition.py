@@ -152,6 +152,12 @@ def count_copies(sums: Sequence[str], tests: NDArray[np.bool_]) -> int:
     return sum(tested and found in trained for found, tested in sides)
 
 
+def copies_in_words(copies: int) -> str:
+    """Return what :func:`count_copies` found and what follows from it."""
+    which = "image is a byte copy" if copies == 1 else "images are byte copies"
+    return f"{copies:,} test {which} of images on the training side, so test scores are too high"
+
+
 def _classes(known: Labels, parts: tuple[str, ...]) -> Classes:
     """Return the classes that have an image of ``parts``, in the order of the dataset."""
     if known.parts is None:

@@ -25,6 +25,7 @@ FOLDERS = (
 )
 # What the mirror and the searches lay beside them; an open database has files of its own.
 OTHERS = ("mlflow.db", "mlartifacts", "mlruns", "search.db")
+VOLUME = "lost+found"  # what a file system lays at the root of a new volume
 MOST_A_CARD = 8
 NAMED = 3  # other files in a message; the rest are counted
 
@@ -132,7 +133,7 @@ def check_own_folder(out: Path) -> None:
         raise StoreError(
             f"cannot read {out}: {error.strerror}. Give read access, or choose another --out"
         ) from None
-    others = [n for n in met if not n.startswith((".", *beside)) and n not in known]
+    others = [n for n in met if not n.startswith((".", *beside)) and n not in (*known, VOLUME)]
     if others:
         more = f" and {len(others) - NAMED:,} more" if len(others) > NAMED else ""
         raise StoreError(

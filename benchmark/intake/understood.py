@@ -19,6 +19,7 @@ from protocols.manifest import Row
 from protocols.partition import (
     PARTS,
     Labels,
+    copies_in_words,
     count_copies,
     folds_of,
     labels_of,
@@ -141,11 +142,7 @@ def _copies(rows: Sequence[Row], known: Labels, check: str) -> Iterator[str]:
         classes[row.sha256].add(row.label)
     met = []
     if copies := count_copies(sums, on_test_side(known)):
-        which = "image is a byte copy" if copies == 1 else "images are byte copies"
-        met.append(
-            f"{copies:,} test {which} of images on the training side, so test scores would be too "
-            "high"
-        )
+        met.append(copies_in_words(copies))
     if doubled := sum(len(labels) > 1 for labels in classes.values()):
         which = "image lies" if doubled == 1 else "images lie"
         met.append(f"{doubled:,} {which} in several classes")

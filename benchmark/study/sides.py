@@ -19,7 +19,14 @@ from benchmark.study import checksums
 from benchmark.study.datasets import store_key
 from benchmark.study.folder import CellKey, Study
 from benchmark.study.references import digest_of
-from protocols.partition import Labels, count_copies, folds_of, on_test_side, shared_classes
+from protocols.partition import (
+    Labels,
+    copies_in_words,
+    count_copies,
+    folds_of,
+    on_test_side,
+    shared_classes,
+)
 from protocols.splits import RULES
 
 SUM_DIGITS = 16  # of a sha256 that are kept: enough to tell images apart, not to prove them
@@ -52,11 +59,7 @@ class Sides:
         if self.trained_too:
             met.append(f"{self.trained_too:,} of {self.tested:,} test classes were trained on too")
         if self.copies:
-            which = "image is a byte copy" if self.copies == 1 else "images are byte copies"
-            met.append(
-                f"{self.copies:,} test {which} of images on the training side, so scores are too "
-                "high (data check lists them)"
-            )
+            met.append(f"{copies_in_words(self.copies)} (data check lists them)")
         return "; ".join(met)
 
     @property

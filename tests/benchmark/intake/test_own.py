@@ -180,7 +180,7 @@ def test_copies_of_training_images_in_the_test_are_counted_by_prepare(tmp_path, 
     assert main(words) == DONE
     said = [line for line in capsys.readouterr().out.splitlines() if "byte copies" in line]
     assert said == [
-        "- 2 test images are byte copies of images on the training side, so test scores would be "
+        "- 2 test images are byte copies of images on the training side, so test scores are "
         "too high, and 1 image lies in several classes; to list them: python -m benchmark data "
         f"check mine --root {tmp_path / 'root'}"
     ]

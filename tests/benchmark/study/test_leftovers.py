@@ -127,6 +127,7 @@ def test_a_new_an_empty_and_a_studys_own_folder_are_taken(tmp_path):
     out = tmp_path / "out"
     check_own_folder(out)
     touch(out, ".DS_Store", ".gitignore")
+    (out / "lost+found").mkdir()  # of a new volume
     check_own_folder(out)
     Study(out, PROTOCOL).save()
     touch(out, "winner.onnx")

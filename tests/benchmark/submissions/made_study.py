@@ -3,6 +3,8 @@
 from pathlib import Path
 
 from benchmark.submissions import leaderboard, schema
+from benchmark.submissions.findings.studies import Study, studies
+from benchmark.submissions.kept import unchecked
 from protocols.discovery import load
 from tests import measure_verify as made
 
@@ -25,3 +27,11 @@ def lay_out(results: Path, rows, protocol=PROTOCOL) -> Path:
             (folder / name).write_bytes(content)
     leaderboard.write(results)
     return results
+
+
+def study_of(results: Path) -> Study:
+    """Return the one study that the rows of a folder make."""
+    rows = unchecked(results)
+    made = leaderboard.tables(results, rows)
+    (found,) = studies(made, rows, leaderboard.shipped_protocols())
+    return found

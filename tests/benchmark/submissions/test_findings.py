@@ -25,7 +25,7 @@ from benchmark.submissions.kept import unchecked
 from benchmark.submissions.verify import examine
 from benchmark.submissions.watched import Watched, WatchedFold
 from tests.benchmark.rows import edit
-from tests.benchmark.submissions.made_study import PROTOCOL, lay_out
+from tests.benchmark.submissions.made_study import PROTOCOL, lay_out, study_of
 
 DATASETS = ("emoji", "kanji", "objects")
 METHODS = ("triplet", "ms", "contrastive", "proxy_anchor")
@@ -40,13 +40,6 @@ def results(tmp_path_factory):
 @pytest.fixture(scope="module")
 def study(results):
     return study_of(results)
-
-
-def study_of(results):
-    rows = unchecked(results)
-    made = leaderboard.tables(results, rows)
-    (found,) = studies(made, rows, leaderboard.shipped_protocols())
-    return found
 
 
 def parts_of(study):

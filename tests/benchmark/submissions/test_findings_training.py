@@ -7,15 +7,12 @@ import numpy as np
 import pytest
 
 from benchmark.site.studies import _shown
-from benchmark.submissions import leaderboard
 from benchmark.submissions.findings import page, said, screen, training
 from benchmark.submissions.findings.parts import parts
 from benchmark.submissions.findings.places import places
-from benchmark.submissions.findings.studies import studies
-from benchmark.submissions.kept import unchecked
 from benchmark.submissions.watched import Watched, WatchedFold
 from tests.benchmark.rows import edit
-from tests.benchmark.submissions.made_study import lay_out
+from tests.benchmark.submissions.made_study import lay_out, study_of
 
 DATASETS, METHODS, SEEDS = ("emoji", "kanji"), ("triplet", "ms"), 10
 
@@ -24,13 +21,6 @@ DATASETS, METHODS, SEEDS = ("emoji", "kanji"), ("triplet", "ms"), 10
 def results(tmp_path):
     rows = [(d, m) for d in DATASETS for m in (*METHODS, "whitened")]
     return lay_out(tmp_path / "results", rows)
-
-
-def study_of(results):
-    rows = unchecked(results)
-    made = leaderboard.tables(results, rows)
-    (found,) = studies(made, rows, leaderboard.shipped_protocols())
-    return found
 
 
 def part_of(study):
