@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from statistics import fmean
 
-from benchmark.commands.jobs import OVERHEAD_S
 from benchmark.running.bound import graham
+from benchmark.running.expected import OVERHEAD_S
 from benchmark.study.folder import load_study
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import cache, partial
-from itertools import cycle, islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,7 +13,8 @@ from rich.console import Console
 from benchmark.commands.kept import keep_of
 from benchmark.commands.lines import say
 from benchmark.engines import mps
-from benchmark.running.bound import JobSeconds, at_most, width
+from benchmark.running.bound import JobSeconds, at_most
+from benchmark.running.expected import OVERHEAD_S, expected, sizes_of
 from benchmark.running.setup import Asked, Ready
 from benchmark.study import partials
 from benchmark.study.folder import CellKey
@@ -28,12 +28,7 @@ if TYPE_CHECKING:
     from benchmark.training.first_look import FirstLook
     from benchmark.training.job import Job
 
-# Of a job beside its own work: to a worker and back, records and their copies, a run's joining.
-# Measured on two cores, which the coordinator shares with two workers.
-OVERHEAD_S = 0.5
 SHORT_S = 60.0  # of work for which it is not measured how many jobs of a GPU pay
-# Dataset, trunk, recipe and method: their jobs take as long.
-Kind = tuple[str, str, str, str]
 
 
 def check_phases(asked: Asked, plans: list[CellPlan]) -> None:
@@ -221,7 +216,7 @@ def measured(
         return expected_seconds(asked, ready, plans, engine)
     from benchmark.running.sharing import fit_together
 
-    overhead = {item.cell.id: JobSeconds(OVERHEAD_S, OVERHEAD_S) for item in left}
+    overhead = {item.cell.id: JobSeconds(*[OVERHEAD_S] * 3) for item in left}
     short = at_most(plans, overhead, engine.capacity) <= SHORT_S
     if short and not ray:
         cells = sum(not item.cell.repeat for item in left)
@@ -271,42 +266,6 @@ def _share_cards(asked: Asked, ready: Ready, cell: CellKey, memory_mb: int, engi
 def expected_seconds(
     asked: Asked, ready: Ready, plans: list[CellPlan], engine: Engine
 ) -> dict[str, JobSeconds]:
-    """Return the seconds of a job by cell id, measured once per method and kind of network.
-
-    On the same network a method may cost four times as much as another. As many jobs are measured
-    at once as will run at once, because they slow each other down, most where there are fewer cores
-    than jobs. Cells whose job cannot be measured are missing; running them says why.
-    """
-    from benchmark.running.waiting import errors_of
-    from benchmark.training.timing import job_seconds
-
-    make = job_maker(asked, ready)
-    kinds: dict[Kind, CellKey] = {}
-    for item in plans:
-        if item.jobs_left:
-            kinds.setdefault(_kind(item.cell), item.cell)
-    measured: dict[Kind, JobSeconds] = {}
-    waiting = list(kinds)
-    while waiting:
-        count = engine.capacity  # asked once: it may fall meanwhile
-        some, waiting = waiting[:count], waiting[count:]
-        beside = max(len(some), min(count, width(plans)))
-        futures = [
-            (kind, engine.submit(job_seconds, make(kinds[kind], "search", 0, 0, {})))
-            for kind in islice(cycle(some), beside)
-        ]
-        errors = errors_of([future for _, future in futures], engine)
-        for (kind, future), error in zip(futures, errors, strict=True):
-            if error is None:
-                took = JobSeconds(*future.result())
-                measured[kind] = max(took, measured.get(kind, took), key=lambda each: each.most)
-    kinds_of = {item.cell.id: _kind(item.cell) for item in plans}
-    return {
-        cell: JobSeconds(*(OVERHEAD_S + took for took in measured[kind]))
-        for cell, kind in kinds_of.items()
-        if kind in measured
-    }
-
-
-def _kind(cell: CellKey) -> Kind:
-    return (cell.dataset, cell.trunk, cell.recipe, cell.method)
+    """Return the seconds of a job by cell id, see :func:`benchmark.running.expected.expected`."""
+    sizes = partial(sizes_of, asked.study, space_of=space_of(asked))
+    return expected(plans, sizes, job_maker(asked, ready), engine)

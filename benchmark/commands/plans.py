@@ -10,7 +10,7 @@ from rich.console import Console
 
 from benchmark.commands.lines import Tables, counted, say
 from benchmark.commands.row_names import unfit
-from benchmark.running.bound import JobSeconds, at_least, at_most
+from benchmark.running.bound import JobSeconds, at_least, at_most, usually
 from benchmark.running.progress import duration
 from benchmark.running.setup import Asked
 from benchmark.study import grid, weights
@@ -25,9 +25,9 @@ MEASURING = "measuring how long a job takes here"
 # Where only joins, choices and weights that were not kept are missing.
 UNTRAINED = "every trial and run is trained; what is made from them is left to do"
 NAMED = 3  # cells in a note; the rest are counted
-# Times that the two ends of an estimate lie apart at least if patience is the reason: the bound
-# from above is less than twice the one from below where jobs take equally long in both.
-EARLY = 2
+# Times that two estimates lie apart at least where both are said. If patience is the reason: the
+# bound from above is less than twice the one from below where jobs take equally long in both.
+FAR = 2
 
 
 def show_cells(console: Console, study: Study, plans: list[CellPlan]) -> None:
@@ -85,18 +85,29 @@ def show_expected(
     workers: int,
     device: str,
 ) -> None:
-    """Print how many jobs are left and how long they take at most, and where patience may help."""
+    """Print how many jobs are left, how long they take at most, and what may make it far less."""
     jobs = sum(item.jobs_left for item in plans)
     if not jobs:
         say(console, UNTRAINED)
         return
     unknown = [i.cell.place for i in plans if i.jobs_left and i.cell.id not in seconds]
-    most, least = at_most(plans, seconds, workers), at_least(plans, seconds, workers)
+    most, usual = at_most(plans, seconds, workers), usually(plans, seconds, workers)
+    least = at_least(plans, seconds, workers)
     expected = f"time of {unknown[0]} unknown" if unknown else f"at most {duration(most)}"
-    if not unknown and least < most / EARLY:
+    if not unknown and usual < most / FAR:
+        dearest = max(plans, key=lambda item: _above(item, seconds)).cell.row
+        expected += f", if searches take the largest numbers, above all that of {dearest}"
+        expected += f"; {duration(usual)} with the defaults"
+    if not unknown and least < usual / FAR:
         expected += f"; at least {duration(least)}, if each ends as early as patience lets it"
     how = f"{workers} at once on {device}"
     say(console, f"{counted(jobs, 'job')} left, {how}: {expected}")
+
+
+def _above(item: CellPlan, seconds: dict[str, JobSeconds]) -> float:
+    """Return how many seconds the largest numbers may add to a cell's jobs."""
+    took = seconds.get(item.cell.id)
+    return item.jobs_left * (took.most - took.usual) if took else 0.0
 
 
 def show_uncommitted(console: Console, plugins: tuple[Path, ...]) -> None:

@@ -143,8 +143,8 @@ def work(
         grid.save_cells(study, asked.cells)
         log, make_job = study.out / "log.txt", job_maker(asked, ready)
         metric = study.protocol.selection_metric
-        most = {cell: took.most for cell, took in seconds.items()}
-        with Progress(console, plans, log, engine.capacity, most, metric) as progress:
+        usual = {cell: took.usual for cell, took in seconds.items()}
+        with Progress(console, plans, log, engine.capacity, usual, metric) as progress:
             keep = keep_of(asked)
             coordinator = Coordinator(
                 study, make_job, space_of(asked), tracker, progress, keep, ready.mps

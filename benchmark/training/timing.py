@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import median
 
 import numpy as np
@@ -18,6 +18,8 @@ from benchmark.training.job import Job, build_network
 from benchmark.training.placed import placed
 from benchmark.training.steps import Training
 from protocols.network import Network
+from protocols.recipe_search import recipe_of
+from protocols.space import Settings
 
 STEPS = 5
 SETTLING = WARM + PROOFS + 1  # steps that are not taken as all later ones
@@ -102,15 +104,21 @@ def marks_of(take: Callable[[int], None], wait: Callable[[], None]) -> Marks:
     return tuple(marks)
 
 
-def job_seconds(job: Job) -> tuple[float, float]:
-    """Return the seconds of ``job``, at least and at most, from a few measured steps.
+def job_seconds(job: Job, largest: Settings | None = None) -> tuple[float, float, float]:
+    """Return the seconds of ``job``, at least, usually and at most, from a few measured steps.
 
-    At least: it ends as early as patience and a budget in seconds let it. At most: after all
-    steps. Opening the images and building the network are in both, and testing, as in a final job.
+    At least: it ends as early as patience and a budget in seconds let it. Usually: after all
+    steps. At most: after all steps with the settings ``largest`` if those take longer. Opening the
+    images and building the network are in all three, and testing, as in a final job.
     """
     try:
         with device.own_stream(torch.device(job.device)):
-            return _job_seconds(job)
+            least, usual = _job_seconds(job)
+            if not largest or not job.cell.trains:
+                return least, usual, usual
+            recipe = recipe_of(job.recipe, largest)
+            larger = replace(job, settings=largest, recipe=recipe)
+            return least, usual, max(usual, _job_seconds(larger)[1])
     finally:
         device.tidy(job.device)
 

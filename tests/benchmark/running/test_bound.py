@@ -7,7 +7,15 @@ import pytest
 from rich.console import Console
 
 from benchmark.commands.plans import show_expected
-from benchmark.running.bound import JobSeconds, at_least, at_most, graham, longest_chain, width
+from benchmark.running.bound import (
+    JobSeconds,
+    at_least,
+    at_most,
+    graham,
+    longest_chain,
+    usually,
+    width,
+)
 from benchmark.running.progress import _Work, time_left
 from benchmark.study.folder import CellKey
 from benchmark.study.grid import CellPlan
@@ -68,9 +76,10 @@ def test_every_grid_ends_in_time_and_the_promise_is_less_than_twice_that(least):
         workers = draw.randint(1, 9)
         cells = [stages(p, seconds[p.cell.id], folds, draw, least) for p in plans]
         took, most = simulate(cells, workers)
-        both = {cell: JobSeconds(least * most, most) for cell, most in seconds.items()}
-        promised = at_most(plans, both, workers)
+        both = {cell: JobSeconds(least * most, most, 3 * most) for cell, most in seconds.items()}
+        promised = usually(plans, both, workers)
         assert at_least(plans, both, workers) - 1e-9 <= took <= promised + 1e-9
+        assert at_most(plans, both, workers) == pytest.approx(3 * promised)
         assert most <= width(plans)
         if least == 1.0:
             assert promised < 2 * took + 1e-9
@@ -78,8 +87,10 @@ def test_every_grid_ends_in_time_and_the_promise_is_less_than_twice_that(least):
 
 def test_a_single_cell_is_not_divided_by_the_workers():
     alone = plan("a", trials=10, runs=1, folds=1)
-    assert at_most([alone], {"a": JobSeconds(0.5, 4.2)}, 4) == pytest.approx(11 * 4.2)
-    assert at_least([alone], {"a": JobSeconds(0.5, 4.2)}, 4) == pytest.approx(11 * 0.5)
+    seconds = {"a": JobSeconds(0.5, 4.2, 70.0)}
+    assert at_most([alone], seconds, 4) == pytest.approx(11 * 70)
+    assert usually([alone], seconds, 4) == pytest.approx(11 * 4.2)
+    assert at_least([alone], seconds, 4) == pytest.approx(11 * 0.5)
     assert width([alone]) == 1
     assert at_most([alone], {}, 4) == at_least([alone], {}, 4) == 0
 
@@ -109,14 +120,38 @@ def test_a_study_ends_within_what_its_plan_promises(toy_study):
 
 
 @pytest.mark.parametrize(
-    ("least", "said"),
+    ("seconds", "said"),
     [
-        (3.0, "at most 34 min"),
-        (1.0, "at most 34 min; at least 8 min, if each ends as early as patience lets it"),
+        ((138, 187, 187), "at most 34 min"),
+        ((138, 187, 370), "at most 68 min"),
+        (
+            (46, 187, 187),
+            "at most 34 min; at least 8 min, if each ends as early as patience lets it",
+        ),
+        (
+            (138, 187, 9000),
+            "at most 27.5 h, if searches take the largest numbers, above all that of m; "
+            "34 min with the defaults",
+        ),
+        (
+            (46, 187, 9000),
+            "at most 27.5 h, if searches take the largest numbers, above all that of m; "
+            "34 min with the defaults; at least 8 min, if each ends as early as patience lets it",
+        ),
     ],
 )
-def test_both_ends_are_said_where_patience_lies_between(least, said, capsys):
+def test_what_may_make_it_far_shorter_is_said(seconds, said, capsys):
     alone = plan("a", trials=10, runs=1, folds=1)
-    console = Console(width=200)
-    show_expected(console, [alone], {"a": JobSeconds(least * 46, 187.0)}, 4, "cpu")
+    console = Console(width=300)
+    show_expected(console, [alone], {"a": JobSeconds(*seconds)}, 4, "cpu")
     assert capsys.readouterr().out == f"11 jobs left, 4 at once on cpu: {said}\n"
+
+
+def test_the_search_that_may_take_longest_is_named(capsys):
+    plans = [CellPlan(CellKey(m, "toy", "tiny", "adam", m, m), 3, 0, 1, 0, 4, False) for m in "abc"]
+    seconds = {"a": JobSeconds(1, 1, 9), "b": JobSeconds(1, 1, 99), "c": JobSeconds(99, 99, 99)}
+    show_expected(Console(width=300), plans, seconds, 4, "cpu")
+    said = capsys.readouterr().out
+    assert "above all" not in said
+    show_expected(Console(width=300), plans[:2], seconds, 4, "cpu")
+    assert "above all that of b; " in capsys.readouterr().out

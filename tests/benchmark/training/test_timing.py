@@ -54,9 +54,9 @@ def test_at_least_is_what_patience_leaves(job, monkeypatch):
     patient = replace(job, protocol=replace(PROTOCOL, pace=pace))
     monkeypatch.setattr(timing, "_step_seconds", lambda *asked: 10.0)
     monkeypatch.setattr(timing, "_ranking_seconds", lambda *asked: (100.0, 1000.0))
-    least, most = timing.job_seconds(patient)
+    least, usual, most = timing.job_seconds(patient)
     assert least == pytest.approx(1000 + 12 * 10 + 3 * 100, abs=30)
-    assert most == pytest.approx(1000 + 60 * 10 + 11 * 100, abs=30)
+    assert usual == most == pytest.approx(1000 + 60 * 10 + 11 * 100, abs=30)
 
 
 def test_a_budget_in_seconds_may_end_a_job_before_patience_does(job, monkeypatch):
@@ -69,8 +69,29 @@ def test_a_budget_in_seconds_may_end_a_job_before_patience_does(job, monkeypatch
     assert timing.job_seconds(short)[1] == pytest.approx(1000 + 12 * 10 + 3 * 100, abs=30)
 
 
-def test_of_a_row_that_does_not_train_both_are_the_same(job):
-    least, most = timing.job_seconds(
-        replace(job, cell=replace(job.cell, method="untrained", trains=False))
-    )
-    assert least == most
+def test_of_a_row_that_does_not_train_all_are_the_same(job):
+    cell = replace(job.cell, method="untrained", trains=False)
+    assert len(set(timing.job_seconds(replace(job, cell=cell), {"ancestors": 9}))) == 1
+
+
+def test_the_largest_settings_are_measured_too(job, monkeypatch):
+    """Each step waits a hundredth of a second for each of the proxies that a class has."""
+
+    def stepper(job, *rest):
+        return lambda step: time.sleep(0.01 * job.settings["proxies"])
+
+    monkeypatch.setattr(timing, "stepper", stepper)
+    job = replace(job, cell=replace(job.cell, method="pfml"), settings={"proxies": 2})
+    least, usual, most = timing.job_seconds(job, {"proxies": 15})
+    assert least <= usual
+    assert most - usual == pytest.approx(12 * 0.13, rel=0.5)
+    assert timing.job_seconds(job, {"proxies": 1})[1:] == pytest.approx((usual, usual), rel=0.5)
+
+
+def test_hyperparameters_of_the_recipe_are_set_to_the_largest_too(job, monkeypatch):
+    seen = []
+    found = timing._job_seconds
+    monkeypatch.setattr(timing, "_job_seconds", lambda job: (seen.append(job), found(job))[1])
+    timing.job_seconds(job, {"alpha": 3.0, "recipe-lr": 0.25})
+    assert [each.recipe.lr for each in seen] == [job.recipe.lr, 0.25]
+    assert seen[1].settings == {"alpha": 3.0, "recipe-lr": 0.25}
