@@ -20,13 +20,14 @@ from benchmark.study import partials
 from benchmark.study.folder import CellKey
 from benchmark.study.grid import CellPlan
 from protocols.recipe_search import recipe_of
-from protocols.space import Settings, Space
+from protocols.space import Settings, Space, defaults
 
 if TYPE_CHECKING:
     from benchmark.engines.local import Engine
     from benchmark.running.coordinator import JobMaker
     from benchmark.training.first_look import FirstLook
     from benchmark.training.job import Job
+    from benchmark.training.room import Undecoded
 
 SHORT_S = 60.0  # of work for which it is not measured how many jobs of a GPU pay
 
@@ -43,22 +44,26 @@ def look_before(
 ) -> list[FirstLook]:
     """Return what first steps showed; raise InvalidInputError where jobs could only fail."""
     from benchmark.running.preflight import check_memory, look_first
-    from protocols.space import defaults
-
-    make, space = job_maker(asked, ready), space_of(asked)
-
-    def first(cell: CellKey) -> Job:
-        return make(cell, "search", 0, 0, defaults(space(cell)) if cell.searched else {})
 
     new = {item.cell.method for item in plans if not (item.trials_done or item.runs_done)}
     for method in asked.registry.own("method"):
         if method in new:
             path = asked.registry.source("method", method)
             say(console, f"a study does not test {path.name}: python -m benchmark check does")
-    found = look_first(plans, first, engine, partial(say, console))
+    found = look_first(plans, first_job(asked, ready), engine, partial(say, console))
     if ready.device == "cpu" and asked.options.engine == "local":
         check_memory(found, ready.workers or 1)
     return found
+
+
+def first_job(asked: Asked, ready: Ready) -> Callable[[CellKey], Job]:
+    """Return what builds a cell's first job, with its method's defaults."""
+    make, space = job_maker(asked, ready), space_of(asked)
+
+    def first(cell: CellKey) -> Job:
+        return make(cell, "search", 0, 0, defaults(space(cell)) if cell.searched else {})
+
+    return first
 
 
 @contextmanager
@@ -72,6 +77,7 @@ def engine_for(console: Console, asked: Asked, ready: Ready, place: Path) -> Ite
         place: the folder where what workers print is kept.
     """
     from benchmark.running.canary import check_workers
+    from benchmark.running.preflight import check_trunks
     from benchmark.training import splits
 
     with ExitStack() as held:  # ended in the opposite order: workers first
@@ -80,7 +86,10 @@ def engine_for(console: Console, asked: Asked, ready: Ready, place: Path) -> Ite
         engine = make_engine(asked, ready, place / "workers.txt", pipes)
         held.callback(engine.close)
         engine.start("benchmark.training.job")
-        say_decoding(console, asked)
+        if long := to_decode_long(asked):
+            if asked.options.engine == "local":  # elsewhere a job travels with its images
+                check_trunks(asked.keys, first_job(asked, ready), engine)
+            say_decoding(console, long)
         for source in asked.sources.values():
             for path in splits.prepare(source, asked.study.protocol):
                 say(console, f"{path.name} is damaged or has no checksum: made anew")
@@ -96,20 +105,26 @@ def engine_for(console: Console, asked: Asked, ready: Ready, place: Path) -> Ite
         yield engine
 
 
-def say_decoding(console: Console, asked: Asked) -> None:
-    """Say where images are decoded that take long.
+def to_decode_long(asked: Asked) -> list[Undecoded]:
+    """Return the datasets whose images are still to be decoded, and take long.
 
     Raises:
-        StoreError: there is no room for them.
+        StoreError: there is no room for those to be decoded.
     """
     from benchmark.training import room
 
     wanted = room.undecoded(asked.sources.values(), asked.study.protocol)
     room.check_room(wanted)
+    return [each for each in wanted if each.least >= room.LARGE_BYTES]
+
+
+def say_decoding(console: Console, wanted: list[Undecoded]) -> None:
+    """Say where images are decoded that take long."""
+    from benchmark.training.room import gigabytes
+
     for each in wanted:
-        if each.least >= room.LARGE_BYTES:
-            size = f"{each.images:,} images of {each.title}, {room.gigabytes(each.least)} at least"
-            say(console, f"decoding {size}, into {each.folder}")
+        size = f"{each.images:,} images of {each.title}, {gigabytes(each.least)} at least"
+        say(console, f"decoding {size}, into {each.folder}")
 
 
 def make_engine(asked: Asked, ready: Ready, log: Path, pipes: Path | None = None) -> Engine:

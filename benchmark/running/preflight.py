@@ -9,11 +9,36 @@ from benchmark.engines.local import Engine
 from benchmark.running.waiting import errors_of
 from benchmark.study.folder import CellKey
 from benchmark.study.grid import CellPlan
-from benchmark.training.first_look import FirstLook, first_look
+from benchmark.training.first_look import FirstLook, check_trunk, first_look
 from benchmark.training.job import Job
-from protocols.errors import InvalidInputError
+from protocols.errors import BenchmarkError, InvalidInputError
 
 NAMED = 3  # cells that a message names; the rest are counted
+
+
+def check_trunks(cells: Sequence[CellKey], make: Callable[[CellKey], Job], engine: Engine) -> None:
+    """Raise InvalidInputError where a trunk cannot serve a method, or its weights are not its own.
+
+    The first steps show the same, and need decoded images. This needs none, so it comes before
+    decoding that takes long.
+
+    Args:
+        cells: of which each trunk is asked once for each method.
+        make: gives a cell's first job.
+        engine: where it is looked at.
+    """
+    fresh = list({(cell.trunk, cell.method): cell for cell in cells}.values())
+    found: list[tuple[CellKey, FirstLook]] = []
+    while fresh:
+        count = engine.capacity  # asked once: it falls where a device proves too small
+        some, fresh = fresh[:count], fresh[count:]
+        futures = [engine.submit(check_trunk, make(cell)) for cell in some]
+        errors = zip(some, errors_of(futures, engine), strict=True)
+        # What is no problem of the user's, such as a worker that dies, the first steps show again.
+        found += [
+            (c, FirstLook(problem=str(e))) for c, e in errors if isinstance(e, BenchmarkError)
+        ]
+    check(found)
 
 
 def look_first(

@@ -117,7 +117,7 @@ def _unmoved(job: Job, network: Network) -> str:
 
 def _look(job: Job) -> Network:
     """Return the network after its first step."""
-    _check_trunk(job)
+    check_trunk(job)
     train, validation = splits.open_fold(job.source, job.protocol, job.fold)
     _check_pairs(job, train)
     network = made_network(job, train)
@@ -179,8 +179,11 @@ def _looked_at(job: Job, network: Network) -> list[int]:
     return sorted({0, *(phase.begins for phase in phases)})
 
 
-def _check_trunk(job: Job) -> None:
-    """Raise InvalidInputError unless the trunk turns images of the protocol's size to numbers."""
+def check_trunk(job: Job) -> None:
+    """Raise InvalidInputError unless the trunk turns images of the protocol's size to numbers.
+
+    It reads the trunk's weights and no image of the dataset.
+    """
     trunk, name = serving_trunk(job).eval(), job.cell.trunk
     height, width = job.protocol.image.crop_hw
     try:

@@ -5,6 +5,7 @@ from collections import namedtuple
 from dataclasses import replace
 
 import pytest
+import torch
 
 from benchmark.cli import main
 from benchmark.study.pixels import store_path
@@ -59,3 +60,25 @@ def test_decoding_that_takes_long_is_announced(tmp_path, monkeypatch, capsys):
     out = tmp_path / "out"
     assert main(["run", "--protocol", "toy", "--methods", "untrained", "--out", str(out)]) == 0
     assert "images of toy, 0.0 GB at least" in capsys.readouterr().out.replace("\n", " ")
+
+
+@pytest.mark.parametrize("command", ["run", "plan"])
+def test_weights_are_looked_at_before_decoding_that_takes_long(
+    tmp_path, monkeypatch, capsys, command
+):
+    weights, out = tmp_path / "weights.pth", tmp_path / "out"
+    torch.save({"layer": torch.zeros(3)}, weights)
+    decoded = []
+    prepare = splits.prepare
+    monkeypatch.setattr(splits, "prepare", lambda *asked: decoded.append(1) or prepare(*asked))
+    words = [command, "--protocol", "toy", "--methods", "ms,triplet", "--out", str(out)]
+    words += ["--trunk", "mobilenet_v2", "--weights", str(weights)]
+    said = []
+    for least in (1, 10**9):
+        monkeypatch.setattr(room, "LARGE_BYTES", least)
+        assert main(words) == 2
+        said.append(capsys.readouterr().err)
+        assert len(decoded) == (least > 1)
+    assert said[0] == said[1]
+    assert "Nothing was started" in said[0]
+    assert str(weights) in said[0].replace("\n", "")
