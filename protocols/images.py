@@ -111,15 +111,30 @@ def by_products(pixels: Tensor, boxes: Boxes, out_px: Extent) -> Tensor:
 
     Like the kernel for bytes it goes across first, and rounds in between, halves up.
     """
-    count, height, width, _ = pixels.shape
+    _, height, width, _ = pixels.shape
     out_h, out_w = hw(out_px)
     across = resize_weights(boxes[:, 1], boxes[:, 3], width, out_w)  # (B, w, W)
     down = resize_weights(boxes[:, 0], boxes[:, 2], height, out_h)  # (B, h, H)
     columns, rows = (torch.from_numpy(w).to(pixels.device) for w in (across, down))
-    planes = pixels.permute(0, 3, 1, 2).reshape(count, 3 * height, width).float()
-    lines = (planes @ columns.transpose(1, 2)).add_(0.5).floor_()  # (B, 3 * H, w)
-    found = rows[:, None] @ lines.view(count, 3, height, out_w)
-    return found.add_(0.5).floor_()
+    return mapped(pixels, rows, columns)
+
+
+def mapped(pixels: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+    """Return images under two linear maps, each to whole grey levels: (B, 3, h, w) float32.
+
+    The products are of float32 also where a network is run in bfloat16: that holds no odd number
+    above 256, and half a level is added here.
+
+    Args:
+        pixels: (B, H, W, 3) uint8.
+        rows: (B, h, H) float32, applied last.
+        columns: (B, w, W) float32.
+    """
+    count, height, width, _ = pixels.shape
+    with torch.autocast(pixels.device.type, enabled=False):
+        planes = pixels.permute(0, 3, 1, 2).reshape(count, 3 * height, width).float()
+        lines = (planes @ columns.transpose(1, 2)).add_(0.5).floor_()  # (B, 3 * H, w)
+        return (rows[:, None] @ lines.view(count, 3, height, -1)).add_(0.5).floor_()
 
 
 def resize_weights(

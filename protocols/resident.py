@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from protocols.dataset import Sizes
+from protocols.images import mapped
 
 PIECE_BYTES = 256 << 20  # of the pixels on their way to the device
 TABLE_BYTES = 32 << 20  # of the weights of all lengths: enough for images of about 200 pixels
@@ -120,13 +121,9 @@ def resized(blocks: Tensor, lengths: Tensor, flips: Tensor, down: Resize, across
         down: from H pixels to h.
         across: from W pixels to w.
     """
-    count, height, width, _ = blocks.shape
     columns = across.of(lengths[:, 1])
     columns = torch.where(flips[:, None, None], columns.flip(1), columns)
-    planes = blocks.permute(0, 3, 1, 2).reshape(count, 3 * height, width).float()
-    lines = (planes @ columns.transpose(1, 2)).add_(0.5).floor_()  # (B, 3 * H, w)
-    rows = down.of(lengths[:, 0])
-    return (rows[:, None] @ lines.view(count, 3, height, across.out)).add_(0.5).floor_()
+    return mapped(blocks, down.of(lengths[:, 0]), columns)
 
 
 def triangles(length: Tensor, size: int, out: int) -> Tensor:

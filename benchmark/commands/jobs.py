@@ -263,7 +263,7 @@ def _share_cards(asked: Asked, ready: Ready, cell: CellKey, memory_mb: int, engi
     from benchmark.engines.local import LocalEngine
     from benchmark.running.sharing import pays_here, share
 
-    job = job_maker(asked, ready)(cell, "search", 0, 0, {})
+    job = first_job(asked, ready)(cell)
     if isinstance(engine, LocalEngine):
         if not share(engine, job, len(ready.devices), memory_mb):
             say(

@@ -62,9 +62,9 @@ def join(job: JoinJob) -> JoinOutcome | Fault:
     try:
         return _join(job)
     except Exception as error:  # broad, for the reason that execute's is
-        fault = fault_of(error, job.files())
+        return fault_of(error, job.files())
+    finally:  # what is held of a card would count as the next job's, and its neighbours lack it
         device.tidy(job.device)
-        return fault
 
 
 def _join(job: JoinJob) -> JoinOutcome:

@@ -116,6 +116,7 @@ def job_seconds(job: Job, largest: Settings | None = None) -> tuple[float, float
             least, usual = _job_seconds(job)
             if not largest or not job.cell.trains:
                 return least, usual, usual
+            device.tidy(job.device)
             recipe = recipe_of(job.recipe, largest)
             larger = replace(job, settings=largest, recipe=recipe)
             return least, usual, max(usual, _job_seconds(larger)[1])

@@ -144,6 +144,17 @@ def test_batch_equals_its_images_one_by_one():
         assert torch.equal(whole[i : i + 1], alone)
 
 
+def test_products_are_the_same_grey_levels_where_a_network_runs_in_bfloat16():
+    """Evaluation makes its crops while autocast is on; bfloat16 has no odd levels above 128."""
+    pictures = [picture(40, 52, seed) for seed in range(4)]
+    boxes = boxes_of((0, 0, 40, 52), (3, 4, 20, 20), (10, 0, 30, 9), (5, 5, 16, 16))
+    wanted = by_products(stored(*pictures), boxes, 16)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        got = by_products(stored(*pictures), boxes, 16)
+    assert got.dtype == torch.float32
+    assert torch.equal(got, wanted)
+
+
 @pytest.mark.parametrize("fill", [0, 255])
 def test_padding_of_smaller_images_is_never_seen(fill):
     small, large = picture(20, 30), picture(50, 45)

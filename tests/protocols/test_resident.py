@@ -71,6 +71,19 @@ def test_crops_equal_those_of_the_host_by_products(pipeline, count, allowed):
     assert (apart > 0).double().mean() <= allowed
 
 
+def test_crops_are_the_same_grey_levels_where_a_network_runs_in_bfloat16():
+    """The passes that renew averaged statistics make theirs while autocast is on."""
+    rng = np.random.default_rng(3)
+    sizes = photo_sizes(8, rng)
+    images, index = images_of(sizes), np.arange(8)
+    asked = (images, sizes, index, *training_boxes(PHOTOS, sizes, rng), PHOTOS)
+    wanted = on_device(*asked)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        got = on_device(*asked)
+    assert got.dtype == torch.float32
+    assert torch.equal(got, wanted)
+
+
 def test_crops_are_a_grey_level_off_the_kernels_in_one_value_of_fifty_at_most():
     rng = np.random.default_rng(2)
     sizes = photo_sizes(12, rng)

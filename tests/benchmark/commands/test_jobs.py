@@ -39,7 +39,7 @@ def test_how_many_pay_is_measured_by_the_cell_that_took_most_and_did_not_fail(lo
 @pytest.mark.parametrize("chosen", [0, 1, 4])
 def test_that_it_could_not_be_measured_is_said(monkeypatch, capsys, tmp_path, chosen):
     monkeypatch.setattr(sharing, "share", lambda engine, job, cards, memory_mb: chosen)
-    monkeypatch.setattr(jobs, "job_maker", lambda asked, ready: lambda cell, *rest: cell.row)
+    monkeypatch.setattr(jobs, "first_job", lambda asked, ready: lambda cell: cell.row)
     ready = SimpleNamespace(devices=("0",), device="cuda")
     engine = LocalEngine(1, 1, tmp_path / "workers.txt")
     jobs._share_cards(None, ready, CELLS[0], 0, engine)

@@ -15,6 +15,7 @@ from benchmark.training.first_look import first_look
 from benchmark.training.gradients import Gradients
 from benchmark.training.job import Job, execute
 from benchmark.training.steps import HostSteps
+from protocols import sharpness
 from protocols.discovery import load
 from protocols.errors import InvalidInputError
 from protocols.method import Draw, Method, ParameterGroup, Term
@@ -92,6 +93,37 @@ def test_sam_is_the_hand_loop_of_its_paper():
         w = w - 1e-3 * speed
         got = torch.cat([p.detach().flatten() for p in network.parameters()]).numpy()
         np.testing.assert_allclose(got, w, rtol=1e-12, atol=1e-13)  # one of them passes 0
+
+
+@pytest.mark.parametrize("recorded", [False, True])
+def test_both_passes_of_sam_draw_the_same_on_a_device_unless_it_is_recorded(monkeypatch, recorded):
+    """A generator of its own plays that of a card; while a step is recorded none can be set."""
+    card, network, drawn = torch.Generator().manual_seed(3), Valley(), []
+
+    def set_state(state, device):
+        assert not recorded
+        card.set_state(state)
+
+    monkeypatch.setattr(sharpness, "_device", lambda network: torch.device("cuda", 0))
+    monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: recorded)
+    monkeypatch.setattr(torch.cuda, "get_rng_state", lambda device: card.get_state())
+    monkeypatch.setattr(torch.cuda, "set_rng_state", set_state)
+
+    def evaluate():
+        drawn.append((torch.rand(1, generator=card).item(), torch.rand(1).item()))
+        network.zero_grad(set_to_none=True)
+        loss = network.loss()
+        loss.backward()
+        return {"loss": loss}
+
+    sharp_gradients(network, 0.3, evaluate, prove=True)
+    sharp_gradients(network, 0.3, evaluate)
+    on_card, on_host = zip(*drawn, strict=True)
+    alone = torch.rand(5, generator=torch.Generator().manual_seed(3)).tolist()
+    expected = alone if recorded else [*[alone[0]] * 3, *[alone[1]] * 2]
+    assert list(on_card) == pytest.approx(expected, abs=0)
+    assert len(set(on_host[:3])) == len(set(on_host[3:])) == 1
+    assert len(set(on_host)) == 2
 
 
 def test_sams_statistics_follow_the_first_pass_alone(train):
