@@ -12,12 +12,18 @@ from types import ModuleType
 
 from protocols.blame import PLUGIN, explained
 from protocols.errors import BenchmarkError, PluginError
+from protocols.own_imports import check_alone
 
 _SHIPPED = "protocols.methods."
 
 
 def import_file(path: Path) -> ModuleType:
-    """Import a plugin file under a name of its own, so that it can be pickled and reloaded."""
+    """Import a plugin file under a name of its own, so that it can be pickled and reloaded.
+
+    Raises:
+        PluginError: it is no Python file, or imports another file of its author's.
+    """
+    check_alone(path)
     module_name = f"{PLUGIN}{path.stem}"
     spec = importlib.util.spec_from_file_location(module_name, path)
     if spec is None or spec.loader is None:

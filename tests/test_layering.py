@@ -68,7 +68,7 @@ ROOMS = {
 # Inside protocols/ each row may import the rows below it, never its own or one above.
 PROTOCOL_ROWS = [
     {"errors", "names", "source_code", "reached", "two_pass"},
-    {"blame", "ranges"},
+    {"blame", "ranges", "own_imports"},
     {"phases", "plugin_code", "settle", "sharpness", "splits", "packaged", "stages"},
     {"nearest_device", "partition", "ranking"},
     {"nearest"},
