@@ -46,7 +46,7 @@ from protocols.toy_task import (
     keeps_random_state,
     loss_of,
     spec_for,
-    toy_batch,
+    toy_batches,
     toy_features,
     toy_labels,
     toy_map_at_r,
@@ -56,6 +56,8 @@ from protocols.toy_task import (
 )
 
 __all__ = ["CHECKS", "ROWS", "SPEC", "MethodConformance", "as_features"]
+
+_FEATURES = "the features"
 
 
 @keeps_random_state
@@ -86,22 +88,40 @@ def check_learns_through_every_parameter(method: type[Method]) -> None:
     """The loss is a finite scalar with a gradient to the features and every own parameter."""
     if not method.trains:
         return
-    built, batch = build(method), toy_batch()
-    features = toy_features().requires_grad_()
-    total = loss_of(built, features, batch)
-    assert total.shape == (), f"losses must be () tensors, met {tuple(total.shape)}"
-    assert math.isfinite(total.item()), f"loss is {total.item()} on an ordinary batch"
-    total.backward()  # type: ignore[no-untyped-call]
+    steps, gradients = _gradients(build(method))
+    of_features = gradients.pop(_FEATURES)
     if method.trunk == "trained":
         frozen = "; say trunk = 'frozen' if only the head is to learn"
-        assert features.grad is not None, f"the loss is detached from the features{frozen}"
-        assert features.grad.abs().sum() > 0, f"the loss sends no gradient to the features{frozen}"
-    for name, parameter in built.named_parameters():
-        if parameter.requires_grad:
-            got = parameter.grad
-            assert got is not None, f"parameter {name} never learns: it gets no gradient"
-            assert got.isfinite().all(), f"parameter {name} gets a non-finite gradient"
-            assert got.abs().sum() > 0, f"parameter {name} never learns: its gradient is 0"
+        assert of_features, f"the loss is detached from the features{frozen}"
+        assert any(of_features), f"the loss sends no gradient to the features{frozen}"
+    later = "; if it learns from a later step on, say in phases() from which"
+    for parameter, sizes in gradients.items():
+        assert sizes, f"{parameter} never learns: it gets no gradient at {steps}{later}"
+        assert any(sizes), f"{parameter} never learns: its gradient is 0 at {steps}{later}"
+
+
+def _gradients(built: Method) -> tuple[str, dict[str, list[float]]]:
+    """Return the steps looked at, in words, and how large each gradient is that is met there.
+
+    The features and each trainable parameter have a list, empty if they never get a gradient:
+    what learns in one phase alone does learn.
+    """
+    own = {f"parameter {name}": p for name, p in built.named_parameters() if p.requires_grad}
+    met: dict[str, list[float]] = {name: [] for name in (_FEATURES, *own)}
+    batches = toy_batches(built)
+    for where, batch in batches:
+        features = toy_features().requires_grad_()
+        built.zero_grad()
+        total = loss_of(built, features, batch)
+        assert total.shape == (), f"losses must be () tensors, met {tuple(total.shape)}{where}"
+        assert math.isfinite(total.item()), f"loss is {total.item()} on an ordinary batch{where}"
+        total.backward()  # type: ignore[no-untyped-call]
+        for name, leaf in {_FEATURES: features, **own}.items():
+            if leaf.grad is not None:
+                assert leaf.grad.isfinite().all(), f"the gradient of {name} is not finite{where}"
+                met[name].append(leaf.grad.abs().sum().item())
+    numbers = ", ".join(str(batch.step) for _, batch in batches)
+    return f"step{'s' * (len(batches) > 1)} {numbers}", met
 
 
 @keeps_random_state
@@ -158,8 +178,10 @@ def check_repeats_under_a_seed(method: type[Method]) -> None:
         random.seed(other_seed)
         built = build(method)
         torch.default_generator.manual_seed(3)
-        values.append(loss_of(built, toy_features(), toy_batch()).item())
-    assert values[0] == values[1], f"the same torch seed gave {values[0]} and {values[1]}"
+        batches = toy_batches(built)
+        values.append([(loss_of(built, toy_features(), b).item(), where) for where, b in batches])
+    for (first, where), (second, _) in zip(*values, strict=True):
+        assert first == second, f"the same torch seed gave {first} and {second}{where}"
 
 
 @keeps_random_state
@@ -309,10 +331,13 @@ for _check in CHECKS:
     setattr(MethodConformance, _check.__name__.replace("check_", "test_"), _as_test(_check))
 
 
-def _finite(built: Method, feature_map: Tensor, labels: Tensor, where: str) -> None:
-    features = feature_map.clone().requires_grad_()
-    total = loss_of(built, features, toy_batch(labels))
-    assert math.isfinite(total.item()), f"loss is {total.item()} for {where}"
-    total.backward()  # type: ignore[no-untyped-call]
-    grads = [features.grad, *(p.grad for p in built.parameters())]
-    assert all(g is None or g.isfinite().all() for g in grads), f"NaN gradient for {where}"
+def _finite(built: Method, feature_map: Tensor, labels: Tensor, what: str) -> None:
+    for step, batch in toy_batches(built, labels):
+        where = f"{what}{step}"
+        features = feature_map.clone().requires_grad_()
+        built.zero_grad()
+        total = loss_of(built, features, batch)
+        assert math.isfinite(total.item()), f"loss is {total.item()} for {where}"
+        total.backward()  # type: ignore[no-untyped-call]
+        grads = [features.grad, *(p.grad for p in built.parameters())]
+        assert all(g is None or g.isfinite().all() for g in grads), f"NaN gradient for {where}"

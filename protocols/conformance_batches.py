@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from functools import partial
 
 import numpy as np
 import torch
@@ -19,7 +20,7 @@ from protocols.toy_task import (
     keeps_random_state,
     loss_of,
     probed,
-    toy_batch,
+    toy_batches,
     toy_features,
     views_of,
 )
@@ -76,16 +77,17 @@ def check_parts_are_the_whole(method: type[Method]) -> None:
 
 
 def _gradients(method: type[Method], rows: tuple[slice, ...]) -> dict[str, Tensor]:
-    """Return the gradients of the features and of all own parameters, from some parts."""
-    built, batch, features = build(method), toy_batch(), toy_features().requires_grad_()
+    """Return the gradients of features and own parameters, of all phases, from some parts."""
+    built, features = build(method), toy_features().requires_grad_()
     torch.default_generator.manual_seed(3)
-    if len(rows) == 1:
-        loss_of(built, features, batch).backward()  # type: ignore[no-untyped-call]
-    else:
-        two_pass(
-            lambda part: views_of(built, features[rows[part]]),
-            len(rows),
-            lambda views: losses_of(built, views, batch),
-        )
+    for _, batch in toy_batches(built):
+        if len(rows) == 1:
+            loss_of(built, features, batch).backward()  # type: ignore[no-untyped-call]
+        else:
+            two_pass(
+                lambda part: views_of(built, features[rows[part]]),
+                len(rows),
+                partial(losses_of, built, batch=batch),
+            )
     named = {"the features": features, **dict(built.named_parameters())}
     return {name: value.grad for name, value in named.items() if value.grad is not None}

@@ -16,7 +16,7 @@ from protocols.toy_task import (
     as_mixed,
     build,
     keeps_random_state,
-    toy_batch,
+    toy_batches,
     toy_features,
     train,
     views_of,
@@ -30,13 +30,14 @@ def check_leaves_inputs_alone(method: type[Method]) -> None:
     """Features, labels and views are not changed in place."""
     if not method.trains:
         return
-    built, features, batch = build(method), toy_features(), toy_batch()
-    kept, labels = features.clone(), batch.labels.clone()
-    shown, batch = as_mixed(built, features, batch)
-    views = views_of(built, shown)
-    _check_losses(built, views, batch)
-    assert torch.equal(features, kept), "the method changed its input features in place"
-    assert torch.equal(batch.labels, labels), "the method changed the labels in place"
+    built = build(method)
+    for where, batch in toy_batches(built):
+        features = toy_features()
+        kept, labels = features.clone(), batch.labels.clone()
+        shown, mixed = as_mixed(built, features, batch)
+        _check_losses(built, views_of(built, shown), mixed)
+        assert torch.equal(features, kept), f"the method changed its input features in place{where}"
+        assert torch.equal(batch.labels, labels), f"the method changed the labels in place{where}"
 
 
 def _check_losses(built: Method, views: dict[str, Tensor], batch: Batch) -> None:

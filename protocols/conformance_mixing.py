@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from protocols.method import Method
+from protocols.method import Batch, Method
 from protocols.mixing import mixed, mixing_of
 from protocols.toy_task import (
     ROWS,
@@ -18,7 +18,7 @@ from protocols.toy_task import (
     corners,
     keeps_random_state,
     loss_of,
-    toy_batch,
+    toy_batches,
     toy_features,
     train,
 )
@@ -39,18 +39,22 @@ def check_knows_what_is_mixed(method: type[Method]) -> None:
         torch.from_numpy(mixing.draw(ROWS, np.random.default_rng(n))[0]) for n in range(2)
     )
     images = mixed(toy_features(), one, torch.tensor(0.5))
-    halves = [_loss(built, images, partner, 0.5) for partner in (one, other)]
-    assert halves[0] != halves[1], (
+    batches = toy_batches(built)
+    assert any(
+        _loss(built, images, batch, one, 0.5) != _loss(built, images, batch, other, 0.5)
+        for _, batch in batches
+    ), (
         "it wants mixed images and its loss does not look at batch.partner and batch.share: it "
         "takes each mixture for an image of the class that only a share of it shows"
     )
     for share in (0.0, 1.0):
         images = mixed(toy_features(), one, torch.tensor(share))
-        found = _loss(built, images, one, share)
-        assert math.isfinite(found), f"loss is {found} at share {share}"
+        for where, batch in batches:
+            found = _loss(built, images, batch, one, share)
+            assert math.isfinite(found), f"loss is {found} at share {share}{where}"
 
 
-def _loss(built: Method, images: Tensor, partner: Tensor, share: float) -> float:
+def _loss(built: Method, images: Tensor, batch: Batch, partner: Tensor, share: float) -> float:
     torch.default_generator.manual_seed(3)
-    batch = replace(toy_batch(), partner=partner, share=torch.tensor(share))
+    batch = replace(batch, partner=partner, share=torch.tensor(share))
     return loss_of(built, images, batch).item()

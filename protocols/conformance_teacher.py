@@ -19,6 +19,7 @@ from protocols.toy_task import (
     build,
     corners,
     keeps_random_state,
+    looked_at,
     toy_batch,
     toy_features,
     train,
@@ -68,7 +69,7 @@ def _reads(built: Method) -> bool:
     kept = {name: view.clone() for name, view in views.items() if name.startswith(PREFIX)}
     other = views | {name: view.flip(0) for name, view in kept.items()}
     found = False
-    for step in PHASES:
+    for step in sorted({*PHASES, *looked_at(built)}):
         batch = replace(first, step=step, epoch=step // SPEC.steps_per_epoch)
         values = []
         for seen in (views, other):

@@ -24,6 +24,7 @@ from protocols.contract import check_built, losses_of, plan_of, views_from
 from protocols.method import Batch, Draw, Features, Method, TrainSpec
 from protocols.metrics import per_query
 from protocols.mixing import mixed, mixing_of
+from protocols.plugin_code import told
 from protocols.pretend_device import to_device
 from protocols.space import Settings, declared, defaults
 from protocols.teacher import Teacher
@@ -129,10 +130,35 @@ def toy_features() -> Tensor:
     return centres.repeat_interleave(PER_CLASS, 0) + 1.5 * noise + texture
 
 
-def toy_batch(labels: Tensor | None = None) -> Batch:
+def toy_batch(labels: Tensor | None = None, step: int = 0) -> Batch:
     """Return the step information of one toy batch."""
     labels = toy_labels() if labels is None else labels
-    return Batch(labels, torch.arange(len(labels)), group=0, step=0, epoch=0)
+    epoch = step // SPEC.steps_per_epoch
+    return Batch(labels, torch.arange(len(labels)), group=0, step=step, epoch=epoch)
+
+
+def looked_at(built: Method) -> dict[int, str]:
+    """Return the steps at which a loss is looked at, with words that end a message.
+
+    They are step 0 and, where the method has phases under its setting, the first step of each and
+    the last step of all: by then a memory holds something and a gradual change is whole. A phase
+    that begins after the budget has no batch; a study refuses it.
+    """
+    with told("the phases", type(built)):
+        phases = tuple(built.phases(built.settings, SPEC.steps, SPEC.steps_per_epoch))
+        begun = {p.begins: f"where phase {p.name!r} begins" for p in phases}
+    found = {SPEC.steps - 1: "the last", **begun} if phases else {}
+    words = {step: f", at step {step} of {SPEC.steps}, {why}" for step, why in found.items()}
+    return {0: ""} | {step: words[step] for step in sorted(words) if 0 < step < SPEC.steps}
+
+
+def toy_batches(built: Method, labels: Tensor | None = None) -> list[tuple[str, Batch]]:
+    """Return a toy batch of each step that is looked at, with words that end a message.
+
+    They are for one build of the method, in this order: a later phase may read what an earlier
+    one has kept.
+    """
+    return [(where, toy_batch(labels, step)) for step, where in looked_at(built).items()]
 
 
 def as_features(feature_map: Tensor, stages: int = 0) -> Features:
@@ -279,7 +305,8 @@ def use_on_device(built: Method) -> None:
     first = None if plan is None else next(plan, None)
     group = 0 if first is None else first.group
     labels, index = to_device(toy_labels()), to_device(torch.arange(ROWS))
-    for step in (*range(SETTLING), *PHASES) if built.trains else ():
+    steps = sorted({*range(SETTLING), *PHASES, *looked_at(built)})
+    for step in steps if built.trains else ():
         batch = Batch(labels, index, group, step, step // SPEC.steps_per_epoch)
         loss_of(built, images.clone().requires_grad_(), batch).backward()  # type: ignore[no-untyped-call]
     probe("embedding")

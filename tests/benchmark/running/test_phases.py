@@ -8,12 +8,12 @@ import pytest
 
 from benchmark.cli import main
 from benchmark.running.phases import timetable
-from protocols.conformance import SPEC, as_features, build, toy_batch, toy_features
 from protocols.discovery import load
 from protocols.errors import InvalidInputError
 from protocols.protocol import Pace
 from protocols.recipe import Schedule
 from protocols.specs import emoji, finetune, quick, reality_check, toy
+from protocols.toy_task import SPEC, as_features, build, toy_batch, toy_features
 
 CUB, CARS, SOP = reality_check.CUB, reality_check.CARS, reality_check.SOP
 PAPER = {"cub200": CUB, "cars196": CARS, "sop": SOP}

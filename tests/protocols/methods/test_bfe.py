@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import torch
 
-from protocols.conformance import SPEC, as_features, build, toy_batch, toy_features
 from protocols.discovery import load
 from protocols.errors import InvalidInputError
 from protocols.method import Features
 from protocols.methods.bfe import BatchFeatureErasing, Branches, erase
 from protocols.network import Network
+from protocols.toy_task import SPEC, as_features, build, toy_batch, toy_features
 from tests.protocols.methods.loops import (
     count,
     paper_spec,

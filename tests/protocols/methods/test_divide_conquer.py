@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import torch
 
-from protocols.conformance import SPEC, as_features, build, toy_batch, toy_features
 from protocols.errors import InvalidInputError
 from protocols.method import Batch
 from protocols.methods.divide_conquer import DivideConquer, members, some
 from protocols.space import defaults
+from protocols.toy_task import SPEC, as_features, build, toy_batch, toy_features
 from tests.protocols.methods.loops import seeded
 
 

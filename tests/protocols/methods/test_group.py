@@ -9,9 +9,9 @@ import torch
 from torch.nn.functional import log_softmax
 
 from protocols import conformance as toy
-from protocols.conformance import SPEC, as_features, toy_batch, toy_features
 from protocols.methods.group import Group, GroupLoss, memberships, refine, similarity
 from protocols.space import declared, defaults
+from protocols.toy_task import SPEC, as_features, toy_batch, toy_features
 from tests.protocols.methods.loops import (
     FIXTURE_LABELS,
     build,

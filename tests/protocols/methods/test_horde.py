@@ -8,7 +8,6 @@ import pytest
 import torch
 from torch.nn.functional import normalize
 
-from protocols.conformance import SPEC, as_features, build, loss_of, toy_batch, toy_features
 from protocols.discovery import load
 from protocols.errors import PluginError
 from protocols.method import Wants
@@ -18,6 +17,7 @@ from protocols.methods.horde import Horde
 from protocols.methods.horde_ms import HordeMultiSimilarity
 from protocols.methods.ms import MultiSimilarity
 from protocols.methods.proxynca import ProxyNCA
+from protocols.toy_task import SPEC, as_features, build, loss_of, toy_batch, toy_features
 from tests.protocols.methods.loops import (
     LINE_LABELS,
     count,

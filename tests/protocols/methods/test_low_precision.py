@@ -3,10 +3,9 @@
 import pytest
 import torch
 
-from protocols.conformance import as_features, toy_batch, toy_features
 from protocols.discovery import load
 from protocols.space import declared, defaults
-from protocols.toy_task import build
+from protocols.toy_task import as_features, build, toy_batch, toy_features
 
 LATER = (
     *("antico", "ccl", "contextual", "hier", "hist", "hyp", "metrix", "pfml", "proxy_an", "s2sd"),

@@ -7,7 +7,6 @@ import pytest
 import torch
 from torch.nn.functional import normalize
 
-from protocols.conformance import SPEC, as_features, build, toy_batch, toy_features
 from protocols.discovery import load
 from protocols.errors import PluginError
 from protocols.method import Batch
@@ -15,6 +14,7 @@ from protocols.methods._s2sd import WIDTHS, SelfDistilled
 from protocols.methods.ms_miner import MultiSimilarityMined
 from protocols.methods.proxynca import ProxyNCA
 from protocols.methods.s2sd import S2SD
+from protocols.toy_task import SPEC, as_features, build, toy_batch, toy_features
 from tests.protocols.methods.loops import (
     FIXTURE,
     FIXTURE_LABELS,

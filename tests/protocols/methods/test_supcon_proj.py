@@ -5,9 +5,9 @@ import pytest
 import torch
 from torch.nn.functional import relu
 
-from protocols.conformance import SPEC, as_features, toy_batch, toy_features
 from protocols.methods.supcon import SupCon
 from protocols.methods.supcon_proj import SupConProjected
+from protocols.toy_task import SPEC, as_features, toy_batch, toy_features
 from tests.protocols.methods.loops import (
     FIXTURE,
     FIXTURE_LABELS,
