@@ -2,11 +2,17 @@
 
 from dataclasses import replace
 
+import numpy as np
+import pandas as pd
+import pytest
+
+from benchmark.report.answers import answers
 from benchmark.report.page import render
+from benchmark.report.sections import sections
 from benchmark.study.folder import CellKey
 from benchmark.tables.formats import to_format
-from benchmark.tables.frames import make_tables
-from tests.benchmark.tables.test_frames import PROTOCOL, make, shown
+from benchmark.tables.frames import looked_at, make_tables
+from tests.benchmark.tables.test_frames import PROTOCOL, make, pair, shown
 from tests.proven import put
 
 SAID = "kept the untrained model (step 0), as no later validation was better: "
@@ -64,3 +70,44 @@ def test_each_table_has_its_own_footnote(tmp_path):
     here, there = to_format(make_tables(study), "md")["headline.md"].decode().split("**tints", 1)
     assert "kept the untrained model" not in here
     assert f"{SAID}ms in 3 of 6 folds" in flat(there)
+
+
+@pytest.mark.parametrize("seeds", [2, 3, 10])
+def test_two_untrained_rows_are_not_told_to_add_seeds(tmp_path, seeds):
+    """Equal runs would need 7 seeds to be called equivalent; no seed makes these any telling."""
+    base = np.linspace(0.40, 0.44, seeds).tolist()
+    kept = {"triplet": [[0, 0]] * seeds, "fence": [[0, 0]] * seeds}
+    protocol = replace(PROTOCOL, seeds=seeds)
+    study = study_of(tmp_path, kept, protocol, triplet=base, fence=base)
+    row, text = pair(study, "fence", "triplet"), flat(shown(study, 130))
+    assert (row.verdict, row.untested, row.family_size) == ("not tested", "both untrained", 1)
+    assert pd.isna(row.needs_seeds)
+    assert np.isnan([row.p_holm, row.p_equivalent, row.ci_low_family]).all()
+    assert "? not tested (both untrained)" in text
+    assert "needs" not in text
+    tables = make_tables(study)
+    assert "? not tested (both untrained)" in render(tables)
+    (answer,) = answers(list(sections(tables)))
+    assert answer.why == "No comparison could be tested: not tested (both untrained)."
+    assert looked_at(tables).looks.seen == ()
+
+
+def test_one_trained_fold_on_either_side_is_a_comparison(tmp_path):
+    kept = {"triplet": START, "fence": [[0, 0], [0, 0], [0, 10]], "ms": TRAINED, "proxy": START}
+    study = study_of(tmp_path, kept)
+    found = {m: pair(study, m, "triplet") for m in ("fence", "ms", "proxy")}
+    assert {m: row.untested for m, row in found.items()} == {
+        "fence": None,
+        "ms": None,
+        "proxy": "both untrained",
+    }
+    assert {row.family_size for row in found.values()} == {3}, "it stays in the family"
+    assert pair(study, "fence", "ms").untested is None, "outside the family nothing is judged"
+
+
+def test_a_baseline_that_never_trains_is_taken_as_it_is(tmp_path):
+    protocol = replace(PROTOCOL, baseline="untrained", reference="other")
+    low = [0.30, 0.31, 0.35]
+    study = study_of(tmp_path, {"untrained": START, "ms": START}, protocol, ms=low)
+    row = pair(study, "ms", "untrained")
+    assert (row.verdict, row.untested) == ("worse", None)
