@@ -9,16 +9,15 @@ from itertools import groupby
 from statistics import fmean
 from typing import Any
 
-from pandas import NA
-
 from benchmark.report.charts import Mark, number
-from benchmark.statistics.words import is_near_miss, spoken
+from benchmark.statistics.words import is_near_miss
 from benchmark.study import failures
 from benchmark.study.folder import CellKey, Study, stands_aside
 from benchmark.study.records import ChoiceRecord, RunRecord, TrialRecord
 from benchmark.study.scores import HEADLINE, HEADLINE_METRIC, Part
 from benchmark.tables.diagnostics import Edge, PhaseCount, edges, phase_counts, space_of
 from benchmark.tables.frames import Tables, baseline_names
+from benchmark.tables.headlines import spoken_of
 from benchmark.tables.results import CellResults
 
 Place = tuple[str, str, str]
@@ -145,7 +144,7 @@ class Pair:
         p: adjusted; None where it is not tested or outside the family.
         p_note: the sign-flip p beside it, or why there is none.
         verdict: one of the five words; empty outside the family.
-        spoken: the verdict with the seeds it lacks, or the p of a near miss.
+        spoken: the verdict with why it is not tested, or with the p of a near miss.
         together: half-width in points of the interval that holds for the whole family.
         unequal: why Student's t was not trusted; empty where it was.
     """
@@ -268,7 +267,7 @@ def _reason(study: Study, key: CellKey, runs: Sequence[RunRecord], trials: int) 
 
 def _pair(row: Any) -> Pair:
     verdict = row.verdict if isinstance(row.verdict, str) else ""
-    said = spoken(verdict, None if row.needs_seeds is NA else int(row.needs_seeds))
+    said = spoken_of(row) if verdict else ""
     return Pair(
         other=str(row.method_b),
         mark=_mark(str(row.method_a), row, "mean_difference", (), ""),

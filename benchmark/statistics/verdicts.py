@@ -184,7 +184,7 @@ def judge(
     *,
     flips: Signs | None = None,
     fixed: Sequence[bool] = (),
-    spoiled: Sequence[bool] = (),
+    untested: Sequence[str] = (),
 ) -> list[Judged]:
     """Return what the comparisons of one table and metric say, in their order.
 
@@ -198,10 +198,10 @@ def judge(
         family: how many were declared; those of methods that are not in ``runs`` included.
         flips: see :func:`benchmark.statistics.paired.paired_all`.
         fixed: which methods have one run that stands for all seeds; none where it is empty.
-        spoiled: which methods have runs that failed; none where it is empty. Runs that came
-            through are no sample of all: where the lowest three of ten diverge, equal methods
-            would be called better in 9 % of studies. Their comparisons stay in the family, with
-            the difference of what came through, and are not tested.
+        untested: why each pair is not tested however many seeds there are, see
+            :func:`benchmark.statistics.untested.reasons`; a pair without a reason has an empty
+            text, and none has one where this is empty. A pair with a reason stays in the family,
+            with the difference of what came through.
     """
     whole = at_every_seed(runs, fixed) if any(fixed) else runs
     results = paired_all(whole, pairs, flips=flips)
@@ -212,7 +212,7 @@ def judge(
     found = [Judged(result, _p_alone(result)) for result in results]
     if ours:
         evidence = _evidence(whole, [pairs[k] for k in ours], [results[k] for k in ours])
-        untold = np.array([any(spoiled) and any(spoiled[m] for m in pairs[k]) for k in ours])
+        untold = np.array([bool(untested) and bool(untested[k]) for k in ours])
         decision = decide(replace(evidence, n=np.where(untold, 0, evidence.n)), family)
         decision.needs[untold] = 0  # no number of seeds would do
         for at, k in enumerate(ours):

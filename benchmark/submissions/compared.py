@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from benchmark.statistics import paired, verdicts
+from benchmark.statistics import paired, untested, verdicts
 from benchmark.study.scores import Part
 from benchmark.submissions.judging import score_of
 from benchmark.submissions.read import SubmittedRow
@@ -31,15 +31,17 @@ def against(
         part: the embedding and metric that are compared.
     """
     others = [n for n in range(len(rows)) if n != base]
+    pairs = [(n, base) for n in others]
     declared = [not rows[n].stands_aside for n in others]
+    own = [untested.Contestant(row.runs.values(), not row.untrained) for row in rows]
     many = seeds > paired.EXACT_PAIRS
     judged = verdicts.judge(
         np.array([values_of(row, seeds, part) for row in rows]),
-        [(n, base) for n in others],
+        pairs,
         declared,
         sum(declared),
         flips=paired.draw_flips(seeds, np.random.default_rng(0)) if many else None,
         fixed=[row.fixed for row in rows],
-        spoiled=[any(run.status == "failed" for run in row.runs.values()) for row in rows],
+        untested=untested.reasons(own, pairs),
     )
     return dict(zip(others, judged, strict=True))

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmark.statistics import paired, standings, variance, verdicts
+from benchmark.statistics import paired, standings, untested, variance, verdicts
 from benchmark.study.folder import competes
 from benchmark.study.scores import PARTS, Part
 from benchmark.tables.results import CellResults, class_difference
@@ -25,16 +25,17 @@ def pair_rows(cells: Sequence[CellResults], protocol: Protocol) -> Iterator[dict
     for _, group in groupby(cells, key=lambda cell: cell.key.axes[:3]):
         methods = list(group)
         fixed = [cell.key.deterministic for cell in methods]
-        spoiled = [any(run.status == "failed" for run in cell.runs) for cell in methods]
         pairs, declared, family = _family(methods, protocol)
+        own = [untested.Contestant(cell.runs, cell.key.trains) for cell in methods]
+        reasons = untested.reasons(own, pairs)
         over_classes = [class_difference(methods[a], methods[b]) for a, b in pairs]
         for part in PARTS:
             values = _matrix(methods, part, protocol.seeds)
             judged = verdicts.judge(
-                values, pairs, declared, sum(declared), flips=flips, fixed=fixed, spoiled=spoiled
+                values, pairs, declared, sum(declared), flips=flips, fixed=fixed, untested=reasons
             )
-            rows = zip(pairs, declared, judged, over_classes, strict=True)
-            for (a, b), ours, result, other in rows:
+            rows = zip(pairs, declared, judged, over_classes, reasons, strict=True)
+            for (a, b), ours, result, other, reason in rows:
                 yield {
                     **methods[0].place,
                     "embedding": part[0],
@@ -44,6 +45,7 @@ def pair_rows(cells: Sequence[CellResults], protocol: Protocol) -> Iterator[dict
                     "family": family if ours else None,
                     **_result(result),
                     **other.columns(part),
+                    "untested": (ours and reason) or None,
                 }
 
 

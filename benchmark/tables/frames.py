@@ -88,8 +88,7 @@ _PAIRS = {
     "n": "Int64",
     **dict.fromkeys(("mean_difference", "ci_low", "ci_high"), "float64"),
     "ci_kind": "object",
-    "p_sign_flip": "float64",
-    "p_holm": "float64",
+    **dict.fromkeys(("p_sign_flip", "p_holm"), "float64"),
     "p_note": "object",
     "probability_a_better": "float64",
     "effect_sd": "float64",
@@ -98,12 +97,12 @@ _PAIRS = {
     "p_t": "float64",
     "mark": "object",
     "p_equivalent": "float64",
-    "ci_low_family": "float64",
-    "ci_high_family": "float64",
+    **dict.fromkeys(("ci_low_family", "ci_high_family"), "float64"),
     "ci_kind_family": "object",
     "family_size": "Int64",
     "needs_seeds": "Int64",
     "p": "float64",
+    "untested": "object",
 }
 _ESTIMATES = ("mean", "gain", "gain_iqm", "rank")
 _ACROSS = {
@@ -151,7 +150,8 @@ class Tables:
             against the baseline, or all pairs where the baseline is not among them. ``ci`` is of
             the difference alone, ``ci_family`` holds together with the rest of the family;
             ``p``, of which Holm's correction makes ``p_holm``, is ``p_t`` or, of a comparison with
-            a ``mark``, from a skewed t; ``p_sign_flip`` stands beside it as a check.
+            a ``mark``, from a skewed t; ``p_sign_flip`` stands beside it as a check. ``untested``
+            says why no number of seeds gives a verdict.
         study: what the frames were built from.
         across: one row per method, embedding and metric of a trunk and recipe with two datasets
             or more; empty otherwise.

@@ -143,6 +143,12 @@ def place_of(row: FrameRow) -> Place:
     return (str(row.dataset), str(row.trunk), str(row.recipe))
 
 
+def spoken_of(pair: FrameRow) -> str:
+    """Return the verdict of a row of pairs as people read it."""
+    needs = None if pair.needs_seeds is NA else int(pair.needs_seeds)
+    return spoken(str(pair.verdict), needs, pair.untested or "")
+
+
 def with_half_width(mean: str, row: FrameRow) -> str:
     """Return ``mean`` with the interval's half-width in per cent, alone if there is none."""
     half = (row.ci_high - row.ci_low) / 2
@@ -308,9 +314,7 @@ def _verdict_notes(judged: Sequence[FrameRow]) -> Iterator[str]:
     if any(_wider(pair) for pair in judged):
         of = "simultaneous ± for all of them" if family > 1 else "± of the stricter test"
         yield f"in brackets: the {of}"
-    met = {
-        spoken(str(p.verdict), None if p.needs_seeds is NA else p.needs_seeds): p for p in judged
-    }
+    met = {spoken_of(p): p for p in judged}
     words = [
         f"{mark} {said}{f' (margin {100 * ROPE:g} points)' * (word == 'equivalent')}"
         for word, mark in MARKS.items()

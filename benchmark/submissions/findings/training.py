@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from statistics import fmean
 
 from benchmark.study.scores import NOTHING, per_cent
+from benchmark.study.step_zero import untrained_folds
 from benchmark.submissions.budget import pace_of
 from benchmark.submissions.findings.studies import Entry, Study
 from benchmark.submissions.schema import Run
@@ -145,8 +146,7 @@ def untrained_runs(entry: Entry) -> list[int]:
     """Return the seeds of which a fold kept its untrained model; none of a reference."""
     if not entry.competes or entry.fault:
         return []
-    runs = sorted(entry.row.runs.items())
-    return [seed for seed, run in runs if run.status == "done" and 0 in run.best_steps]
+    return [seed for seed, run in sorted(entry.row.runs.items()) if untrained_folds(run)]
 
 
 def is_mixed(entry: Entry) -> bool:

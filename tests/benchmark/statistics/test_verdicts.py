@@ -276,6 +276,7 @@ def test_looking_again_and_again_calls_more_than_is_there():
 
 def test_verdicts_as_words():
     assert spoken("not tested", 6) == "not tested (needs 6 seeds)"
+    assert spoken("not tested", None, "both untrained") == "not tested (both untrained)"
     assert spoken("better") == "better"
     assert is_near_miss("inconclusive", 0.07)
     assert not is_near_miss("inconclusive", 0.3)

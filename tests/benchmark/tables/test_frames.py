@@ -49,7 +49,7 @@ PAIRS = (
     "dataset,trunk,recipe,embedding,metric,method_a,method_b,family,n,mean_difference,"
     "ci_low,ci_high,ci_kind,p_sign_flip,p_holm,p_note,probability_a_better,effect_sd,verdict,"
     "test_classes,test_ci_low,test_ci_high,test_ci_kind,p_t,mark,p_equivalent,"
-    "ci_low_family,ci_high_family,ci_kind_family,family_size,needs_seeds,p"
+    "ci_low_family,ci_high_family,ci_kind_family,family_size,needs_seeds,p,untested"
 )
 
 
@@ -343,6 +343,7 @@ def test_failed_runs_take_the_verdict_and_leave_the_family_as_large(tmp_path):
     assert (lost.n, lost.verdict, lost.family_size) == (7, "not tested", 2)
     assert lost.mean_difference == pytest.approx(0.1)
     assert pd.isna(lost.needs_seeds)
+    assert (lost.untested, whole.untested) == ("failed runs", None)
     assert np.isnan([lost.p_holm, lost.ci_low_family]).all()
     assert (whole.verdict, whole.family_size) == ("better", 2)
     assert "margin: 3 of 10 runs failed, not ranked and not compared" in " ".join(
@@ -499,7 +500,7 @@ def test_a_near_miss_shows_its_p_and_what_is_untested_its_seeds(tmp_path):
     text = shown(study, 130)
     assert f"~ p {row.p_holm:.2f}" in next(line for line in text.splitlines() if "near" in line)
     flat = " ".join(text.split())
-    assert "~ inconclusive, ? not tested · p: Holm's, of a near miss" in flat
+    assert "~ inconclusive, ? not tested (failed runs) · p: Holm's, of a near miss" in flat
     two = make(
         tmp_path / "two", {"triplet": base[:2], "few": base[1:3]}, replace(PROTOCOL, seeds=2)
     )
