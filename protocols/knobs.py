@@ -165,6 +165,11 @@ KNOBS: dict[str, Knob] = {
 # Keys that have a shorter word where a table or a plan says what was changed.
 SHORT = {"search.trials": "trials", "search.bounds": "bounds"}
 METHOD, RECIPE = "method.", "recipe."
+_OWN_BASELINE = (
+    "the protocol says which method all others are compared with. To compare two methods with each "
+    "other, give them alone to --methods, with an --out of their own. More ways: docs/study.md, "
+    "'Two methods against each other'"
+)
 
 
 def read_value(key: str, value: object) -> Override:
@@ -191,6 +196,8 @@ def read_value(key: str, value: object) -> Override:
 
 def unknown_key(key: str, others: Iterable[str]) -> InvalidInputError:
     """Return an error that names the nearest keys, ``others`` that are known there among them."""
+    if key == "baseline":
+        return InvalidInputError(f"no key 'baseline': {_OWN_BASELINE}")
     near = get_close_matches(key, [k for k in [*KNOBS, *others] if k != key], n=2, cutoff=0.5)
     ends = [known for known in KNOBS if known.rpartition(".")[2] == key]
     found = list(dict.fromkeys([*ends, *near]))

@@ -15,9 +15,9 @@ from benchmark.study import failures
 from benchmark.study.folder import CellKey, Study, stands_aside
 from benchmark.study.records import ChoiceRecord, RunRecord, TrialRecord
 from benchmark.study.scores import HEADLINE, HEADLINE_METRIC, Part
+from benchmark.tables.captions import spoken_of
 from benchmark.tables.diagnostics import Edge, PhaseCount, edges, phase_counts, space_of
 from benchmark.tables.frames import Tables, baseline_names
-from benchmark.tables.headlines import spoken_of
 from benchmark.tables.results import CellResults
 
 Place = tuple[str, str, str]

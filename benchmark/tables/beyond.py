@@ -7,9 +7,12 @@ from __future__ import annotations
 
 import math
 
+from benchmark.statistics.across import KIND
 from benchmark.study.scores import HEADLINE, NOTHING
+from benchmark.tables.captions import FrameRow, of_datasets, of_searches
 from benchmark.tables.frames import Tables
-from benchmark.tables.headlines import FrameRow, Headline, place_of, with_half_width
+from benchmark.tables.headlines import Headline, place_of, with_half_width
+from protocols.protocol import Protocol
 
 _ENDS = ("", "_ci_low", "_ci_high")
 
@@ -26,11 +29,12 @@ def further(tables: Tables) -> list[Headline]:
         for row in main.itertuples(index=False):
             place = place_of(row) if name == "variance" else (str(row.trunk), str(row.recipe))
             groups.setdefault(place, []).append(row)
-        found += [make(place, rows) for place, rows in groups.items()]
+        protocol = tables.study.protocol
+        found += [make(place, rows, protocol) for place, rows in groups.items()]
     return found
 
 
-def _across(place: tuple[str, ...], rows: list[FrameRow]) -> Headline:
+def _across(place: tuple[str, ...], rows: list[FrameRow], protocol: Protocol) -> Headline:
     """Return methods across datasets, best mean rank first; references, then what lacks some."""
     order = sorted(
         rows,
@@ -41,6 +45,7 @@ def _across(place: tuple[str, ...], rows: list[FrameRow]) -> Headline:
             row.method,
         ),
     )
+    datasets = max(row.datasets for row in rows)
     cliques = any(row.cliques for row in rows)
     aside = [row for row in rows if math.isnan(row.rank) and not math.isnan(row.mean)]
     kinds = sorted({row.ci_kind for row in rows if row.ci_kind}, reverse=True)
@@ -53,7 +58,7 @@ def _across(place: tuple[str, ...], rows: list[FrameRow]) -> Headline:
         *(f"{row.method}: {row.note}" for row in order if row.note and math.isnan(row.mean)),
     ]
     return Headline(
-        f"{' · '.join(place)}: {max(row.datasets for row in rows)} datasets, MAP@R, per cent",
+        f"{' · '.join(place)}: {datasets} datasets, MAP@R, per cent",
         ("Method", "Rank", "Mean", "Gain", "IQM gain", *(["Cliques"] if cliques else [])),
         [
             (
@@ -70,10 +75,12 @@ def _across(place: tuple[str, ...], rows: list[FrameRow]) -> Headline:
             for row in order
         ],
         " · ".join(notes),
+        tuple(str(row.method) for row in order),
+        of_datasets(place, datasets, protocol, with_interval=KIND in kinds),
     )
 
 
-def _variance(place: tuple[str, ...], rows: list[FrameRow]) -> Headline:
+def _variance(place: tuple[str, ...], rows: list[FrameRow], protocol: Protocol) -> Headline:
     """Return how the spread of repeated searches splits, in the frames' order."""
     notes = (
         "mean over searches ± t 95% of the searches' means, not conditional on one search",
@@ -97,6 +104,8 @@ def _variance(place: tuple[str, ...], rows: list[FrameRow]) -> Headline:
             for row in rows
         ],
         " · ".join(notes),
+        tuple(str(row.method) for row in rows),
+        of_searches(place_of(rows[0]), protocol, [int(row.searches) for row in rows]),
     )
 
 

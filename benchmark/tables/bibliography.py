@@ -73,6 +73,14 @@ def sources() -> tuple[Source, ...]:
     return tuple(found)
 
 
+def keys_of(name: str) -> list[str]:
+    """Return the keys of the papers that a method or dataset is from; none for one's own.
+
+    For :data:`EVERY` those that every study cites.
+    """
+    return [source.key for source in sources() if name in source.used_by]
+
+
 def cited(study: Study) -> list[Source]:
     """Return the papers of the protocol, the methods and the datasets of ``study``.
 

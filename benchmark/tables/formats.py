@@ -15,7 +15,7 @@ from rich.text import Text
 
 from benchmark.study.scores import MARKS, NOTHING
 from benchmark.tables.beyond import further
-from benchmark.tables.bibliography import to_bibtex
+from benchmark.tables.bibliography import keys_of, to_bibtex
 from benchmark.tables.csv_files import to_csv
 from benchmark.tables.every_eval import to_records
 from benchmark.tables.frames import Tables
@@ -44,7 +44,8 @@ def to_format(tables: Tables, name: str) -> dict[str, bytes]:
     """Return files in format ``name``, content by file name.
 
     ``csv`` and ``parquet`` give the frames; ``md`` and ``latex`` give the tables for people,
-    LaTeX as a fragment that needs the package booktabs, with the papers to cite as BibTeX.
+    LaTeX as a fragment that needs the package booktabs, which cites the papers that come with it
+    as BibTeX: the protocol's and the dataset's in the caption, each method's behind its name.
     ``every-eval-ever`` gives a JSON file for each row, see :mod:`benchmark.tables.every_eval`.
 
     Raises:
@@ -138,25 +139,39 @@ def _md_text(text: str) -> str:
 
 
 def _latex(tables: Tables) -> dict[str, bytes]:
+    methods = {cell.row: cell.method for cell in tables.study.cells}
     parts = ["% In the preamble: \\usepackage{booktabs}\n"]
     for headline in (*headlines(tables), *further(tables)):
+        sentence = "".join(_tex_text(text) + _tex_cite(name) for text, name in headline.sentence)
+        rows = zip(headline.names, headline.rows, strict=True)
         lines = [
             r"\begin{table}",
             r"\centering\scriptsize\setlength{\tabcolsep}{3pt}",
-            rf"\caption{{{_tex_text(f'{headline.title}. {headline.caption}')}}}",
+            rf"\caption{{{sentence}}}",
             rf"\makebox[\linewidth]{{\begin{{tabular}}{{l{'r' * (len(headline.header) - 1)}}}",
             rf"\toprule {_tex_head(headline.header)} \midrule",
-            *map(_tex_row, headline.rows),
+            *(_tex_row(cells, name, methods.get(name, "")) for name, cells in rows),
             r"\bottomrule \end{tabular}}",
+            r"\par\smallskip",
+            rf"\parbox{{\linewidth}}{{\raggedright {_tex_text(headline.caption)}}}",
             r"\end{table}",
         ]
         parts.append("\n".join([*lines, ""]))
     return {"headline.tex": "\n".join(parts).encode()}
 
 
-def _tex_row(cells: tuple[str, ...]) -> str:
-    first, *rest = map(_tex_text, cells)
-    return " & ".join([first, *(re.sub(r"^-(?=\d)", "$-$", cell) for cell in rest)]) + r" \\"
+def _tex_row(cells: tuple[str, ...], name: str = "", method: str = "") -> str:
+    """Return a row of cells. The first begins with ``name``; behind it ``method`` is cited."""
+    first = _tex_text(name) + _tex_cite(method) + _tex_text(cells[0].removeprefix(name))
+    if first.startswith(("[", "*")):  # the line above would take it for how far to go down
+        first = "{}" + first
+    rest = [re.sub(r"^-(?=\d)", "$-$", _tex_text(cell)) for cell in cells[1:]]
+    return " & ".join([first, *rest]) + r" \\"
+
+
+def _tex_cite(name: str) -> str:
+    """Return the citation of the papers that ``name`` is from, nothing where there are none."""
+    return rf"~\cite{{{','.join(keys)}}}" if (keys := keys_of(name)) else ""
 
 
 def _tex_head(names: tuple[str, ...]) -> str:

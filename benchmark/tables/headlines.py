@@ -8,17 +8,17 @@ format.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from pandas import NA
 
-from benchmark.statistics.paired import ALPHA, FIXED, ROPE, holm
+from benchmark.statistics.paired import ALPHA, FIXED, holm
 from benchmark.statistics.ranking import Standing, apart, order
-from benchmark.statistics.words import is_near_miss, spoken
+from benchmark.statistics.words import is_near_miss
 from benchmark.study.folder import stands_aside
 from benchmark.study.scores import HEADLINE, MARKS, NOTHING, per_cent
+from benchmark.tables.captions import FrameRow, Place, Sentence, of_place, verdict_notes, wider
 from benchmark.tables.cautions import cautions
 from benchmark.tables.frames import Tables, baseline_names
 from benchmark.tables.references import reference_rows
@@ -26,8 +26,6 @@ from protocols.protocol import protocol_line
 
 _DAGGER = "†"
 
-Place = tuple[str, str, str]
-FrameRow = Any  # a row of DataFrame.itertuples: its attributes are the columns
 Parts = dict[tuple[str, str], FrameRow]  # (embedding, metric) to the row of summary
 
 
@@ -40,12 +38,17 @@ class Headline:
         header: column names.
         rows: cells, best method first.
         caption: the rules the numbers were made under, and how to read them.
+        names: the row name of the method of each row, which its first cell begins with; empty for
+            a reference row.
+        sentence: what a paper says above the table; empty for tables that LaTeX does not get.
     """
 
     title: str
     header: tuple[str, ...]
     rows: list[tuple[str, ...]]
     caption: str
+    names: tuple[str, ...] = ()
+    sentence: Sentence = ()
 
 
 @dataclass(frozen=True)
@@ -143,12 +146,6 @@ def place_of(row: FrameRow) -> Place:
     return (str(row.dataset), str(row.trunk), str(row.recipe))
 
 
-def spoken_of(pair: FrameRow) -> str:
-    """Return the verdict of a row of pairs as people read it."""
-    needs = None if pair.needs_seeds is NA else int(pair.needs_seeds)
-    return spoken(str(pair.verdict), needs, pair.untested or "")
-
-
 def with_half_width(mean: str, row: FrameRow) -> str:
     """Return ``mean`` with the interval's half-width in per cent, alone if there is none."""
     half = (row.ci_high - row.ci_low) / 2
@@ -189,9 +186,11 @@ def _headline(group: _Group, tables: Tables, caveats: list[str]) -> Headline:
     protocol = tables.study.protocol
     notes = [*_notes(group, tables), *caveats]
     over_classes = any(not math.isnan(_main(group.parts[m]).test_ci_low) for m in group.done)
-    rows = [_row(group, method, over_classes) for method in group.shown]
+    names, measured = group.shown, [_main(group.parts[m]) for m in sorted(group.done)]
+    rows = [_row(group, name, over_classes) for name in names]
     for row in reference_rows(tables.references, group.place[0]):
         rows.append(row.cells(over_classes, bool(group.baseline)))
+        names.append("")
         notes.append(row.note)
     return Headline(
         f"{' · '.join(group.place)}: test classes, per cent",
@@ -208,6 +207,8 @@ def _headline(group: _Group, tables: Tables, caveats: list[str]) -> Headline:
         ),
         rows,
         " · ".join([protocol_line(protocol, group.place[1]), *notes]),
+        tuple(names),
+        of_place(group.place, protocol, measured),
     )
 
 
@@ -256,14 +257,9 @@ def _difference(group: _Group, method: str) -> str:
         text += f" p {pair.p_holm:.2f}"
     if isinstance(pair.mark, str):
         text += f" {_DAGGER}"
-    if _wider(pair):
+    if wider(pair):
         text += f" (± {per_cent((pair.ci_high_family - pair.ci_low_family) / 2)})"
     return text
-
-
-def _wider(pair: FrameRow) -> bool:
-    """Return whether the family's interval is another than the difference's own."""
-    return bool(pair.ci_high_family - pair.ci_high > 5e-5)
 
 
 def _notes(group: _Group, tables: Tables) -> Iterator[str]:
@@ -287,7 +283,7 @@ def _notes(group: _Group, tables: Tables) -> Iterator[str]:
     if any(_main(parts).lost_trials for parts in group.parts.values()):
         score = per_cent(tables.study.protocol.search.failed_score, 0)
         yield f"lost: trials lost to the machine, counted as {score}"
-    yield from _verdict_notes(list(group.judged.values()))
+    yield from verdict_notes(list(group.judged.values()))
     if any(isinstance(pair.mark, str) for pair in group.judged.values()):
         held = f", which alone holds back {', '.join(found)}" if (found := group.held_back) else ""
         yield f"{_DAGGER} spreads too unequal for Student's t: judged by a stricter test{held}"
@@ -303,27 +299,6 @@ def _notes(group: _Group, tables: Tables) -> Iterator[str]:
     yield from (apart(standing, standings) for standing in standings if standing.failed)
     if len(done) < len(group.parts):
         yield f"{NOTHING} unfinished or failed"
-
-
-def _verdict_notes(judged: Sequence[FrameRow]) -> Iterator[str]:
-    """Yield what the verdicts of this table are made from and what their marks say."""
-    if not judged:
-        return
-    family = judged[0].family_size
-    yield f"verdicts: paired t, Holm over {family} comparison{'s' if family > 1 else ''}"
-    if any(_wider(pair) for pair in judged):
-        of = "simultaneous ± for all of them" if family > 1 else "± of the stricter test"
-        yield f"in brackets: the {of}"
-    met = {spoken_of(p): p for p in judged}
-    words = [
-        f"{mark} {said}{f' (margin {100 * ROPE:g} points)' * (word == 'equivalent')}"
-        for word, mark in MARKS.items()
-        for said, pair in sorted(met.items())
-        if pair.verdict == word
-    ]
-    yield ", ".join(words)
-    if any(is_near_miss(p.verdict, p.p_holm) for p in judged):
-        yield "p: Holm's, of a near miss"
 
 
 def _reference_note(group: _Group) -> Iterator[str]:

@@ -1,5 +1,6 @@
 """Changes of a protocol: every key, every refusal, and what a search may still vary."""
 
+import re
 from dataclasses import fields, replace
 from pathlib import Path
 
@@ -132,6 +133,19 @@ def test_a_wrong_value_is_named_with_what_was_expected(key, value):
 def test_an_unknown_key_gets_the_nearest(key, near):
     with pytest.raises(InvalidInputError, match=f"Did you mean {near}"):
         read_value(key, 1)
+
+
+def test_a_baseline_is_refused_with_the_ways_there_are():
+    """The guide that the message names has them; nothing of another name is proposed."""
+    with pytest.raises(InvalidInputError, match="no key 'baseline'") as caught:
+        read_value("baseline", "ms")
+    said = str(caught.value)
+    assert "Did you mean" not in said
+    assert "--methods" in said
+    assert "--out" in said
+    ((page, heading),) = re.findall(r"(docs/\w+\.md), '(.*)'", said)
+    guide = (Path(__file__).parents[2] / page).read_text(encoding="utf-8")
+    assert f"\n## {heading}\n" in guide
 
 
 @pytest.mark.parametrize(

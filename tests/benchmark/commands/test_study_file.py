@@ -163,6 +163,7 @@ def test_the_line_is_found_in_other_forms(text, key, line):
     ("old", "new", "words"),
     [
         ("seeds = 5", "seeds = 0", "line 4: seeds: met 0, expected a whole number of at least 1"),
+        ("seeds = 5", 'baseline = "ms"', "line 4: no key 'baseline': the protocol says which"),
         ("seeds = 5", "seads = 5", "line 4: no key 'seads'. Did you mean seeds"),
         ("trials = 4", "trails = 4", "line 12: no key 'search.trails'. Did you mean search.trials"),
         ("beta = 30", "betta = 30", "line 14: no hyperparameter of ms 'betta'. Did you mean"),
@@ -202,6 +203,7 @@ def test_a_file_that_is_none_is_one_line(tmp_path, content, words, capsys):
     ("words", "said"),
     [
         (["--set", "image.crop=3"], "--set: no key 'image.crop'. Did you mean image.crop_px"),
+        (["--set", "baseline=ms"], "--set: no key 'baseline': the protocol says which method"),
         (["--set", "seeds"], "expected KEY=VALUE"),
         (["--set", "search.sampler=cma"], "expected one of tpe, gp, random"),
         (["--protocol", "photos"], "--datasets folder:photos"),
