@@ -12,11 +12,10 @@ from functools import partial
 from itertools import cycle, islice
 from typing import TYPE_CHECKING, NamedTuple
 
-from benchmark.running import outcomes
 from benchmark.running.bound import JobSeconds, width
-from benchmark.running.waiting import errors_of
 from benchmark.study.folder import CellKey, Study
 from benchmark.study.grid import CellPlan
+from protocols import paper
 from protocols.space import Integer, Setting, Settings, Space, defaults
 
 if TYPE_CHECKING:
@@ -55,7 +54,7 @@ def sizes_of(study: Study, item: CellPlan, space_of: Callable[[CellKey], Space])
     if choice := study.choice(cell):
         return Sizes(choice.settings, None)
     if study.protocol.params == "published" and cell.trains:
-        return Sizes(outcomes.published(cell, study.protocol).settings, None)
+        return Sizes(dict(paper.best(cell.method, cell.dataset, study.protocol.batch_size)), None)
     if not cell.searched:
         return Sizes({}, None)
     space = space_of(cell)
@@ -93,7 +92,8 @@ def expected(
         make: builds a job.
         engine: runs what measures them.
     """
-    from benchmark.training.timing import job_seconds  # here: it imports torch
+    from benchmark.running.waiting import errors_of  # here: they import torch
+    from benchmark.training.timing import job_seconds
 
     kinds: dict[Kind, tuple[CellKey, Sizes]] = {}
     kinds_of: dict[str, Kind] = {}

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from benchmark.running import expected, outcomes
+from benchmark.running import expected
 from benchmark.running.expected import OVERHEAD_S, Sizes, largest_of, sizes_of
 from benchmark.study.folder import CellKey
 from benchmark.study.grid import CellPlan
@@ -101,9 +101,10 @@ def test_only_whole_numbers_are_raised():
 )
 def test_the_settings_of_the_jobs_left_are_measured(monkeypatch, choice, params, cell, wanted):
     record = None if choice is None else SimpleNamespace(settings=choice)
-    study = SimpleNamespace(choice=lambda cell: record, protocol=SimpleNamespace(params=params))
-    paper = SimpleNamespace(settings={"proxies": 3})
-    monkeypatch.setattr(outcomes, "published", lambda cell, protocol: paper)
+    protocol = SimpleNamespace(params=params, batch_size=32)
+    study = SimpleNamespace(choice=lambda cell: record, protocol=protocol)
+    best = {("a", "toy", 32): {"proxies": 3}}
+    monkeypatch.setattr(expected.paper, "best", lambda *asked: best[asked])
     item = CellPlan(cell_of("a", **cell), 20, 0, 10, 0, 60, False)
     assert sizes_of(study, item, lambda cell: SPACE) == wanted
 
