@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from protocols import generators
 from protocols.errors import InvalidInputError
 from protocols.two_pass import ALIKE
 
@@ -45,18 +46,21 @@ def sharp_gradients(
         InvalidInputError: the network keeps state, other than BatchNorm statistics, that changes
             with each pass.
     """
+    # While a step is recorded a device's generator cannot be put back. Where a network draws from
+    # it, as torchvision's stochastic depth does, the recorded step differs from the ordinary one
+    # that it is held against, and ordinary steps are taken.
     device = _device(network)
-    before = _generators(device)
+    before = generators.states(device)
     losses = evaluate()
-    after, kept = _generators(device), _versions(network)
+    after, kept = generators.states(device), _versions(network)
     with _without_statistics(network):
         if prove:
-            _set_generators(device, before)
+            generators.restore(device, before)
             _check_repeats(losses, evaluate())
-        _set_generators(device, before)
+        generators.restore(device, before)
         with _at_the_highest(network, radius):
             evaluate()
-    _set_generators(device, after)
+    generators.restore(device, after)
     moved = [name for name, version in _versions(network).items() if kept.get(name) != version]
     if moved:
         raise _refused(f"changes {moved[0]} with each")
@@ -65,25 +69,6 @@ def sharp_gradients(
 
 def _device(network: nn.Module) -> torch.device:
     return next(network.parameters()).device
-
-
-def _generators(device: torch.device) -> list[Tensor]:
-    """Return the states of the generators that a pass may draw from: the host's, the device's.
-
-    While a step is recorded a device's cannot be set. Where a network draws from it, as stochastic
-    depth of torchvision does, the recorded step then differs from the ordinary one that it is held
-    against, and ordinary steps are taken.
-    """
-    states = [torch.random.get_rng_state()]
-    if device.type == "cuda" and not torch.cuda.is_current_stream_capturing():
-        states.append(torch.cuda.get_rng_state(device))
-    return states
-
-
-def _set_generators(device: torch.device, states: list[Tensor]) -> None:
-    torch.random.set_rng_state(states[0])
-    for state in states[1:]:
-        torch.cuda.set_rng_state(state, device)
 
 
 def _check_repeats(first: Losses, again: Losses) -> None:

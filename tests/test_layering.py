@@ -67,7 +67,7 @@ ROOMS = {
 }
 # Inside protocols/ each row may import the rows below it, never its own or one above.
 PROTOCOL_ROWS = [
-    {"errors", "names", "source_code", "reached", "two_pass"},
+    {"errors", "names", "source_code", "reached", "two_pass", "generators"},
     {"blame", "ranges", "own_imports"},
     {"phases", "plugin_code", "settle", "sharpness", "splits", "packaged", "stages"},
     {"nearest_device", "partition", "ranking"},

@@ -92,7 +92,7 @@ def expected(
         make: builds a job.
         engine: runs what measures them.
     """
-    from benchmark.running.waiting import errors_of  # here: they import torch
+    from benchmark.running.waiting import errors_of, rounds  # here: they import torch
     from benchmark.training.timing import job_seconds
 
     kinds: dict[Kind, tuple[CellKey, Sizes]] = {}
@@ -103,10 +103,7 @@ def expected(
             kinds_of[item.cell.id] = kind = _kind(item.cell, size.usual)
             kinds.setdefault(kind, (item.cell, size))
     measured: dict[Kind, JobSeconds] = {}
-    waiting = list(kinds)
-    while waiting:
-        count = engine.capacity  # asked once: it may fall meanwhile
-        some, waiting = waiting[:count], waiting[count:]
+    for some, count in rounds(list(kinds), engine):
         beside = max(len(some), min(count, width(plans)))
         futures = []
         for kind in islice(cycle(some), beside):
@@ -117,7 +114,7 @@ def expected(
         for (kind, future), error in zip(futures, errors, strict=True):
             if error is None:
                 took = JobSeconds(*(OVERHEAD_S + each for each in future.result()))
-                measured[kind] = max(took, measured.get(kind, took), key=lambda each: each.usual)
+                measured[kind] = max(took, measured.get(kind, took), key=lambda each: each.most)
     return {cell: measured[kind] for cell, kind in kinds_of.items() if kind in measured}
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 from benchmark.engines import limits
 from benchmark.engines.local import Engine
-from benchmark.running.waiting import errors_of
+from benchmark.running.waiting import errors_of, rounds
 from benchmark.study.folder import CellKey
 from benchmark.study.grid import CellPlan
 from benchmark.training.first_look import FirstLook, check_trunk, first_look
@@ -27,11 +27,9 @@ def check_trunks(cells: Sequence[CellKey], make: Callable[[CellKey], Job], engin
         make: gives a cell's first job.
         engine: where it is looked at.
     """
-    fresh = list({(cell.trunk, cell.method): cell for cell in cells}.values())
+    distinct = {(cell.trunk, cell.method): cell for cell in cells}
     found: list[tuple[CellKey, FirstLook]] = []
-    while fresh:
-        count = engine.capacity  # asked once: it falls where a device proves too small
-        some, fresh = fresh[:count], fresh[count:]
+    for some, _ in rounds(list(distinct.values()), engine):
         futures = [engine.submit(check_trunk, make(cell)) for cell in some]
         errors = zip(some, errors_of(futures, engine), strict=True)
         # What is no problem of the user's, such as a worker that dies, the first steps show again.
@@ -64,9 +62,7 @@ def look_first(
         if item.jobs_left and not (item.trials_done or item.runs_done or item.cell.repeat)
     ]
     found: list[tuple[CellKey, FirstLook]] = []
-    while fresh:
-        count = engine.capacity  # asked once: it falls where a device proves too small
-        some, fresh = fresh[:count], fresh[count:]
+    for some, _ in rounds(fresh, engine):
         looks = _looks([make(cell) for cell in some], engine)
         for cell, look in zip(some, looks, strict=True):
             # What used up its process may be a neighbour's doing: memory is shared, and under MPS

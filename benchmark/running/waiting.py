@@ -3,16 +3,30 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
-from typing import Any
+from typing import Any, TypeVar
 
 from benchmark.engines.local import Engine
+
+T = TypeVar("T")
 
 # A first step and a few more take seconds, on a busy machine or of a large network minutes.
 MOST_S = 600.0
 _KILLED_S = 60.0  # a process that is killed is gone at once, on another machine soon
+
+
+def rounds(items: Sequence[T], engine: Engine) -> Iterator[tuple[list[T], int]]:
+    """Yield as many items at a time as jobs run at once, and how many do.
+
+    That is asked once a round: it falls where a device proves too small.
+    """
+    waiting = list(items)
+    while waiting:
+        count = engine.capacity
+        some, waiting = waiting[:count], waiting[count:]
+        yield some, count
 
 
 def errors_of(futures: Sequence[Future[Any]], engine: Engine) -> list[BaseException | None]:

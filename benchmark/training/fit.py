@@ -22,6 +22,7 @@ from benchmark.training.keeper import Keeper, NotAsKeptError, State
 from benchmark.training.oracle import unwatched
 from benchmark.training.splits import Split
 from benchmark.training.steps import HostSteps, Steps, Training
+from protocols import generators
 from protocols.errors import BenchmarkError, InvalidInputError
 from protocols.method import Draw
 from protocols.network import Network
@@ -211,7 +212,7 @@ class _Course:
             "average": (average.count, average.mean) if average else None,
             "streams": self.streams.states(),
             "drawn": (self.draws.sampled, self.draws.probe.images),
-            "torch": _generators(network),
+            "torch": generators.states(_device(network)),
         }
 
     def restore(self, step: int, state: State) -> None:
@@ -238,24 +239,11 @@ class _Course:
         self.streams.restore(state["streams"])
         if other := attributes.other(network, state["attributes"], state["digests"]):
             raise NotAsKeptError(f"{other} is not what it was")
-        _set_generators(network, state["torch"])
+        generators.restore(_device(network), state["torch"])
 
 
 def _device(network: Network) -> torch.device:
     return next(network.parameters()).device
-
-
-def _generators(network: Network) -> list[Tensor]:
-    """Return the states of torch's generators that a training draws from."""
-    device = _device(network)
-    cuda = [torch.cuda.get_rng_state(device)] if device.type == "cuda" else []
-    return [torch.get_rng_state(), *cuda]
-
-
-def _set_generators(network: Network, states: list[Tensor]) -> None:
-    torch.set_rng_state(states[0])
-    if len(states) > 1:
-        torch.cuda.set_rng_state(states[1], _device(network))
 
 
 def _took(watch: Callable[[int], None], step: int) -> float:

@@ -65,6 +65,20 @@ def test_every_kind_is_measured_while_the_workers_become_fewer(monkeypatch):
     }
 
 
+def test_of_two_measurements_the_one_of_the_longer_bound_counts(monkeypatch):
+    """The other job beside it may have slowed down either part of a measurement."""
+    times = iter([(0.5, 3.0, 4.0), (0.4, 2.0, 9.0)])
+
+    def submit(self, function, job):
+        future = Future()
+        future.set_result(next(times))
+        return future
+
+    monkeypatch.setattr(Workers, "submit", submit)
+    found, _ = measured(monkeypatch, [plan_of("a")], lambda item: Sizes({}, {"n": 9}), 2)
+    assert found["id of a"].most == OVERHEAD_S + 9.0
+
+
 def test_what_cannot_be_measured_or_has_nothing_left_is_missing(monkeypatch):
     plans = [plan_of("a"), plan_of("fails"), plan_of("over", left=0)]
     found, asked = measured(monkeypatch, plans, lambda item: Sizes({}, None), 2)
