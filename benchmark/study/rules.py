@@ -39,7 +39,7 @@ def check_same_rules(known: Study, protocol: Protocol) -> None:
     raise _other_rules(
         f"{known.out} holds a study under other rules",
         unlike(known.protocol, protocol, "here", "asked for"),
-        "give this one a folder of its own with --out",
+        f"give this one a folder of its own, as with --out {known.out}-{protocol.name}",
     )
 
 

@@ -148,6 +148,7 @@ def test_those_lines_are_printed_below_the_error(toy_study, capsys):
     assert main(words.split()) == 2
     first, *others = capsys.readouterr().err.splitlines()
     assert first.startswith(f"benchmark: {toy_study} holds a study under other rules (2 of them")
+    assert first.endswith(f"give this one a folder of its own, as with --out {toy_study}-toy")
     assert others == [
         "  image.crop_px: 16 here, 12 asked for",
         "  search.trials: 2 here, 9 asked for",
