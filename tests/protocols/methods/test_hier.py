@@ -8,6 +8,8 @@ import pytest
 import torch
 
 from protocols.conformance import SPEC
+from protocols.methods import _ancestors
+from protocols.methods._ancestors import TAU, triplet_sum
 from protocols.methods.hier import (
     TRIPLETS,
     Hier,
@@ -16,7 +18,6 @@ from protocols.methods.hier import (
     picked,
     relatives,
     tree_loss,
-    triplet_loss,
 )
 from protocols.methods.proxy_anchor import ProxyAnchor
 from protocols.space import defaults
@@ -32,10 +33,16 @@ SECOND = [[1.0, 2.0, 2.9], [1.8, 1.5, 2.5], [4.0, 3.0, 2.2]]
     [(FIRST, 0.1, 0.3), (FIRST, 1.0, 2.05), (SECOND, 0.1, 0.0), (SECOND, 1.5, 0.8)],
 )
 def test_golden_values_without_noise(rows, margin, expected):
-    i, j, k = torch.tensor(rows, dtype=torch.float64)
-    quiet = torch.zeros(2, 3, dtype=torch.float64)
-    got = triplet_loss(i, j, k, quiet, margin).item()
+    d = torch.tensor(rows, dtype=torch.float64)
+    got = one_triplet(d, torch.zeros(2, 3, dtype=torch.float64), margin).item()
     assert got == pytest.approx(expected, rel=0, abs=5e-9)
+
+
+def one_triplet(d, gumbel, margin):
+    """Return the loss of the triplet of a (3, A) tensor's rows, by (2, A) noise."""
+    j, k = torch.tensor([[1], [0], [0]]), torch.tensor([[2], [0], [0]])
+    noise = gumbel[:, None, None].expand(-1, 3, 1, -1)
+    return triplet_sum(d, j, k, noise, torch.tensor([True, False, False]), margin)
 
 
 def loop_triplet(i, j, k, gumbel, margin):
@@ -54,7 +61,7 @@ def test_triplets_equal_loops_and_are_0_where_both_ancestors_agree():
     for _ in range(200):
         d, margin = rng.uniform(0, 3, (3, 4)), float(rng.uniform(0, 1))
         gumbel = torch.from_numpy(rng.gumbel(size=(2, 4)))
-        got = triplet_loss(*torch.from_numpy(d), gumbel, margin).item()
+        got = one_triplet(torch.from_numpy(d), gumbel, margin).item()
         expected = loop_triplet(*d.tolist(), gumbel.tolist(), margin)
         assert got == pytest.approx(expected, rel=1e-9, abs=1e-12)
         agreed += expected == 0
@@ -116,8 +123,45 @@ def test_no_point_is_its_own_relative_or_negative():
 def test_the_choice_of_an_ancestor_has_a_gradient_of_its_own():
     """Without it only the chosen ancestors would move."""
     d = torch.rand(3, 6, dtype=torch.float64, requires_grad=True)
-    triplet_loss(*d, torch.randn(2, 6, dtype=torch.float64), 5.0).backward()
+    one_triplet(d, torch.randn(2, 6, dtype=torch.float64), 5.0).backward()
     assert (d.grad != 0).any(0).all()  # each through the farthest of the three points
+
+
+def by_autograd(d, j, k, gumbel, able, margin):
+    """Return the sum of the losses of triplets from all of them at once."""
+
+    def choice(far, noise):
+        soft = (noise - far / TAU).softmax(-1)
+        which = soft.argmax(-1)
+        hard = torch.nn.functional.one_hot(which, far.shape[-1]).to(soft)
+        return hard + (soft - soft.detach()), which
+
+    i, j, k = d[:, None], d[j], d[k]
+    two = torch.maximum(i, j)
+    low, u = choice(two, gumbel[0])
+    high, w = choice(torch.maximum(two, k), gumbel[1])
+    hinges = [((low - high) * i).sum(-1), ((low - high) * j).sum(-1), ((high - low) * k).sum(-1)]
+    lost = sum((hinge + margin).relu() for hinge in hinges)
+    return (lost * (u != w) * able[:, None]).sum()
+
+
+@pytest.mark.parametrize("block", [1, 4000, 1 << 17])
+def test_sum_and_gradient_in_blocks_equal_autograd_over_all_triplets(block, monkeypatch):
+    monkeypatch.setattr(_ancestors, "BLOCK", block)
+    torch.manual_seed(3)
+    moved = 0
+    for n, count in ((9, 5), (33, 40)):
+        d = (3 * torch.rand(n, count, dtype=torch.float64)).requires_grad_()
+        j, k = torch.randint(n, (2, n, TRIPLETS))
+        able, margin = torch.rand(n) < 0.7, torch.rand(()).item()
+        gumbel = draw(n, count)[1].double()
+        expected = by_autograd(d, j, k, gumbel, able, margin)
+        got = triplet_sum(d, j, k, gumbel, able, margin)
+        torch.testing.assert_close(got, expected, rtol=1e-10, atol=0)
+        slopes = [torch.autograd.grad(2 * total, d)[0] for total in (got, expected)]
+        torch.testing.assert_close(*slopes, rtol=1e-9, atol=1e-10)
+        moved += (slopes[0] != 0).sum()
+    assert moved > 1000
 
 
 def test_the_sum_is_proxy_anchor_and_the_weighted_trees():
