@@ -129,7 +129,12 @@ def _add_run(commands: argparse._SubParsersAction[Parser], name: str, summary: s
     _add_grid(parser)
     _add_rules(parser)
     _add_machines(parser)
-    _add_out(parser)
+    parser.add_argument(
+        "--out",
+        type=Path,
+        metavar="DIR",
+        help="output folder (runs/, or runs-PROTOCOL/ where runs/ holds another protocol's study)",
+    )
     parser.add_argument("--dry-run", action="store_true", help="print the plan and stop")
     if name == "run":
         parser.add_argument(

@@ -20,7 +20,8 @@ from benchmark.commands.jobs import (
     measured,
 )
 from benchmark.commands.kept import keep_of
-from benchmark.commands.lines import say_reading
+from benchmark.commands.lines import say, say_reading
+from benchmark.commands.own_folder import settle_folder
 from benchmark.commands.plans import (
     MEASURING,
     UNTRAINED,
@@ -43,11 +44,14 @@ def plan(args: argparse.Namespace) -> int:
     """Print the grid, each cell's state, jobs left and the expected time."""
     check_system()
     with _no_bytecode():
+        moved = settle_folder(args)
         if getattr(args, "detect", None):
             from benchmark.commands.detect import detect
 
             return detect(args)
         console, asked = Console(), set_up(args, say_reading)
+        if moved:
+            say(console, moved)
         retry = getattr(args, "retry_failed", False)
         found = remaining(console, asked, retry=retry, change=False)
         if any(item.jobs_left for item in found.plans):

@@ -10,6 +10,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
+from benchmark.commands.own_folder import FOLDER
 from benchmark.running.setup import Asked
 from benchmark.study import given, grid
 from benchmark.study.datasets import is_own
@@ -53,7 +54,8 @@ def run_command(options: argparse.Namespace, **changes: Any) -> str:
         once = action.dest in ONCE
         kept = action.default if once else getattr(options, action.dest, action.default)
         value = changes.get(action.dest, kept)
-        if value != action.default:
+        usual = FOLDER if action.dest == "out" and action.default is None else action.default
+        if value != usual:
             words += _words(action, value)
     return shlex.join(words)
 

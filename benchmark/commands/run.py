@@ -22,6 +22,7 @@ from benchmark.commands.jobs import (
 )
 from benchmark.commands.kept import keep_of, tidy_weights
 from benchmark.commands.lines import counted, say, say_reading
+from benchmark.commands.own_folder import settle_folder
 from benchmark.commands.plan import plan
 from benchmark.commands.plans import (
     MEASURING,
@@ -62,11 +63,10 @@ def run(args: argparse.Namespace) -> int:
     if args.dry_run:
         return plan(args)
     start_counting()
-    started, console, asked = (
-        time.monotonic(),
-        Console(),
-        set_up(args, say_reading),
-    )
+    started, console, moved = time.monotonic(), Console(), settle_folder(args)
+    asked = set_up(args, say_reading)
+    if moved:
+        say(console, moved)
     check_disk(asked.study.out)
     check_writable(asked.study.out)
     with lock(asked.study.out, partial(say, console)):
