@@ -54,8 +54,10 @@ def run_command(options: argparse.Namespace, **changes: Any) -> str:
         once = action.dest in ONCE
         kept = action.default if once else getattr(options, action.dest, action.default)
         value = changes.get(action.dest, kept)
-        usual = FOLDER if action.dest == "out" and action.default is None else action.default
-        if value != usual:
+        usual = [action.default]
+        if action.dest == "out" and action.default is None:
+            usual.append(FOLDER)  # what it came to
+        if value not in usual:
             words += _words(action, value)
     return shlex.join(words)
 
