@@ -113,7 +113,7 @@ def _across(study: Study, every: Sequence[Place]) -> Part:
     return Part(
         "ranks",
         "Across the datasets",
-        said.below_references(study),
+        " ".join(filter(None, (said.below_references(study), said.of_several_codes(study)))),
         (*columns, "interquartile gain", *(["not told apart"] if grouped else [])),
         tuple(
             (

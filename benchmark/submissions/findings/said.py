@@ -77,6 +77,24 @@ def below_references(study: Study) -> str:
     )
 
 
+def of_several_codes(study: Study) -> str:
+    """Return whose rows are of more than one version of the method's code; empty for none."""
+    found = []
+    for method, own in study.by_method.items():
+        versions: dict[str, list[str]] = {}
+        for dataset, entry in own.items():
+            versions.setdefault(entry.cell.made_of.method_code, []).append(dataset)
+        if len(versions) > 1:
+            parts = " / ".join(map(", ".join, versions.values()))
+            found.append(f"{method} ({parts})")
+    if not found:
+        return ""
+    return (
+        f"Rows of {'; '.join(found)} are of more than one version of the method's code, each that "
+        "of the commit which the row names."
+    )
+
+
 def moved(study: Study) -> str:
     """Return how far another seed, test set or search would move a number, in the median row."""
     every = spreads(study)

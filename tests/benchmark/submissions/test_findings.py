@@ -476,6 +476,19 @@ def test_a_row_whose_settings_make_no_sense_stops_nothing(small, change, expecte
     assert "no row on kanji" in page.markdown([found])
 
 
+def test_rows_of_more_than_one_version_of_a_methods_code_are_named(small):
+    assert said.of_several_codes(study_of(small)) == ""
+    found, _ = faulty(
+        small, "kanji/ms/cell.json", lambda c: c["identity"].update(method_code="0" * 12)
+    )
+    words = (
+        "Rows of ms (emoji / kanji) are of more than one version of the method's code, each that "
+        "of the commit which the row names."
+    )
+    assert said.of_several_codes(found) == words
+    assert words in page.markdown([found])
+
+
 def test_a_seed_that_diverged_takes_the_rank_and_every_mean(small):
     nothing = ("concatenated", "separated", "validation", "embeddings_sha256", "values_sha256")
 
