@@ -24,5 +24,5 @@ def settle_folder(args: argparse.Namespace) -> str:
     args.out, known = FOLDER, load_study(FOLDER)
     if known is None or known.protocol.name == args.protocol:
         return ""
-    args.out = FOLDER.with_name(f"{FOLDER.name}-{args.protocol}")
+    args.out = Path(f"{FOLDER}-{args.protocol}")
     return f"{FOLDER} holds a study under {known.protocol.name}, so this one goes to {args.out}"

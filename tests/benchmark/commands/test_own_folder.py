@@ -53,6 +53,14 @@ def test_a_damaged_study_there_is_not_passed_by(here, toy_study):
         settled("run", "--protocol", "box")
 
 
+@pytest.mark.parametrize("name", ["nope", "../x", "", "a/b"])
+def test_a_protocol_that_is_not_there_is_refused_by_name(name, here, toy_study, capsys):
+    shutil.copytree(toy_study, here / "runs")
+    assert main(["plan", "--protocol", name]) == 2
+    assert f"no protocol {name!r}" in capsys.readouterr().err
+    assert [path.name for path in here.iterdir()] == ["runs"]
+
+
 @pytest.mark.slow
 def test_a_second_protocol_runs_beside_the_first_and_leads_on_there(here, capsys):
     words = "run --methods ms --trials 1 --seeds 1 --device cpu --keep none --protocol"
