@@ -227,9 +227,9 @@ class Choice(Hyperparameter[T]):
             raise InvalidInputError(f"options {self.options}: expected distinct, with {default!r}")
 
     def accept(self, value: object) -> T:
-        """Return the option equal to ``value`` and of its type."""
+        """Return the option equal to ``value``: 1 takes 1.0, True and 1 are two."""
         for option in self.options:
-            if option == value and type(option) is type(value):
+            if option == value and isinstance(option, bool) == isinstance(value, bool):
                 return option
         raise InvalidInputError(f"{self.name}={value!r}: expected {self.describe()}")
 

@@ -298,6 +298,20 @@ def test_whatever_may_be_declared_comes_back_from_json(options):
     assert [(type(v), v) for v in again] == [(type(v), v) for v in choice.options]
 
 
+def test_an_option_is_met_by_an_equal_number_and_by_no_truth_value():
+    """What is typed as ``1`` means an option 1.0, and gives the option as it was declared."""
+    scale = Choice((0.5, 1.0, 2.0), default=0.5)
+    taken = scale.accept(1)
+    assert (type(taken), taken) == (float, 1.0)
+    count = Choice((0, 1), default=0)
+    assert type(count.accept(1.0)) is int
+    soft = Choice((True, False), default=True)
+    assert soft.accept(False) is False
+    for choice, odd in ((scale, True), (count, False), (soft, 1), (soft, 0.0), (scale, "1.0")):
+        with pytest.raises(InvalidInputError, match="expected"):
+            choice.accept(odd)
+
+
 class Lender(Method):
     """It has an axis that others might take."""
 
