@@ -23,10 +23,11 @@ class AntiCollapse(ProxyAnchor):
 
     The defaults are those of the authors' released code: weight 1 / 0.0035 = 286, epsilon 0.5,
     Proxy-Anchor with alpha 64 and margin 0.1, two images of a class in a batch of 90. Its proxies
-    start from a normal distribution of deviation 1/8, here as Proxy-Anchor's do. The factor
-    m / (D epsilon) is the released code's too. The coding rate as it is written has
-    D / (m epsilon^2) there. With 45 proxies of 512 numbers that makes exp(-R) 3e-38, a term
-    without any effect, so the factor of the code is the method.
+    start from a normal distribution of deviation 1/8, here as Proxy-Anchor's do. Its positive part
+    is a mean over images, here one over classes: the same where all have as many. The factor m / (D
+    epsilon) is the released code's too. The coding rate as it is written has D / (m epsilon^2)
+    there. With 45 proxies of 512 numbers that makes exp(-R) 3e-38, a term without any effect, so
+    the factor of the code is the method.
 
     Weight is searched down to 1, where Proxy-Anchor is left: exp(-R) is below 1.
     """

@@ -45,9 +45,10 @@ class Hier(ProxyAnchor):
     Where the released code differs: it draws triplets from numpy's global generator, an image can
     be drawn as its own negative, and it skips anchors with a single related point. Ancestors learn
     at 50 times the trunk's rate there and at the trunk's here, so the same setting moves the tree
-    less; proxies learn at 10,000 times the trunk's there, at ``proxy_lr`` here. Its LayerNorm has
-    no weights and its linear layer starts orthogonal with a bias of 0; here LayerNorm has weights
-    and the layer starts as torch starts it.
+    less; proxies learn at 10,000 times the trunk's there, at ``proxy_lr`` here. There every
+    gradient of a point x in the ball, of both losses alike, is multiplied by ((1 - 0.1 |x|^2) /
+    2)^2, most of which Adam takes back. Its LayerNorm has no weights and its linear layer starts
+    orthogonal with a bias of 0; here LayerNorm has weights and the layer starts as torch starts it.
 
     It presumes a pretrained trunk: the authors train the head alone for 1 to 5 epochs. Weight is
     searched down to 0.05. Embeddings are ranked by angle, as after ``hyp``.

@@ -11,7 +11,9 @@ class S2SD(SelfDistilled, MultiSimilarityMined):
     Multi-Similarity 2, 40, 0.5 with mining at 0.1, branches of 4, 8, 12 and 16 times an embedding
     of 128, the features from 1,000 steps on, which is 0.13 of the budget. They train from ImageNet
     weights with two images of a class in a batch of 112; whose features teach must know something,
-    so from scratch a small ``distil`` is the safe end. Any other loss is distilled by
+    so from scratch a small ``distil`` is the safe end. Their Multi-Similarity seems to be a mean
+    over the anchors that mining keeps (it is in their older code), ours is one over the batch, so
+    where few are kept, distillation weighs more here. Any other loss is distilled by
     ``class Mine(SelfDistilled, Loss)``.
 
     Their runs on SOP are other ones, which this method cannot repeat: the margin loss with

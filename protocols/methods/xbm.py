@@ -37,10 +37,12 @@ class CrossBatchMemory(Method):
     ``emoji`` a memory of all images collapsed and one of 5 % learned; ``memory`` is searched down
     to 1 %.
 
-    Where the released code differs: it knows a full memory by its last label not being class 0,
-    so a last row of class 0 hides all rows behind the pointer; at its end it overwrites the batch
-    before and keeps the oldest rows; its width is 128 whatever the embedding's. It adds s for a
-    violating negative where the paper has s - margin: another value, the same gradient.
+    Where the released code differs: it remembers the batch first and compares it with the memory
+    afterwards, leaving out pairs of equal embeddings, so the batch's own pairs count twice and the
+    first step has a memory. It knows a full memory by its last label not being class 0, so a last
+    row of class 0 hides all rows behind the pointer; at its end it overwrites the batch before and
+    keeps the oldest rows; its width is 128 whatever the embedding's. It adds s for a violating
+    negative where the paper has s - margin: another value, the same gradient.
     """
 
     paper = "Wang et al., CVPR 2020, arXiv:1912.06798"
