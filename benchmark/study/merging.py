@@ -147,7 +147,7 @@ def carry(target: Study, parts: Sequence[Part]) -> dict[Path, int]:
     for part in sorted(parts, key=lambda part: part.study.out.resolve() != own):
         known = held.setdefault(_place(part.cell), set())
         fresh = {name: record for name, record in part.held.items() if name not in known}
-        known |= fresh.keys()
+        known.update(fresh)
         if part.study.out.resolve() == own:
             continue
         came[part.study.out] = came.get(part.study.out, 0) + len(fresh)

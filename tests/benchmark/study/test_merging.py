@@ -111,3 +111,38 @@ def test_a_reference_row_measured_under_two_names_is_one(tmp_path):
     measured(two, LISTED, value=0.6)
     (conflict,) = merging.reference_files([one, two])[1]
     assert "the reference row new@own-12345678" in conflict.words
+
+
+def timed(study, seconds):
+    """Write a time of its own into every run of ``study``, which no comparison looks at."""
+    for held in study.cells:
+        for run in study.runs(held):
+            put(study, held, replace(run, measured={**run.measured, "train_s": seconds}))
+    return study
+
+
+def times(study):
+    return {run.measured["train_s"] for held in study.cells for run in study.runs(held)}
+
+
+def test_of_records_that_two_studies_hold_the_first_ones_are_taken_and_counted_once(tmp_path):
+    one, two = (timed(study_of(tmp_path / str(s), FOLDER, {"triplet": 0.4}), s) for s in (1.0, 2.0))
+    parts = [part for study in (one, two) for part in merging.parts_of(study)]
+    target = merging.together([one, two], tmp_path / "all")
+    target.save()
+    came = merging.carry(target, parts)
+    assert came == {one.out: len(parts[0].held), two.out: 0}
+    assert times(load_study(target.out)) == {1.0}
+
+
+def test_what_lies_in_the_target_is_left_as_it_is(tmp_path):
+    own = timed(study_of(tmp_path / "own", FOLDER, {"triplet": 0.4}), 1.0)
+    other = timed(study_of(tmp_path / "other", FOLDER, {"triplet": 0.4, "ms": 0.5}), 2.0)
+    parts = [part for study in (other, own) for part in merging.parts_of(study)]
+    target = merging.together([other, own], own.out)
+    target.save()
+    came = merging.carry(target, parts)
+    assert came == {other.out: sum(len(p.held) for p in parts if p.cell.method == "ms")}
+    found = load_study(own.out)
+    by_method = {h.method: {r.measured["train_s"] for r in found.runs(h)} for h in found.cells}
+    assert by_method == {"triplet": {1.0}, "ms": {2.0}}
