@@ -7,7 +7,7 @@ check of many rows takes the memory of one.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from benchmark.study.scores import Part
 from benchmark.submissions import nearly, read
 from benchmark.submissions.alike import Marks, marks_of
 from benchmark.submissions.class_bootstrap import class_columns
-from benchmark.submissions.read import SubmittedRow
+from benchmark.submissions.read import Rerun, SubmittedRow
 
 Problem = tuple[str, str]  # message, path below the results folder
 
@@ -36,6 +36,7 @@ class Kept:
         class_columns: the leaderboard's columns of the interval over test classes, by part; none
             of a further search, which is in no table.
         further: the row's further searches, by number.
+        reruns: its reruns, each as a row of its own with the place of its folder.
         looks: what is odd about its searches and no problem, for a human's eye.
     """
 
@@ -47,6 +48,7 @@ class Kept:
     test_sets: list[str]
     class_columns: dict[Part, dict[str, Any]]
     further: list[Kept] = field(default_factory=list)
+    reruns: list[Kept] = field(default_factory=list)
     looks: list[str] = field(default_factory=list)
 
     @property
@@ -57,10 +59,29 @@ class Kept:
 
 def keep(row: SubmittedRow, problems: Iterable[Problem] = (), unread: str = "") -> Kept:
     """Return ``row`` with what follows from its per-query values; it keeps them."""
-    columns = class_columns(row) if row.search == 1 else {}
-    further = [keep(search) for search in row.further]
-    marks, some = _marks(row), nearly.sampled(row)
-    return Kept(row, list(problems), unread, marks, some, _test_sets(row), columns, further)
+    found = _compared(row)
+    further = [_compared(search) for search in row.further]
+    reruns = [_compared(_as_row(row, rerun)) for rerun in row.reruns]
+    return replace(
+        found,
+        problems=list(problems),
+        unread=unread,
+        class_columns=class_columns(row),
+        further=further,
+        reruns=reruns,
+    )
+
+
+def _compared(row: SubmittedRow) -> Kept:
+    """Return what is compared between rows; it stands in no table."""
+    return Kept(row, [], "", _marks(row), nearly.sampled(row), _test_sets(row), {})
+
+
+def _as_row(row: SubmittedRow, rerun: Rerun) -> SubmittedRow:
+    """Return the runs of a rerun as those of a row of the same cell."""
+    return SubmittedRow(
+        runs=rerun.runs, values=rerun.values, place=f"{row.place}/{rerun.name}", cell=row.cell
+    )
 
 
 def without_values(kept: Kept) -> Kept:

@@ -83,8 +83,11 @@ def examine(results: Path, history: History | None, since: str | None = None) ->
     unproven, looks = loose.unproven(results, history)
     met += unproven
     met += together.faults(rows, current)
-    same = list(alike.between((s.row, s.marks) for kept in rows for s in kept.searches))
-    copies, near = nearly.between((s.row, s.sampled) for kept in rows for s in kept.searches)
+    # Rows come first: where a rerun and a row are one training, the rerun is the copy.
+    every = [search for kept in rows for search in kept.searches]
+    every += [rerun for kept in rows for rerun in kept.reruns]
+    same = list(alike.between((one.row, one.marks) for one in every))
+    copies, near = nearly.between((one.row, one.sampled) for one in every)
     named = {path for _, path in same}  # that it agrees with the other one goes without saying
     met += [*same, *(problem for problem in copies if problem[1] not in named)]
     met += signatures.faults(results, [results / kept.row.place for kept in rows])

@@ -81,8 +81,11 @@ def follow(body: Body, arrays: Arrays):
     body["concatenated"]["map_at_10"] = float(ten[counted].mean())
 
 
-def take_runs(row: Path, other: Path, seeds: dict[int, int]):
-    """Hand another row's runs in as this row's: ``seeds`` maps this row's to the other's."""
+def take_runs(row: Path, other: Path, seeds: dict[int, int], into: Path | None = None):
+    """Hand another row's runs in as this row's: ``seeds`` maps this row's to the other's.
+
+    ``into`` is the folder of a rerun of this row, None for the row itself.
+    """
     cell = json.loads((row / "cell.json").read_text())
     for seed, theirs in seeds.items():
         taken = json.loads((other / f"seed-{theirs}.json").read_text())
@@ -90,8 +93,8 @@ def take_runs(row: Path, other: Path, seeds: dict[int, int]):
         names = {"cell": cell["id"], "id": run_id, "seed": seed}
         taken |= {**names, "settings": cell["chosen"]["settings"]}
         content = (other / f"values-{theirs}.npz").read_bytes()
-        (row / f"seed-{seed}.json").write_bytes(rows.schema.pack(taken))
-        (row / f"values-{seed}.npz").write_bytes(content)
+        ((into or row) / f"seed-{seed}.json").write_bytes(rows.schema.pack(taken))
+        ((into or row) / f"values-{seed}.npz").write_bytes(content)
 
 
 def slower(body: Body):

@@ -26,6 +26,7 @@ from tests.benchmark.submissions.forging import (
     edit_run,
     edit_values,
     put_values,
+    slower,
     take_runs,
 )
 
@@ -753,6 +754,33 @@ def test_one_time_of_one_run_may_be_the_same(results):
     time = json.loads((results / MS / "seed-0.json").read_text())["train_s"]
     edit_run(folder, lambda body: body.update(train_s=time))
     assert said(results) == []
+
+
+@pytest.mark.parametrize("changed", [False, True])
+def test_runs_of_another_row_refute_nobody(changed, results):
+    """Files of another method's row, handed in as a rerun that contradicts the claim."""
+    folder = challenge(results / MS, str(TODAY))
+    take_runs(results / MS, results / TRIPLET, {0: 0, 1: 1}, into=folder)
+    for seed in (0, 1):
+        edit_run(folder, slower, seed)
+        if changed:
+            digests = dict.fromkeys(("embeddings_sha256", "queries_sha256"), f"{seed}" * 64)
+            edit_run(folder, lambda body: body.update(digests), seed)  # noqa: B023
+    lines = said(results)
+    assert {line.partition(" @ ")[2] for line in lines} == {
+        f"{MS}/{folder.name}/seed-{seed}.json" for seed in (0, 1)
+    }
+    what = "the very scores" if changed else "the very embeddings"
+    assert all(f"has {what} of {TRIPLET}/seed-" in line for line in lines)
+
+
+def test_queries_of_reruns_are_compared_with_those_of_other_rows(results):
+    challenge(results / MS, str(TODAY))
+    (kept,) = (k for k in checking.checked(results, None) if k.row.place == MS)
+    (rerun,) = kept.reruns
+    assert rerun.row.place == f"{MS}/challenge-{TODAY}"
+    for seed in (0, 1):
+        assert (rerun.sampled[seed].found == kept.sampled[seed].found).all()
 
 
 def test_one_run_decides_nothing(results):
