@@ -1,9 +1,10 @@
 """Files of results/ against an earlier commit: what was there is unchanged (check 12).
 
 A row may be replaced: its claim then names as ``predecessor`` the commit that holds the earlier
-files, the very ones of that commit. A claim.toml is written by hand and may be mended, but not
-unseen: what it says of who, hardware or price is named for a human's eye where it changed, and
-deviations that were stated stay.
+files, the very ones of that commit. Reruns by others go with the runs that they are about, and stay
+where a run does. A claim.toml is written by hand and may be mended, but not unseen: what it says of
+who, hardware or price is named for a human's eye where it changed, and deviations that were stated
+stay. What else a human should see: :mod:`benchmark.submissions.since`.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ _ONCE = ("cell.json", "trials.jsonl", "seed-", "values-", "challenge-", "search-
 _SIGNATURE = f"{CLAIM}{SUFFIX}"
 _FREE = frozenset({"predecessor", "note"})  # fields of a claim that may change unsaid
 _DEVIATIONS = "deviations"
+_RERUN = "challenge-"
 
 Problem = tuple[str, str]  # message, path below the results folder
 Rows = Mapping[str, SubmittedRow]  # by place
@@ -44,9 +46,13 @@ def edited(
         _, name = _split(path)
         if not path.startswith(f"{SNAPSHOTS}/") and not name.startswith(_ONCE):
             continue
-        if not _is_still(results / path, content) and not _replaced(rows, path, content, history):
-            done = "changed" if (results / path).exists() else "removed"
+        if is_still(results / path, content):
+            continue
+        done = "changed" if (results / path).exists() else "removed"
+        if not is_replaced(rows, path, content, history):
             yield f"was {done} since it was submitted", path
+        elif name.startswith(_RERUN) and (run := _old_run(results, rows, path, history, before)):
+            yield f"was {done}, and {run} is still the run that it is about", path
 
 
 def claims(
@@ -62,9 +68,9 @@ def claims(
             place, name = _split(path)
             if name not in (Claim.file, _SIGNATURE) or place not in rows:
                 continue
-            if _is_still(results / path, content):
+            if is_still(results / path, content):
                 continue
-            replaced = _replaced(rows, path, content, history)
+            replaced = is_replaced(rows, path, content, history)
             if name == _SIGNATURE:
                 if (results / path).exists():
                     looks.append(f"{place}: {name} was made anew")
@@ -92,19 +98,37 @@ def _changes(before: str, path: Path) -> Iterator[tuple[str, Any, Any]]:
             yield field, old.get(field, ""), new.get(field, "")
 
 
-def _is_still(file: Path, content: str) -> bool:
+def is_still(file: Path, content: str) -> bool:
     """Return whether a file has the content of that hash."""
     there = file.is_file() and not file.is_symlink()
     return there and git.blob(file.read_bytes()) == content
 
 
-def _replaced(rows: Rows, path: str, content: str, history: History) -> bool:
+def is_replaced(rows: Rows, path: str, content: str, history: History) -> bool:
     """Return whether the row's claim names a commit that holds this very file."""
     row = rows.get(_split(path)[0])
     predecessor = row.claim.predecessor if row and row.claim else ""
     if not predecessor or not history.has(predecessor):
         return False
     return history.files(predecessor).get(path) == content
+
+
+def _old_run(
+    results: Path, rows: Rows, path: str, history: History, before: Mapping[str, str]
+) -> str:
+    """Return a file of the row's runs that is of a training which it had before; else empty.
+
+    A training is known by the digest of its embeddings, and by what its queries found.
+    """
+    place = _split(path)[0]
+    with Objects(history.folder) as objects:
+        for seed, run in sorted(rows[place].runs.items()):
+            name, values = f"{place}/seed-{seed}.json", f"{place}/values-{seed}.npz"
+            same = values in before and is_still(results / values, before[values])
+            text = objects.text(before[name]) if name in before else None
+            if same or (run.embeddings_sha256 and run.embeddings_sha256 in (text or "")):
+                return name
+    return ""
 
 
 def _split(path: str) -> tuple[str, str]:

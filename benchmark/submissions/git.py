@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import subprocess
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -72,16 +73,26 @@ class History:
                 day = line
         return found
 
-    def merge_base(self, ref: str) -> str:
-        """Return the commit at which the current one left ``ref``.
+    def merge_base(self, ref: str, commit: str = "HEAD") -> str:
+        """Return the commit at which ``commit``, or the current one, left ``ref``.
 
         Raises:
             InvalidInputError: there is none.
         """
-        found = _git(self.folder, "merge-base", "--end-of-options", ref, "HEAD")
+        found = _git(self.folder, "merge-base", "--end-of-options", ref, commit)
         if found is None:
             raise InvalidInputError(f"git finds nothing in common with {ref!r}; fetch it first")
         return found.strip()
+
+    def changed(self, old: str, new: str, folders: Sequence[str]) -> list[str]:
+        """Return the files of ``old`` below ``folders`` that ``new`` has otherwise, or lacks.
+
+        Folders and files are named from the root of the checkout.
+        """
+        words = ("diff", "--name-only", "-z", "--no-renames", "--diff-filter=a", "--no-relative")
+        below = [f":(top){folder}" for folder in folders]
+        listed = _git(self.folder, *words, "--end-of-options", old, new, "--", *below)
+        return [path for path in (listed or "").split("\0") if path]
 
 
 @dataclass

@@ -34,6 +34,7 @@ from benchmark.submissions import (
     standout,
     together,
 )
+from benchmark.submissions import since as since_then
 from benchmark.submissions.checking import checked
 from benchmark.submissions.findings import page
 from benchmark.submissions.git import History
@@ -94,11 +95,14 @@ def examine(results: Path, history: History | None, since: str | None = None) ->
     met += _leaderboard(results, rows)
     if history:
         places = {kept.row.place: kept.row for kept in rows}
-        before = history.files(history.merge_base(since) if since else "HEAD")
+        base = history.merge_base(since) if since else "HEAD"
+        before = history.files(base)
         met += earlier.edited(results, places, history, before)
         if since:
+            met += since_then.voids(history, base)
             changed, seen = earlier.claims(results, places, history, before)
             met, looks = met + changed, looks + seen
+            looks += since_then.looks(results, places, history, base, before)
     stale = sum(cell is not None for _, cell in cells) - len(current)
     looks += near + standout.looks(kept.row for kept in current)
     looks += [line for kept in current for line in kept.looks]

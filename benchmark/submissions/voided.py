@@ -56,14 +56,18 @@ def read_voids(path: Path = FILE) -> tuple[Void, ...]:
         InvalidInputError: the file does not read, or an entry lacks something.
     """
     try:
-        with path.open("rb") as file:
-            return tuple(_File.model_validate(tomllib.load(file)).void)
-    except (OSError, tomllib.TOMLDecodeError) as error:
-        raise InvalidInputError(f"{path} does not read: {error}") from error
+        return parse(path.read_text(encoding="utf-8"))
     except ValidationError as error:
         first = error.errors(include_url=False, include_context=False)[0]
         where = ".".join(map(str, first["loc"]))
         raise InvalidInputError(f"{path}: {where}: {first['msg']}") from error
+    except (OSError, ValueError) as error:
+        raise InvalidInputError(f"{path} does not read: {error}") from error
+
+
+def parse(text: str) -> tuple[Void, ...]:
+    """Return the entries of a file's text; raise ValueError where it does not read."""
+    return tuple(_File.model_validate(tomllib.loads(text)).void)
 
 
 def void_of(cell: Cell | None, entries: Sequence[Void]) -> Void | None:
