@@ -47,6 +47,11 @@ CHOSEN = f"{paper.WORK}, under the settings its searches chose"
 def reproduce(args: argparse.Namespace) -> int:
     """Print the table asked for."""
     console = Console()
+    if args.methods and args.table != "published":
+        raise InvalidInputError(
+            f"--methods with --table {args.table}, which has all methods of the paper: leave one "
+            "of the two out, or take --table published"
+        )
     if args.table == "published":
         show_published(console, args.methods or (), args.dataset)
     elif args.table == "best-hyperparameters":

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+from benchmark.study import given
 from benchmark.study.folder import CellKey, Study
 from benchmark.study.references import digest_of
 from benchmark.training import splits
@@ -15,16 +18,18 @@ def source_of(study: Study, cell: CellKey, registry: Registry) -> DataSource:
     """Return where the decoded images of a cell's dataset lie, or can be decoded to.
 
     Raises:
-        StoreError: they are not in the output folder any more, and the dataset cannot be opened:
-            a study does not keep where prepared images lie.
+        StoreError: they are not in the output folder any more, and the dataset cannot be opened
+            where the study's run command found it.
     """
     digest = digest_of(study, cell)
     stem = cell.dataset.partition(":")[0]
     ks = recall_at(registry.module("dataset", cell.dataset), stem)
     cache = study.out / "cache"
-    source = DataSource(cell.dataset, digest, None, cache, cell.dataset, ks)
+    known = given.read(study.out)
+    name, root = known.datasets.get(cell.dataset, cell.dataset), known.roots.get(cell.dataset)
+    source = DataSource(name, digest, Path(root) if root else None, cache, cell.dataset, ks)
     gone = not all(path.is_file() for path in source.files(study.protocol))
-    if gone and (why := _why_closed(cell.dataset, digest, registry)):
+    if gone and (why := _why_closed(source, registry)):
         raise StoreError(
             f"the decoded images of {cell.dataset} are not in {cache}, and {why}. A run with jobs "
             "left decodes them: repeat the study's run command with one more seed or method"
@@ -45,10 +50,12 @@ def test_images(study: Study, cell: CellKey, registry: Registry) -> Split:
     return splits.open_test(source, study.protocol.on(cell.dataset))
 
 
-def _why_closed(dataset: str, digest: str, registry: Registry) -> str:
-    """Return why a dataset cannot be opened by its name alone; empty if it can."""
+def _why_closed(source: DataSource, registry: Registry) -> str:
+    """Return why a dataset cannot be opened where it was; empty if it can."""
     try:
-        met = registry.load("dataset", dataset).digest(None)
-    except DataError:  # it lies below a root
-        return "only run knows by its --root where the dataset lies"
-    return "" if met == digest else "the dataset of this name has other images by now"
+        met = registry.load("dataset", source.name).digest(source.root)
+    except DataError as error:
+        if source.root is None:
+            return "only run knows by its --root where the dataset lies"
+        return f"where the study had them they are not any more ({str(error).rstrip('.')})"
+    return "" if met == source.digest else "the dataset of this name has other images by now"

@@ -91,7 +91,12 @@ def _claimed(results: Path, folder: Path) -> Cell:
         raise StoreError(f"no row {str(folder)!r}; expected a folder like results/quick/emoji/ms")
     row: SubmittedRow = read_row(results, folder)
     if row.cell is None:
-        message, path = row.problems[0] if row.problems else ("no cell.json", row.place)
+        if not (folder / Cell.file).exists():
+            raise StoreError(
+                f"{folder} is no row: it has no {Cell.file}; expected a folder like "
+                "results/quick/emoji/ms"
+            )
+        message, path = row.problems[0] if row.problems else ("does not read", row.place)
         raise StoreError(f"{results / path}: {message}")
     return row.cell
 

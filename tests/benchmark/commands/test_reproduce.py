@@ -491,3 +491,10 @@ def test_published_figures_break_no_word_at_60_columns(capsys, monkeypatch):
             assert set(row[name].split()) <= words | {part.rstrip(",:") for part in words}, row
         assert set(row["metric"].replace("_", " ").split()) <= words, row
     assert {"dataset", "metric", "per", "cent"} <= words
+
+
+def test_methods_are_refused_where_a_table_has_all_of_them(capsys, tmp_path):
+    words = ["reproduce", "--methods", "ms", "--out", str(tmp_path)]
+    assert main(words) == 2
+    assert "--methods with --table reality-check, which has all methods" in capsys.readouterr().err
+    assert main([*words, "--table", "published"]) == 0

@@ -11,11 +11,12 @@ import pytest
 from benchmark.cli import main
 from benchmark.commands import evaluation
 from benchmark.engines.holding import lock
+from benchmark.models import tested
 from benchmark.models.evaluation import score_items
 from benchmark.models.images import Item
 from benchmark.models.tested import test_images as images_of
 from benchmark.report import page
-from benchmark.study import checksums, references
+from benchmark.study import checksums, given, references
 from benchmark.study.folder import load_study
 from benchmark.study.sides import read_labels
 from benchmark.study.weights import best_run
@@ -27,6 +28,7 @@ from protocols.discovery import Registry
 from protocols.errors import InvalidInputError, StoreError
 from protocols.protocol import digest
 from tests.benchmark import rows as submissions
+from tests.benchmark.intake.test_own import folder
 from tests.benchmark.tables.test_frames import key, make
 
 
@@ -176,6 +178,23 @@ def test_a_cleaned_study_is_measured_on_the_same_images(out, tmp_path, capsys):
 def test_images_that_only_a_root_opens_are_said_to_need_a_run(tmp_path, dataset):
     study = make(tmp_path, {key("ms", dataset): [0.5]})
     with pytest.raises(StoreError, match=r"only run knows by its --root .* one more seed"):
+        images_of(study, study.cells[0], Registry())
+
+
+def test_own_images_are_decoded_again_where_the_study_had_them(tmp_path, monkeypatch):
+    plan = dict.fromkeys("abcdefghijklmnop", 4)
+    name, root = f"folder:{folder(tmp_path / 'mine', plan)}", tmp_path / "root"
+    assert main(["data", "prepare", name, "--root", str(root)]) == 0
+    met = Registry().load("dataset", name).digest(root)
+    title = f"folder:mine@{met[:8]}"
+    study = make(tmp_path / "runs", {key("ms", title): [0.5]})
+    given.remember(study.out, {title: name}, root, {})
+    monkeypatch.setattr(tested, "digest_of", lambda *_: met)
+    test = images_of(study, study.cells[0], Registry())
+    assert (len(test), len(set(test.labels))) == (32, 8)
+    shutil.rmtree(study.out / "cache")
+    shutil.rmtree(root)
+    with pytest.raises(StoreError, match=r"had them they are not any more .* one more seed"):
         images_of(study, study.cells[0], Registry())
 
 

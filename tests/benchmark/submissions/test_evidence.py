@@ -305,6 +305,12 @@ def test_rerun_prints_what_watches_a_row(results, tmp_path, capsys):
     assert f"is a further search beside a row: rerun {results / MS}" in capsys.readouterr().err
 
 
+def test_a_folder_of_rows_is_no_row_to_rerun(results, tmp_path, capsys):
+    assert main(["rerun", str(results), "--out", str(tmp_path / "again")]) == 2
+    said = capsys.readouterr().err
+    assert "is no row: it has no cell.json; expected a folder like results/quick/emoji/ms" in said
+
+
 def test_a_rerun_on_a_trunk_with_weights_names_the_trunk_and_says_which_weights(tmp_path, capsys):
     row = rows.ROOT / "results" / "finetune" / "emoji" / "ms+mobilenet_v2+2f518e77.adamw"
     assert main(["rerun", str(row), "--out", str(tmp_path / "again")]) == 0
