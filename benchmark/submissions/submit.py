@@ -24,7 +24,7 @@ from benchmark.submissions.packing import ENVIRONMENT, Finished, environment_of,
 from benchmark.submissions.read import read_row, read_search
 from benchmark.submissions.schema import Cell, Claim
 from protocols.discovery import Registry
-from protocols.errors import StoreError, unknown_name
+from protocols.errors import InvalidInputError, StoreError, unknown_name
 from protocols.plugin_code import told
 from protocols.protocol import Protocol
 from protocols.space import Space, described
@@ -246,7 +246,12 @@ def write_once(files: dict[Path, bytes]) -> list[Path]:
 
 
 def folder_of(protocol: Protocol, key: CellKey) -> str:
-    """Return where a cell's row lies below results/."""
+    """Return where a cell's row lies below results/; raise InvalidInputError if it has no place."""
+    if key.dataset.startswith(("folder:", "csv:")):
+        raise InvalidInputError(
+            f"dataset {key.dataset!r}: own images have no row, as nobody else can run it again; a "
+            "dataset with a file of its own has: CONTRIBUTING.md, Add a dataset"
+        )
     default = (protocol.trunk, protocol.recipe)
     folder = schema.folder_name(key.row, key.trunk, key.recipe, default)
     return schema.place_of(protocol.name, key.dataset, folder)

@@ -365,6 +365,14 @@ def test_a_hostile_name_is_refused_before_anything_is_written(field, name, study
     assert {p.name for p in tmp_path.iterdir()} == {"study", "refused"}
 
 
+@pytest.mark.parametrize("title", ["folder:shop@12345678", "csv:list@12345678"])
+def test_own_images_have_no_row(title):
+    with pytest.raises(InvalidInputError, match=r"own images have no row.*Add a dataset"):
+        submit_module.folder_of(
+            load("protocol", "toy"), CellKey("x", title, "tiny", "adam", "ms", "ms")
+        )
+
+
 def test_a_row_off_the_defaults_has_a_folder_of_its_own():
     default = ("tiny", "adam")
     name = schema.folder_name
