@@ -68,7 +68,8 @@ def render(file: str, told: Description) -> str:
         *_table(made),
         "",
         "The setting and the steps were chosen on validation classes; the test classes chose "
-        f"nothing. {_of_seeds(made)}",
+        f"neither. {_of_seeds(made)} Whoever took this method out of several for its test scores "
+        "has chosen on the test classes, and new classes tend to give less.",
         "",
     ]
     return "\n".join(lines)
@@ -103,7 +104,8 @@ def _facts(told: Description) -> Iterator[tuple[str, str]]:
     yield "loss", f"{made['method']}{f' ({settings})' if settings else ''}"
     yield "trunk and recipe", f"{made['trunk']}, {made['recipe']}"
     yield "protocol", f"{made['protocol']} ({made['protocol_hash']}), seed {made['seed']}"
-    joined = f"{len(folds)} fold models, embeddings joined" if made["joined"] else "one fold model"
+    several = made["joined"] and len(folds) > 1
+    joined = f"{len(folds)} fold models, embeddings joined" if several else "one fold model"
     yield "models", f"{joined}, {', '.join(map(str, made['classes']))} training classes"
     yield "steps kept", ", ".join(map(str, made["steps"]))
 
