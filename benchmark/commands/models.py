@@ -22,6 +22,8 @@ from benchmark.exit_codes import DONE
 from benchmark.models.address import Address, find
 from benchmark.models.description import check_ending
 from benchmark.models.images import Item, gather
+from benchmark.models.own_lists import LABELS_SUM, about_rows
+from benchmark.study import checksums
 from benchmark.study.folder import Study
 from benchmark.study.records import write_bytes
 from benchmark.study.weights import best_run
@@ -69,7 +71,7 @@ def embed(args: argparse.Namespace) -> int:
         raise InvalidInputError(f"--to {args.to}: expected a name that ends in .npy or .parquet")
     if args.to.suffix == ".npy":
         _check_own(args.to, args.to.with_suffix(".csv"), args.images)
-    items = gather(args.images, args.class_level)
+    items = gather(args.images, args.class_level, args.labels)
     say_reading("the model")
     from benchmark.models.model import embed_items, load
 
@@ -87,7 +89,7 @@ def index(args: argparse.Namespace) -> int:
     from benchmark.models import index as galleries
 
     _check_own(args.to / galleries.VECTORS, args.to / galleries.IMAGES, args.images)
-    items = gather(args.images, args.class_level)
+    items = gather(args.images, args.class_level, args.labels)
     say_reading("the model")
     from benchmark.models.model import embed_items, load
 
@@ -102,13 +104,12 @@ def index(args: argparse.Namespace) -> int:
 def search(args: argparse.Namespace) -> int:
     """Find the gallery images nearest to each query: as a table and as a page of pictures."""
     from benchmark.models import index as galleries
-    from benchmark.study import checksums
 
     table, page = args.to / "answers.csv", args.to / "answers.html"
     _check_own(page, table, args.images)
     gallery = galleries.read(args.gallery)
     path, about = args.model or Path(gallery.about.model), gallery.about
-    queries = gather(args.images, args.class_level)
+    queries = gather(args.images, args.class_level, args.labels)
     say_reading("the model")
     from benchmark.models import answers
     from benchmark.models.model import embed_items, load
@@ -169,7 +170,8 @@ def _write_rows(
 ) -> list[Path]:
     """Write embeddings with paths and how they are compared.
 
-    That is a .npy with a .csv of the paths and a .json of the rule beside it, or one parquet file.
+    That is a .npy with two files beside it, or one parquet file. The two are a .csv of the paths,
+    and a .json of the rule and of the checksum by which the .csv is known as written here.
     """
     from benchmark.models.index import table
 
@@ -177,10 +179,11 @@ def _write_rows(
         buffer = io.BytesIO()
         np.save(buffer, rows, allow_pickle=False)
         beside = to.with_suffix(".csv")
-        about = to.with_name(f"{to.name}.json")
+        about = about_rows(to)
         write_bytes(to, buffer.getvalue())
         write_bytes(beside, table(items))
-        write_bytes(about, (json.dumps({"compare": rule}) + "\n").encode())
+        told = {"compare": rule, LABELS_SUM: checksums.of_file(beside)}
+        write_bytes(about, (json.dumps(told) + "\n").encode())
         return [to, beside, about]
     write_bytes(to, _parquet(items, rows, rule))
     return [to]

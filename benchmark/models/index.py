@@ -16,11 +16,12 @@ from numpy.typing import NDArray
 
 from benchmark.models.description import Description
 from benchmark.models.images import Item, read_list
+from benchmark.models.own_lists import GALLERY
 from benchmark.study import checksums, records
 from protocols.errors import InvalidInputError, StoreError
 from protocols.metrics import unit
 
-VECTORS, IMAGES, ABOUT = "vectors.faiss", "images.csv", "index.json"
+VECTORS, IMAGES, ABOUT = "vectors.faiss", "images.csv", GALLERY
 
 
 @dataclass(frozen=True)
