@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shlex
 import sys
 from collections import Counter
 from collections.abc import Sequence
@@ -75,9 +76,10 @@ def _check(args: argparse.Namespace) -> None:
     """Raise InvalidInputError where options do not fit together."""
     embeddings = args.what.suffix == ".npy"
     if args.what.suffix == ".parquet":
+        target = args.what.with_suffix(".npy").name
         raise InvalidInputError(
             f"{args.what}: embeddings are read from a .npy file, with their labels in a CSV beside "
-            f"it. Write them so: embed MODEL IMAGES --to {args.what.with_suffix('.npy').name}"
+            f"it. Write them so: embed MODEL IMAGES --to {shlex.quote(target)}"
         )
     if embeddings and args.images:
         raise InvalidInputError(f"{args.what} holds embeddings already: leave the images out")

@@ -6,6 +6,7 @@ import argparse
 import io
 import json
 import os
+import shlex
 from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
@@ -97,7 +98,7 @@ def index(args: argparse.Namespace) -> int:
     rows = embed_items(model, items)
     galleries.write(args.to, args.model, model.description, items, rows)
     print(f"{counted(len(items), 'image')} in {args.to}, {rows.shape[1]} numbers each")
-    print(f"next     python -m benchmark search {args.to} IMAGES")
+    print(f"next     python -m benchmark search {shlex.quote(str(args.to))} IMAGES")
     return DONE
 
 

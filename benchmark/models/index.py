@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import shlex
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from importlib import import_module
@@ -121,7 +122,7 @@ def read(folder: Path) -> Gallery:
     if not (folder / ABOUT).is_file():
         raise InvalidInputError(
             f"no gallery in {folder}. Make one: python -m benchmark index MODEL IMAGES --to "
-            f"{folder}"
+            f"{shlex.quote(str(folder))}"
         )
     again = "Make the gallery again with index"
     try:
