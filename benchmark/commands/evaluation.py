@@ -20,7 +20,7 @@ from benchmark.commands.lines import counted, say, say_reading
 from benchmark.commands.outputs import held_study
 from benchmark.exit_codes import DONE
 from benchmark.models import trained_on
-from benchmark.models.images import Item, gather, read_list, settle
+from benchmark.models.images import Item, gather, place_of, read_list, settle
 from benchmark.models.own_lists import about_rows
 from benchmark.models.tested import test_images
 from benchmark.report.gallery import class_names
@@ -150,7 +150,8 @@ def _labels_said(args: argparse.Namespace) -> tuple[Path | None, LabelKind | Non
             f"--labels {', '.join(args.labels)}: expected one file and one of "
             f"{', '.join(get_args(LabelKind))} at most"
         )
-    return next(map(Path, files), None), next(iter(kinds), None)
+    file = place_of(Path(files[0]))[1] if files else None
+    return file, next(iter(kinds), None)
 
 
 def _labelled(args: argparse.Namespace, kind: LabelKind | None) -> list[Item]:

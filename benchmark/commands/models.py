@@ -22,7 +22,7 @@ from benchmark.commands.proposal import continuing_command
 from benchmark.exit_codes import DONE
 from benchmark.models.address import Address, find
 from benchmark.models.description import check_ending
-from benchmark.models.images import Item, gather
+from benchmark.models.images import Item, gather, place_of
 from benchmark.models.own_lists import LABELS_SUM, about_rows
 from benchmark.study import checksums
 from benchmark.study.folder import Study
@@ -110,6 +110,11 @@ def search(args: argparse.Namespace) -> int:
     _check_own(page, table, args.images)
     gallery = galleries.read(args.gallery)
     path, about = args.model or Path(gallery.about.model), gallery.about
+    if args.model is None and not path.is_file():
+        raise InvalidInputError(
+            f"{path}, the model that embedded {args.gallery}, is not there any more. If it was "
+            "moved, say where it is now: --model FILE"
+        )
     queries = gather(args.images, args.class_level, args.labels)
     say_reading("the model")
     from benchmark.models import answers
@@ -128,6 +133,9 @@ def search(args: argparse.Namespace) -> int:
         print(_named(one.query))
         for answer in one.answers[:ANSWERS]:
             print(f"{answer.rank:>4} {answer.near:8.3f}  {_named(answer.item)}")
+    most = max(len(one.answers) for one in asked)
+    if most > ANSWERS:
+        print(f"the first {ANSWERS} of {most} answers each; all are in answers.csv")
     if len(asked) > SHOWN:
         print(f"the first {SHOWN} of {len(asked)} queries; all are in answers.csv")
     print(f"table    {table}")
@@ -141,7 +149,7 @@ def _check_own(first: Path, second: Path, images: Sequence[Path]) -> None:
     The two are written one after the other: a second without a first is somebody's own list, and
     so is one that lists the images of this very command.
     """
-    listed = second.resolve() in {path.resolve() for path in images}
+    listed = second.resolve() in {place_of(path)[1].resolve() for path in images}
     if listed or (second.exists() and not first.exists()):
         why = "lists the images here" if listed else f"has no {first.name} beside it"
         raise InvalidInputError(

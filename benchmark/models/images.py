@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -24,6 +24,8 @@ from protocols.protocol import ImagePipeline
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+NAMED = 10  # images that cannot be read which are named; the others are counted
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,8 @@ def gather(
     In a folder the label is a folder on the way to the image, behind folders that are called as
     parts are (train, val, test, query, gallery) where all on top are. A list has a column
     ``path``, relative to its own folder, and if you like ``label`` and ``part``. Folders and lists
-    are understood as ``data prepare`` understands them, and what it asks is asked here.
+    are understood as ``data prepare`` understands them, with its ``folder:`` and ``csv:`` in front
+    or without, and what it asks is asked here.
 
     Args:
         places: the files, folders and lists.
@@ -64,16 +67,18 @@ def gather(
         raise DataError("no image was given. Give files, folders or CSV lists")
     found: list[list[Item]] = []
     lists: dict[int, Path] = {}
-    for place in places:
-        if place.is_dir():
-            items = _folder(place, class_level)
-        elif place.suffix.lower() == ".csv":
+    for given in places:
+        kind, place = place_of(given)
+        if kind == "csv" or (place.suffix.lower() == ".csv" and not kind and not place.is_dir()):
             items = read_list(place)
             lists[len(found)] = place
-        elif place.is_file():
+        elif place.is_dir():
+            items = _folder(place, class_level)
+        elif place.is_file() and not kind:
             items = [Item(place)]
         else:
-            raise DataError(f"{shown(place)}: no such file or folder")
+            looked_for = kind or "file or folder"
+            raise DataError(f"{shown(place)}: no such {looked_for}")
         if not items:
             raise DataError(f"{shown(place)}: no image in it. Images end in {_ENDINGS}")
         found.append(items)
@@ -81,6 +86,18 @@ def gather(
     for at, items in zip(lists, settled, strict=True):
         found[at] = items
     return [item for items in found for item in items]
+
+
+def place_of(given: Path) -> tuple[Literal["csv", "folder", ""], Path]:
+    """Return what a place is said to be, empty where nobody says, and where it lies.
+
+    It is said as to ``data prepare``: ``csv:FILE`` or ``folder:PATH``. What exists under the whole
+    name is meant by it.
+    """
+    kind, _, path = str(given).partition(":")
+    if path and kind in ("csv", "folder") and not given.exists():
+        return ("csv" if kind == "csv" else "folder"), Path(path).expanduser()
+    return "", given
 
 
 def settle(
@@ -176,6 +193,52 @@ def _own_rows(path: Path) -> list[dict[str, str]] | None:
 
 def _is_text(text: str) -> bool:
     return not any("\udc80" <= sign <= "\udcff" for sign in text)
+
+
+class UnreadableError(DataError):
+    """Several images that cannot be read.
+
+    Attributes:
+        lines: what keeps each of the first from being read, and how many more there are.
+    """
+
+    def __init__(self, message: str, lines: Sequence[str]) -> None:
+        super().__init__(message)
+        self.lines = lines
+
+
+def readable(items: Sequence[Item]) -> Iterator[NDArray[np.uint8]]:
+    """Yield the pixels of images in their order, up to one that cannot be read.
+
+    The others are read then nevertheless, so that all that is to be mended is said at once.
+
+    Raises:
+        DataError: images that cannot be read.
+    """
+    first: tuple[Item, DataError] | None = None
+    count, lines = 0, list[str]()
+    for item in items:
+        try:
+            pixels = pixels_of(item)
+        except DataError as error:
+            first = first or (item, error)
+            count += 1
+            if count <= NAMED:
+                lines.append(str(error))
+            continue
+        if first is None:
+            yield pixels
+    if first is None:
+        return
+    if count == 1:
+        raise first[1]
+    if count > NAMED:
+        lines.append(f"and {count - NAMED:,} more")
+    raise UnreadableError(
+        f"{count:,} of {len(items):,} images cannot be read, {shown(first[0].path)} the first of "
+        "them. Replace each by a good copy, or leave it out",
+        lines,
+    )
 
 
 def pixels_of(item: Item) -> NDArray[np.uint8]:

@@ -85,7 +85,7 @@ def test_a_command_that_embeds_in_a_form_that_can_be_read(capsys):
 def test_a_folder_of_its_own_for_other_rules(tmp_path):
     study = Study(out=tmp_path / ODD, protocol=PROTOCOL, cells=())
     with pytest.raises(StoreError) as raised:
-        check_same_rules(study, replace(PROTOCOL, trials=PROTOCOL.trials + 1))
+        check_same_rules(study, replace(PROTOCOL, batch_size=PROTOCOL.batch_size + 1))
     words = str(raised.value).partition("as with ")[2]
     assert shlex.split(words) == ["--out", f"{study.out}-{PROTOCOL.name}"]
 

@@ -5,7 +5,6 @@ import io
 import json
 import os
 import re
-import shlex
 import shutil
 from pathlib import Path
 
@@ -217,13 +216,6 @@ def test_index_and_search_from_the_command_line(exported, photos, tmp_path, caps
     assert f"{len(rows) // 4} queries among" in page
     assert "http" not in re.sub(r'src="data:[^"]*"', "", page)
     assert page.count("data:image/jpeg") == len(rows) + len(rows) // 4
-
-
-def test_the_command_that_searches_can_be_pasted(exported, photos, tmp_path, capsys):
-    one, gallery = next(photos.rglob("*.png")), tmp_path / "it's a gallery"
-    assert main(["index", str(exported(".safetensors")), str(one), "--to", str(gallery)]) == 0
-    words = capsys.readouterr().out.partition("python -m benchmark ")[2]
-    assert shlex.split(words) == ["search", str(gallery), "IMAGES"]
 
 
 def test_a_page_marks_classes_and_quotes_names(tmp_path):
