@@ -47,6 +47,20 @@ def add(
     searched.add_argument(
         "--to", type=Path, default=Path("answers"), metavar="DIR", help="default: answers/"
     )
+    measured = _evaluate(commands, adder, whole)
+    for parser in (embedded, indexed, searched):
+        parser.add_argument(
+            "--labels",
+            choices=("text", "number"),
+            help="in lists: are 1 and 001 two classes or one?",
+        )
+    for parser in (exported, embedded, indexed, searched, measured):
+        plugin(parser)
+
+
+def _evaluate(
+    commands: Parsers, adder: Adder, whole: Callable[[str], int]
+) -> argparse.ArgumentParser:
     measured = adder(
         commands, "evaluate", "scores of a model or of embeddings", "evaluation", "evaluate"
     )
@@ -67,14 +81,7 @@ def add(
     )
     measured.add_argument("--dataset", metavar="NAME", help="which of the study's")
     measured.add_argument("--name", help="of the reference row; default: the file's")
-    for parser in (embedded, indexed, searched):
-        parser.add_argument(
-            "--labels",
-            choices=("text", "number"),
-            help="in lists: are 1 and 001 two classes or one?",
-        )
-    for parser in (exported, embedded, indexed, searched, measured):
-        plugin(parser)
+    return measured
 
 
 def _model(parser: argparse.ArgumentParser) -> None:
