@@ -101,7 +101,11 @@ from benchmark import __main__, cli
 from benchmark.submissions import checking
 
 checking.read.row_folders = lambda results: [Path(str(n)) for n in range(checking.MANY)]
-checking._checked = lambda *_: time.sleep(300)
+
+def long(*_):
+    time.sleep(300)
+
+checking._checked = long
 cli.execute = lambda argv: checking.checked(Path(), None)
 threading.Timer(2, os.kill, (os.getpid(), signal.SIGTERM)).start()
 __main__.start()
