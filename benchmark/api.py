@@ -71,7 +71,7 @@ class Model:
         from benchmark.models.model import embed_items
 
         # Nobody asks for the classes here, so nobody needs to say which folders they are.
-        return embed_items(self.kept, gather(_paths(images), class_level=1))
+        return embed_items(self.kept, gather(_paths(images), class_level=1, labels="text"))
 
 
 class Study:

@@ -47,12 +47,32 @@ def add(
     searched.add_argument(
         "--to", type=Path, default=Path("answers"), metavar="DIR", help="default: answers/"
     )
+    measured = _evaluate(commands, adder, whole)
+    for parser in (embedded, indexed, searched):
+        parser.add_argument(
+            "--labels",
+            choices=("text", "number"),
+            help="in lists: are 1 and 001 two classes or one?",
+        )
+    for parser in (exported, embedded, indexed, searched, measured):
+        plugin(parser)
+
+
+def _evaluate(
+    commands: Parsers, adder: Adder, whole: Callable[[str], int]
+) -> argparse.ArgumentParser:
     measured = adder(
         commands, "evaluate", "scores of a model or of embeddings", "evaluation", "evaluate"
     )
     measured.add_argument("what", type=Path, metavar="MODEL|FILE.npy", help="a model or embeddings")
     _images(measured, whole, "*")
-    measured.add_argument("--labels", type=Path, metavar="CSV", help="path,label of each embedding")
+    measured.add_argument(
+        "--labels",
+        action="append",
+        default=[],
+        metavar="CSV|text|number",
+        help="path,label of each embedding; or: are 1 and 001 two classes or one?",
+    )
     measured.add_argument(
         "--compare", choices=("angle", "distance"), help="of embeddings; default: angle"
     )
@@ -61,8 +81,7 @@ def add(
     )
     measured.add_argument("--dataset", metavar="NAME", help="which of the study's")
     measured.add_argument("--name", help="of the reference row; default: the file's")
-    for parser in (exported, embedded, indexed, searched, measured):
-        plugin(parser)
+    return measured
 
 
 def _model(parser: argparse.ArgumentParser) -> None:

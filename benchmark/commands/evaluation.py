@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import argparse
 import json
+import shlex
 import sys
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +20,8 @@ from benchmark.commands.lines import counted, say, say_reading
 from benchmark.commands.outputs import held_study
 from benchmark.exit_codes import DONE
 from benchmark.models import trained_on
-from benchmark.models.images import Item, check_labels, gather, read_list
+from benchmark.models.images import Item, gather, place_of, read_list, settle
+from benchmark.models.own_lists import about_rows
 from benchmark.models.tested import test_images
 from benchmark.report.gallery import class_names
 from benchmark.statistics.bootstrap import MIN_CLASSES
@@ -27,6 +29,7 @@ from benchmark.study import checksums, references
 from benchmark.study.datasets import called
 from benchmark.study.folder import CellKey, Study
 from benchmark.study.scores import NOTHING, label_of, per_cent
+from protocols.datasets._own import LabelKind
 from protocols.discovery import Registry
 from protocols.errors import DataError, InvalidInputError, in_words
 from protocols.partition import TESTS
@@ -73,15 +76,17 @@ def _check(args: argparse.Namespace) -> None:
     """Raise InvalidInputError where options do not fit together."""
     embeddings = args.what.suffix == ".npy"
     if args.what.suffix == ".parquet":
+        target = args.what.with_suffix(".npy").name
         raise InvalidInputError(
             f"{args.what}: embeddings are read from a .npy file, with their labels in a CSV beside "
-            f"it. Write them so: embed MODEL IMAGES --to {args.what.with_suffix('.npy').name}"
+            f"it. Write them so: embed MODEL IMAGES --to {shlex.quote(target)}"
         )
     if embeddings and args.images:
         raise InvalidInputError(f"{args.what} holds embeddings already: leave the images out")
     if not embeddings and args.compare:
         raise InvalidInputError("--compare is for embeddings; a model says it in its description")
-    if not embeddings and args.labels:
+    file, kind = _labels_said(args)
+    if not embeddings and file is not None:
         raise InvalidInputError("--labels is for embeddings; a model gets a CSV in place of images")
     if not embeddings and args.into is None and not args.images:
         raise InvalidInputError(
@@ -90,6 +95,10 @@ def _check(args: argparse.Namespace) -> None:
     if args.into is not None and args.images:
         raise InvalidInputError(
             "--into measures on the study's own test images: leave the images out"
+        )
+    if kind is not None and not embeddings and not args.images:
+        raise InvalidInputError(
+            f"--labels {kind} is for lists of images and for embeddings, and there are none here"
         )
     if args.class_level and not args.images:
         raise InvalidInputError("--class-level is for folders of images, and there are none here")
@@ -113,7 +122,7 @@ def _rows(args: argparse.Namespace) -> NDArray[np.float32]:
 
 def _by_angle(args: argparse.Namespace) -> bool:
     """Return how embeddings are compared: as asked, else as ``embed`` wrote beside them."""
-    about = args.what.with_name(f"{args.what.name}.json")
+    about = about_rows(args.what)
     if args.compare or not about.is_file():
         return bool(args.compare != "distance")
     try:
@@ -128,8 +137,32 @@ def _by_angle(args: argparse.Namespace) -> bool:
     return bool(rule == "angle")
 
 
+def _labels_said(args: argparse.Namespace) -> tuple[Path | None, LabelKind | None]:
+    """Return the list and the reading that --labels says, of which it may say both.
+
+    Raises:
+        InvalidInputError: it says several of one kind.
+    """
+    kinds = [word for word in args.labels if word in get_args(LabelKind)]
+    files = [word for word in args.labels if word not in kinds]
+    if len(kinds) > 1 or len(files) > 1:
+        raise InvalidInputError(
+            f"--labels {', '.join(args.labels)}: expected one file and one of "
+            f"{', '.join(get_args(LabelKind))} at most"
+        )
+    file = place_of(Path(files[0]))[1] if files else None
+    return file, next(iter(kinds), None)
+
+
+def _labelled(args: argparse.Namespace, kind: LabelKind | None) -> list[Item]:
+    """Return what the list of labels says of each embedding, labels read as ``kind``."""
+    path = _labels(args)
+    (items,) = settle([(path, read_list(path))], kind)
+    return items
+
+
 def _labels(args: argparse.Namespace) -> Path:
-    path: Path = args.labels or args.what.with_suffix(".csv")
+    path: Path = _labels_said(args)[0] or args.what.with_suffix(".csv")
     if not path.is_file():
         raise DataError(
             f"{path}: no such file. Embeddings need a CSV with path,label, a line for each row, "
@@ -144,13 +177,12 @@ def _alone(args: argparse.Namespace, rows: NDArray[np.float32] | None) -> tuple[
 
     if rows is not None:
         by_angle = _by_angle(args)
-        items = read_list(_labels(args))
-        check_labels(items)
+        items = _labelled(args, _labels_said(args)[1])
         evaluation.check_as_many(rows, items)
         evaluation.check_roles(items)
         at = _tested(items)
         return evaluation.score_items(rows[at], [items[n] for n in at], by_angle=by_angle), by_angle
-    items = gather(args.images, args.class_level)
+    items = gather(args.images, args.class_level, _labels_said(args)[1])
     evaluation.check_roles(items)
     items = [items[n] for n in _tested(items)]
     model = load(args.what, Registry(tuple(args.plugin)))
@@ -216,7 +248,8 @@ def _against(
         rows = evaluation.embed_split(model, test)
     else:
         by_angle = _by_angle(args)
-        items = read_list(_labels(args))
+        # The dataset has the names: a label is one of them or none, so nothing is to be asked.
+        items = _labelled(args, _labels_said(args)[1] or "text")
         if len(items) != len(rows):
             raise InvalidInputError(
                 f"{len(rows)} embeddings for {len(items)} lines of labels: expected as many"

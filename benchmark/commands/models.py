@@ -6,6 +6,7 @@ import argparse
 import io
 import json
 import os
+import shlex
 from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
@@ -21,7 +22,9 @@ from benchmark.commands.proposal import continuing_command
 from benchmark.exit_codes import DONE
 from benchmark.models.address import Address, find
 from benchmark.models.description import check_ending
-from benchmark.models.images import Item, gather
+from benchmark.models.images import Item, gather, place_of
+from benchmark.models.own_lists import LABELS_SUM, about_rows
+from benchmark.study import checksums
 from benchmark.study.folder import Study
 from benchmark.study.records import write_bytes
 from benchmark.study.weights import best_run
@@ -69,7 +72,7 @@ def embed(args: argparse.Namespace) -> int:
         raise InvalidInputError(f"--to {args.to}: expected a name that ends in .npy or .parquet")
     if args.to.suffix == ".npy":
         _check_own(args.to, args.to.with_suffix(".csv"), args.images)
-    items = gather(args.images, args.class_level)
+    items = gather(args.images, args.class_level, args.labels)
     say_reading("the model")
     from benchmark.models.model import embed_items, load
 
@@ -87,7 +90,7 @@ def index(args: argparse.Namespace) -> int:
     from benchmark.models import index as galleries
 
     _check_own(args.to / galleries.VECTORS, args.to / galleries.IMAGES, args.images)
-    items = gather(args.images, args.class_level)
+    items = gather(args.images, args.class_level, args.labels)
     say_reading("the model")
     from benchmark.models.model import embed_items, load
 
@@ -95,20 +98,24 @@ def index(args: argparse.Namespace) -> int:
     rows = embed_items(model, items)
     galleries.write(args.to, args.model, model.description, items, rows)
     print(f"{counted(len(items), 'image')} in {args.to}, {rows.shape[1]} numbers each")
-    print(f"next     python -m benchmark search {args.to} IMAGES")
+    print(f"next     python -m benchmark search {shlex.quote(str(args.to))} IMAGES")
     return DONE
 
 
 def search(args: argparse.Namespace) -> int:
     """Find the gallery images nearest to each query: as a table and as a page of pictures."""
     from benchmark.models import index as galleries
-    from benchmark.study import checksums
 
     table, page = args.to / "answers.csv", args.to / "answers.html"
     _check_own(page, table, args.images)
     gallery = galleries.read(args.gallery)
     path, about = args.model or Path(gallery.about.model), gallery.about
-    queries = gather(args.images, args.class_level)
+    if args.model is None and not path.is_file():
+        raise InvalidInputError(
+            f"{path}, the model that embedded {args.gallery}, is not there any more. If it was "
+            "moved, say where it is now: --model FILE"
+        )
+    queries = gather(args.images, args.class_level, args.labels)
     say_reading("the model")
     from benchmark.models import answers
     from benchmark.models.model import embed_items, load
@@ -126,6 +133,9 @@ def search(args: argparse.Namespace) -> int:
         print(_named(one.query))
         for answer in one.answers[:ANSWERS]:
             print(f"{answer.rank:>4} {answer.near:8.3f}  {_named(answer.item)}")
+    most = max(len(one.answers) for one in asked)
+    if most > ANSWERS:
+        print(f"the first {ANSWERS} of {most} answers each; all are in answers.csv")
     if len(asked) > SHOWN:
         print(f"the first {SHOWN} of {len(asked)} queries; all are in answers.csv")
     print(f"table    {table}")
@@ -139,7 +149,7 @@ def _check_own(first: Path, second: Path, images: Sequence[Path]) -> None:
     The two are written one after the other: a second without a first is somebody's own list, and
     so is one that lists the images of this very command.
     """
-    listed = second.resolve() in {path.resolve() for path in images}
+    listed = second.resolve() in {place_of(path)[1].resolve() for path in images}
     if listed or (second.exists() and not first.exists()):
         why = "lists the images here" if listed else f"has no {first.name} beside it"
         raise InvalidInputError(
@@ -169,7 +179,8 @@ def _write_rows(
 ) -> list[Path]:
     """Write embeddings with paths and how they are compared.
 
-    That is a .npy with a .csv of the paths and a .json of the rule beside it, or one parquet file.
+    That is a .npy with two files beside it, or one parquet file. The two are a .csv of the paths,
+    and a .json of the rule and of the checksum by which the .csv is known as written here.
     """
     from benchmark.models.index import table
 
@@ -177,10 +188,11 @@ def _write_rows(
         buffer = io.BytesIO()
         np.save(buffer, rows, allow_pickle=False)
         beside = to.with_suffix(".csv")
-        about = to.with_name(f"{to.name}.json")
+        about = about_rows(to)
         write_bytes(to, buffer.getvalue())
         write_bytes(beside, table(items))
-        write_bytes(about, (json.dumps({"compare": rule}) + "\n").encode())
+        told = {"compare": rule, LABELS_SUM: checksums.of_file(beside)}
+        write_bytes(about, (json.dumps(told) + "\n").encode())
         return [to, beside, about]
     write_bytes(to, _parquet(items, rows, rule))
     return [to]

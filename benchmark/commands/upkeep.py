@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
@@ -186,7 +187,7 @@ def _show(console: Console, study: Study) -> None:
         say(console, f"{jobs} missing; to run them:")
         say(console, _missing_command(study, [plan.cell for plan in left]))
     say(console, f"tables   {study.out / 'tables'}")
-    say(console, f"next     python -m benchmark sync --out {study.out}")
+    say(console, f"next     python -m benchmark sync --out {shlex.quote(str(study.out))}")
 
 
 def _missing_command(study: Study, cells: Sequence[CellKey]) -> str:

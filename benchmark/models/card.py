@@ -7,6 +7,7 @@ results as its ``model-index``.
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -48,7 +49,7 @@ def render(file: str, told: Description) -> str:
         "",
         "## Use",
         "",
-        f"    python -m benchmark embed {file} photos --to photos.npy",
+        f"    python -m benchmark embed {shlex.quote(file)} photos --to photos.npy",
         "",
         f"The shorter side of an image is resized to {told.resize_px} pixels, the middle "
         f"{' x '.join(map(str, hw(told.crop_px)))} is cut out, and pixels stay RGB in 0..255: the "

@@ -122,13 +122,14 @@ def read(path: Path) -> Description:
     Raises:
         InvalidInputError: one of the two is missing, or they do not belong together.
     """
+    if not path.is_file():
+        raise InvalidInputError(f"model {path}: it does not exist. Give a file made by export")
     told = beside(path)
-    for file in (path, told):
-        if not file.is_file():
-            raise InvalidInputError(
-                f"model {path}: {file} does not exist. Beside a model lies a JSON file that says "
-                f"what goes into it, at least {_NEEDED}"
-            )
+    if not told.is_file():
+        raise InvalidInputError(
+            f"model {path}: {told} does not exist. Beside a model lies a JSON file that says what "
+            f"goes into it, at least {_NEEDED}"
+        )
     try:
         body = _whole(json.loads(told.read_text(encoding="utf-8")))
         found = Description(**{**body, "crop_px": extent_of(body.get("crop_px"))})

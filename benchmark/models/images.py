@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -12,9 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmark.models.description import Description
+from benchmark.models.own_lists import is_own
 from benchmark.study.pixels import resize
 from protocols.datasets._official import tree
-from protocols.datasets._own import doubt, part_of
+from protocols.datasets._own import LabelKind, doubt, numbered, part_of
 from protocols.datasets.csv import located, read_rows
 from protocols.datasets.folder import folders_below, level_of, parts_of
 from protocols.decoding import SUFFIXES, decode, shown
@@ -23,6 +24,8 @@ from protocols.protocol import ImagePipeline
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+NAMED = 10  # images that cannot be read which are named; the others are counted
 
 
 @dataclass(frozen=True)
@@ -40,17 +43,21 @@ class Item:
     part: str = ""
 
 
-def gather(places: Sequence[Path], class_level: int | None = None) -> list[Item]:
+def gather(
+    places: Sequence[Path], class_level: int | None = None, labels: LabelKind | None = None
+) -> list[Item]:
     """Return the images at ``places``: files, folders with all below them, CSV lists.
 
     In a folder the label is a folder on the way to the image, behind folders that are called as
     parts are (train, val, test, query, gallery) where all on top are. A list has a column
     ``path``, relative to its own folder, and if you like ``label`` and ``part``. Folders and lists
-    are understood as ``data prepare`` understands them, and what it asks is asked here.
+    are understood as ``data prepare`` understands them, with its ``folder:`` and ``csv:`` in front
+    or without, and what it asks is asked here.
 
     Args:
         places: the files, folders and lists.
         class_level: which folder on the way to an image is its class, from 1.
+        labels: whether labels of lists that look like numbers are texts or numbers.
 
     Raises:
         DataError: no place at all, one that does not exist or holds no image, images below several
@@ -58,30 +65,81 @@ def gather(places: Sequence[Path], class_level: int | None = None) -> list[Item]
     """
     if not places:
         raise DataError("no image was given. Give files, folders or CSV lists")
-    found: list[Item] = []
-    listed: list[Item] = []
-    for place in places:
-        if place.is_dir():
-            items = _folder(place, class_level)
-        elif place.suffix.lower() == ".csv":
+    found: list[list[Item]] = []
+    lists: dict[int, Path] = {}
+    for given in places:
+        kind, place = place_of(given)
+        if kind == "csv" or (place.suffix.lower() == ".csv" and not kind and not place.is_dir()):
             items = read_list(place)
-            listed += items
-        elif place.is_file():
+            lists[len(found)] = place
+        elif place.is_dir():
+            items = _folder(place, class_level)
+        elif place.is_file() and not kind:
             items = [Item(place)]
         else:
-            raise DataError(f"{shown(place)}: no such file or folder")
+            looked_for = kind or "file or folder"
+            raise DataError(f"{shown(place)}: no such {looked_for}")
         if not items:
             raise DataError(f"{shown(place)}: no image in it. Images end in {_ENDINGS}")
-        found += items
-    check_labels(listed)
-    return found
+        found.append(items)
+    settled = settle([(path, found[at]) for at, path in lists.items()], labels)
+    for at, items in zip(lists, settled, strict=True):
+        found[at] = items
+    return [item for items in found for item in items]
 
 
-def check_labels(listed: Sequence[Item]) -> None:
-    """Raise DataError where labels of a list have two readings, which ``data prepare`` asks for."""
-    met = doubt(item.label for item in listed if item.label)
-    if met is not None:
-        raise DataError(f"{met.question} {_REMEDIES[met.kind]}")
+def place_of(given: Path) -> tuple[Literal["csv", "folder", ""], Path]:
+    """Return what a place is said to be, empty where nobody says, and where it lies.
+
+    It is said as to ``data prepare``: ``csv:FILE`` or ``folder:PATH``. What exists under the whole
+    name is meant by it.
+    """
+    kind, _, path = str(given).partition(":")
+    if path and kind in ("csv", "folder") and not given.exists():
+        return ("csv" if kind == "csv" else "folder"), Path(path).expanduser()
+    return "", given
+
+
+def settle(
+    lists: Sequence[tuple[Path, list[Item]]], kind: LabelKind | None
+) -> Sequence[list[Item]]:
+    """Return the images of each list, by its path, with labels that have one reading.
+
+    What ``data prepare`` asks is asked here, of lists that this program did not write.
+
+    Raises:
+        DataError: labels have two readings and ``kind`` is None, or are no numbers as it says.
+    """
+    if kind is None:
+        _check_one_reading(lists)
+        return [items for _, items in lists]
+    try:
+        meant = {"": (0, ""), **numbered(_labels_in(lists), kind)}
+    except DataError as error:
+        raise DataError(f"{_named(lists)}: {error}") from error
+    return [[replace(item, label=meant[item.label][1]) for item in items] for _, items in lists]
+
+
+def _check_one_reading(lists: Sequence[tuple[Path, list[Item]]]) -> None:
+    """Raise DataError where labels have two readings, in one list or in several together."""
+    if doubt(_labels_in(lists)) is None:
+        return
+    others = [
+        (path, items)
+        for path, items in lists
+        if not is_own(path, {item.path: item.label for item in items})
+    ]
+    for some in (*([one] for one in others), others):
+        if (met := doubt(_labels_in(some))) is not None:
+            raise DataError(f"{_named(some)}: {met.question} {_REMEDIES[met.kind]}")
+
+
+def _labels_in(lists: Sequence[tuple[Path, list[Item]]]) -> set[str]:
+    return {item.label for _, items in lists for item in items if item.label}
+
+
+def _named(lists: Sequence[tuple[Path, list[Item]]]) -> str:
+    return " and ".join(shown(path) for path, _ in lists)
 
 
 def read_list(path: Path) -> list[Item]:
@@ -137,6 +195,52 @@ def _is_text(text: str) -> bool:
     return not any("\udc80" <= sign <= "\udcff" for sign in text)
 
 
+class UnreadableError(DataError):
+    """Several images that cannot be read.
+
+    Attributes:
+        lines: what keeps each of the first from being read, and how many more there are.
+    """
+
+    def __init__(self, message: str, lines: Sequence[str]) -> None:
+        super().__init__(message)
+        self.lines = lines
+
+
+def readable(items: Sequence[Item]) -> Iterator[NDArray[np.uint8]]:
+    """Yield the pixels of images in their order, up to one that cannot be read.
+
+    The others are read then nevertheless, so that all that is to be mended is said at once.
+
+    Raises:
+        DataError: images that cannot be read.
+    """
+    first: tuple[Item, DataError] | None = None
+    count, lines = 0, list[str]()
+    for item in items:
+        try:
+            pixels = pixels_of(item)
+        except DataError as error:
+            first = first or (item, error)
+            count += 1
+            if count <= NAMED:
+                lines.append(str(error))
+            continue
+        if first is None:
+            yield pixels
+    if first is None:
+        return
+    if count == 1:
+        raise first[1]
+    if count > NAMED:
+        lines.append(f"and {count - NAMED:,} more")
+    raise UnreadableError(
+        f"{count:,} of {len(items):,} images cannot be read, {shown(first[0].path)} the first of "
+        "them. Replace each by a good copy, or leave it out",
+        lines,
+    )
+
+
 def pixels_of(item: Item) -> NDArray[np.uint8]:
     """Return an image as (H, W, 3) uint8, upright RGB.
 
@@ -180,6 +284,6 @@ def _folder(base: Path, class_level: int | None) -> list[Item]:
 _ENDINGS = ", ".join(sorted(SUFFIXES))
 _WRITTEN = {("path",), ("path", "label"), ("path", "part"), ("path", "label", "part")}
 _REMEDIES: dict[Literal["twins", "missing"], str] = {
-    "twins": "Write each class in one way, and different classes so that they differ as numbers",
-    "missing": "Leave it empty if it is missing, or give the class another name",
+    "twins": "Say --labels text (two) or --labels number (one)",
+    "missing": "Say --labels text if it is a name, or leave it empty if it is missing",
 }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import shlex
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from importlib import import_module
@@ -16,11 +17,12 @@ from numpy.typing import NDArray
 
 from benchmark.models.description import Description
 from benchmark.models.images import Item, read_list
+from benchmark.models.own_lists import GALLERY
 from benchmark.study import checksums, records
 from protocols.errors import InvalidInputError, StoreError
 from protocols.metrics import unit
 
-VECTORS, IMAGES, ABOUT = "vectors.faiss", "images.csv", "index.json"
+VECTORS, IMAGES, ABOUT = "vectors.faiss", "images.csv", GALLERY
 
 
 @dataclass(frozen=True)
@@ -120,7 +122,7 @@ def read(folder: Path) -> Gallery:
     if not (folder / ABOUT).is_file():
         raise InvalidInputError(
             f"no gallery in {folder}. Make one: python -m benchmark index MODEL IMAGES --to "
-            f"{folder}"
+            f"{shlex.quote(str(folder))}"
         )
     again = "Make the gallery again with index"
     try:

@@ -16,7 +16,7 @@ from torch import Tensor
 from benchmark.models import description as descriptions
 from benchmark.models import networks, onnx_files
 from benchmark.models.description import FORMATS, Description
-from benchmark.models.images import Item, cropped, pixels_of
+from benchmark.models.images import Item, cropped, readable
 from benchmark.models.networks import FoldWeights, Joined
 from protocols.discovery import Registry
 from protocols.errors import InvalidInputError, StoreError
@@ -98,10 +98,10 @@ def embed_items(model: Model, items: Sequence[Item]) -> NDArray[np.float32]:
     """Return (N, D) embeddings of images in their order.
 
     Raises:
-        DataError: an image cannot be read.
+        DataError: images that cannot be read, all of them.
     """
     told = model.description
-    return embed_all(model, (cropped(pixels_of(item), told) for item in items))
+    return embed_all(model, (cropped(pixels, told) for pixels in readable(items)))
 
 
 def embed_all(model: Model, crops: Iterable[Tensor]) -> NDArray[np.float32]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -39,7 +40,8 @@ def check_same_rules(known: Study, protocol: Protocol) -> None:
     raise _other_rules(
         f"{known.out} holds a study under other rules",
         unlike(known.protocol, protocol, "here", "asked for"),
-        f"give this one a folder of its own, as with --out {known.out}-{protocol.name}",
+        f"give this one a folder of its own, as with --out "
+        f"{shlex.quote(f'{known.out}-{protocol.name}')}",
     )
 
 

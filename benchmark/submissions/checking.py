@@ -38,7 +38,7 @@ def checked(results: Path, history: History | None) -> list[Kept]:
     if len(folders) < MANY or sys.platform != "linux":
         return _checked(results, folders, history)
     shares = [folders[at::_PROCESSES] for at in range(_PROCESSES)]
-    fork = multiprocessing.get_context("fork")
+    fork, others = multiprocessing.get_context("fork"), set(multiprocessing.active_children())
     with ProcessPoolExecutor(_PROCESSES, mp_context=fork) as pool:
         started = [pool.submit(_checked, results, share, history) for share in shares]
         try:
@@ -48,6 +48,10 @@ def checked(results: Path, history: History | None) -> list[Kept]:
                 "a process that checked rows was ended from outside, maybe for want of memory. "
                 "Run it again"
             ) from error
+        except KeyboardInterrupt:  # what they would still find is nobody's any more
+            for process in set(multiprocessing.active_children()) - others:
+                process.kill()
+            raise
     return sorted(found, key=lambda kept: results / kept.row.place)
 
 

@@ -57,7 +57,9 @@ def lay_out_rerun(row: Path, out: Path) -> Cell:
     """
     folder = row.resolve()
     if SEARCH.fullmatch(folder.name) and (folder.parent / Cell.file).is_file():
-        raise StoreError(f"{row} is a further search beside a row: rerun {row.parent}")
+        raise StoreError(
+            f"{row} is a further search beside a row: rerun {shlex.quote(str(row.parent))}"
+        )
     cell = _claimed(folder.parents[2], folder)
     record = CellRecord(
         id=cell.id,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
@@ -54,8 +55,8 @@ def own_images(argument: str, reading: Reading = AS_IS) -> Own:
         lacking = "nothing to test" if alone.lower() == "train" else "nothing to train on"
         raise DataError(
             f"{argument}: only {alone}/ is there, {lacking}. Lay the other parts beside it; if it "
-            f"is no part, say folder:{Path(argument, alone)}, or --class-level where it is one of "
-            "the folders on the way to the classes"
+            f"is no part, say {shlex.quote(f'folder:{Path(argument, alone)}')}, or --class-level "
+            "where it is one of the folders on the way to the classes"
         )
     level = level_of(argument, below, reading.class_level)
     faults = _faults(base, below, level, parts)

@@ -22,12 +22,17 @@ print("printed")
 """
 
 
-def run(*words, mirror=None):
+def run(*words, mirror=None, timeout=None):
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     if mirror:
         environment["MLFLOW_TRACKING_URI"] = f"sqlite:///{mirror}"
     return subprocess.run(
-        [sys.executable, *words], cwd=ROOT, env=environment, capture_output=True, text=True
+        [sys.executable, *words],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=timeout,
     )
 
 
@@ -40,6 +45,78 @@ def test_leaving_finishes_what_is_open_and_lets_no_library_report(code):
 
 def test_the_interpreters_own_way_would_let_it_report():
     assert run("-c", LEAVE + "sys.exit(0)").returncode == -signal.SIGABRT
+
+
+STOPPED = """
+import os, signal, time
+from benchmark import __main__, cli
+
+def command(argv):
+    try:
+        os.kill(os.getpid(), {number})
+        time.sleep(60)
+    finally:
+        for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP):
+            os.kill(os.getpid(), number)  # of a cluster, which may send several
+
+cli.execute = command
+{before}
+__main__.start()
+"""
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGUSR1", "SIGHUP", "SIGINT"])
+def test_a_command_that_is_stopped_says_so_in_one_line(name):
+    done = run("-c", STOPPED.format(number=int(getattr(signal, name)), before=""))
+    assert done.stderr == "benchmark: interrupted; run the same command again to go on\n"
+    assert done.returncode == 130
+
+
+def test_under_nohup_a_command_outlives_its_terminal():
+    hangs_up = "cli.execute = lambda argv: os.kill(os.getpid(), signal.SIGHUP) or 0"
+    ignored = "signal.signal(signal.SIGHUP, signal.SIG_IGN)"
+    done = run("-c", STOPPED.format(number=0, before=f"{hangs_up}\n{ignored}"))
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_process_that_a_command_forks_ends_by_the_signal_itself():
+    forks = """
+def forks(argv):
+    child = os.fork()
+    if not child:
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(60)
+        os._exit(0)
+    return os.WTERMSIG(os.waitpid(child, 0)[1])
+
+cli.execute = forks"""
+    done = run("-c", STOPPED.format(number=0, before=forks))
+    assert (done.returncode, done.stderr) == (signal.SIGTERM, "")
+
+
+VERIFIES = """
+import os, signal, threading, time
+from pathlib import Path
+from benchmark import __main__, cli
+from benchmark.submissions import checking
+
+checking.read.row_folders = lambda results: [Path(str(n)) for n in range(checking.MANY)]
+
+def long(*_):
+    time.sleep(300)
+
+checking._checked = long
+cli.execute = lambda argv: checking.checked(Path(), None)
+threading.Timer(2, os.kill, (os.getpid(), signal.SIGTERM)).start()
+__main__.start()
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only there rows are checked by processes")
+def test_checking_of_rows_ends_with_its_processes():
+    done = run("-c", VERIFIES, timeout=60)
+    assert done.stderr == "benchmark: interrupted; run the same command again to go on\n"
+    assert done.returncode == 130
 
 
 @pytest.mark.parametrize(

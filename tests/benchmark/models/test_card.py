@@ -2,6 +2,7 @@
 
 import json
 import math
+import shlex
 from statistics import fmean
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 from PIL import Image, ImageOps
 
 from benchmark.cli import main
-from benchmark.models.card import beside
+from benchmark.models.card import beside, render
 from benchmark.models.description import Description
 from benchmark.models.images import Item, cropped, pixels_of
 from benchmark.study.folder import load_study
@@ -116,3 +117,10 @@ def test_people_read_what_it_is_and_how_to_use_it(card):
         assert f"| {100 * value:.2f} |" in text
     for key, value in told["origin"]["settings"].items():
         assert f"{key} {value}" in text
+
+
+def test_its_command_can_be_pasted_whatever_the_file_is_called(card):
+    text = render("it's a model.onnx", Description(**card[1]))
+    (line,) = (line for line in text.splitlines() if "benchmark embed" in line)
+    words = ["embed", "it's a model.onnx", "photos", "--to", "photos.npy"]
+    assert shlex.split(line)[3:] == words

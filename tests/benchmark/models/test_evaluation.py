@@ -121,7 +121,8 @@ def test_embeddings_are_compared_as_the_model_that_made_them(exported, photos, t
     model, to = exported(".safetensors"), tmp_path / "photos.npy"
     assert main(["embed", str(model), str(photos), "--to", str(to)]) == 0
     assert "compared by angle" in capsys.readouterr().out
-    assert json.loads((tmp_path / "photos.npy.json").read_text()) == {"compare": "angle"}
+    told = {"compare": "angle", "labels_sha256": checksums.of_file(tmp_path / "photos.csv")}
+    assert json.loads((tmp_path / "photos.npy.json").read_text()) == told
 
     def table(*words):
         assert main(["evaluate", *map(str, words)]) == 0

@@ -3,6 +3,7 @@
 import csv
 import re
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -153,3 +154,62 @@ def test_what_prepare_refuses_is_refused_of_a_list_to_be_scored(
     ):
         assert main(command) == 2, command
         assert re.search(words, capsys.readouterr().err), command
+
+
+def test_places_may_be_named_as_for_prepare(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    put(tmp_path / "my photos" / "a" / "1.png")
+    (tmp_path / "my list.txt").write_text("path;label\nmy photos/a/1.png;b\n")
+    there = tmp_path / "my photos" / "a" / "1.png"
+    for place in (f"csv:{tmp_path}/my list.txt", "csv:~/my list.txt"):
+        assert gather([Path(place)]) == [Item(there, "b")]
+    for place in (f"folder:{tmp_path}/my photos", "folder:~/my photos"):
+        assert gather([Path(place)]) == [Item(there, "a")]
+    with pytest.raises(DataError, match=r"^.*gone\.csv: .*No such file"):
+        gather([Path("csv:gone.csv")])
+    for place in ("folder:gone", f"folder:{tmp_path}/my list.txt"):
+        with pytest.raises(DataError, match=f"{place[7:]}: no such folder"):
+            gather([Path(place)])
+
+
+def test_a_list_that_is_named_as_for_prepare_is_not_written_over(exported, tmp_path, capsys):
+    put(tmp_path / "1.png")
+    (tmp_path / "shop.csv").write_text("path,label\n1.png,a\n")
+    to = str(tmp_path / "shop.npy")
+    words = ["embed", str(exported(".safetensors")), f"csv:{tmp_path}/shop.csv", "--to", to]
+    assert main(words) == 2
+    assert "shop.csv, which lists the images here" in capsys.readouterr().err
+
+
+def test_embeddings_take_a_list_that_is_named_as_for_prepare(tmp_path, capsys):
+    np.save(tmp_path / "rows.npy", np.eye(4, dtype=np.float32))
+    (tmp_path / "my list.csv").write_text("path,label\n0.png,a\n1.png,a\n2.png,b\n3.png,b\n")
+    words = ["evaluate", str(tmp_path / "rows.npy"), "--labels", f"csv:{tmp_path}/my list.csv"]
+    assert main(words) == 0, capsys.readouterr().err
+
+
+def test_all_pictures_that_cannot_be_read_are_named_at_once(exported, tmp_path, capsys):
+    for number in range(3):
+        put(tmp_path / "some" / f"{number:02}.png", number)
+    for number in range(3, 17):
+        (tmp_path / "some" / f"{number:02}.png").write_bytes(b"no picture")
+    gallery = str(tmp_path / "gallery")
+    model, some = str(exported(".safetensors")), str(tmp_path / "some")
+    assert main(["index", model, f"{some}/00.png", "--to", gallery]) == 0
+    capsys.readouterr()
+    for words in (
+        ["embed", model, some, "--to", str(tmp_path / "some.npy")],
+        ["search", gallery, some, "--to", str(tmp_path / "answers")],
+    ):
+        assert main(words) == 2
+        said = capsys.readouterr().err.splitlines()
+        assert f"14 of 17 images cannot be read, {some}/03.png the first of them" in said[0]
+        assert [line.partition(": ")[0] for line in said[1:11]] == [
+            f"  {some}/{number:02}.png" for number in range(3, 13)
+        ]
+        assert said[11:] == ["  and 4 more"]
+    assert not (tmp_path / "some.npy").exists()
+    for number in range(4, 17):
+        (tmp_path / "some" / f"{number:02}.png").unlink()
+    assert main(["embed", model, some, "--to", str(tmp_path / "some.npy")]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
