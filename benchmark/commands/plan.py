@@ -33,6 +33,7 @@ from benchmark.commands.plans import (
 from benchmark.commands.remaining import remaining
 from benchmark.engines.starting import check_system
 from benchmark.exit_codes import DONE
+from benchmark.running.filling import check_batches
 from benchmark.running.limits import stoppable
 from benchmark.running.setup import Asked, make_ready, set_up
 from benchmark.study import checksums
@@ -52,6 +53,7 @@ def plan(args: argparse.Namespace) -> int:
         console, asked = Console(), set_up(args, say_reading)
         if moved:
             say(console, moved)
+        check_batches(asked)
         retry = getattr(args, "retry_failed", False)
         found = remaining(console, asked, retry=retry, change=False)
         if any(item.jobs_left for item in found.plans):
