@@ -172,8 +172,8 @@ def _folds(known: Labels) -> Iterator[str]:
         )
     elif more := _smaller(classes, drawn=True):
         yield (
-            f"a fold trains on {classes:,} classes, and a batch of {_BATCH} images with {_DRAWN} of "
-            f"a class, which methods that draw classes have (proxy_anchor, linear_probe), needs "
+            f"a fold trains on {classes:,} classes, and a batch of {_BATCH} images with {_DRAWN} "
+            "of a class, which methods that draw classes have (proxy_anchor, linear_probe), needs "
             f"{_BATCH // _DRAWN}: a study with them needs more images of a class,{more}"
         )
 
