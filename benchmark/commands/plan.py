@@ -31,6 +31,7 @@ from benchmark.commands.plans import (
     show_weights,
 )
 from benchmark.commands.remaining import remaining
+from benchmark.commands.replaced import say_replaced
 from benchmark.engines.starting import check_system
 from benchmark.exit_codes import DONE
 from benchmark.running.filling import check_batches
@@ -53,6 +54,7 @@ def plan(args: argparse.Namespace) -> int:
         console, asked = Console(), set_up(args, say_reading)
         if moved:
             say(console, moved)
+        say_replaced(console, asked)
         check_batches(asked)
         retry = getattr(args, "retry_failed", False)
         found = remaining(console, asked, retry=retry, change=False)

@@ -34,6 +34,7 @@ from benchmark.commands.plans import (
 )
 from benchmark.commands.proposal import next_command, remember_words
 from benchmark.commands.remaining import remaining
+from benchmark.commands.replaced import say_replaced
 from benchmark.commands.retries import lost_cells, show_lost
 from benchmark.engines.holding import lock
 from benchmark.engines.machine import check_disk, check_writable
@@ -68,6 +69,7 @@ def run(args: argparse.Namespace) -> int:
     asked = set_up(args, say_reading)
     if moved:
         say(console, moved)
+    say_replaced(console, asked)
     check_batches(asked)
     check_disk(asked.study.out)
     check_writable(asked.study.out)
