@@ -85,7 +85,7 @@ def prepare(
     folder = manifest.place(root, name)
     try:
         if hasattr(module, "own_images"):
-            own = module.own_images(reading=reading)
+            own = module.own_images(reading=replace(reading, root=root))
             done = _own(folder, own.entries, name, progress)
             return replace(done, notes=(*done.notes, *own.notes))
         official = official or getattr(module, "OFFICIAL", None)

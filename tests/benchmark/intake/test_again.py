@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from benchmark.cli import main
-from benchmark.exit_codes import DONE
+from benchmark.exit_codes import BAD_INPUT, DONE
 
 CLASSES = "abcdefghijklmnop"
 
@@ -66,3 +66,40 @@ def test_two_folders_of_one_name_that_are_asked_for_together_need_no_word(here, 
     study = ["run", "--protocol", "toy", "--root", "root", "--methods", "untrained"]
     study += ["--seeds", "1", "--out", "out", "--datasets", ",".join(names)]
     assert "other images" not in said_by(capsys, *study) + said_by(capsys, *study)
+
+
+@pytest.mark.parametrize("root", ["data", ".", "deep/data"])
+def test_prepared_images_inside_the_folder_are_none_of_its_images(here, monkeypatch, capsys, root):
+    monkeypatch.chdir(here / "mine")
+    prepare = ["data", "prepare", "folder:.", "--root", root, "--name", "things"]
+    first = said_by(capsys, *prepare)
+    again = said_by(capsys, *prepare)
+    assert "64 images in 16 classes" in first
+    assert "64 images in 16 classes" in again
+    assert digest_in(first) == digest_in(again)
+    assert "was prepared already" in again
+    (folder,) = Path(root).glob("folder-*")
+    assert f"- passed over {folder}: prepared images lie in it" in again.splitlines()
+    put(Path("a", "more.png"), 999)
+    assert "65 images in 16 classes" in said_by(capsys, *prepare)
+
+
+def test_a_root_without_anything_in_it_is_no_empty_class(here, monkeypatch, capsys):
+    monkeypatch.chdir(here / "mine")
+    Path("data").mkdir()
+    Path("empty").mkdir()
+    prepare = ["data", "prepare", "folder:.", "--root", "data"]
+    assert main(prepare) == BAD_INPUT
+    assert "class folders without an image, to be filled or removed: 'empty'." in (
+        capsys.readouterr().err
+    )
+    Path("empty").rmdir()
+    assert "64 images in 16 classes" in said_by(capsys, *prepare)
+
+
+def test_a_class_folder_that_is_the_root_stays_a_class(here, monkeypatch, capsys):
+    monkeypatch.chdir(here / "mine")
+    prepare = ["data", "prepare", "folder:.", "--root", "a"]
+    first = said_by(capsys, *prepare)
+    assert digest_in(first) == digest_in(said_by(capsys, *prepare))
+    assert "64 images in 16 classes" in first
