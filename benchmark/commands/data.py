@@ -125,15 +125,30 @@ def check(args: argparse.Namespace) -> int:
     with _bar() as progress:
         findings = find_problems(folder, name, progress)
     report = folder / "check.csv"
-    report.write_bytes(to_csv(findings))
+    unwritten = _unwritten(report, to_csv(findings))
     console = Console()
     _print_counts(console, findings)
     for kind, group in groupby(findings, key=lambda finding: finding.kind):
         _print_examples(console, kind, list(group))
     problems = sum(finding.kind in PROBLEMS for finding in findings)
     notes = counted(len(findings) - problems, "note")
-    print(f"{counted(problems, 'problem')}, {notes}; all in {shown(report)}")
+    where = "" if unwritten else f"; all in {shown(report)}"
+    print(f"{counted(problems, 'problem')}, {notes}{where}")
+    if unwritten:
+        print(
+            f"{shown(report)} could not be written: {unwritten}. Up to {SHOWN} of a kind are shown "
+            "above; make it writable and check again for the file of all"
+        )
     return FAILED_JOBS if problems else DONE
+
+
+def _unwritten(path: Path, content: bytes) -> str:
+    """Write a file; return why it cannot be, "" where it is written."""
+    try:
+        path.write_bytes(content)
+    except OSError as error:
+        return error.strerror or str(error)
+    return ""
 
 
 def list_data(args: argparse.Namespace) -> int:

@@ -31,8 +31,10 @@ from benchmark.commands.plans import (
     show_weights,
 )
 from benchmark.commands.remaining import remaining
+from benchmark.commands.replaced import say_replaced
 from benchmark.engines.starting import check_system
 from benchmark.exit_codes import DONE
+from benchmark.running.filling import check_batches
 from benchmark.running.limits import stoppable
 from benchmark.running.setup import Asked, make_ready, set_up
 from benchmark.study import checksums
@@ -52,6 +54,8 @@ def plan(args: argparse.Namespace) -> int:
         console, asked = Console(), set_up(args, say_reading)
         if moved:
             say(console, moved)
+        say_replaced(console, asked)
+        check_batches(asked)
         retry = getattr(args, "retry_failed", False)
         found = remaining(console, asked, retry=retry, change=False)
         if any(item.jobs_left for item in found.plans):

@@ -34,12 +34,14 @@ from benchmark.commands.plans import (
 )
 from benchmark.commands.proposal import next_command, remember_words
 from benchmark.commands.remaining import remaining
+from benchmark.commands.replaced import say_replaced
 from benchmark.commands.retries import lost_cells, show_lost
 from benchmark.engines.holding import lock
 from benchmark.engines.machine import check_disk, check_writable
 from benchmark.engines.starting import check_system
 from benchmark.exit_codes import DONE, FAILED_JOBS, INTERRUPTED, TIME_UP
 from benchmark.running import search_copy
+from benchmark.running.filling import check_batches
 from benchmark.running.limits import Stopped, left, start_counting, stoppable
 from benchmark.running.progress import Progress
 from benchmark.running.setup import Asked, Ready, make_ready, read_again, set_up
@@ -67,6 +69,8 @@ def run(args: argparse.Namespace) -> int:
     asked = set_up(args, say_reading)
     if moved:
         say(console, moved)
+    say_replaced(console, asked)
+    check_batches(asked)
     check_disk(asked.study.out)
     check_writable(asked.study.out)
     with lock(asked.study.out, partial(say, console)):

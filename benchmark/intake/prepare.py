@@ -85,9 +85,9 @@ def prepare(
     folder = manifest.place(root, name)
     try:
         if hasattr(module, "own_images"):
-            own = module.own_images(reading=reading)
+            own = module.own_images(reading=replace(reading, root=root))
             done = _own(folder, own.entries, name, progress)
-            return replace(done, notes=own.notes)
+            return replace(done, notes=(*done.notes, *own.notes))
         official = official or getattr(module, "OFFICIAL", None)
         if official is None:
             raise InvalidInputError(f"dataset {name!r} ships with the code: nothing to prepare")
@@ -115,7 +115,11 @@ def _own(folder: Path, entries: Sequence[Entry], name: str, progress: OnProgress
     ):
         shutil.rmtree(stage)
         return Prepared(folder, listed[0], fresh=False)
-    return _finish(folder, stage, rows)
+    done = _finish(folder, stage, rows)
+    if listed is None or listed[0].digest == done.header.digest:
+        return done
+    before = f"replaces {listed[0].images:,} images, digest {listed[0].digest[:8]}"
+    return replace(done, notes=(f"{before}: a study of them does not go on with these",))
 
 
 def _official(

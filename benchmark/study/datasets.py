@@ -8,8 +8,10 @@ and folders carry :func:`identity`, tables carry the title, which adds a word th
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 
 from benchmark.study import aliases
@@ -17,6 +19,8 @@ from protocols.discovery import Registry, split_name
 from protocols.errors import UnknownNameError, unknown_name
 
 _DIGITS = 8  # of the digest, shown in a title; cells are told apart by the whole digest
+_CLOSE = 0.7  # a name so near to a dataset's is that name mistyped, not one of own images
+_WHERE = "names of own images are known in the --root in which they were prepared"
 _TITLE = re.compile(rf"[\w-]+:[\w.-]*@([0-9a-f]{{{_DIGITS}}})(?!\w)")
 
 
@@ -95,7 +99,8 @@ def is_own(title: str) -> bool:
 def check_name(name: str, registry: Registry, root: Path | None) -> None:
     """Raise UnknownNameError unless a dataset answers to ``name``.
 
-    A path gets a hint, and so does a title, by which tables show own images and nothing opens them.
+    A path gets a hint, and so does a title, by which tables show own images and nothing opens them,
+    and a name that is near to none: it may be one of own images, whose root is not the one given.
     """
     words = aliases.known(root)
     if is_own(name) and not Path(split_name(name)[1] or "").expanduser().exists():
@@ -116,7 +121,19 @@ def check_name(name: str, registry: Registry, root: Path | None) -> None:
         if words:  # own images of this root are known by them
             known = {*registry.names("dataset"), *words}
             raise unknown_name("dataset", name, known) from error
-        raise
+        if ":" in name or get_close_matches(name, registry.names("dataset"), n=1, cutoff=_CLOSE):
+            raise
+        raise UnknownNameError(f"{_rootless(root)}, and {_WHERE}; {error}") from error
+
+
+def _rootless(root: Path | None) -> str:
+    """Return why no name of own images is known."""
+    if root is None:
+        return "no --root is given"
+    where = f"--root {shlex.quote(str(root))}"
+    if not root.is_dir():
+        return f"{where} does not exist"
+    return f"{where} holds no images of your own that have a name"
 
 
 def _title(name: str, digest: str, word: str | None = None) -> str:

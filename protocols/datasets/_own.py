@@ -43,10 +43,12 @@ class Reading:
     Attributes:
         class_level: which folder on the way to an image is its class, from 1.
         labels: whether labels that look like numbers are texts or numbers.
+        root: where prepared datasets lie, which are passed over where they lie among the images.
     """
 
     class_level: int | None = None
     labels: LabelKind | None = None
+    root: Path | None = None
 
 
 AS_IS = Reading()

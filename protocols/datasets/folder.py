@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path, PurePosixPath
 
 from protocols.dataset import Dataset
@@ -22,7 +23,7 @@ from protocols.datasets._own import (
 )
 from protocols.decoding import SUFFIXES
 from protocols.errors import DataError
-from protocols.manifest import dataset_from_manifest, digest_from_manifest
+from protocols.manifest import FILE, dataset_from_manifest, digest_from_manifest, read_header
 from protocols.partition import PARTS
 
 ARGUMENT = "PATH"
@@ -32,11 +33,13 @@ def own_images(argument: str, reading: Reading = AS_IS) -> Own:
     """Return the images below ``argument``: a class is a folder.
 
     Where all folders on top are called train, val, test, query or gallery, and there are several,
-    they are parts, and the classes lie in them. Files of other kinds are passed over.
+    they are parts, and the classes lie in them. Files of other kinds are passed over, and so are
+    prepared datasets.
 
     Args:
         argument: the folder.
-        reading: ``class_level`` says which folder is the class where images lie deeper.
+        reading: ``class_level`` says which folder is the class where images lie deeper, ``root``
+            where prepared datasets lie.
 
     Raises:
         DataError: no folder, images outside a class folder, class folders without images, images
@@ -46,7 +49,8 @@ def own_images(argument: str, reading: Reading = AS_IS) -> Own:
     base = Path(argument).expanduser()
     if not base.is_dir():
         raise DataError(f"{argument}: no such folder")
-    files = tree(base)
+    aside = _prepared(base, reading.root)
+    files = {key: path for key, path in tree(base).items() if not _inside(key, aside)}
     images = [key for key in files if Path(key).suffix.lower() in SUFFIXES]
     parts = parts_of(images, argument)
     below = folders_below(images, parts)
@@ -59,7 +63,7 @@ def own_images(argument: str, reading: Reading = AS_IS) -> Own:
             "where it is one of the folders on the way to the classes"
         )
     level = level_of(argument, below, reading.class_level)
-    faults = _faults(base, below, level, parts)
+    faults = _faults(base, below, level, parts, [*aside, *_below(base, reading.root)])
     if faults:
         raise DataError(f"{argument}: {'; '.join(faults)}. Images end in {SUFFIX_WORDS}")
     names = {key: folders[level - 1] for key, folders in below.items()}
@@ -68,6 +72,7 @@ def own_images(argument: str, reading: Reading = AS_IS) -> Own:
         Entry(key, files[key], number[names[key]], names[key], parts.get(key, "")) for key in images
     ]
     notes = [f"{alone}/ on top is read as a plain folder, not as a part"] if alone else []
+    notes += [f"passed over {one}: prepared images lie in it" for one in aside]
     notes += _notes(files, parts, below, level)
     return Own(checked(entries, argument), (*notes, *alike(names.values())))
 
@@ -152,24 +157,57 @@ def level_of(argument: str, below: Mapping[str, tuple[str, ...]], asked: int | N
     )
 
 
+def _prepared(base: Path, root: Path | None) -> list[str]:
+    """Return the folders of prepared datasets of ``root`` that lie below ``base``."""
+    if root is None or not root.is_dir():
+        return []
+    found = []
+    for folder in sorted(root.iterdir()):
+        with suppress(DataError):  # no dataset
+            read_header(folder / FILE, folder.name)
+            found += _below(base, folder)
+    return found
+
+
+def _below(base: Path, folder: Path | None) -> list[str]:
+    """Return the path of ``folder`` below ``base``, joined by "/"; nothing where it is not."""
+    if folder is None or base.resolve() not in folder.resolve().parents:
+        return []
+    return [folder.resolve().relative_to(base.resolve()).as_posix()]
+
+
+def _inside(key: str, folders: Sequence[str]) -> bool:
+    """Return whether a path is one of ``folders`` or lies in one."""
+    return any(f"{key}/".startswith(f"{folder}/") for folder in folders)
+
+
 def _faults(
-    base: Path, below: dict[str, tuple[str, ...]], level: int, parts: dict[str, str]
+    base: Path,
+    below: dict[str, tuple[str, ...]],
+    level: int,
+    parts: dict[str, str],
+    aside: Sequence[str],
 ) -> list[str]:
-    """Return what keeps the folder from being a dataset."""
+    """Return what keeps the folder from being a dataset; ``aside`` need not hold images."""
     loose = [key for key, folders in below.items() if len(folders) < level]
     names = {folders[level - 1] for folders in below.values() if len(folders) >= level}
     faults = []
     if loose:
         faults.append(f"images that are in no class folder: {some(loose)}")
-    if empty := _empty(base, below, level + bool(parts)):
+    if empty := _empty(base, below, level + bool(parts), aside):
         faults.append(f"class folders without an image, to be filled or removed: {some(empty)}")
     if len(names) < 2:
         faults.append(f"{len(names)} class folders with images, expected one for each class")
     return faults
 
 
-def _empty(base: Path, below: Mapping[str, tuple[str, ...]], depth: int) -> list[str]:
-    """Return class folders, ``depth`` below ``base``, that hold no image in any depth."""
+def _empty(
+    base: Path, below: Mapping[str, tuple[str, ...]], depth: int, aside: Sequence[str]
+) -> list[str]:
+    """Return class folders, ``depth`` below ``base``, that hold no image in any depth.
+
+    Those on the way to folders of ``aside``, or in them, are none.
+    """
     full = {"/".join(PurePosixPath(key).parts[:depth]) for key in below}
     found = (path for path in base.glob("/".join("*" * depth)) if path.is_dir())
     there = [path.relative_to(base) for path in found]
@@ -178,6 +216,8 @@ def _empty(base: Path, below: Mapping[str, tuple[str, ...]], depth: int) -> list
         for key in there
         if not any(part.startswith(".") or part in PASSED_OVER for part in key.parts)
         and key.as_posix() not in full
+        and not _inside(key.as_posix(), aside)
+        and not any(_inside(one, [key.as_posix()]) for one in aside)
     )
 
 

@@ -92,8 +92,12 @@ class Own:
         return main(["data", *words, self.name, "--root", str(self.root)])
 
     def plan(self, out):
-        """Start a study that must be refused, through the same steps as any."""
+        """Start a study that must be refused, through the same steps as any.
+
+        Its batch is one that a fold's two classes fill, so nothing else is wrong with it.
+        """
         words = ["--datasets", self.name, "--root", str(self.root), "--out", str(out)]
+        words += ["--set", "batch_size=8"]
         return main(["run", "--protocol", "toy", "--methods", "ms", "--device", "cpu", *words])
 
 

@@ -315,3 +315,19 @@ def test_commands_say_what_is_missing(own: Own) -> None:
         data_commands.check(own.args(root=None))
     with pytest.raises(DataError, match=r"data prepare sop --root"):
         data_commands.check(own.args(name="sop"))
+
+
+@pytest.mark.parametrize("damaged", [False, True])
+def test_findings_are_printed_where_their_file_cannot_be_written(
+    own: Own, capsys: pytest.CaptureFixture[str], damaged: bool
+) -> None:
+    own.put("a/z.jpg", b"" if damaged else jpeg(50))
+    prepare(own.name, own.root)
+    (own.folder / "check.csv").mkdir()
+    assert data_commands.check(own.args()) == (3 if damaged else 0)
+    said = capsys.readouterr().out
+    assert ("1 problem, " in said) == damaged
+    assert ("a/z.jpg" in said) == damaged
+    last = said.splitlines()[-1]
+    assert last.startswith(f"{own.folder / 'check.csv'} could not be written: ")
+    assert "all in" not in said

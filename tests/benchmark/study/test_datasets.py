@@ -10,13 +10,13 @@ import pytest
 from PIL import Image
 
 from benchmark.intake.prepare import prepare
-from benchmark.study import datasets
+from benchmark.study import aliases, datasets
 from benchmark.study.folder import CellKey, Study
 from benchmark.study.grid import Axes, key_of, make_cells
 from benchmark.training.job import Job, _seed
 from benchmark.training.splits import DataSource
 from protocols.discovery import Registry, load
-from protocols.errors import DataError
+from protocols.errors import DataError, UnknownNameError
 from tests import running
 
 PROTOCOL = load("protocol", "toy")
@@ -208,3 +208,36 @@ def test_a_study_goes_on_after_its_images_moved_and_starts_alike_anywhere(tmp_pa
 )
 def test_what_people_call_a_dataset(title, name, meant):
     assert datasets.called(title, name) == meant
+
+
+@pytest.mark.parametrize(
+    ("root", "lead"),
+    [
+        (None, "no --root is given, "),
+        ("my dat", "--root 'my dat' does not exist, "),
+        ("bare", "--root bare holds no images of your own that have a name, "),
+    ],
+)
+def test_a_name_of_own_images_without_their_root_gets_the_root_first(
+    root, lead, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    Path("bare").mkdir()
+    place = None if root is None else Path(root)
+    with pytest.raises(UnknownNameError) as caught:
+        datasets.find(("things",), Registry(), place)
+    said = str(caught.value)
+    assert said.startswith(lead)
+    assert "known in the --root in which they were prepared; no dataset 'things'" in said
+    with pytest.raises(UnknownNameError, match=r"^no dataset 'emoij'\. Did you mean 'emoji'"):
+        datasets.find(("emoij",), Registry(), place)
+    with pytest.raises(UnknownNameError, match=r"^no dataset 'foldr'"):
+        datasets.find(("foldr:photos",), Registry(), place)
+
+
+def test_a_name_that_the_root_does_not_hold_is_met_with_those_it_does(photos, tmp_path):
+    root = tmp_path / "root"
+    prepare(f"folder:{photos}", root)
+    aliases.keep("things", f"folder:{photos}", root)
+    with pytest.raises(UnknownNameError, match=r"^no dataset 'thngs'\. Did you mean 'things'"):
+        datasets.find(("thngs",), Registry(), root)
