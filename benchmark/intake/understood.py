@@ -61,7 +61,8 @@ def lines(rows: Sequence[Row], known: Labels, sizes: Sizes, check: str) -> Itera
     yield from _copies(rows, known, check)
     images = np.bincount(known.labels, minlength=known.classes)
     if alone := int((images == 1).sum()):
-        yield f"{alone:,} of {known.classes:,} classes have one image: nothing to find for it"
+        have = "has" if alone == 1 else "have"
+        yield f"{alone:,} of {known.classes:,} classes {have} one image: nothing to find for it"
     yield from _extremes(rows, sizes)
 
 

@@ -238,7 +238,7 @@ def test_extremes_and_small_classes_are_said(tmp_path, capsys):
     assert "smallest: 1 x 1 px, files/a/dot.png" in said
     assert "largest: 200 x 8 px, files/a/strip.png" in said
     assert "1 image is at least 8 times as long as wide" in said
-    assert "1 of 2 classes have one image" in said
+    assert "1 of 2 classes has one image" in said
     assert "too few classes for a study" in said
 
 
