@@ -69,7 +69,7 @@ def render(file: str, told: Description) -> str:
         *_table(made),
         "",
         "The setting and the steps were chosen on validation classes; the test classes chose "
-        f"neither. {_of_seeds(made)} Whoever took this method out of several for its test scores "
+        f"neither. {_of_seeds(made)} Whoever chose this method among several by their test scores "
         "has chosen on the test classes, and new classes tend to give less.",
         "",
     ]
